@@ -1,0 +1,42 @@
+"""HuggingVis: one library for visual generation: `import huggingvis as hv; hv.generate("a fox on a beach")`.
+
+The verbs live in `huggingvis.api` and are loaded on first use (PEP 562), so importing the package loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huggingvis.api import catalog, edit, evaluate, export, generate, inspect, load, train
+
+__version__ = "0.1.0"
+_VERBS = ("load", "generate", "edit", "train", "evaluate", "export", "inspect", "catalog")
+__all__ = ["__version__", "load", "generate", "edit", "train", "evaluate", "export", "inspect", "catalog"]
+
+
+class _FolderAndVerb(ModuleType):
+    """`train` and `export` are folders as well as verbs: the folder's module answers calls by the verb."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _verb(self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+def _verb(name: str) -> Any:
+    return getattr(importlib.import_module("huggingvis.api"), name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return _verb(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_VERBS})
+
+
+for _folder in ("train", "export"):
+    importlib.import_module(f"{__name__}.{_folder}").__class__ = _FolderAndVerb

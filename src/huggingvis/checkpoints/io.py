@@ -1,0 +1,259 @@
+"""Tensors from files and back, executing nothing that a file contains.
+
+safetensors files are mapped and read tensor by tensor, so a model is never in memory twice and a cast to another dtype
+holds one tensor of the old one; `.pt .pth .ckpt .bin .th` go through PyTorch's restricted unpickler, mapped where their
+layout allows it; folders are read by their `*.index.json`. Writing is safetensors only, all or nothing.
+Book: chapter 3, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError, unknown
+from huggingvis.core.files import explain, write_atomically
+
+from .assign import Mismatch, assign
+from .formats import Format, read_header, sniff
+
+__all__ = ["SUFFIXES", "WRAPPERS", "Mismatch", "Tensors", "assign", "check_finite", "load", "save"]
+
+Tensors = dict[str, Tensor]
+Wanted = Callable[[str], bool]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
+"""Where training programs put the weights inside a PyTorch file; the first that is there is taken."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th")
+
+
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    check: bool = False,
+    wanted: Wanted | None = None,
+    inside: str | None = None,
+) -> Tensors:
+    """All tensors of a checkpoint file, a sharded folder or its index, by name.
+
+    `dtype`: floating tensors are cast to it while loading; integers keep theirs. `check`: refuse NaN and infinity.
+    `wanted`: only names it says yes to. `inside`: the key that holds the weights in a nested PyTorch file.
+    Uncast CPU tensors may be views of the mapped file (copy-on-write: changing them never changes the file).
+    Raises `FileProblem` for anything wrong with the file, `NumericalTrouble` from `check`.
+    """
+    path = Path(path)
+    out: Tensors = {}
+    for name, tensor in _read(path, wanted or (lambda name: True), inside):
+        out[name] = _place(tensor, dtype, device)
+        if check:
+            check_finite(out[name], name, path)
+    return out
+
+
+def check_finite(tensor: Tensor, name: str, path: Path) -> None:
+    """`NumericalTrouble` that names the tensor and the file if `tensor` holds NaN or infinity."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return
+    finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)  # float8 knows no isfinite
+    if not finite.all():
+        bad = int((~finite).sum())
+        raise NumericalTrouble(
+            f"The weights in {path} should be finite, but {bad} of {tensor.numel()} numbers of {name!r} are NaN or "
+            "infinite. The training that made them diverged, or the file is damaged: take an earlier checkpoint, or "
+            "get it again."
+        )
+
+
+def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a safetensors file, all or nothing; returns its path.
+
+    `metadata` is strings to strings. Tensors that share memory are written once each, since the format knows no ties.
+    Raises `FileProblem` when the system refuses (full disk, read-only folder) and `UsageError` for other metadata.
+    """
+    path, metadata = Path(path), dict(metadata or {})
+    for key, value in metadata.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise UsageError(f"Checkpoint metadata is text, but {key!r} holds a {type(value).__name__}: use str().")
+    plain = _unshared(tensors)
+
+    def write(file: BinaryIO) -> None:
+        try:
+            save_file(plain, file.name, metadata=metadata)
+        except SafetensorError as error:
+            code = re.search(r"(?:code: |os error )(\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code.group(1)), str(error)) from error
+
+    return write_atomically(path, write)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> Tensors:
+    seen: set[int] = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().to("cpu").contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    return plain
+
+
+def _place(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+    return tensor.to(device=device, dtype=dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+
+
+def _read(path: Path, wanted: Wanted, inside: str | None) -> Iterator[tuple[str, Tensor]]:
+    if path.is_dir():
+        path = _inside_folder(path)
+    if path.name.endswith(".index.json"):
+        yield from _read_shards(path, wanted)
+        return
+    kind = sniff(path)
+    if kind is Format.SAFETENSORS:
+        yield from _read_safetensors(path, wanted)
+        return
+    if path.suffix == ".safetensors":
+        raise FileProblem(
+            f"{path} is named .safetensors but is a pickle ({kind.value}), a format that can carry programs. Somebody "
+            "renamed it: get the real safetensors file, or, if you know its source, rename it to .pt."
+        )
+    yield from _read_torch(path, kind, wanted, inside)
+
+
+def _read_safetensors(path: Path, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in filter(wanted, header.tensors):
+                yield name, file.get_tensor(name)
+    except SafetensorError as error:
+        raise FileProblem(f"{path} could not be read as safetensors ({error}). Download or copy it again.") from error
+    except OSError as error:
+        raise explain(error, path, "read") from error
+
+
+def _read_torch(path: Path, kind: Format, wanted: Wanted, inside: str | None) -> Iterator[tuple[str, Tensor]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind is Format.TORCH_ZIP)
+    except pickle.UnpicklingError as error:
+        raise _refused(path, error) from None
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileProblem(
+            f"{path} is a {kind.value} that cannot be read: {first}. It is damaged or cut short: get it again."
+        ) from error
+    weights = _unwrap(path, content, inside)
+    del content
+    for name in [name for name in weights if wanted(name)]:
+        yield name, weights.pop(name)
+
+
+def _refused(path: Path, error: Exception) -> FileProblem:
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    what = f"it asks for {named.group(1)!r}, a program and no tensor" if named else "it holds more than tensors"
+    return FileProblem(
+        f"{path} was refused and nothing in it was executed: {what}. Pickles can run anything when opened, so only "
+        "plain tensors are read from them. Get a safetensors version, or ask its author to save the state_dict alone."
+    )
+
+
+def _unwrap(path: Path, content: Any, inside: str | None) -> Tensors:
+    """The mapping of names to tensors within what a PyTorch file holds."""
+    if isinstance(content, Tensor):
+        return {"": content}
+    if not isinstance(content, Mapping):
+        raise FileProblem(f"{path} holds a {type(content).__name__}, not a table of named tensors (a state_dict).")
+    if inside is not None:
+        if not isinstance(content.get(inside), Mapping):
+            raise unknown(f"table of weights in {path}", inside, _tables(content) or map(str, content))
+        return _tensors(content[inside])
+    key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and _tensors(content[key])), None)
+    weights = _tensors(content if key is None else content[key])
+    if not weights:
+        tables = _tables(content)
+        hint = f"Tables inside: {', '.join(tables)}; name one as `inside`." if tables else "It is no checkpoint."
+        raise FileProblem(f"{path} has no tensors at its top level. {hint}")
+    return weights
+
+
+def _tensors(table: Mapping[Any, Any]) -> Tensors:
+    return {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
+
+
+def _tables(content: Mapping[Any, Any]) -> list[str]:
+    return [str(key) for key, value in content.items() if isinstance(value, Mapping) and _tensors(value)]
+
+
+def _inside_folder(folder: Path) -> Path:
+    """The one checkpoint in `folder`: its shard index, or else its only safetensors (then only PyTorch) file."""
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    indexes = [p for p in files if p.name.endswith(".index.json")]
+    safe = [p for p in files if p.suffix == ".safetensors"]
+    for found in (indexes, safe, [p for p in files if p.suffix in SUFFIXES]):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise FileProblem(
+                f"{folder} holds {len(found)} checkpoints, so it is not clear which one is meant: name one of "
+                f"{', '.join(p.name for p in found[:6])}."
+            )
+    raise FileProblem(f"{folder} holds no checkpoint: expected *.index.json or a file ending in {', '.join(SUFFIXES)}.")
+
+
+def _read_shards(index: Path, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in the files that the index names; each must be where the index says."""
+    shards: dict[str, set[str]] = {}
+    for name, file in _weight_map(index).items():
+        shards.setdefault(file, set()).add(name)
+    absent = sorted(file for file in shards if not (index.parent / file).is_file())
+    if absent:
+        raise FileProblem(
+            f"{index} names {len(shards)} files, but {len(absent)} are missing: {', '.join(absent[:5])}. "
+            f"Download them into {index.parent}."
+        )
+    for file, names in sorted(shards.items()):
+        found = set()
+        for name, tensor in _read(index.parent / file, lambda name, names=names: name in names, None):  # type: ignore[misc]
+            found.add(name)
+            if wanted(name):
+                yield name, tensor
+        if names - found:
+            first = min(names - found)
+            raise FileProblem(
+                f"{index} says that {index.parent / file} holds {len(names)} tensors, but {len(names - found)} are not "
+                f"in it, {first!r} for one. Index and files belong to different versions: download both again."
+            )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except OSError as error:
+        raise explain(error, index, "read") from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise FileProblem(f"{index} should be JSON with a `weight_map` of tensor to file. Download it again.")
+    for name, file in table.items():
+        beside = isinstance(file, str) and Path(file).name == file and "\\" not in file
+        if not beside or file in ("", "..") or file.endswith(".json"):
+            raise FileProblem(
+                f"{index} places tensor {name!r} in {file!r}; shards must be files right beside the index. "
+                "Do not trust this checkpoint; get it from its original source."
+            )
+    return table

@@ -1,0 +1,168 @@
+"""Names and layouts of one code base translated into another's, both ways, from one table of rules.
+
+    KeyMap((
+        Rule("conv{i}.{leaf:word}", "convnet.c{i}.{leaf:word}"),
+        Rule(("q.weight", "k.weight", "v.weight"), "qkv.weight", Split(3)),
+    ))
+
+A placeholder stands for a number (`{i}`), for one dotless word (`{leaf:word}`) or for anything (`{rest:path}`), and
+means the same on both sides of its rule. Every tensor is used exactly once: two rules that claim one name, or one
+result made twice, are faults of the table and raise at once; names that no rule takes are reported, not dropped.
+Book: chapter 3, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+from torch import Tensor
+
+from huggingvis.core.errors import FileProblem
+
+from .transforms import Group, Identity, Transform
+
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_KINDS = {"int": "[0-9]+", "word": "[^.]+", "path": ".+"}
+
+Tensors = dict[str, Tensor]
+
+
+@final
+class Pattern:
+    """A name with placeholders, which can be matched and filled in."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.fields: dict[str, str] = {}  # placeholder -> kind
+        parts, at = [], 0
+        for found in _PLACEHOLDER.finditer(text):
+            name, kind = found.group(1), found.group(2) or "int"
+            if kind not in _KINDS:
+                raise ValueError(f"pattern {text!r}: placeholder {name!r} has kind {kind!r}; known: {list(_KINDS)}")
+            group = f"(?P={name})" if name in self.fields else f"(?P<{name}>{_KINDS[kind]})"
+            parts += [re.escape(text[at : found.start()]), group]
+            self.fields.setdefault(name, kind)
+            at = found.end()
+        self._regex = re.compile("".join(parts) + re.escape(text[at:]))
+
+    def match(self, name: str) -> dict[str, str] | None:
+        """What the placeholders stand for in `name`, or None."""
+        found = self._regex.fullmatch(name)
+        return found.groupdict() if found else None
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The name for these values."""
+        return _PLACEHOLDER.sub(lambda found: values[found.group(1)], self.text)
+
+
+Sides = list[tuple[Pattern, ...]]
+Ways = list[Callable[[Group], Group]]
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """Our name(s), their name(s), and how the tensors become each other. A tuple where a side has several."""
+
+    ours: str | tuple[str, ...]
+    theirs: str | tuple[str, ...]
+    transform: Transform = field(default_factory=Identity)
+
+    def __post_init__(self) -> None:
+        sides = (patterns(self.ours), patterns(self.theirs))
+        ours, theirs = self.transform.arity
+        if (len(sides[0]), len(sides[1])) != (ours, theirs):
+            raise ValueError(f"{self}: the transform joins {ours} of our tensors to {theirs} of theirs")
+        if len({tuple(sorted(pattern.fields.items())) for side in sides for pattern in side}) != 1:
+            raise ValueError(f"{self}: every name of a rule must have the same placeholders, or the way back is lost")
+
+
+def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
+    """One side of a rule as patterns."""
+    return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
+
+
+@final
+class KeyMap:
+    """A table of rules. `ignored`: their tensors that carry nothing (position indices, counters) and may be there."""
+
+    def __init__(self, rules: Iterable[Rule], ignored: Iterable[str] = ()):
+        self.rules = tuple(rules)
+        self.ignored = tuple(map(Pattern, ignored))
+        self._ours = [patterns(rule.ours) for rule in self.rules]
+        self._theirs = [patterns(rule.theirs) for rule in self.rules]
+
+    def to_ours(self, theirs: Mapping[str, Tensor]) -> Tensors:
+        """Our tensors from theirs. Raises `FileProblem` naming what no rule takes and what is incomplete."""
+        return _complete(*self.take(theirs))
+
+    def to_theirs(self, ours: Mapping[str, Tensor]) -> Tensors:
+        """Their tensors from ours; what `ignored` covers is not made up."""
+        return _complete(*self._move(ours, self._ours, self._theirs, [rule.transform.to_theirs for rule in self.rules]))
+
+    def take(self, theirs: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+        """(ours, what is left): for files that hold several nets, each with a map of its own."""
+        kept = {name: x for name, x in theirs.items() if not any(p.match(name) is not None for p in self.ignored)}
+        return self._move(kept, self._theirs, self._ours, [rule.transform.to_ours for rule in self.rules])
+
+    def _move(
+        self, tensors: Mapping[str, Tensor], sources: Sides, targets: Sides, way: Ways
+    ) -> tuple[Tensors, Tensors]:
+        """The one translation; both directions are it, with the sides exchanged."""
+        groups: dict[tuple[int, tuple[str, ...]], dict[int, str]] = {}
+        for name in tensors:
+            claims = self._claims(name, sources)
+            if claims:
+                (number, slot, values) = claims[0]
+                groups.setdefault((number, values), {})[slot] = name
+        moved: Tensors = {}
+        used: set[str] = set()
+        for (number, values), slots in groups.items():
+            if len(slots) < len(sources[number]):
+                continue  # a fused group with a part missing: its parts are left over, and reported
+            names = [slots[slot] for slot in range(len(slots))]
+            made = _apply(way[number], tuple(tensors[name] for name in names), names)
+            bound = dict(zip(sorted(sources[number][0].fields), values))
+            for pattern, tensor in zip(targets[number], made, strict=True):
+                target = pattern.fill(bound)
+                if target in moved:
+                    raise ValueError(f"two rules of the key map make {target!r}, the second is {self.rules[number]}")
+                moved[target] = tensor
+            used.update(names)
+        return moved, {name: x for name, x in tensors.items() if name not in used}
+
+    def _claims(self, name: str, sources: Sides) -> list[tuple[int, int, tuple[str, ...]]]:
+        found = [
+            (number, slot, tuple(values[key] for key in sorted(values)))
+            for number, side in enumerate(sources)
+            for slot, pattern in enumerate(side)
+            if (values := pattern.match(name)) is not None
+        ]
+        if len(found) > 1:
+            rivals = [self.rules[number] for number, _, _ in found[:2]]
+            raise ValueError(f"two rules of the key map claim {name!r}: {rivals[0]} and {rivals[1]}")
+        return found
+
+
+def _apply(transform: Callable[[Group], Group], tensors: Group, names: list[str]) -> Group:
+    try:
+        return transform(tensors)
+    except ValueError as error:
+        raise FileProblem(
+            f"Tensor {names[0]!r} does not have the layout its model has elsewhere: {error}. The checkpoint belongs to "
+            "another model, or to another version of it."
+        ) from error
+
+
+def _complete(moved: Tensors, left: Tensors) -> Tensors:
+    if left:
+        first = ", ".join(list(left)[:4])
+        raise FileProblem(
+            f"{len(left)} of the checkpoint's tensors have no place in this model, or lack the parts they belong "
+            f"with: {first}{', ...' if len(left) > 4 else ''}. It is another model's checkpoint, or "
+            "another size or version of this one."
+        )
+    return moved

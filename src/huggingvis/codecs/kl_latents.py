@@ -1,0 +1,41 @@
+"""Pictures to normalised latents and back, by a KL autoencoder.
+
+Rombach et al. 2022 (arXiv 2112.10752): diffusion wants latents of unit size, so z is shifted and scaled channel by
+channel with statistics of the training set (a single `scale` in Stable Diffusion).
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..nets.autoencoder_kl import AutoencoderKL
+
+
+@final
+class KLLatents(nn.Module):
+    """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped."""
+
+    def __init__(self, autoencoder: AutoencoderKL, mean: Tensor | float = 0.0, std: Tensor | float = 1.0):
+        super().__init__()
+        channels = autoencoder.config.latent_channels
+        self.autoencoder = autoencoder
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(channels).clone())
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).expand(channels).clone())
+
+    def encode(self, x: Tensor) -> Tensor:
+        z = self.autoencoder.encode(x)
+        return (z - self.mean.to(z.dtype)[:, None, None]) / self.std.to(z.dtype)[:, None, None]
+
+    def decode(self, z: Tensor) -> Tensor:
+        z = z * self.std.to(z.dtype)[:, None, None] + self.mean.to(z.dtype)[:, None, None]
+        return self.autoencoder.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def fit_statistics(autoencoder: AutoencoderKL, pictures: list[Tensor]) -> KLLatents:
+    """Measure mean and deviation of each latent channel over `pictures` and build the codec."""
+    z = torch.cat([autoencoder.encode(x).float() for x in pictures])  # [N, C, h, w]
+    return KLLatents(autoencoder, z.mean((0, 2, 3)), z.std((0, 2, 3)))

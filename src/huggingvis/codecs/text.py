@@ -1,0 +1,81 @@
+"""Text to token ids: byte-pair encoding learnt from captions of any language.
+
+Sennrich et al. 2016 (arXiv 1508.07909), by the `tokenizers` library. Latin words are cut into pieces; every Chinese
+character is a word of its own, as Chinese writes no spaces. Id 0 is padding, 1 stands for the unknown.
+Book: chapter 5, "Reading the prompt".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from tokenizers import Regex
+from tokenizers import Tokenizer as Engine
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+
+from ..core.errors import FileProblem
+from ..core.files import write_atomically
+
+PADDING, UNKNOWN = "[pad]", "[unk]"
+CHARACTER = Regex(r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f]")
+
+
+@final
+class TextTokenizer:
+    """`ids(texts) -> [B, L]` int64, padded with 0 to the longest (at most `length`)."""
+
+    def __init__(self, engine: Engine, length: int = 64):
+        self.engine, self.length = engine, length
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], vocabulary: int = 2000, length: int = 64) -> TextTokenizer:
+        """Learn merges from `texts`; at most `vocabulary` ids."""
+        engine = Engine(models.BPE(unk_token=UNKNOWN))
+        engine.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        engine.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(CHARACTER, "isolated"),
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Punctuation(),
+                pre_tokenizers.Digits(individual_digits=True),
+            ]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary, special_tokens=[PADDING, UNKNOWN], show_progress=False, end_of_word_suffix="</w>"
+        )
+        engine.train_from_iterator(texts, trainer)
+        return cls(engine, length)
+
+    @classmethod
+    def load(cls, path: Path, length: int = 64) -> TextTokenizer:
+        """From a tokenizer.json; `FileProblem` if it is none."""
+        try:
+            return cls(Engine.from_str(path.read_text(encoding="utf-8")), length)
+        except FileNotFoundError:
+            raise FileProblem(f"Expected a tokenizer at {path}, found no file. Give the folder of a complete model.") from None
+        except Exception as error:  # the library raises a plain Exception for every kind of damage
+            raise FileProblem(f"{path} is no tokenizer: {error}. Fetch it again, or take it from another copy.") from error
+
+    def save(self, path: Path) -> None:
+        """Write tokenizer.json."""
+        write_atomically(path, lambda file: file.write(self.engine.to_str().encode()))
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids."""
+        return int(self.engine.get_vocab_size())
+
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        rows = [encoding.ids[: self.length] for encoding in self.engine.encode_batch(list(texts))]
+        out = torch.zeros(len(rows), max(1, *(len(row) for row in rows)), dtype=torch.int64)
+        for row, target in zip(rows, out, strict=True):
+            target[: len(row)] = torch.tensor(row, dtype=torch.int64)
+        return out  # [B, L]
+
+    def fits(self, text: str) -> bool:
+        """Whether all of `text` is read."""
+        return len(self.engine.encode(text).ids) <= self.length

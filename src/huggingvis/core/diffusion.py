@@ -1,0 +1,73 @@
+"""From a raw network to a denoiser, and from a denoiser to a generative model.
+
+`NetDenoiser` turns `net(x, clock, cond)` into a belief about x_0; `Diffusion` adds grid, sampler and guidance and so
+makes samples. Both are independent of what the network is and of what space it works in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from .belief import Belief, Gaussian
+from .noise import Noise
+from .process import Prediction, Process
+from .protocols import Cond, Denoiser, Guidance
+from .sample import Grid, OnStep, Sampler, sample
+from .shapes import per_sample
+
+
+@final
+class NetDenoiser:
+    """The denoiser of a network that was trained on `process` to predict `prediction`.
+
+    The net runs in its own dtype; the belief comes back in the dtype of `x`, at least float32.
+    """
+
+    def __init__(self, net: nn.Module, process: Process, prediction: Prediction):
+        self.net, self.process, self.prediction = net, process, prediction
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
+        dtype = next(self.net.parameters()).dtype
+        clock = cond["clock"] if "clock" in cond else self.process.clock(per_sample(t, x))
+        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
+        out = self.net(x.to(dtype), clock.to(torch.float32), inner)  # [B, ...]
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return Gaussian(self.prediction.x0(self.process, out.to(wide), x.to(wide), t))
+
+
+def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
+    """Wrap `denoise` in guidances, left to right: the first is nearest to the network."""
+    for g in guidance:
+        denoise = g(denoise)
+    return denoise
+
+
+@final
+@dataclass(frozen=True)
+class Diffusion:
+    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch."""
+
+    denoise: Denoiser
+    process: Process
+    shape: tuple[int, ...]
+    sampler: Sampler
+    grid: Callable[[Process], Grid]
+    guidance: tuple[Guidance, ...] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
+        """x at the grid's first time when nothing is known of x_0: sigma(t) eps."""
+        empty = torch.empty(n, *self.shape, device=self.device)
+        return noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+
+    def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
+        """`n` samples [n, *shape]."""
+        grid = self.grid(self.process)
+        x = self.start(n, grid, noise)
+        denoise = compose(self.denoise, self.guidance)
+        return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

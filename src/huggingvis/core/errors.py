@@ -1,0 +1,61 @@
+"""Errors that explain themselves: what was expected, what was found, what to do.
+
+Every mistake a user can make is reported as an `HvisError`; the command line prints its one paragraph and leaves
+with `exit_code`, never with a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HvisError(Exception):
+    """A mistake that can be explained. `exit_code` is what the command line leaves with."""
+
+    exit_code = 1
+
+
+class UsageError(HvisError):
+    """A value outside what is allowed: unknown name, impossible size, empty prompt."""
+
+    exit_code = 2
+
+
+class FileProblem(HvisError):
+    """A file or folder that is missing, truncated, hostile or not what it was said to be."""
+
+    exit_code = 3
+
+
+class MissingExtra(HvisError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    exit_code = 4
+
+
+class NumericalTrouble(HvisError):
+    """NaN or infinity where numbers were expected."""
+
+    exit_code = 5
+
+
+class Cancelled(HvisError):
+    """The user asked to stop (ctrl-C, studio button). Nothing half-written is left behind."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` members of `known` that look like `name`, best first; case and `-`/`_` do not matter."""
+    plain = {key.lower().replace("_", "-"): key for key in known}
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), plain, n=n, cutoff=0.5)
+    return [plain[key] for key in close]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not in a table: suggests the nearest, or lists what there is."""
+    known = sorted(known)
+    close = nearest(name, known)
+    hint = f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else f"Known: {', '.join(known)}."
+    return UsageError(f"There is no {kind} called {name!r}. {hint}")

@@ -1,0 +1,94 @@
+"""Writing files so that nothing half-written is ever left behind, and saying in words why a write failed.
+
+The bytes go to a temporary name in the same folder, reach the disk, and take their final name in one rename;
+whatever goes wrong on the way (full disk, ctrl-C), the temporary file is removed and the old file stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from huggingvis.core.errors import FileProblem
+
+_REASONS = {
+    errno.EACCES: "the folder or file may not be written to: choose another folder, or change its permissions",
+    errno.EPERM: "the folder or file may not be written to: choose another folder, or change its permissions",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOSPC: "the disk is full: free some space, or choose a folder on another disk",
+    errno.EDQUOT: "the disk quota is used up: free some space, or choose a folder on another disk",
+    errno.EFBIG: "the file would be larger than this system allows: choose another folder, or raise the limit",
+    errno.EISDIR: "it is a folder: give the name of a file inside it",
+    errno.ENOTDIR: "one part of the path is a file, not a folder: correct the path",
+    errno.ENOENT: "its folder does not exist: create it first, or correct the path",
+    errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
+}
+
+
+def explain(error: OSError, path: Path, doing: str = "write") -> FileProblem:
+    """The `FileProblem` that says in a sentence why `path` could not be written (or read, as `doing` says)."""
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}: try another folder")
+    return FileProblem(f"Could not {doing} {path}: {reason}. Nothing was changed there.")
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Create or replace `path` with what `write(file)` writes, all or nothing.
+
+    Raises `FileProblem` when the system refuses; any other error of `write` passes through. Either way no
+    temporary file stays.
+    """
+    if os.path.isdir(path):  # unlike Path.is_dir, quiet about names that are too long: the write says it better
+        raise explain(IsADirectoryError(errno.EISDIR, "is a directory"), path)
+    with _temporary_beside(path, write) as temporary:
+        os.replace(temporary, path)
+    return path
+
+
+def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
+    """As `write_atomically`, but never over anything: returns None, having written nothing, if `path` exists."""
+    if os.path.lexists(path):
+        return None
+    with _temporary_beside(path, write) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return None
+        except OSError:  # a file system without hard links (FAT, some network drives): reserve the name instead
+            return _reserve_and_replace(temporary, path)
+    return path
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    made = False
+    try:
+        with open(temporary, "xb") as file:
+            made = True
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        if made:
+            temporary.unlink(missing_ok=True)
+
+
+def _reserve_and_replace(temporary: Path, path: Path) -> Path | None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return None
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(path)
+        raise
+    return path

@@ -1,0 +1,61 @@
+"""Randomness with one stream per sample: the same seed draws the same numbers whatever the batch it sits in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+
+class Noise(Protocol):
+    """A source of standard normal numbers for a batch."""
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Fresh N(0, I) numbers with shape, dtype and device of `like`."""
+        ...
+
+
+@final
+class SeedNoise:
+    """One CPU generator per sample: sample i is seeded with `seeds[i]` and never sees its neighbours.
+
+    Numbers are drawn in float32 on the CPU and moved, so every device starts from the same noise.
+    """
+
+    def __init__(self, seeds: Sequence[int]):
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def draw(self, like: Tensor) -> Tensor:
+        if len(self.generators) != like.shape[0]:
+            raise ValueError(f"noise was made for {len(self.generators)} samples, the batch has {like.shape[0]}")
+        rows = [torch.randn(like.shape[1:], generator=g) for g in self.generators]
+        return torch.stack(rows).to(dtype=like.dtype, device=like.device)  # [B, ...]
+
+
+@final
+class BatchNoise:
+    """One generator for a whole batch, in the dtype asked for: training, Monte-Carlo tests, large sample sets."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(int(seed))
+
+    def draw(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype).to(like.device)
+
+
+@final
+class ReplayNoise:
+    """Hands out recorded draws in order: feeds a reference implementation's own noise to ours."""
+
+    def __init__(self, draws: Sequence[Tensor]):
+        self.draws = list(draws)
+        self.used = 0
+
+    def draw(self, like: Tensor) -> Tensor:
+        if self.used >= len(self.draws):
+            raise ValueError(f"the recording holds {len(self.draws)} draws and all are used")
+        out = self.draws[self.used]
+        self.used += 1
+        return out.to(dtype=like.dtype, device=like.device)

@@ -1,0 +1,28 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762, eq. 1), the one call every net makes.
+
+    attention(q, k, v) = softmax(q k^T / sqrt(d)) v
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .registry import implementation
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """q [B, h, Lq, d], k and v [B, h, Lk, d], mask bool broadcastable to [B, h, Lq, Lk] (True: may look)."""
+    return implementation("attention", _fused)(q, k, v, mask)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attention_with_probs(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The attention map itself [B, h, Lq, Lk], computed in the open: the reference, and what `ProbsTap` needs."""
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [B, h, Lq, Lk]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1)

@@ -1,0 +1,164 @@
+r"""How data becomes noise, and the one place where the names of a prediction are converted into each other.
+
+A process is two functions of time, x_t = alpha(t) x_0 + sigma(t) eps with eps ~ N(0, I); t = 0 is clean, t = 1 noise.
+Everything else follows from them and is written once, here:
+
+    log-SNR      lambda = log(alpha^2 / sigma^2)                Kingma et al. 2021, arXiv 2107.00630
+    v            v = alpha eps - sigma x_0                      Salimans & Ho 2022, arXiv 2202.00512, App. D
+    score        grad log p(x_t) = -(x_t - alpha x_0)/sigma^2   Song et al. 2020, arXiv 2011.13456
+    velocity     u = alpha' x_0 + sigma' eps                    Lipman et al. 2022, arXiv 2210.02747
+
+Book: chapter 4, "Processes".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+from .shapes import expand
+
+
+class Process(ABC):
+    """x_t = alpha(t) x_0 + sigma(t) eps. Times are float64 tensors, [] or [B]; so are the coefficients."""
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal coefficient at `t`."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise coefficient at `t`."""
+
+    @abstractmethod
+    def t_of_logsnr(self, lam: Tensor) -> Tensor:
+        """The time at which log(alpha^2/sigma^2) equals `lam`: lets any grid run on any process."""
+
+    @abstractmethod
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha/dt and d sigma/dt at `t`: the probability-flow velocity needs them."""
+
+    def clock(self, t: Tensor) -> Tensor:
+        """What a network trained on this process is told at time `t`; the time itself unless the process says else."""
+        return t
+
+    @final
+    def log_snr(self, t: Tensor) -> Tensor:
+        """lambda(t) = 2 (log alpha - log sigma)."""
+        return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
+
+    @final
+    def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) at `t`, shaped to broadcast over `x`."""
+        return expand(self.alpha(t), x), expand(self.sigma(t), x)
+
+    @final
+    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """A draw of q(x_t | x_0) from standard noise `eps`."""
+        a, s = self.coefficients(t, x0)
+        return a * x0 + s * eps
+
+    @final
+    def renoise(self, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+        """From x_t to a noisier x_s, s > t: x_s = r x_t + sqrt(sigma_s^2 - r^2 sigma_t^2) eps, r = alpha_s/alpha_t."""
+        r = self.alpha(s) / self.alpha(t)
+        extra = (self.sigma(s) ** 2 - (r * self.sigma(t)) ** 2).clamp(min=0).sqrt()
+        return expand(r, x) * x + expand(extra, x) * eps
+
+    @final
+    def eps(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """The noise in x_t when the clean datum is `x0`."""
+        a, s = self.coefficients(t, x)
+        return (x - a * x0) / s
+
+    @final
+    def v(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """v = alpha eps - sigma x_0."""
+        a, s = self.coefficients(t, x)
+        return a * ((x - a * x0) / s) - s * x0
+
+    @final
+    def score(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """grad_x log p(x_t) under the belief `x0`: -eps / sigma."""
+        a, s = self.coefficients(t, x)
+        return (a * x0 - x) / s**2
+
+    @final
+    def velocity(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """dx/dt of the probability-flow ODE: alpha'(t) x_0 + sigma'(t) eps."""
+        a, s = self.coefficients(t, x)
+        da, ds = (expand(d, x) for d in self.derivatives(t))
+        return da * x0 + ds * (x - a * x0) / s
+
+
+class Prediction(Protocol):
+    """What a network's output stands for."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The clean datum that the output `out` at (x, t) implies."""
+        ...
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the output should be for the pair (x0, eps)."""
+        ...
+
+
+@final
+class Eps:
+    """The network predicts the noise (Ho et al. 2020, arXiv 2006.11239)."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        a, s = process.coefficients(t, x)
+        return (x - s * out) / a
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return eps
+
+
+@final
+class X0:
+    """The network predicts the clean datum."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return out
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return x0
+
+
+@final
+class V:
+    """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022); x_0 = (alpha x - sigma v)/(alpha^2 + sigma^2)."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        a, s = process.coefficients(t, x)
+        return (a * x - s * out) / (a**2 + s**2)
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        a, s = process.coefficients(t, x0)
+        return a * eps - s * x0
+
+
+@final
+class Velocity:
+    """The network predicts u = alpha' x_0 + sigma' eps (Lipman et al. 2022); solved with x = alpha x_0 + sigma eps."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        a, s = process.coefficients(t, x)
+        da, ds = (expand(d, x) for d in process.derivatives(t))
+        return (ds * x - s * out) / (ds * a - da * s)
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        da, ds = (expand(d, x0) for d in process.derivatives(t))
+        return da * x0 + ds * eps
+
+
+PREDICTIONS: dict[str, type[Eps] | type[X0] | type[V] | type[Velocity]] = {
+    "eps": Eps,
+    "x0": X0,
+    "v": V,
+    "velocity": Velocity,
+}

@@ -1,0 +1,84 @@
+"""The few shapes of callables that everything else agrees on.
+
+`Denoiser` is the waist: networks, closed-form mixtures and foreign models below it; guidance, samplers and edits above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .belief import Belief
+from .noise import Noise
+from .request import Request
+
+Cond = Mapping[str, Tensor]
+"""What a model is conditioned on; dimension 0 of every value is the batch.
+
+Common keys: `vector` [B, D]; `tokens` [B, L, D] with `tokens_mask` [B, L] bool, so lengths can differ; `concat`
+[B, C, H, W]; `clock` [B], when a grid tells the net another clock value than the process would. The condition that
+guidance moves away from has the same keys under the prefix `negative.`.
+"""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Belief about x_0 from x_t. `x` [B, ...] float32 or wider, `t` [] or [B] float64 in [0, 1]."""
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief: ...
+
+
+Bound = Callable[[Tensor, Tensor], Belief]
+"""A denoiser with its condition already in it: what samplers call."""
+
+Guidance = Callable[[Denoiser], Denoiser]
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """Makes `n` samples: VAE decoder, GAN, flow inverse, diffusion, chains of them."""
+
+    def sample(self, n: int, cond: Cond, *, noise: Noise) -> Tensor: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Maps media tensors [B, C, H, W] in [-1, 1] to model space."""
+
+    def encode(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Maps model space back to media tensors [B, C, H, W] in [-1, 1]."""
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """Tells log p(x) in nats, [B]."""
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
+
+
+class Conditioner(Protocol):
+    """Turns requests (one per picture) into a `Cond`; `prepare` adds what no step changes."""
+
+    def __call__(self, requests: Sequence[Request]) -> Cond: ...
+
+    def prepare(self, cond: Cond) -> Cond: ...
+
+
+Batch = Mapping[str, Any]
+"""One training batch: tensors with dimension 0 the batch; text travels as a list of strings."""
+
+
+class Batches(Protocol):
+    """Training data addressed by number, so that a killed run resumes on exactly the next batch."""
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Batch number `index` of `size` items: a pure function of its arguments."""
+        ...

@@ -1,0 +1,235 @@
+"""The Request: the ONE record of what was asked for. Command line, JSON, PNG text and HTTP all carry it.
+
+Book chapter: the three walks. Frozen, plain, without tensors: `to_json` and `from_json` lose nothing, so a picture
+that carries its request can be made again. `check` holds every rule about values; a system states its own `Limits`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingvis.core import config
+from huggingvis.core.errors import FileProblem, UsageError, unknown
+
+VERSION = 1
+MAX_SEED = 2**63 - 1
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What should be in the picture, and what should not."""
+
+    text: str = ""  #: what the picture should show
+    negative: str = ""  #: what the picture should not show
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """How large, and how many."""
+
+    width: int | None = None  #: pixels; none: the model's own
+    height: int | None = None  #: pixels; none: the model's own
+    count: int = 1  #: pictures, each from its own noise
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How belief becomes a sample: who integrates, on which times, how strongly guided, from which noise."""
+
+    sampler: str = "dpm++2m"  #: the sampler's name
+    schedule: str = "uniform"  #: how the times of the steps are spread
+    steps: int = 20  #: calls of the sampler
+    guidance_scale: float = 5.0  #: classifier-free guidance; 1 is none
+    guidance_rescale: float = 0.0  #: 0 to 1: how far the guided belief gets back the spread of the conditional one
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  #: the times t (0 clean, 1 noise) between which guidance acts
+    eta: float = 0.0  #: 0 to 1: share of fresh noise in samplers that have one
+    seed: int = 0  #: start of the noise; picture i of the batch has a stream of its own
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to start from instead of noise."""
+
+    path: str  #: the picture's file
+    strength: float = 0.6  #: above 0, to 1: share of the noising that is done and undone; 1 forgets the picture
+
+
+@dataclass(frozen=True)
+class Refine:
+    """A second pass at a larger size."""
+
+    scale: float = 2.0  #: enlargement before the second pass
+    steps: int = 20  #: calls of the sampler in the second pass
+    strength: float = 0.4  #: above 0, to 1: share of the noising in the second pass
+
+
+@dataclass(frozen=True)
+class AdapterUse:
+    """Extra weights that sit on the net for this request."""
+
+    path: str  #: the weights' file
+    weight: float = 1.0  #: strength; 0 is none, negative turns the effect round
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides a picture, apart from the model."""
+
+    prompt: Prompt = Prompt()
+    canvas: Canvas = Canvas()
+    sampling: Sampling = Sampling()
+    source: Source | None = None
+    refine: Refine | None = None
+    adapters: tuple[AdapterUse, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold."""
+        return {"version": VERSION, **config.to_dict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        """The request a plain form describes; missing keys take their defaults, a missing version is the present one.
+
+        Raises `UsageError` for unknown keys (with the nearest), wrong types, and versions this library does not know.
+        """
+        if not isinstance(data, Mapping):
+            raise UsageError(f"A request must be a table with keys such as 'prompt', but {data!r:.80} was found.")
+        version = data.get("version", VERSION)
+        if type(version) is not int or not 1 <= version <= VERSION:
+            raise UsageError(
+                f"This request has version {version!r}, but this library reads versions 1 to {VERSION}. "
+                "It was probably made by a newer huggingvis: upgrade, or remove the fields that are new."
+            )
+        return config.from_dict(cls, {key: value for key, value in data.items() if key != "version"})
+
+    def to_json(self) -> str:
+        """One line of JSON. Raises `UsageError` for a request that holds NaN or infinity, which JSON cannot."""
+        try:
+            return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise UsageError(f"This request cannot be JSON: {error}. Every number must be finite.") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """The request in a JSON text. Raises `FileProblem` for a text that is no JSON, else as `from_dict`."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FileProblem(f"Expected a request in JSON, but the text does not parse: {error}.") from error
+        return cls.from_dict(data)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a system accepts. `samplers` and `schedules`: the names it knows; empty when any name may pass."""
+
+    words: int = 1000
+    characters: int = 10_000
+    side: int = 8192
+    multiple: int = 8
+    count: int = 10_000
+    steps: int = 10_000
+    prompt_required: bool = True
+    samplers: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
+
+
+def check(request: Request, limits: Limits = Limits()) -> Request:
+    """The request itself if every value is possible. Raises `UsageError` saying what was expected and found."""
+    request = config.from_dict(Request, config.to_dict(request))  # types first, so that the rules meet numbers
+    _check_prompt(request.prompt, limits)
+    _check_canvas(request.canvas, limits)
+    _check_sampling(request.sampling, limits)
+    if request.canvas.count - 1 > MAX_SEED - request.sampling.seed:
+        raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
+    if request.source is not None:
+        _path("source.path", request.source.path)
+        _share("source.strength", request.source.strength)
+    if request.refine is not None:
+        _number("refine.scale", request.refine.scale, 1.0, 16.0)
+        _whole("refine.steps", request.refine.steps, 1, limits.steps)
+        _share("refine.strength", request.refine.strength)
+    for i, use in enumerate(request.adapters):
+        _path(f"adapters.{i}.path", use.path)
+        _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)
+    return request
+
+
+def count_words(text: str) -> int:
+    """Words as people count them: runs between spaces, and each Chinese, Japanese or Korean character."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def _check_prompt(prompt: Prompt, limits: Limits) -> None:
+    if limits.prompt_required and not prompt.text.strip():
+        raise UsageError("The prompt is empty. Say what the picture should show, for example: a red star on a beach.")
+    for name, text in (("prompt", prompt.text), ("negative prompt", prompt.negative)):
+        words = count_words(text)
+        if words > limits.words:
+            raise UsageError(f"The {name} has {words:,} words, but at most {limits.words:,} are read. Shorten it.")
+        if len(text) > limits.characters:
+            raise UsageError(
+                f"The {name} has {len(text):,} characters, but at most {limits.characters:,} are read. Shorten it."
+            )
+        bad = next((c for c in text if "\ud800" <= c <= "\udfff" or (c < " " and c not in "\t\n\r")), None)
+        if bad is not None:
+            raise UsageError(f"The {name} contains {bad!r}, which is no character of a text. Remove it.")
+
+
+def _check_canvas(canvas: Canvas, limits: Limits) -> None:
+    for name, side in (("width", canvas.width), ("height", canvas.height)):
+        if side is None:
+            continue
+        _whole(name, side, limits.multiple, limits.side, unit=" pixels")
+        if side % limits.multiple:
+            below = side - side % limits.multiple
+            above = below + limits.multiple
+            near = f"{below} or {above}" if above <= limits.side else f"{below}"
+            raise UsageError(f"{name} must be a multiple of {limits.multiple} pixels, found {side}. Nearest: {near}.")
+    _whole("count", canvas.count, 1, limits.count)
+
+
+def _check_sampling(sampling: Sampling, limits: Limits) -> None:
+    for kind, name, known in (
+        ("sampler", sampling.sampler, limits.samplers),
+        ("schedule", sampling.schedule, limits.schedules),
+    ):
+        if (known and name not in known) or not name:
+            raise unknown(kind, name, known)
+    _whole("steps", sampling.steps, 1, limits.steps)
+    _number("guidance_scale", sampling.guidance_scale, 0.0, 100.0)
+    _number("guidance_rescale", sampling.guidance_rescale, 0.0, 1.0)
+    _number("eta", sampling.eta, 0.0, 1.0)
+    for bound in sampling.guidance_interval:
+        _number("guidance_interval", bound, 0.0, 1.0)
+    if sampling.guidance_interval[0] > sampling.guidance_interval[1]:
+        found = sampling.guidance_interval
+        raise UsageError(f"guidance_interval must rise from near clean (t = 0) to noise (t = 1), found {found}.")
+    _whole("seed", sampling.seed, 0, MAX_SEED)
+
+
+def _whole(name: str, value: int, low: int, high: int, *, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{name} must be between {low} and {high}{unit}, found {value}.")
+
+
+def _number(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"{name} must be a number between {low:g} and {high:g}, found {value}.")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise UsageError(f"{name} must be above 0 and at most 1, found {value}.")
+
+
+def _path(name: str, value: str) -> None:
+    if not value.strip() or "\0" in value:
+        raise UsageError(f"{name} must name a file, found {value!r}.")

@@ -1,0 +1,121 @@
+"""The one denoising loop, the grid of times it walks, and what a sampler is.
+
+Every sampler of the library is a frozen dataclass of numbers with two methods (`init`, `step`); its history is a value
+that the loop carries, so a step is a pure function and can be replayed, differentiated or run backwards.
+Book: chapter 4, "The loop".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .belief import Belief
+from .noise import Noise
+from .process import Process
+from .protocols import Bound, Cond, Denoiser
+from .shapes import per_sample
+
+State = Any
+"""A sampler's history between steps: `None`, or a tuple of tensors and times. Never mutated."""
+
+
+class Sampler(ABC):
+    """Integrates belief into a sample. Subclasses are frozen dataclasses; `order` is their order of convergence."""
+
+    order: int
+
+    def init(self) -> State:
+        """History before the first step."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        """From x_t to x_s, s < t. `t` and `s` are 0-dim float64 CPU tensors."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Times from noise to data and, where a net must be told another value than the process's own clock, the clocks.
+
+    `times` [N+1] float64. `clocks` [N] float64 or None: what the net is told at `times[:N]`. Table-backed networks were
+    trained on whole numbers; whether and how a schedule rounds to them differs between the community's samplers, so it
+    is the grid's choice. A grid may rise: where the next time is larger the loop renoises (RePaint, restart).
+    """
+
+    times: Tensor
+    clocks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.times.dtype != torch.float64 or self.times.ndim != 1 or len(self.times) < 2:
+            raise ValueError(f"a grid is at least two float64 times, found {self.times.dtype} {tuple(self.times.shape)}")
+        if self.clocks is not None and len(self.clocks) != len(self.times) - 1:
+            raise ValueError(f"{len(self.times) - 1} steps need as many clock values, found {len(self.clocks)}")
+
+    def __len__(self) -> int:
+        return len(self.times) - 1
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(t, s) of each step."""
+        return zip(self.times[:-1], self.times[1:], strict=True)
+
+    def clock_table(self) -> dict[float, Tensor]:
+        """Exact time -> clock value for the times whose clock this grid decides."""
+        if self.clocks is None:
+            return {}
+        return {float(t): c for t, c in zip(self.times[:-1], self.clocks, strict=True)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` is told: step `index` of `total` went from `t` to `s`, gave `x`, and believed `belief` at `t`."""
+
+    index: int
+    total: int
+    t: float
+    s: float
+    x: Tensor
+    belief: Belief | None
+
+
+OnStep = Callable[[Step], None]
+"""Called after each step: progress, previews; to cancel, raise `errors.Cancelled` from it."""
+
+
+def sample(
+    denoise: Denoiser,
+    process: Process,
+    sampler: Sampler,
+    x: Tensor,
+    grid: Grid,
+    cond: Cond,
+    *,
+    noise: Noise,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Walk `x` [B, ...], noisy at `grid.times[0]`, along the grid; returns x at the last time."""
+    clocks = grid.clock_table()
+    latest: list[Belief] = []
+
+    def bound(x: Tensor, t: Tensor) -> Belief:
+        told = clocks.get(float(t)) if clocks else None
+        belief = denoise(x, t, cond if told is None else {**cond, "clock": per_sample(told, x)})
+        latest[:] = [belief]
+        return belief
+
+    state = sampler.init()
+    for i, (t, s) in enumerate(grid.pairs()):
+        if s > t:
+            x, state = process.renoise(x, t, s, noise.draw(x)), sampler.init()
+        else:
+            x, state = sampler.step(bound, process, x, t, s, state, noise)
+        if on_step is not None:
+            on_step(Step(i, len(grid), float(t), float(s), x, latest[0] if latest else None))
+    return x

@@ -1,0 +1,34 @@
+"""Small helpers about tensor shapes and kinds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import NumericalTrouble
+
+
+def expand(a: Tensor, x: Tensor) -> Tensor:
+    """Per-sample numbers `a` ([] or [B]) as a tensor that broadcasts over `x` [B, ...], in the dtype of `x`.
+
+    A 0-dim `a` stays where it is: PyTorch mixes 0-dim CPU tensors with tensors of any device without a copy.
+    """
+    if a.ndim == 0:
+        return a.to(x.dtype)
+    return a.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def per_sample(t: Tensor, x: Tensor) -> Tensor:
+    """Times `t` ([] or [B]) as [B] on the device of `x`."""
+    return t.to(x.device).expand(x.shape[0]) if t.ndim == 0 else t.to(x.device)
+
+
+def check_finite(x: Tensor, what: str) -> Tensor:
+    """`x` itself, or `NumericalTrouble` that names `what`."""
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise NumericalTrouble(
+            f"{what} should be finite, but {bad} of {x.numel()} numbers are NaN or infinite. Damaged weights or too "
+            "low a precision are the usual causes: check the file, or run in float32."
+        )
+    return x

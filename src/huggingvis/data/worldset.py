@@ -1,0 +1,107 @@
+"""Training batches of the synthetic world: pictures, captions and truth as tensors, addressed by number.
+
+`count` layouts are rendered once, on first use, and then cycled through; captions are drawn anew each time, half in each
+language, so one layout is described in many ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.layout import Layout, inside
+from .draws import stable_hash
+from .world import World
+
+MOST_THINGS = 4
+CAPTION_VARIANTS = 32
+
+
+def keys_of(world: World) -> tuple[str, ...]:
+    """Every concept of the world in a fixed order: picture ids, then each shape in each colour."""
+    from .sprites import COLOURS
+
+    pictures = [s.id for s in world.sprites.pictures]
+    return (*pictures, *(f"{colour} {s.id}" for s in world.sprites.shapes for colour in COLOURS))
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], channels last in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+@final
+class WorldSet:
+    """`Batches` over the first `count` layouts of `world`, from number `first` on.
+
+    A batch: `image` [B, 3, S, S] in [-1, 1]; `boxes` [B, 4, 4] (x0, y0, x1, y1); `classes` [B, 4] index into `keys`, -1
+    where there is no thing; `slot` [B, 4] 1 for a thing that holds another; `captions` list of B; `numbers` list of B.
+    """
+
+    def __init__(self, world: World, count: int, first: int = 0, pictures: bool = True):
+        self.world, self.count, self.first, self.pictures = world, count, first, pictures
+        self.keys = keys_of(world)
+
+    @cached_property
+    def layouts(self) -> list[Layout]:
+        return [self.world.layout(self.first + i) for i in range(self.count)]
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        size = self.world.size
+        out = np.empty((self.count, size, size, 3), np.uint8)
+        for row, layout in zip(out, self.layouts, strict=True):
+            row[:] = self.world.image(layout)
+        return out
+
+    @cached_property
+    def truth(self) -> tuple[Tensor, Tensor, Tensor]:
+        """boxes [N, 4, 4], classes [N, 4], slot [N, 4] of every layout."""
+        number = {key: i for i, key in enumerate(self.keys)}
+        boxes = torch.zeros(self.count, MOST_THINGS, 4)
+        classes = torch.full((self.count, MOST_THINGS), -1)
+        slot = torch.zeros(self.count, MOST_THINGS, dtype=torch.int64)
+        for n, layout in enumerate(self.layouts):
+            for m, thing in enumerate(layout.things):
+                box = thing.box
+                boxes[n, m] = torch.tensor([box.x0, box.y0, box.x1, box.y1])
+                classes[n, m] = number[thing.key]
+                slot[n, m] = any(inside(other.box, box) for other in layout.things if other is not thing)
+        return boxes, classes, slot
+
+    def items(self, index: int, size: int) -> list[int]:
+        """Which layouts batch `index` of `size` holds."""
+        return [i % self.count for i in range(index * size, (index + 1) * size)]
+
+    def captions(self, index: int, size: int) -> list[str]:
+        """A caption for each layout of the batch; even draws are English, odd Chinese."""
+        out = []
+        for place, item in enumerate(self.items(index, size)):
+            draw = stable_hash("caption", self.world.seed, index * size + place)
+            language = ("en", "zh")[draw % 2]
+            out.append(self.world.caption(self.layouts[item], language, (draw >> 8) % CAPTION_VARIANTS))
+        return out
+
+    def batch(self, index: int, size: int) -> dict:
+        items = self.items(index, size)
+        boxes, classes, slot = (table[items] for table in self.truth)
+        out = {"boxes": boxes, "classes": classes, "slot": slot, "captions": self.captions(index, size)}
+        if self.pictures:
+            out["image"] = to_tensor(self.images[items])
+        return {**out, "numbers": items}
+
+
+@final
+class Mapped:
+    """Batches with a function applied: augmentation, tokenising. `change(batch, index)` is pure."""
+
+    def __init__(self, source: WorldSet, change: Callable[[dict, int], dict]):
+        self.source, self.change = source, change
+
+    def batch(self, index: int, size: int) -> dict:
+        return self.change(self.source.batch(index, size), index)

@@ -1,0 +1,56 @@
+r"""Keeping the believed picture inside the range of pictures.
+
+Static: clip x_0 to [-limit, limit], as DDPM's samplers do (Ho, Jain, Abbeel 2020, arXiv 2006.11239). Dynamic: Saharia
+et al. 2022, arXiv 2205.11487, Sec. 2.3: clip at s, a high percentile of |x_0| but at least 1, and divide by s.
+Book: chapter 4, "Guidance".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.protocols import Cond, Denoiser
+
+
+@final
+@dataclass(frozen=True)
+class Clip:
+    """x_0 clipped to [-limit, limit]; the samplers then derive the noise from the clipped datum."""
+
+    limit: float = 1.0
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        def clipped(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+            belief = denoise(x, t, cond)
+            return replace(_gaussian(belief), x0=_gaussian(belief).x0.clamp(-self.limit, self.limit))
+
+        return clipped
+
+
+@final
+@dataclass(frozen=True)
+class DynamicThreshold:
+    """Imagen's dynamic thresholding: per sample, s = max(1, `quantile` of |x_0|), capped at `most`."""
+
+    quantile: float = 0.995
+    most: float = float("inf")
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        def thresholded(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+            belief = _gaussian(denoise(x, t, cond))
+            s = torch.quantile(belief.x0.flatten(1).abs(), self.quantile, dim=1).clamp(1.0, max(1.0, self.most))  # [B]
+            s = s.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ...]
+            return replace(belief, x0=belief.x0.clamp(-s, s) / s)
+
+        return thresholded
+
+
+def _gaussian(belief: Belief) -> Gaussian:
+    if not isinstance(belief, Gaussian):
+        raise TypeError(f"thresholds act on beliefs about continuous data, found {type(belief).__name__}")
+    return belief

@@ -1,0 +1,99 @@
+"""Multi-head attention with taps and an adapter port, and the transformer block built on it.
+
+Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; pre-norm block with self-attention, cross-attention and a gated
+feed-forward (Shazeer 2020, arXiv 2002.05202) as in latent diffusion (Rombach et al. 2022, arXiv 2112.10752).
+Book: chapter 5, "Where text meets picture".
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core import ops
+from ..core.taps import OutputTap, ProbsTap, QKVTap, Tappable
+
+
+@final
+class Attention(Tappable):
+    """Attention from x to itself, or to `context` when `context_dim` is given. dims: x [B, L, D], context [B, M, C]."""
+
+    def __init__(
+        self, dim: int, heads: int, context_dim: int | None = None, *, inner: int | None = None, qkv_bias: bool = False
+    ):
+        super().__init__()
+        inner = inner or dim
+        if inner % heads:
+            raise ValueError(f"attention width {inner} is not a multiple of {heads} heads")
+        self.heads, self.cross = heads, context_dim is not None
+        source = dim if context_dim is None else context_dim
+        self.to_q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.to_k = nn.Linear(source, inner, bias=qkv_bias)
+        self.to_v = nn.Linear(source, inner, bias=qkv_bias)
+        self.to_out = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        source = x if context is None else context
+        q = rearrange(self.to_q(x), "b l (h d) -> b h l d", h=self.heads)
+        k = rearrange(self.to_k(source), "b m (h d) -> b h m d", h=self.heads)
+        v = rearrange(self.to_v(source), "b m (h d) -> b h m d", h=self.heads)
+        look = None if mask is None else mask[:, None, None, :]  # [B, 1, 1, M]
+        if self.taps:
+            return self._tapped(q, k, v, look)
+        out = ops.attention(q, k, v, look)  # [B, h, L, d]
+        return self.to_out(rearrange(out, "b h l d -> b l (h d)"))
+
+    def _tapped(self, q: Tensor, k: Tensor, v: Tensor, look: Tensor | None) -> Tensor:
+        for site, tap in self.taps:
+            if isinstance(tap, QKVTap):
+                q, k, v = tap.qkv(site, q, k, v)
+        on_probs = [(site, tap) for site, tap in self.taps if isinstance(tap, ProbsTap)]
+        if on_probs:
+            probs = ops.attention_with_probs(q, k, look)  # [B, h, L, M]
+            for site, tap in on_probs:
+                probs = tap.probs(site, probs)
+            out = probs @ v
+        else:
+            out = ops.attention(q, k, v, look)
+        out = rearrange(out, "b h l d -> b l (h d)")
+        for site, tap in self.taps:
+            if isinstance(tap, OutputTap):
+                out = tap.output(site, out)
+        return self.to_out(out)
+
+
+@final
+class GatedFeedForward(nn.Module):
+    """GEGLU: (x W_a) * gelu(x W_b), then W_out."""
+
+    def __init__(self, dim: int, mult: float = 4.0):
+        super().__init__()
+        inner = int(dim * mult)
+        self.fc1 = nn.Linear(dim, 2 * inner)
+        self.fc2 = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, gate = self.fc1(x).chunk(2, dim=-1)  # [B, L, inner] each
+        return self.fc2(h * F.gelu(gate))
+
+
+@final
+class TransformerBlock(nn.Module):
+    """x + self(norm x); x + cross(norm x, tokens); x + feed-forward(norm x)."""
+
+    def __init__(self, dim: int, heads: int, context_dim: int | None, mult: float = 4.0):
+        super().__init__()
+        self.norm1, self.attn1 = nn.LayerNorm(dim), Attention(dim, heads)
+        if context_dim is not None:
+            self.norm2, self.attn2 = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
+        self.norm3, self.ff = nn.LayerNorm(dim), GatedFeedForward(dim, mult)
+        self.has_context = context_dim is not None
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        if self.has_context:
+            x = x + self.attn2(self.norm2(x), tokens, mask)
+        return x + self.ff(self.norm3(x))

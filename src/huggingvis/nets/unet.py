@@ -1,0 +1,164 @@
+"""The U-Net of diffusion models, with the five ports every condition comes through.
+
+Ronneberger et al. 2015 (arXiv 1505.04597) in the form of Ho et al. 2020 (arXiv 2006.11239) and, with text tokens,
+Rombach et al. 2022 (arXiv 2112.10752). Ports: the clock `t`; and in the condition `vector` [B, V] (class, pooled text),
+`tokens` [B, L, D] with `tokens_mask`, `concat` [B, C', H, W], and `residuals.N` (added to the N-th skip, and last to
+the middle, as ControlNet does). Book: chapter 4, "Networks".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.protocols import Cond
+from .blocks import Downsample, MapAttention, MapTransformer, ResBlock, Upsample
+from .embeddings import TimeEmbedding
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a `UNet`.
+
+    Attributes:
+        in_channels: channels of x.
+        out_channels: channels predicted.
+        concat_channels: channels of the `concat` port, 0 for none.
+        channels: width of each level, finest first.
+        blocks: residual blocks of each level on the way down (one more on the way up).
+        attention: for each level, depth of its attention: 0 none, n transformer blocks (one self-attention if no text).
+        middle: depth of attention in the middle.
+        heads: attention heads at every level, where `head_dim` is 0.
+        tokens_dim: width of text tokens, 0 for none.
+        vector_dim: width of the `vector` port, 0 for none.
+        groups: group-norm groups.
+        scale_shift: embedding scales and shifts instead of only shifting.
+        dropout: in residual blocks.
+        clock_scale: the clock is multiplied by this before its sinusoid (1000 for clocks in [0, 1]).
+        clock_shift: frequency convention of `embeddings.sinusoid`.
+        ff_mult: width of the feed-forward in transformer blocks.
+        head_dim: width of one head; a level of width w then has w / head_dim heads.
+        norm_eps: of every group norm but the one before transformer blocks, which has 1e-6.
+        downsample_padding: 1, or 0 to pad right and below only.
+        vector_layers: 2 for Linear-SiLU-Linear; 1 for a table without bias, when `vector` is a one-hot class.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    concat_channels: int = 0
+    channels: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    attention: tuple[int, ...] = (0, 0, 1)
+    middle: int = 1
+    heads: int = 4
+    tokens_dim: int = 0
+    vector_dim: int = 0
+    groups: int = 32
+    scale_shift: bool = False
+    dropout: float = 0.0
+    clock_scale: float = 1.0
+    clock_shift: float = 0.0
+    ff_mult: float = 4.0
+    head_dim: int = 0
+    norm_eps: float = 1e-5
+    downsample_padding: int = 1
+    vector_layers: int = 2
+
+    def heads_at(self, width: int) -> int:
+        """Attention heads at a level of this width."""
+        if self.head_dim and width % self.head_dim:
+            raise ValueError(f"head_dim {self.head_dim} does not divide the width {width} of a level with attention")
+        return width // self.head_dim if self.head_dim else self.heads
+
+
+class Level(nn.Module):
+    """The blocks of one resolution on one side: residual blocks, each followed by attention, and a resampling."""
+
+    def __init__(self, blocks: list[ResBlock], attention: list[nn.Module], resample: nn.Module | None):
+        super().__init__()
+        self.blocks, self.attention, self.resample = nn.ModuleList(blocks), nn.ModuleList(attention), resample
+
+
+@final
+class UNet(nn.Module):
+    """net(x [B, C, H, W], clock [B], cond) -> [B, C_out, H, W]. H and W are multiples of 2^(levels-1)."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = c = config
+        emb = 4 * c.channels[0]
+        self.time = TimeEmbedding(c.channels[0], emb, c.clock_scale, c.clock_shift)
+        self.vector = _vector(c, emb) if c.vector_dim else None
+        self.conv_in = nn.Conv2d(c.in_channels + c.concat_channels, c.channels[0], 3, padding=1)
+
+        def res(c_in: int, c_out: int) -> ResBlock:
+            return ResBlock(
+                c_in, c_out, emb, groups=c.groups, eps=c.norm_eps, scale_shift=c.scale_shift, dropout=c.dropout
+            )
+
+        def attend(width: int, depth: int) -> nn.Module:
+            if not depth:
+                return nn.Identity()
+            heads = c.heads_at(width)
+            if c.tokens_dim:
+                return MapTransformer(width, heads, c.tokens_dim, depth=depth, groups=c.groups, mult=c.ff_mult)
+            return MapAttention(width, heads, groups=c.groups, eps=c.norm_eps)
+
+        widths, last = [c.channels[0]], len(c.channels) - 1  # what each skip carries
+        self.down, width = nn.ModuleList(), c.channels[0]
+        for i, (wide, depth) in enumerate(zip(c.channels, c.attention, strict=True)):
+            blocks = [res(width if j == 0 else wide, wide) for j in range(c.blocks)]
+            width = wide
+            resample = None if i == last else Downsample(wide, c.downsample_padding)
+            self.down.append(Level(blocks, [attend(wide, depth) for _ in blocks], resample))
+            widths += [wide] * (c.blocks + (i < last))
+        self.middle = Level([res(width, width), res(width, width)], [attend(width, c.middle)], None)
+        self.up = nn.ModuleList()
+        for i, (wide, depth) in reversed(list(enumerate(zip(c.channels, c.attention, strict=True)))):
+            blocks = [res((width if j == 0 else wide) + widths.pop(), wide) for j in range(c.blocks + 1)]
+            width = wide
+            self.up.append(Level(blocks, [attend(wide, depth) for _ in blocks], Upsample(wide) if i else None))
+        self.norm_out = nn.GroupNorm(min(c.groups, width), width, c.norm_eps)
+        self.conv_out = nn.Conv2d(width, c.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, clock: Tensor, cond: Cond) -> Tensor:
+        emb = self.time(clock)  # [B, E]
+        if self.vector is not None:
+            emb = emb + self.vector(cond["vector"])
+        tokens, mask = cond.get("tokens"), cond.get("tokens_mask")
+        if self.config.concat_channels:
+            x = torch.cat([x, cond["concat"]], dim=1)
+        h = self.conv_in(x)  # [B, C_0, H, W]
+        skips = [h]
+        for level in self.down:
+            for block, attention in zip(level.blocks, level.attention, strict=True):
+                h = _attend(attention, block(h, emb), tokens, mask)
+                skips.append(h)
+            if level.resample is not None:
+                h = level.resample(h)
+                skips.append(h)
+        skips = [skip + cond[f"residuals.{n}"] if f"residuals.{n}" in cond else skip for n, skip in enumerate(skips)]
+        h = self.middle.blocks[0](h, emb)
+        h = self.middle.blocks[1](_attend(self.middle.attention[0], h, tokens, mask), emb)
+        if f"residuals.{len(skips)}" in cond:
+            h = h + cond[f"residuals.{len(skips)}"]
+        for level in self.up:
+            for block, attention in zip(level.blocks, level.attention, strict=True):
+                h = _attend(attention, block(torch.cat([h, skips.pop()], dim=1), emb), tokens, mask)
+            if level.resample is not None:
+                h = level.resample(h)
+        return self.conv_out(F.silu(self.norm_out(h)))  # [B, C_out, H, W]
+
+
+def _vector(c: UNetConfig, emb: int) -> nn.Module:
+    if c.vector_layers == 1:
+        return nn.Linear(c.vector_dim, emb, bias=False)
+    return nn.Sequential(nn.Linear(c.vector_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
+
+
+def _attend(module: nn.Module, h: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+    return module(h, tokens, mask) if isinstance(module, MapTransformer) else module(h)

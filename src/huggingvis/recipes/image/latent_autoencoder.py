@@ -1,0 +1,95 @@
+"""The autoencoder of latent diffusion on the synthetic world.
+
+Rombach et al. 2022 (arXiv 2112.10752), section 3.1: reconstruction, a little KL, own-feature perception, patch
+adversary. 64x64 pictures become 8x8 latents. Chapter 5.
+
+    hvis train latent_autoencoder --run runs/autoencoder
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...data.world import World
+from ...data.worldset import WorldSet
+from ...nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from ...nets.patch_discriminator import PatchDiscriminator
+from ...objectives.latent_autoencoder import LatentAutoencoder, Weights
+from ...train.ema import ConstantDecay, Ema
+from ...train.fit import fit
+from ...train.optim import Cosine, Optim
+from ...train.run import Run
+from ...train.settings import FitSettings, Validation
+from ..setting import Setting, precision
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of the training.
+
+    Attributes:
+        size: side of the pictures in pixels.
+        layouts: layouts rendered once and cycled through.
+        latent_channels: channels of z.
+        channels: width of each level after folding pixels 2x2 into channels.
+        steps: optimiser steps.
+        batch: pictures a step.
+        lr: peak learning rate.
+        adversary_from: share of the steps after which the patch adversary joins.
+        precision: bf16 or fp32.
+        seed: of the weights and of every draw.
+    """
+
+    size: int = 64
+    layouts: int = 60_000
+    latent_channels: int = 8
+    channels: tuple[int, ...] = (48, 96, 128)
+    steps: int = 4000
+    batch: int = 32
+    lr: float = 1e-3
+    adversary_from: float = 0.75
+    precision: str = "bf16"
+    seed: int = 0
+
+
+def network(config: Config) -> AutoencoderKL:
+    """The autoencoder with fresh weights."""
+    sizes = AutoencoderConfig(
+        latent_channels=config.latent_channels,
+        channels=config.channels,
+        blocks=1,
+        extra=1,
+        groups=8,
+        middle_attention=False,
+        quant_conv=False,
+        patch=2,
+    )
+    return AutoencoderKL(sizes).to(memory_format=torch.channels_last)
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the autoencoder in `setting`'s run folder."""
+    torch.manual_seed(config.seed)
+    world = World(size=config.size, split="train", seed=config.seed)
+    objective = LatentAutoencoder(
+        network(config), PatchDiscriminator(), Weights(adversary_from=int(config.adversary_from * config.steps))
+    )
+    run = setting.begin("latent_autoencoder", config)
+    held = WorldSet(World(size=config.size, split="test", seed=config.seed), 256)
+    return fit(
+        objective.to(setting.device),
+        WorldSet(world, config.layouts),
+        run,
+        optim=Optim(lr=config.lr, betas=(0.9, 0.99), warmup=100, schedule=Cosine(config.steps, 0.02)),
+        steps=config.steps,
+        batch_size=config.batch,
+        ema=Ema(ConstantDecay(0.999), nets=("autoencoder",)),
+        settings=FitSettings(
+            seed=config.seed,
+            precision=precision(config.precision),
+            validation=Validation(held, every=500, batches=4),
+            progress=setting.progress,
+        ),
+    )

@@ -1,0 +1,200 @@
+"""Text-to-image latent diffusion on the synthetic world: the training of the model that ships with the package.
+
+A U-Net with cross-attention (Rombach et al. 2022, arXiv 2112.10752) over the frozen bilingual text encoder, trained by
+rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Three runs come before it: the
+autoencoder (recipe latent_autoencoder), the text encoder (recipe reading) and, to score it, the judge. Chapter 5.
+
+    hvis train text_to_image --run runs/tiny --autoencoder runs/autoencoder --reading runs/reading
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...codecs.kl_latents import KLLatents, fit_statistics
+from ...codecs.text import TextTokenizer
+from ...core.files import write_atomically
+from ...core.process import Velocity
+from ...core.protocols import Batch, Cond
+from ...data.draws import stable_hash
+from ...data.world import World
+from ...data.worldset import WorldSet, to_tensor
+from ...nets.text_tower import TextTower, TextTowerConfig
+from ...nets.unet import UNet, UNetConfig
+from ...objectives.denoise import Denoising, LogitNormal
+from ...processes.flow import RectifiedFlow
+from ...train.ema import ConstantDecay, Ema
+from ...train.fit import fit
+from ...train.optim import Cosine, Optim
+from ...train.run import Run
+from ...train.settings import FitSettings, Validation
+from ..setting import Setting, precision
+from . import latent_autoencoder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of the training.
+
+    Attributes:
+        autoencoder: run folder of the autoencoder.
+        reading: run folder of the text encoder.
+        size: side of the pictures in pixels.
+        layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
+        channels: width of each U-Net level.
+        depth: transformer blocks at each level.
+        middle: transformer blocks in the middle.
+        heads: attention heads.
+        steps: optimiser steps.
+        batch: pictures a step.
+        lr: peak learning rate.
+        empty: share of captions replaced by the empty one, for classifier-free guidance.
+        ema: decay of the averaged weights.
+        precision: bf16 or fp32.
+        seed: of the weights and of every draw.
+    """
+
+    autoencoder: str
+    reading: str
+    size: int = 64
+    layouts: int = 200_000
+    channels: tuple[int, ...] = (128, 192)
+    depth: tuple[int, ...] = (0, 1)
+    middle: int = 1
+    heads: int = 4
+    steps: int = 8000
+    batch: int = 128
+    lr: float = 1e-3
+    empty: float = 0.1
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+
+
+@final
+class TextCondition(nn.Module):
+    """Token ids -> the `tokens` and `vector` ports, by a frozen text encoder."""
+
+    def __init__(self, tower: TextTower):
+        super().__init__()
+        self.tower = tower.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Cond:
+        tokens, mask, pooled = self.tower(batch["ids"])
+        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled}
+
+
+@final
+class CachedLatents:
+    """Latents of a `WorldSet`, encoded once in half precision and kept in `folder`, with captions drawn anew each time."""
+
+    def __init__(self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, empty: float, path: Path):
+        self.data, self.tokenizer, self.empty = data, tokenizer, empty
+        self.latents = _encoded(data, codec, path)  # [N, C, h, w] float16
+
+    def batch(self, index: int, size: int) -> dict:
+        texts = [
+            "" if stable_hash("empty", index, i) % 1000 < 1000 * self.empty else text
+            for i, text in enumerate(self.data.captions(index, size))
+        ]
+        z = torch.from_numpy(self.latents[self.data.items(index, size)]).float()  # [B, C, h, w]
+        return {"x0": z.contiguous(memory_format=torch.channels_last), "ids": self.tokenizer.ids(texts)}
+
+
+@torch.no_grad()
+def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
+    if not path.exists():
+        device = codec.mean.device
+        rows: list[Tensor] = []
+        for start in range(0, data.count, 512):
+            layouts = data.layouts[start : start + 512]
+            images = np.stack([data.world.image(layout) for layout in layouts])
+            x = to_tensor(images).to(device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16):
+                rows.append(codec.encode(x).half().cpu())
+        table = torch.cat(rows).contiguous().numpy()
+        write_atomically(path, lambda file: np.save(file, table))
+    return np.load(path, mmap_mode="r")
+
+
+def load_codec(path: Path, device: torch.device) -> KLLatents:
+    """The autoencoder of a run folder with the statistics of 2,048 training pictures."""
+    run = Run.open(path)
+    config = latent_autoencoder.Config(**_tuples(run.config["config"]))
+    net = latent_autoencoder.network(config)
+    net.load_state_dict(run.weights("autoencoder"))
+    net = net.eval().requires_grad_(False)
+    sample = WorldSet(World(size=config.size), 2048, first=5_000_000)
+    codec = fit_statistics(net, [sample.batch(i, 256)["image"] for i in range(8)])
+    return codec.to(device)
+
+
+def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
+    """Tokenizer and text encoder of a run folder."""
+    run = Run.open(path)
+    tokenizer = TextTokenizer.load(path / "tokenizer.json")
+    numbers = run.config["config"]
+    tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=numbers["dim"], depth=numbers["depth"]))
+    tower.load_state_dict(run.weights("text"))
+    return tokenizer, tower
+
+
+def _tuples(record: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+
+
+def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
+    """The U-Net with fresh weights."""
+    sizes = UNetConfig(
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        channels=config.channels,
+        blocks=1,
+        attention=config.depth,
+        middle=config.middle,
+        heads=config.heads,
+        tokens_dim=text_dim,
+        vector_dim=text_dim,
+        clock_scale=1000.0,
+        ff_mult=2.0,
+    )
+    return UNet(sizes).to(memory_format=torch.channels_last)
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the U-Net in `setting`'s run folder."""
+    torch.manual_seed(config.seed)
+    codec = load_codec(Path(config.autoencoder), setting.device)
+    tokenizer, tower = load_reader(Path(config.reading))
+    run = setting.begin("text_to_image", config)
+    z = codec.autoencoder.config.latent_channels
+
+    def cached(split: str, count: int, empty: float) -> CachedLatents:
+        data = WorldSet(World(size=config.size, split=split, seed=config.seed), count, pictures=False)
+        return CachedLatents(data, codec, tokenizer, empty, run.path / f"latents-{split}-{count}.npy")
+
+    objective = Denoising(
+        network(config, z, tower.config.dim), RectifiedFlow(), Velocity(), LogitNormal(), condition=TextCondition(tower)
+    )
+    return fit(
+        objective.to(setting.device),
+        cached("train", config.layouts, config.empty),
+        run,
+        optim=Optim(lr=config.lr, betas=(0.9, 0.99), warmup=300, schedule=Cosine(config.steps, 0.01)),
+        steps=config.steps,
+        batch_size=config.batch,
+        ema=Ema(ConstantDecay(config.ema)),
+        settings=FitSettings(
+            seed=config.seed,
+            precision=precision(config.precision),
+            validation=Validation(cached("test", 1024, 0.0), every=1000, batches=4),
+            progress=setting.progress,
+        ),
+    )

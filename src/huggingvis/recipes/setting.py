@@ -1,0 +1,37 @@
+"""Where and how a recipe runs: what the command line or a script hands to every recipe's `train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..core.config import to_dict
+from ..train.parallel import Parallel
+from ..train.run import Run
+from ..train.settings import BFLOAT16, FLOAT32, Precision
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run folder, whether to go on in it, the device and processes, and how to report progress."""
+
+    path: Path
+    resume: bool = False
+    parallel: Parallel = field(default_factory=Parallel)
+    progress: bool | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.parallel.device
+
+    def begin(self, recipe: str, config: object) -> Run:
+        """Create the run folder, or open it to go on; its config.toml names the recipe."""
+        record = {"recipe": recipe, "config": to_dict(config)}
+        return Run.begin(self.path, record, resume=self.resume, parallel=self.parallel)
+
+
+def precision(name: str) -> Precision:
+    """`bf16` or `fp32`, as recipes' configs spell it."""
+    return BFLOAT16 if name == "bf16" else FLOAT32

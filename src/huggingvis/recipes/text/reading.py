@@ -1,0 +1,112 @@
+"""A bilingual text encoder taught to read captions of the synthetic world.
+
+Slot tokens are probed for things, places and background (objectives.reading). A minute or two on two cores. Chapter 5.
+
+    hvis train reading --run runs/reading
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...codecs.text import TextTokenizer
+from ...data.draws import stable_hash
+from ...data.world import World
+from ...data.worldset import CAPTION_VARIANTS, Mapped, WorldSet, keys_of
+from ...nets.text_tower import TextTower, TextTowerConfig
+from ...objectives.reading import Reading
+from ...train.ema import ConstantDecay, Ema
+from ...train.fit import fit
+from ...train.optim import Cosine, Optim
+from ...train.run import Run
+from ...train.settings import FitSettings, Validation
+from ..setting import Setting, precision
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of the training.
+
+    Attributes:
+        size: side of the pictures the captions describe.
+        layouts: layouts described, cycled through with a new caption each time.
+        dim: width of the encoder.
+        depth: layers of the encoder.
+        steps: optimiser steps.
+        batch: captions a step.
+        lr: peak learning rate.
+        empty: share of captions replaced by the empty one.
+        precision: bf16 or fp32.
+        seed: of the weights and of every draw.
+    """
+
+    size: int = 64
+    layouts: int = 100_000
+    dim: int = 192
+    depth: int = 4
+    steps: int = 4000
+    batch: int = 256
+    lr: float = 1e-3
+    empty: float = 0.02
+    precision: str = "bf16"
+    seed: int = 0
+
+
+def learn_tokenizer(world: World, texts: int = 20_000) -> TextTokenizer:
+    """Byte pairs of `texts` captions, half of them in each language, and of every name the world knows."""
+    captions = (
+        world.caption(world.layout(-1 - i), ("en", "zh")[i % 2], stable_hash("variant", i) % CAPTION_VARIANTS)
+        for i in range(texts)
+    )
+    names = [name for s in world.sprites.ids for code in ("en", "zh") for name in world.sprites[s].names(code)]
+    return TextTokenizer.learn([*captions, *names], vocabulary=1600)
+
+
+def background_of(data: WorldSet, numbers: list[int]) -> torch.Tensor:
+    """First background colour of each layout [B, 3] in [0, 1]."""
+    return torch.tensor([data.layouts[n].background.colours[0] for n in numbers]) / 255
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the encoder in `setting`'s run folder; its tokenizer lies beside the checkpoints."""
+    torch.manual_seed(config.seed)
+    world = World(size=config.size, split="train", seed=config.seed)
+    run = setting.begin("reading", config)
+    path = run.path / "tokenizer.json"
+    tokenizer = TextTokenizer.load(path) if path.exists() else learn_tokenizer(world)
+    tokenizer.save(path)
+
+    def tokenised(data: WorldSet, empty: float) -> Mapped:
+        def change(batch: dict, index: int) -> dict:
+            texts = [
+                "" if stable_hash("empty", index, i) % 1000 < 1000 * empty else text
+                for i, text in enumerate(batch["captions"])
+            ]
+            return {
+                "ids": tokenizer.ids(texts),
+                "boxes": batch["boxes"],
+                "classes": batch["classes"],
+                "ground": background_of(data, batch["numbers"]),
+            }
+
+        return Mapped(data, change)
+
+    tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=config.dim, depth=config.depth))
+    test = World(size=config.size, split="test", seed=config.seed)
+    return fit(
+        Reading(tower, len(keys_of(world))).to(setting.device),
+        tokenised(WorldSet(world, config.layouts, pictures=False), config.empty),
+        run,
+        optim=Optim(lr=config.lr, betas=(0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
+        steps=config.steps,
+        batch_size=config.batch,
+        ema=Ema(ConstantDecay(0.998), nets=("text",)),
+        settings=FitSettings(
+            seed=config.seed,
+            precision=precision(config.precision),
+            validation=Validation(tokenised(WorldSet(test, 1024, pictures=False), 0.0), every=500, batches=4),
+            progress=setting.progress,
+        ),
+    )

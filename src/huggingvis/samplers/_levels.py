@@ -1,0 +1,48 @@
+"""What every sampler reads before it steps: the four coefficients as plain floats, and the mean of a belief.
+
+Coefficients of a step are combined in Python floats (float64) and meet the batch once, as scalars: exact, and no
+tensor of one number is made or moved.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.process import Process
+
+
+class Levels(NamedTuple):
+    """alpha and sigma at the start `t` and at the end `s` of a step."""
+
+    a_t: float
+    s_t: float
+    a_s: float
+    s_s: float
+
+    @property
+    def fresh(self) -> float:
+        """Variance that the forward process adds between s and t: sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2."""
+        return max(self.s_t**2 - (self.a_t / self.a_s * self.s_s) ** 2, 0.0)
+
+
+def levels(process: Process, t: Tensor, s: Tensor) -> Levels:
+    """The coefficients of a step from `t` to `s`, both 0-dim."""
+    return Levels(float(process.alpha(t)), float(process.sigma(t)), float(process.alpha(s)), float(process.sigma(s)))
+
+
+def half_log_snr(alpha: float, sigma: float) -> float:
+    """log(alpha/sigma); plus infinity where clean, minus infinity where pure noise."""
+    if sigma == 0.0:
+        return math.inf
+    return math.log(alpha / sigma) if alpha > 0.0 else -math.inf
+
+
+def clean(belief: Belief) -> Tensor:
+    """The mean of a belief about a continuous datum [B, ...]."""
+    if not isinstance(belief, Gaussian):
+        raise TypeError(f"this sampler integrates beliefs about continuous data, found {type(belief).__name__}")
+    return belief.x0

@@ -1,0 +1,44 @@
+r"""DDIM: fewer steps by a process that is not Markov, deterministic where eta = 0.
+
+Song, Meng, Ermon 2020, arXiv 2010.02502, Eq. 12 and 16, written for any process. With b = sigma_t^2 -
+(alpha_t/alpha_s)^2 sigma_s^2 the variance that the forward process adds between s and t,
+
+    std^2 = eta^2 b sigma_s^2/sigma_t^2
+    x_s   = alpha_s x_0 + sqrt(sigma_s^2 - std^2) (x_t - alpha_t x_0)/sigma_t + std z
+
+eta = 1 is DDPM with beta-tilde, and also the community's "Euler a" (k-diffusion's ancestral Euler), which is the same
+step written in sigma/alpha. Book: chapter 4, "DDIM".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Process
+from huggingvis.core.protocols import Bound
+from huggingvis.core.sample import Sampler, State
+from huggingvis.samplers._levels import clean, levels
+
+
+@final
+@dataclass(frozen=True)
+class DDIM(Sampler):
+    """`eta`: share of fresh noise, 0 (deterministic) to 1 (ancestral)."""
+
+    eta: float = 0.0
+    order = 1
+
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        x0 = clean(denoise(x, t))  # [B, ...]
+        c = levels(process, t, s)
+        std = self.eta * math.sqrt(c.fresh) * c.s_s / c.s_t
+        old = math.sqrt(max(c.s_s**2 - std**2, 0.0)) / c.s_t
+        out = (c.a_s - c.a_t * old) * x0 + old * x  # [B, ...]
+        return (out + std * noise.draw(x) if std > 0.0 else out), state

@@ -1,0 +1,43 @@
+r"""Euler's method on the probability-flow ODE in the coordinate rho = sigma/alpha.
+
+Karras et al. 2022, arXiv 2206.00364, Eq. 4 and Algorithm 2 without its second-order part. With y = x/alpha the ODE is
+dy/drho = (y - x_0)/rho = eps, so one step is y_s = y_t + (rho_s - rho_t) eps, that is
+
+    x_s = alpha_s x_0 + sigma_s eps
+
+which is DDIM at eta = 0 and, on rectified flow, plain Euler in t. Without churn this file therefore *is* that formula.
+Book: chapter 4, "EDM".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Process
+from huggingvis.core.protocols import Bound
+from huggingvis.core.sample import Sampler, State
+from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers.churn import Churn
+
+
+@final
+@dataclass(frozen=True)
+class Euler(Sampler):
+    """First order; `churn` adds fresh noise before each step (none by default)."""
+
+    churn: Churn | None = None
+    order = 1
+
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        if self.churn is not None:
+            x, t = self.churn(process, x, t, noise)
+        x0 = clean(denoise(x, t))  # [B, ...]
+        c = levels(process, t, s)
+        old = c.s_s / c.s_t
+        return (c.a_s - c.a_t * old) * x0 + old * x, state

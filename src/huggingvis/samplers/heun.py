@@ -1,0 +1,53 @@
+r"""Heun's method on the probability-flow ODE: two calls of the network per step, second order.
+
+Karras et al. 2022, arXiv 2206.00364, Algorithm 1 (Algorithm 2 with churn), for any process. The coordinates are
+
+    y = x/(alpha + k sigma),   tau = sigma/(alpha + k sigma),   dy/dtau = eps - k x_0
+
+k = 0 is the paper's (y = x/alpha, tau = sigma/alpha). k = 1 straightens every process into a rectified flow; it is
+finite where alpha = 0, so it is also taken for a step that starts there. The last step, to sigma = 0, is Euler's.
+Book: chapter 4, "EDM".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Process
+from huggingvis.core.protocols import Bound
+from huggingvis.core.sample import Sampler, State
+from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers.churn import Churn
+
+
+@final
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """Second order. `tilt` is k above: 0 for EDM's coordinate, 1 for the flow's."""
+
+    tilt: float = 0.0
+    churn: Churn | None = None
+    order = 2
+
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        if self.churn is not None:
+            x, t = self.churn(process, x, t, noise)
+        x0 = clean(denoise(x, t))  # [B, ...]
+        c = levels(process, t, s)
+        old = c.s_s / c.s_t
+        euler = (c.a_s - c.a_t * old) * x0 + old * x  # [B, ...]
+        if c.s_s == 0.0:
+            return euler, state
+        k = self.tilt if c.a_t > 1e-6 * c.s_t else 1.0  # the cosine's alpha(1) is zero up to rounding
+        x0_s = clean(denoise(euler, s))  # [B, ...]
+        slope_t = (x - c.a_t * x0) / c.s_t - k * x0  # [B, ...]
+        slope_s = (euler - c.a_s * x0_s) / c.s_s - k * x0_s  # [B, ...]
+        end = c.a_s + k * c.s_s
+        width = c.s_s - end * c.s_t / (c.a_t + k * c.s_t)  # end (tau_s - tau_t)
+        return euler + (width / 2) * (slope_s - slope_t), state

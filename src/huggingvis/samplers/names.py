@@ -1,0 +1,130 @@
+"""The names that the community gives samplers and schedules, and what they are here.
+
+One row per algorithm: our name, the labels of A1111's web UI, the ids of ComfyUI, the classes of diffusers. Case,
+spaces, `-` and `_` do not matter. A label such as "DPM++ 2M Karras" names a sampler and a schedule; `split_label`
+parts them. Book: chapter 4, "Samplers by name".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.sample import Sampler
+from huggingvis.samplers.ancestral import Ancestral
+from huggingvis.samplers.ddim import DDIM
+from huggingvis.samplers.dpm_solver import DPMSolverPP2M
+from huggingvis.samplers.euler import Euler
+from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
+from huggingvis.samplers.heun import Heun
+
+
+@dataclass(frozen=True)
+class SamplerRow:
+    """One algorithm: `make(eta)` builds it."""
+
+    name: str
+    make: Callable[[float], Sampler]
+    a1111: tuple[str, ...] = ()
+    comfy: tuple[str, ...] = ()
+    diffusers: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.a1111, *self.comfy, *self.diffusers)
+
+
+@dataclass(frozen=True)
+class ScheduleRow:
+    """One schedule: `make(steps)` builds it."""
+
+    name: str
+    make: Callable[[int], Schedule]
+    a1111: tuple[str, ...] = ()
+    comfy: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.a1111, *self.comfy)
+
+
+def _eta(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise UsageError(f"eta is the share of fresh noise, from 0 (none) to 1 (all of it); found {value}.")
+    return value
+
+
+SAMPLERS = (
+    SamplerRow("ddpm", lambda eta: Ancestral(), (), ("ddpm",), ("DDPMScheduler",)),
+    SamplerRow("ddim", lambda eta: DDIM(eta), ("DDIM",), ("ddim",), ("DDIMScheduler",)),
+    SamplerRow("euler", lambda eta: Euler(), ("Euler", "k_euler"), ("euler",),
+               ("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")),
+    # k-diffusion's ancestral Euler is DDIM with all of its noise, written in sigma/alpha
+    SamplerRow("euler-a", lambda eta: DDIM(1.0), ("Euler a", "k_euler_a", "k_euler_ancestral"), ("euler_ancestral",),
+               ("EulerAncestralDiscreteScheduler",)),
+    SamplerRow("heun", lambda eta: Heun(), ("Heun", "k_heun"), ("heun",), ("HeunDiscreteScheduler",)),
+    SamplerRow("dpm++2m", lambda eta: DPMSolverPP2M(), ("DPM++ 2M", "k_dpmpp_2m"), ("dpmpp_2m",),
+               ("DPMSolverMultistepScheduler",)),
+)  # fmt: skip
+
+SCHEDULES = (
+    ScheduleRow("uniform", Uniform, ("Automatic", "Uniform")),
+    ScheduleRow("karras", Karras, ("Karras",), ("karras",)),
+    ScheduleRow("logsnr", LogSNR, ("Exponential",), ("exponential",)),
+    ScheduleRow("trailing", Trailing),
+    ScheduleRow("leading", lambda steps: Leading(steps, offset=1)),
+    ScheduleRow("linspace", Linspace),
+    ScheduleRow("normal", lambda steps: Linspace(steps, rounded=False), ("Normal",), ("normal",)),
+    ScheduleRow("sgm-uniform", lambda steps: Linspace(steps, rounded=False, open_end=True), ("SGM Uniform",),
+                ("sgm_uniform",)),
+    ScheduleRow("shifted", Shifted),
+)  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.lower())
+
+
+def sampler_names() -> tuple[str, ...]:
+    """Our names of all samplers."""
+    return tuple(row.name for row in SAMPLERS)
+
+
+def schedule_names() -> tuple[str, ...]:
+    """Our names of all schedules."""
+    return tuple(row.name for row in SCHEDULES)
+
+
+def split_label(label: str) -> tuple[str, str | None]:
+    """A label as (our sampler's name, our schedule's name or None): "DPM++ 2M Karras" -> ("dpm++2m", "karras").
+
+    Raises `UsageError`, with the nearest names, for a sampler that is not here.
+    """
+    samplers = {_plain(alias): row.name for row in SAMPLERS for alias in row.names()}
+    plain = _plain(label)
+    if plain in samplers:
+        return samplers[plain], None
+    for row in SCHEDULES:
+        for alias in row.names():
+            head = plain.removesuffix(_plain(alias))
+            if head != plain and head in samplers:
+                return samplers[head], row.name
+    raise unknown("sampler", label, [alias for row in SAMPLERS for alias in (row.name, *row.a1111)])
+
+
+def sampler_of(name: str, eta: float = 0.0) -> Sampler:
+    """The sampler that `name` stands for, in any community's spelling. `eta` is DDIM's; others have their own noise.
+
+    Raises `UsageError` for unknown names and for `eta` outside [0, 1].
+    """
+    ours, _ = split_label(name)
+    return next(row for row in SAMPLERS if row.name == ours).make(_eta(eta))
+
+
+def schedule_of(name: str, steps: int) -> Schedule:
+    """The builder of grids that `name` stands for, with `steps` calls. Raises `UsageError` for unknown names."""
+    plain = _plain(name)
+    for row in SCHEDULES:
+        if plain in {_plain(alias) for alias in row.names()}:
+            return row.make(steps)
+    raise unknown("schedule", name, [alias for row in SCHEDULES for alias in (row.name, *row.a1111)])

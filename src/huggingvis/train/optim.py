@@ -1,0 +1,100 @@
+"""Learning rate schedules and AdamW, as frozen numbers that build the real thing.
+
+AdamW: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017, arXiv:1711.05101.
+Cosine schedule: by the same authors, 2016, arXiv:1608.03983, equation 5 without restarts.
+Inverse square root: T. Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2023,
+arXiv:2312.02696, there with a reference step after which the rate decays.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import nn
+
+
+class Schedule(ABC):
+    """What the learning rate is multiplied by, as a function of the step (0 is the first)."""
+
+    @abstractmethod
+    def factor(self, step: int) -> float:
+        """A number in [0, 1]."""
+
+
+@final
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The learning rate as given."""
+
+    def factor(self, step: int) -> float:
+        return 1.0
+
+
+@final
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from 1 at step `start` down to `floor` at step `steps`, then flat."""
+
+    steps: int
+    floor: float = 0.0
+    start: int = 0
+
+    def factor(self, step: int) -> float:
+        done = min(max((step - self.start) / max(self.steps - self.start, 1), 0.0), 1.0)
+        return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+@final
+@dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """1 until step `reference`, from there sqrt(reference / step)."""
+
+    reference: int
+
+    def factor(self, step: int) -> float:
+        return 1.0 / math.sqrt(max(step / self.reference, 1.0))
+
+
+@final
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with warm-up, schedule and gradient clipping for one net."""
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled decay of matrices and kernels; biases, gains and other vectors never decay."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly to its full value."""
+    schedule: Schedule = field(default_factory=Constant)
+    clip: float | None = 1.0
+    """Largest norm of this net's whole gradient; None: as it comes."""
+    fused: bool = True
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step` (0 is the first)."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.lr * rise * self.schedule.factor(step)
+
+    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser; its parameter order is that of `decaying(params)`."""
+        matrices, vectors = decaying(params)
+        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            fused=self.fused,
+        )
+
+
+def decaying(params: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters that decay (two axes or more) and those that do not."""
+    return [p for p in params if p.ndim >= 2], [p for p in params if p.ndim < 2]

@@ -1,0 +1,79 @@
+"""One trained net with its own optimiser, so that turns over different nets never disturb each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from huggingvis.core.errors import UsageError, unknown
+
+from .optim import Optim, decaying
+from .parallel import Parallel
+
+
+@final
+class Player:
+    """A net, the parameters of it that are trained, and the optimiser that moves them."""
+
+    def __init__(self, name: str, net: nn.Module, spec: Optim, taken: set[int]):
+        own = [p for p in net.parameters() if p.requires_grad and id(p) not in taken]
+        if not own:
+            raise UsageError(f"The net {name!r} has no parameter to train. Unfreeze one, or leave it out of nets().")
+        taken.update(id(p) for p in own)
+        self.name, self.net, self.spec = name, net, spec
+        self.params = [p for group in decaying(own) for p in group]
+        names = {id(p): key for key, p in net.named_parameters()}
+        self.keys = [names[id(p)] for p in self.params]
+        self.optimiser = spec.build(own)
+
+    def trainable(self, yes: bool) -> None:
+        """While another player moves, this one's weights need no gradient: backward stays cheap."""
+        for p in self.params:
+            p.requires_grad_(yes)
+
+    def update(self, step: int, parallel: Parallel) -> Tensor:
+        """One optimiser step from the gradients at hand; returns their norm over all processes before clipping, []."""
+        parallel.sum_gradients(self.params)
+        grads = [p.grad for p in self.params if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if self.spec.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.params, self.spec.clip, norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.rate(step)
+        self.optimiser.step()
+        return norm.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's memory as `parameter/quantity`."""
+        memory = self.optimiser.state
+        return {
+            f"{key}/{kind}": value
+            for key, p in zip(self.keys, self.params, strict=True)
+            for kind, value in memory.get(p, {}).items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what `state` gave, in the memory layout of each parameter."""
+        memory: dict[int, dict[str, Any]] = {}
+        places = {key: i for i, key in enumerate(self.keys)}
+        for full, value in state.items():
+            key, kind = full.rsplit("/", 1)
+            p = self.params[places[key]]
+            same = value.shape == p.shape and value.ndim > 0
+            memory.setdefault(places[key], {})[kind] = torch.empty_like(p.data).copy_(value) if same else value.clone()
+        full_state = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({"state": memory, "param_groups": full_state["param_groups"]})
+
+
+def players(nets: Mapping[str, nn.Module], optim: Optim | Mapping[str, Optim]) -> dict[str, Player]:
+    """A player per net. A parameter that two nets share belongs to the first."""
+    taken: set[int] = set()
+    out: dict[str, Player] = {}
+    for name, net in nets.items():
+        if not isinstance(optim, Optim) and name not in optim:
+            raise unknown("optimiser for a net", name, optim)
+        out[name] = Player(name, net, optim if isinstance(optim, Optim) else optim[name], taken)
+    return out

@@ -1,0 +1,68 @@
+"""What a training is told besides its objective and data: seeds, accumulation, precision, how often to report."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.protocols import Batches
+
+
+@final
+@dataclass(frozen=True)
+class Precision:
+    """The dtype that matrix products and convolutions run in while weights stay float32; None: as the weights are."""
+
+    autocast: torch.dtype | None = None
+
+    def context(self, device: torch.device) -> AbstractContextManager[object]:
+        """What the forward pass and the losses run under."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast)
+
+
+FLOAT32 = Precision()
+BFLOAT16 = Precision(torch.bfloat16)
+
+
+@final
+@dataclass(frozen=True)
+class Validation:
+    """Every `every` steps, the losses on the first `batches` batches of held-out `data`, with the averaged weights."""
+
+    data: Batches
+    every: int = 1000
+    batches: int = 8
+
+
+@final
+@dataclass(frozen=True)
+class FitSettings:
+    """Numbers of the loop itself. Intervals are in optimiser steps; 0 means never."""
+
+    seed: int = 0
+    accumulate: int = 1
+    """Pieces that the batch is cut into. Processes share the pieces, and noise is drawn per piece: a training keeps
+    its numbers (to rounding) on another count of processes as long as that count divides `accumulate`."""
+    precision: Precision = FLOAT32
+    validation: Validation | None = None
+    log_every: int = 50
+    save_every: int = 1000
+    keep_last: int = 2
+    keep_every: int = 0
+    """Checkpoints at multiples of this stay for good, besides the `keep_last` newest."""
+    prefetch: int = 2
+    """Batches prepared ahead of the loop."""
+    progress: bool | None = None
+    """True: a bar on standard error; False: now and then a line; None: a bar if standard error is a terminal."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("accumulate", 1), ("log_every", 1), ("keep_last", 1), ("save_every", 0), ("prefetch", 0)):
+            found = getattr(self, name)
+            if found < least:
+                raise UsageError(f"{name} should be at least {least}, found {found}. Give a larger number.")

@@ -1,0 +1,524 @@
+"""Checkpoint files, good and bad: every bad one is refused with one paragraph that says what, where and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import struct
+import types
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as reference_save
+from safetensors.torch import load_file as reference_load
+from torch import nn
+
+from huggingvis.checkpoints.formats import Format, TensorFact, read_header
+from huggingvis.checkpoints.inspect import Family, families_in, identify, inspect, sha256, short_hash
+from huggingvis.checkpoints.io import assign, check_finite, load, save
+from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.checkpoints.transforms import ConvToLinear, Identity, Reverse, Split, Transpose
+from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return {
+        "a.weight": torch.randn(5, 3, generator=g),
+        "a.bias": torch.randn(5, generator=g).half(),
+        "b": torch.randn(2, 2, 2, generator=g).bfloat16(),
+        "count": torch.tensor(7),
+        "mask": torch.tensor([True, False]),
+        "none": torch.zeros(0, 4),
+        "wide": torch.randn(3, generator=g).double(),
+        "small": torch.randn(4, generator=g).to(torch.float8_e4m3fn),
+    }
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(
+        a[k].dtype == b[k].dtype and a[k].shape == b[k].shape and a[k].float().equal(b[k].float()) for k in a
+    )
+
+
+def refused(path: Path, *words: str, **how: object) -> str:
+    """The message of the refusal: one paragraph that holds the file's name and `words`."""
+    with pytest.raises(FileProblem) as caught:
+        load(path, **how)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 700, message
+    for word in (path.name, *words):
+        assert word in message, message
+    return message
+
+
+def raw(path: Path, header: object, body: bytes = b"", length: int | None = None) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + body)
+    return path
+
+
+def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+# ---------------------------------------------------------------------------------------------------- round trips
+
+
+def test_safetensors_round_trip_keeps_bits_and_metadata(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.safetensors", tensors(), {"title": "an \N{SNOWMAN}", "step": "3"})
+    assert same(load(path), tensors())
+    assert same(reference_load(path), tensors())
+    assert read_header(path).metadata == {"title": "an \N{SNOWMAN}", "step": "3"}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_files_of_the_reference_writer_are_read(tmp_path: Path) -> None:
+    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(1, np.int8)}
+    reference_save(arrays, tmp_path / "x.safetensors")
+    found = load(tmp_path / "x.safetensors")
+    assert {k: v.tolist() for k, v in found.items()} == {k: v.tolist() for k, v in arrays.items()}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "params_ema"])
+def test_torch_files(tmp_path: Path, zipped: bool, wrapper: str | None) -> None:
+    weights = {name: x for name, x in tensors().items() if zipped or name != "small"}  # float8 came after that format
+    content = weights if wrapper is None else {"epoch": 3, wrapper: weights, "optimizer": {"m": torch.ones(1)}}
+    path = tmp_path / "x.ckpt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert same(load(path), weights)
+    assert inspect(path).format is (Format.TORCH_ZIP if zipped else Format.TORCH_LEGACY)
+
+
+def test_nested_tables_are_named_and_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.save({"string_to_param": {"*": torch.ones(2, 3)}, "name": "style"}, path)
+    refused(path, "string_to_param", "inside")
+    assert load(path, inside="string_to_param")["*"].shape == (2, 3)
+    with pytest.raises(UsageError, match="string_to_param"):
+        load(path, inside="string_to_params")
+
+
+def test_casting_touches_floats_only_and_wanted_selects(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.safetensors", tensors())
+    cast = load(path, dtype=torch.float16)
+    assert {x.dtype for x in cast.values() if x.is_floating_point()} == {torch.float16}
+    assert cast["count"].dtype == torch.int64 and cast["mask"].dtype == torch.bool
+    assert list(load(path, wanted=lambda name: name.startswith("a."))) == ["a.weight", "a.bias"]
+
+
+def test_loaded_tensors_never_write_to_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.safetensors", tensors())
+    before = sha256(path)
+    load(path)["a.weight"].zero_()
+    torch.save(tensors(), tmp_path / "x.pt")
+    pickled = sha256(tmp_path / "x.pt")
+    load(tmp_path / "x.pt")["a.weight"].zero_()
+    assert (sha256(path), sha256(tmp_path / "x.pt")) == (before, pickled)
+
+
+def test_a_cast_holds_one_old_tensor_at_a_time(tmp_path: Path) -> None:
+    """Resident memory grows by the wanted half precision, not by the float32 that is read."""
+    count, size = 16, 1 << 20
+    path = save(tmp_path / "x.safetensors", {f"w{i}": torch.full((size,), float(i)) for i in range(count)})
+    old = 4 * size * count
+
+    def resident() -> int:  # private pages only: those of the mapped file belong to the page cache
+        with open("/proc/self/smaps_rollup") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_Dirty"))
+
+    if not os.path.exists("/proc/self/smaps_rollup"):
+        pytest.skip("the operating system does not tell private memory")
+    before = resident()
+    kept = load(path, dtype=torch.float16)
+    assert len(kept) == count and resident() - before < 0.5 * old + 8 * size
+
+
+def test_tied_tensors_are_saved_under_both_names(tmp_path: Path) -> None:
+    w = torch.randn(4, 4)
+    found = load(save(tmp_path / "x.safetensors", {"in": w, "out": w, "turned": w.T, "row": w[1]}))
+    assert found["in"].equal(w) and found["out"].equal(w) and found["turned"].equal(w.T) and found["row"].equal(w[1])
+
+
+# -------------------------------------------------------------------------------------------------------- folders
+
+
+def sharded(folder: Path) -> Path:
+    parts = {"1.safetensors": ["a.weight", "b"], "2.safetensors": ["a.bias"]}
+    for file, names in parts.items():
+        save(folder / file, {name: tensors()[name] for name in names})
+    table = {name: file for file, names in parts.items() for name in names}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": table}))
+    return index
+
+
+def test_shards_by_folder_and_by_index(tmp_path: Path) -> None:
+    index = sharded(tmp_path)
+    for found in (load(tmp_path), load(index)):
+        assert same(found, {name: tensors()[name] for name in ("a.weight", "b", "a.bias")})
+    assert list(load(tmp_path, wanted=lambda name: name == "b")) == ["b"]
+
+
+def test_bad_shards(tmp_path: Path) -> None:
+    index = sharded(tmp_path)
+    good = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {**good, "c": "2.safetensors"}}))
+    refused(index, "2.safetensors", "'c'")
+    for evil in ("../2.safetensors", "/etc/passwd", "..", "a\\b", 3, index.name):
+        index.write_text(json.dumps({"weight_map": {**good, "c": evil}}))
+        refused(index, "beside the index")
+    for broken in ("", "[]", "{}", "[" * 100_000, '{"weight_map": 3}'):
+        index.write_text(broken)
+        refused(index, "weight_map")
+    index.write_text(json.dumps({"weight_map": good}))
+    (tmp_path / "2.safetensors").unlink()
+    refused(index, "missing", "2.safetensors")
+
+
+def test_folders_without_index(tmp_path: Path) -> None:
+    refused(tmp_path, "no checkpoint")
+    torch.save(tensors(), tmp_path / "x.pt")
+    assert same(load(tmp_path), tensors())
+    save(tmp_path / "x.safetensors", {"only": torch.ones(1)})
+    assert list(load(tmp_path)) == ["only"]
+    save(tmp_path / "y.safetensors", {"only": torch.ones(1)})
+    refused(tmp_path, "x.safetensors", "y.safetensors")
+
+
+# ------------------------------------------------------------------------------------------------------ bad files
+
+
+def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
+    refused(tmp_path / "none.safetensors", "no file")
+    for name, content, word in (
+        ("empty.safetensors", b"", "0 bytes"),
+        ("page.safetensors", b"<!DOCTYPE html><html>login</html>", "web page"),
+        ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("model.gguf", b"GGUF\x03\x00\x00\x00" * 9, "GGUF"),
+        ("picture.pt", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "PNG"),
+        ("text.ckpt", b'{"error": "not found"}', "not a checkpoint"),
+        ("noise.bin", bytes(range(32, 96)), "not a checkpoint"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, word)
+    with zipfile.ZipFile(tmp_path / "plain.pt", "w") as archive:
+        archive.writestr("a.txt", "a")
+    refused(tmp_path / "plain.pt", "zip archive")
+
+
+def test_truncated_files(tmp_path: Path) -> None:
+    """Cut anywhere, a file is refused: in the length, in the header, in the tensors; zip and old pickles likewise."""
+    save(tmp_path / "x.safetensors", tensors())
+    torch.save(tensors(), tmp_path / "zip.pt")
+    torch.save({"a": torch.ones(99)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("x.safetensors", "zip.pt", "old.pt"):
+        whole = (tmp_path / name).read_bytes()
+        for keep in (1, 5, 9, 40, len(whole) // 2, len(whole) - 1):
+            (tmp_path / name).write_bytes(whole[:keep])
+            refused(tmp_path / name)
+        (tmp_path / name).write_bytes(whole)
+    whole = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.safetensors").write_bytes(whole[:-10])
+    refused(tmp_path / "x.safetensors", "cut short", "incomplete")
+
+
+def test_lying_safetensors_headers(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    refused(raw(path, {"a": entry([1], 0, 4)}, b"1234", length=1 << 60), "exhaust memory")
+    refused(raw(path, {"a": entry([1], 0, 4)}, b"1234", length=90_000_000), "cut short")
+    refused(raw(path, b"{" * 200), "JSON")
+    refused(raw(path, b'{"a":' + b"[" * 100_000), "JSON")
+    refused(raw(path, {"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, b"x" * 12), "hole", "'b'")
+    refused(raw(path, {"a": entry([2], 0, 8), "b": entry([1], 4, 8)}, b"x" * 8), "overlap", "'b'")
+    refused(raw(path, {"a": entry([1], 0, 4)}, b"x" * 9), "5 bytes")
+    refused(raw(path, {"a": entry([3], 0, 8)}, b"x" * 8), "12 bytes", "'a'")
+    refused(raw(path, {"a": entry([1], 0, 4, "F31")}, b"x" * 4), "'F31'")
+    refused(raw(path, {"a": entry([-1], 0, 4)}, b"x" * 4), "shape")
+    refused(raw(path, {"a": entry([True], 0, 4)}, b"x" * 4), "shape")
+    refused(raw(path, {"a": [1, 2]}, b"x" * 4), "'a'")
+    refused(raw(path, {"__metadata__": {"a": 1}}, b""), "metadata")
+
+
+class Bomb:
+    """Runs a command when unpickled by a reader that lets it."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    content = {"weight": torch.ones(2), "evil": Bomb(mark)}
+    torch.save(content, tmp_path / "zip.pt")
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("zip.pt", "old.pt"):
+        refused(tmp_path / name, "nothing in it was executed", "system")
+    for protocol in (2, 5):
+        (tmp_path / "bare.ckpt").write_bytes(pickle.dumps(content, protocol))
+        refused(tmp_path / "bare.ckpt")
+    (tmp_path / "zip.pt").rename(tmp_path / "zip.safetensors")
+    refused(tmp_path / "zip.safetensors", "is a pickle")
+    (tmp_path / "old.pt").rename(tmp_path / "old.safetensors")
+    refused(tmp_path / "old.safetensors", "is a pickle")
+    assert not mark.exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_pickles_of_other_things(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pt")
+    refused(tmp_path / "list.pt", "list")
+    torch.save({"epoch": 1}, tmp_path / "none.pt")
+    refused(tmp_path / "none.pt", "no tensors")
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    refused(tmp_path / "module.pt", "state_dict")
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "script.pt")
+    refused(tmp_path / "script.pt", "TorchScript")
+
+
+def test_nan_weights_are_named(tmp_path: Path) -> None:
+    bad = tensors()
+    bad["b"][1, 0, 0] = float("nan")
+    bad["wide"][0] = float("inf")
+    path = save(tmp_path / "x.safetensors", bad)
+    assert load(path)["b"].isnan().sum() == 1
+    with pytest.raises(NumericalTrouble, match=r"1 of 8 numbers of 'b'"):
+        load(path, check=True, wanted=lambda name: name != "wide")
+    with pytest.raises(NumericalTrouble, match="'wide'"):
+        check_finite(bad["wide"], "wide", path)
+    assert len(load(save(path, tensors()), check=True)) == 8
+
+
+# -------------------------------------------------------------------------------------------------------- writing
+
+
+def test_a_refused_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.safetensors", tensors())
+    before = sha256(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the system call fails as on a full disk
+    try:
+        with pytest.raises(FileProblem, match="larger than this system allows"):
+            save(path, {"big": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sha256(path) == before and [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileProblem, match="does not exist"):
+        save(tmp_path / "no" / "x.safetensors", tensors())
+    with pytest.raises(FileProblem, match="is a folder"):
+        save(tmp_path, tensors())
+    (tmp_path / "locked").mkdir(mode=0o555)
+    if os.access(tmp_path / "locked", os.W_OK):  # the superuser may write anywhere: use a system folder that refuses
+        locked = Path("/proc/self")
+    else:
+        locked = tmp_path / "locked"
+    with pytest.raises(FileProblem, match="Could not write"):
+        save(locked / "x.safetensors", tensors())
+    with pytest.raises(UsageError, match="'step'"):
+        save(tmp_path / "x.safetensors", tensors(), {"step": 3})  # type: ignore[dict-item]
+    assert [p.name for p in tmp_path.iterdir()] == ["locked"]
+
+
+# --------------------------------------------------------------------------------------------------------- assign
+
+
+def tower(width: int = 4) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+
+
+def test_assign_to_meta_takes_the_tensors_themselves() -> None:
+    source = tower().half().state_dict()
+    with torch.device("meta"):
+        net = tower()
+    assert not assign(net, source)
+    assert net[0].weight.data_ptr() == source["0.weight"].data_ptr() and net[0].weight.dtype == torch.float16
+    assert net[0].weight.requires_grad and isinstance(net[0].weight, nn.Parameter)
+
+
+def test_assign_to_a_living_module_copies() -> None:
+    source, net = tower().state_dict(), tower().double()
+    held = net[0].weight
+    assign(net, source)
+    assert held is net[0].weight and held.dtype == torch.float64 and held.float().equal(source["0.weight"])
+
+
+def test_a_mismatch_is_one_paragraph_and_changes_nothing() -> None:
+    source = {f"extra.{i}": torch.ones(1) for i in range(9)} | tower(5).state_dict()
+    del source["2.bias"]
+    net = tower()
+    before = net[0].weight.clone()
+    with pytest.raises(FileProblem) as caught:
+        assign(net, source)
+    message = str(caught.value)
+    assert "1 missing (2.bias)" in message and "9 unexpected (extra.0, extra.1, extra.2, extra.3, ...)" in message
+    assert "0.weight is [4, 3] here, [5, 3] there" in message and "7 of another shape" in message
+    assert "\n" not in message and net[0].weight.equal(before)
+
+
+def test_not_strict_reports_but_leaves_nothing_empty() -> None:
+    source = {k: v for k, v in tower().state_dict().items() if not k.startswith("2.")} | {"more": torch.ones(1)}
+    differ = assign(tower(), source, strict=False)
+    assert (differ.missing, differ.unexpected) == (("2.weight", "2.bias"), ("more",))
+    with torch.device("meta"):
+        net = tower()
+    with pytest.raises(FileProblem, match=r"2 tensors without values \(2.weight, 2.bias\)"):
+        assign(net, source, strict=False)
+
+
+def test_tied_parameters_stay_tied() -> None:
+    def tied() -> nn.Sequential:
+        net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+        net[1].weight = net[0].weight
+        return net
+
+    with torch.device("meta"):
+        net = tied()
+    w = torch.randn(4, 4)
+    assign(net, {"1.weight": w})
+    assert net[0].weight is net[1].weight and net[0].weight.equal(w)
+
+
+# --------------------------------------------------------------------------------------------------------- keymap
+
+
+@dataclass(frozen=True)
+class Case:
+    keymap: KeyMap
+    theirs: dict[str, tuple[int, ...]]
+    ours: set[str]
+
+
+def attention() -> Case:
+    """A made-up encoder: fused attention, its transposed and convolutional layers, an index buffer to ignore."""
+    keymap = KeyMap(
+        [
+            Rule("token.weight", "embeddings.wte"),
+            Rule(
+                tuple(f"layers.{{i}}.attn.{n}.{{leaf:word}}" for n in "qkv"), "h.{i}.qkv.{leaf:word}", Split(3, heads=2)
+            ),
+            Rule("layers.{i}.up.weight", "h.{i}.fc.w", Transpose()),
+            Rule("layers.{i}.down.weight", "h.{i}.conv.weight", ConvToLinear()),
+            Rule("layers.{i}.gate", ("h.{i}.gate_a", "h.{i}.gate_b"), Reverse(Split(2, dim=1))),
+            Rule("head.{rest:path}", "lm.{rest:path}"),
+        ],
+        ignored=["h.{i}.position_ids"],
+    )
+    theirs = {"embeddings.wte": (7, 4), "lm.norm.0.weight": (4,), "h.1.position_ids": (9,)}
+    ours = {"token.weight", "head.norm.0.weight"}
+    for i in range(12):
+        theirs |= {f"h.{i}.qkv.weight": (12, 4), f"h.{i}.qkv.bias": (12,), f"h.{i}.fc.w": (4, 8)}
+        theirs |= {f"h.{i}.conv.weight": (4, 8, 1, 1), f"h.{i}.gate_a": (2, 3), f"h.{i}.gate_b": (2, 3)}
+        ours |= {f"layers.{i}.attn.{n}.{leaf}" for n in "qkv" for leaf in ("weight", "bias")}
+        ours |= {f"layers.{i}.up.weight", f"layers.{i}.down.weight", f"layers.{i}.gate"}
+    return Case(keymap, theirs, ours)
+
+
+def numbers(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
+
+
+def test_a_keymap_is_a_bijection() -> None:
+    case = attention()
+    theirs = numbers(case.theirs)
+    ours = case.keymap.to_ours(theirs)
+    assert ours.keys() == case.ours
+    back = case.keymap.to_theirs(ours)
+    del theirs["h.1.position_ids"]
+    assert same(back, theirs) and same(case.keymap.to_ours(back), ours)
+    total = sum(x.double().sum() for x in ours.values()) - sum(x.double().sum() for x in theirs.values())
+    assert abs(float(total)) < 1e-9  # every number went across once
+
+
+def test_transforms_do_what_they_say() -> None:
+    fused = torch.arange(12.0).reshape(12, 1)
+    q, k, v = Split(3).to_ours((fused,))
+    assert (q.flatten().tolist(), v.flatten().tolist()) == ([0, 1, 2, 3], [8, 9, 10, 11])
+    q, k, v = Split(3, heads=2).to_ours((fused,))
+    assert (q.flatten().tolist(), k.flatten().tolist()) == ([0, 1, 6, 7], [2, 3, 8, 9])
+    (joined,) = Reverse(Split(2, dim=1)).to_ours((torch.zeros(2, 3), torch.ones(2, 3)))
+    assert joined.tolist() == [[0, 0, 0, 1, 1, 1]] * 2
+    (turned,) = Transpose().to_ours((torch.arange(6).reshape(2, 3),))
+    assert turned.tolist() == [[0, 3], [1, 4], [2, 5]] and turned.is_contiguous()
+    (flat,) = ConvToLinear().to_ours((torch.ones(4, 8, 1, 1),))
+    assert flat.shape == (4, 8) and ConvToLinear(1).to_theirs((flat,))[0].shape == (4, 8, 1)
+
+
+def test_leftovers_and_wrong_layouts_are_reported() -> None:
+    case = attention()
+    theirs = numbers({**case.theirs, "vae.x": (1,), "h.x.fc.w": (1,)})
+    with pytest.raises(FileProblem, match=r"2 of the checkpoint's tensors have no place.*vae.x, h.x.fc.w"):
+        case.keymap.to_ours(theirs)
+    ours, left = case.keymap.take(theirs)
+    assert ours.keys() == case.ours and list(left) == ["vae.x", "h.x.fc.w"]
+    del theirs["h.3.gate_b"]
+    assert "h.3.gate_a" in case.keymap.take(theirs)[1]
+    with pytest.raises(FileProblem, match=r"'h.0.conv.weight'.*\[4, 8, 3, 3\]"):
+        case.keymap.to_ours(numbers({**case.theirs, "h.0.conv.weight": (4, 8, 3, 3)}))
+
+
+def test_faulty_tables_are_refused() -> None:
+    with pytest.raises(ValueError, match="same placeholders"):
+        Rule("a.{i}", "b.{j}")
+    with pytest.raises(ValueError, match="joins 3 of our tensors to 1"):
+        Rule("a", "b", Split(3))
+    with pytest.raises(ValueError, match="kind 'digit'"):
+        Rule("a.{i:digit}", "b.{i:digit}")
+    with pytest.raises(ValueError, match=r"claim 'x\.1'"):
+        KeyMap([Rule("a.{i}", "x.{i}"), Rule("b.{r:path}", "x.{r:path}")]).to_ours({"x.1": torch.ones(1)})
+    with pytest.raises(ValueError, match="make 'a'"):
+        KeyMap([Rule("a", "x"), Rule("a", "y", Identity())]).to_ours({"x": torch.ones(1), "y": torch.ones(1)})
+
+
+# -------------------------------------------------------------------------------------------------------- inspect
+
+
+def test_inspect_tells_what_a_file_is(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.safetensors", tensors(), {"made": "here"})
+    facts = inspect(path)
+    assert facts.as_json() == {
+        "path": str(path), "format": "safetensors", "bytes": path.stat().st_size, "tensors": 8, "numbers": 38,
+        "dtypes": {"F32": 15, "BF16": 8, "F16": 5, "F8_E4M3": 4, "F64": 3, "BOOL": 2, "I64": 1},
+        "metadata": {"made": "here"},
+    }  # fmt: skip
+    torch.save({"state_dict": tensors()}, tmp_path / "x.ckpt")
+    assert inspect(tmp_path / "x.ckpt").tensors == {name: facts.tensors[name] for name in tensors()}
+
+
+def test_hashes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert short_hash(tmp_path / "x") == "ba7816bf8f"
+    with pytest.raises(FileProblem, match="Could not read"):
+        sha256(tmp_path / "none")
+
+
+def test_families_are_found_by_files_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"a": TensorFact("F32", (2, 3)), "b": TensorFact("F32", (4,))}
+    families = (Family("one", {"a": (None, 3)}), Family("two", {"a": (2, 3), "b": (4,)}), Family("no", {"a": (3, 3)}))
+    assert identify(facts, families) is families[1] and identify({}, families) is None
+    package = tmp_path / "zoo_of_models"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "one.py").write_text(
+        "from huggingvis.checkpoints.inspect import Family\nFAMILY = Family('new', {'a': (None, None)})\n"
+    )
+    (package / "locked.py").write_text("from huggingvis.core.errors import MissingExtra\nraise MissingExtra('x')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("zoo_of_models")
+    assert isinstance(module, types.ModuleType)
+    assert [family.name for family in families_in(module)] == ["new"]

@@ -1,0 +1,312 @@
+"""The world: stated facts are true of the picture, in both languages, reproducibly; edits change what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.layout import Background, Box, Layout, Relation, Thing
+from huggingvis.core.layout_edits import Add, ChangeBackground, Move, Recolour, Remove, Replace, Resize
+from huggingvis.data.artwork import emoji_font_path
+from huggingvis.data.captions import LANGUAGES, N_VARIANTS, RELATION_FORMS, article
+from huggingvis.data.compose import Mix
+from huggingvis.data.draws import Draws
+from huggingvis.data.sprites import COLOURS, SpriteSet, objects_v1, shapes
+from huggingvis.data.world import CATEGORIES, World, combined, held_out
+
+needs_font = pytest.mark.skipif(
+    emoji_font_path() is None, reason="no colour-emoji font installed (Debian: fonts-noto-color-emoji)")
+SHAPES = SpriteSet("shapes", shapes())
+N = 400
+
+
+@pytest.fixture(scope="module")
+def layouts() -> list[Layout]:
+    world = World(seed=3)
+    return [world.layout(i) for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Layout:
+    """A red circle left of a blue square on white, at whole pixels of 64."""
+    circle = Thing("circle", Box(0.125, 0.25, 0.375, 0.5), "red")
+    things = (circle, Thing("square", Box(0.625, 0.25, 0.875, 0.5), "blue"))
+    return Layout(64, Background("plain", ((246, 246, 243),), "white"), things, Relation("left", 0, 1))
+
+
+def test_draws_are_splitmix64() -> None:
+    draws = Draws("x")
+    draws._state = 1234567
+    first = int(draws.unit() * 2**53)
+    assert first == 6457827717110365317 >> 11  # the published first output for this state
+
+
+def test_reproducible_by_seed_and_index_alone(layouts: list[Layout]) -> None:
+    again = World(seed=3)
+    assert [again.layout(i) for i in (300, 7, 7)] == [layouts[300], layouts[7], layouts[7]]
+    assert World(seed=4).layout(7) != layouts[7] and World(seed=3, split="test").layout(7) != layouts[7]
+    assert pickle.loads(pickle.dumps(again)).layout(300) == layouts[300]
+
+
+def test_layouts_are_the_same_on_every_machine() -> None:
+    world = World()
+    text = "\n".join(world.caption(world.layout(i), code) for i in range(40) for code in LANGUAGES)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "d0651c6aa9c90532"
+
+
+def test_json_round_trip_and_bad_json(layouts: list[Layout]) -> None:
+    assert all(Layout.from_json(layout.to_json()) == layout for layout in layouts[:100])
+    with pytest.raises(UsageError, match="Expected a layout"):
+        Layout.from_json('{"size": 64}')
+
+
+def test_the_mix_of_scenes_is_the_one_asked_for() -> None:
+    world = World(split="all", seed=1)
+    seen = Counter(world.layout(i).category for i in range(1200))
+    share = {name: n / 1200 for name, n in seen.items()}
+    for name, wanted in {"single": 0.25, "position": 0.38, "two": 0.10, "three": 0.12, "count": 0.15}.items():
+        assert share[name] == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / 1200) ** 0.5)
+
+
+def test_stated_relations_are_true_and_plain(layouts: list[Layout]) -> None:
+    stated = [layout for layout in layouts if layout.relation]
+    assert len({layout.relation.kind for layout in stated}) == 6
+    for layout in stated:
+        assert layout.holds(layout.relation)
+        if layout.relation.kind in ("left", "right", "above", "below"):
+            (ax, ay), (bx, by) = (thing.box.centre for thing in layout.things)
+            far, near = sorted((abs(ax - bx), abs(ay - by)), reverse=True)
+            assert far >= 0.3 and far > 1.5 * near
+            assert {r.kind for r in layout.relations()} <= {"left", "right", "above", "below"}
+
+
+def test_things_keep_inside_the_canvas_and_recognisable(layouts: list[Layout]) -> None:
+    for layout in layouts:
+        for thing in layout.things:
+            box, side = thing.box, 64 * max(thing.box.width, thing.box.height)
+            assert min(box.x0, box.y0) >= 0 and max(box.x1, box.y1) <= 1
+            assert 16 <= side <= 56.01
+            assert (thing.size_word == "big") <= (side >= 27) and (thing.size_word == "small") <= (side <= 26)
+
+
+@needs_font
+def test_nothing_is_hidden_unless_said(layouts: list[Layout]) -> None:
+    world = World(seed=3)
+    for i, layout in enumerate(layouts):
+        kind = layout.relation.kind if layout.relation else ""
+        if len(layout.things) > 1 and (i < 150 or kind in ("inside", "behind")):
+            least = {"behind": 0.55, "inside": 0.75}.get(kind, 0.9)
+            seen = world.render(layout).visible()
+            assert seen.min() >= least
+            assert kind != "behind" or seen[0] < 0.98
+
+
+def test_shapes_never_lie_on_their_own_colour(layouts: list[Layout]) -> None:
+    from huggingvis.data.artwork import colour_distance
+
+    for layout in layouts:
+        for thing in layout.things:
+            if thing.colour and not (layout.relation and layout.relation.kind == "inside"):
+                assert thing.colour != layout.background.name
+                worst = min(colour_distance(COLOURS[thing.colour].rgb, ground) for ground in layout.background.colours)
+                assert worst > 25
+
+
+def test_train_and_test_share_no_combination() -> None:
+    train, test = World(), World(split="test")
+    seen = {c for i in range(500) for c in combined(train.layout(i))}
+    assert not any(map(held_out, seen))
+    for i in range(120):
+        combos = combined(test.layout(i))
+        assert not combos or any(map(held_out, combos))
+    rate = np.mean([held_out(("pair", f"a{i}", f"b{i}")) for i in range(4000)])
+    assert rate == pytest.approx(0.1, abs=0.02)
+    assert held_out(("pair", "cat", "fox")) == held_out(("pair", "fox", "cat"))
+    pairs = [("colour", s.id, c) for s in shapes() for c in COLOURS]
+    assert 2 <= sum(map(held_out, pairs)) <= 12
+
+
+def test_prompts_are_of_their_category() -> None:
+    world = World(split="test")
+    for category in CATEGORIES:
+        found = world.prompts(category, 24, seed=5)
+        assert found == world.prompts(category, 24, seed=5) != world.prompts(category, 24, seed=6)
+        wanted = {"colour": "two"}.get(category, category)
+        assert {layout.category for layout in found} == {wanted}
+    assert {layout.relation.kind for layout in world.prompts("position", 12)} == set(RELATION_FORMS)
+    assert all(any(t.colour for t in layout.things) for layout in world.prompts("colour", 24))
+    names = Counter(layout.things[0].sprite for layout in world.prompts("single", 360))
+    assert len(names) > 100  # 360 uniform draws of 120 miss six on average
+    with pytest.raises(UsageError, match="'colour'"):
+        world.prompts("color", 1)
+
+
+@pytest.mark.parametrize(("things", "relation", "ground", "en", "zh"), [
+    ([("fox",)], None, None, "a fox", "一只狐狸"),
+    ([("elephant", None, "big")], None, None, "a big elephant", "一头大大象"),
+    ([("circle", "red", "big")], None, "orange", "a big red circle on an orange background",
+     "在橙色背景上，一个红色的大圆形"),
+    ([("fox",), ("pizza",)], "left", None, "a fox to the left of a pizza", "一只狐狸在一块披萨的左边"),
+    ([("apple",), ("fox",), ("car",)], None, None, "an apple, a fox and a car", "一个苹果、一只狐狸和一辆汽车"),
+    ([("circle", "red")] * 3, None, None, "three red circles", "三个红色的圆形"),
+    ([("dog",)] * 2, None, None, "two dogs", "两只狗"),
+    ([("dog",), ("dog",), ("rose",)], None, None, "two dogs and a rose", "两只狗和一朵玫瑰"),
+    ([("flying_saucer",), ("tree",), ("car",)], "behind", None, "a flying saucer behind a tree, and a car",
+     "一个飞碟在一棵树的后面，还有一辆汽车"),
+])
+def test_canonical_captions(things: list, relation: str | None, ground: str | None, en: str, zh: str) -> None:
+    row = tuple(Thing(t[0], Box(0, 0, 1, 1), *t[1:]) for t in things)
+    layout = Layout(64, Background("plain", ((0, 0, 0),), ground), row, Relation(relation, 0, 1) if relation else None)
+    world = World()
+    assert (world.caption(layout, "en"), world.caption(layout, "zh")) == (en, zh)
+
+
+def test_every_phrasing_says_the_same_in_both_languages(layouts: list[Layout]) -> None:
+    """Each sprite, colour, size and background word occurs in English exactly when it does in Chinese."""
+    world = World(seed=3)
+    for layout in layouts[:60]:
+        texts = {code: {world.caption(layout, code, v) for v in range(N_VARIANTS)} for code in LANGUAGES}
+        assert min(map(len, texts.values())) >= 12
+        for v in range(N_VARIANTS):
+            en, zh = world.caption(layout, "en", v), world.caption(layout, "zh", v)
+            for thing in layout.things:
+                sprite = world.sprites[thing.sprite]
+                assert any(name in en for name in (*sprite.names("en"), sprite.plural))
+                assert any(name in zh for name in sprite.names("zh"))
+                assert thing.colour is None or (thing.colour in en and COLOURS[thing.colour].zh in zh)
+                size = thing.size_word
+                assert size is None or (size in en and {"small": "小", "big": "大"}[size] in zh)
+            assert ("background" in en) == ("背景" in zh) == (layout.background.name is not None)
+
+
+def test_forms_pair_up_and_articles_are_right() -> None:
+    assert all(len(forms[code]) == 4 for forms in RELATION_FORMS.values() for code in LANGUAGES)
+    spoken = {"apple": "an", "UFO": "a", "umbrella": "an", "owl": "an", "unicorn": "a", "hour": "an"}
+    assert {word: article(word) for word in spoken} == spoken
+
+
+def test_unknown_words_are_found_and_known_ones_are_not(layouts: list[Layout]) -> None:
+    world = World(seed=3)
+    for i, layout in enumerate(layouts):
+        for code in LANGUAGES:
+            assert world.unknown_words(world.caption(layout, code, i % N_VARIANTS)) == []
+    assert world.unknown_words("a unicorn to the left of a pizza") == [("unicorn", ("horse", "zebra"))]
+    assert world.unknown_words("一只独角兽在一块披萨的左边") == [("独角兽", ("马", "斑马"))]
+    assert world.unknown_words("two foxs")[0][1][:2] == ("foxes", "fox")
+    assert world.unknown_words("a unicorn 独角兽", "zh") == [("独角兽", ("马", "斑马"))]
+    assert {"fox", "foxes", "behind", "red"} <= world.vocabulary_words("en") and "狐狸" in world.vocabulary_words("zh")
+
+
+def test_render_matches_its_truth(plain: Layout) -> None:
+    world = World(sprites=SHAPES)
+    out = world.render(plain)
+    assert out.image.shape == (64, 64, 3) and out.image.dtype == np.uint8
+    assert tuple(out.image[24, 48]) == COLOURS["blue"].rgb and tuple(out.image[24, 16]) == COLOURS["red"].rgb
+    assert tuple(out.image[60, 5]) == (246, 246, 243)
+    assert out.masks[1].sum() == 256 and out.masks[1][16:32, 40:56].all()
+    assert out.masks[0].sum() == pytest.approx(np.pi * 64, rel=0.03)
+    assert out.boxes == tuple(t.box for t in plain.things)
+    assert np.array_equal(out.image, world.image(plain))
+
+
+def test_depth_order_decides_what_is_seen(plain: Layout) -> None:
+    front = Thing("square", Box(0.25, 0.25, 0.5, 0.5), "black")
+    out = World(sprites=SHAPES).render(plain.edit(Add(front)).layout)
+    assert out.visible()[0] == pytest.approx(0.5, abs=0.05) and out.visible()[2] == 1.0
+    assert not (out.masks[0] & out.masks[2]).any() and (out.whole[0] & out.whole[2]).any()
+
+
+@pytest.mark.parametrize("size", [32, 100, 256])
+def test_a_layout_renders_at_any_size(plain: Layout, size: int) -> None:
+    out = World(sprites=SHAPES).render(plain, size)
+    assert out.image.shape == (size, size, 3)
+    assert out.whole[1].mean() == pytest.approx(1 / 16, rel=0.1)
+
+
+def test_batch_is_the_layouts_one_by_one() -> None:
+    world = World(sprites=SHAPES, size=32)
+    batch = world.batch(range(5, 9))
+    assert batch["image"].shape == (4, 32, 32, 3)
+    assert all(np.array_equal(world.image(world.layout(5 + i)), batch["image"][i]) for i in range(4))
+
+
+EDITS = [
+    (Recolour(0, "green"), "make the red circle green", "把红色的圆形变成绿色"),
+    (Replace(0, "star", "yellow", 1.05), "replace the red circle with a yellow star", "把红色的圆形换成一颗黄色的星星"),
+    (Remove(1), "remove the blue square", "去掉蓝色的正方形"),
+    (Add(Thing("heart", Box(0.7, 0.7, 0.9, 0.9), "purple")), "add a purple heart at the bottom right",
+     "在右下角加上一个紫色的心形"),
+    (Move(0, 0.0, 0.25), "move the red circle down", "把红色的圆形向下移动"),
+    (Resize(1, 0.5), "make the blue square smaller", "把蓝色的正方形变小"),
+    (ChangeBackground(Background("plain", ((148, 196, 242),), "blue")), "make the background blue", "把背景变成蓝色"),
+]
+
+
+@pytest.mark.parametrize(("op", "en", "zh"), EDITS, ids=lambda value: type(value).__name__)
+def test_edits_say_what_they_do_and_change_nothing_else(plain: Layout, op, en: str, zh: str) -> None:
+    world = World(sprites=SHAPES)
+    done = world.edit(plain, op)
+    assert (done.sentences["en"], done.sentences["zh"]) == (en, zh)
+    changed = (world.image(plain) != world.image(done.layout)).any(-1)
+    assert changed.sum() > 30
+    if done.region is None:
+        return
+    allowed = np.zeros_like(changed)
+    for box in done.region:
+        allowed[int(box.y0 * 64) - 1 : int(box.y1 * 64) + 2, int(box.x0 * 64) - 1 : int(box.x1 * 64) + 2] = True
+    assert not (changed & ~allowed).any()
+
+
+def test_edits_keep_relations_only_while_true(plain: Layout) -> None:
+    assert plain.edit(Recolour(0, "green")).layout.relation == plain.relation
+    assert plain.edit(Move(0, 1.0, 0.0)).layout.relation is None
+    assert plain.edit(Remove(0)).layout.relation is None
+    three = replace(plain, things=(plain.things[0], *plain.things), relation=Relation("left", 1, 2))
+    assert three.edit(Remove(0)).layout == plain
+    assert plain.edit(Move(0, -1.0, 0.0)).layout.things[0].box.x0 == 0.0
+
+
+def test_alike_things_are_told_by_place() -> None:
+    boxes = [Box(x, 0.4, x + 0.2, 0.6) for x in (0.0, 0.25, 0.5, 0.75)]
+    layout = Layout(64, Background("plain", ((0, 0, 0),)), tuple(Thing("dog", box) for box in boxes))
+    world = World()
+    said = [world.edit(layout, Remove(i)).sentences for i in (0, 1, 3)]
+    assert [s["en"] for s in said] == [
+        "remove the leftmost dog", "remove the second dog from the left", "remove the rightmost dog"]
+    assert [s["zh"] for s in said] == ["去掉最左边的狗", "去掉左起第二只狗", "去掉最右边的狗"]
+
+
+def test_small_vocabularies_draw_what_they_can() -> None:
+    one = objects_v1().only(["fox"])
+    world = World(sprites=one, split="all")
+    assert {world.layout(i).category for i in range(40)} == {"single", "count"}
+    with pytest.raises(UsageError, match="hardly any combination"):
+        two = objects_v1().only(["fox", "cat"])
+        World(sprites=two, split=_other("fox", "cat"), mix=Mix(0, 0, 1, 0, 0, 0, 0)).layout(0)
+
+
+def _other(a: str, b: str) -> str:
+    """The split that can never hold this pair."""
+    return "train" if held_out(("pair", a, b)) else "test"
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: World(split="validation"), "split"),
+    (lambda: World(size=4), "16 to 2048"),
+    (lambda: World().caption(World().layout(0), "fr"), "caption language"),
+    (lambda: World(sprites=SHAPES).render(World(sprites=SHAPES).layout(0), 100_000), "16 to 2048"),
+    (lambda: Relation("near", 0, 1), "relation"),
+    (lambda: World().edit(World().layout(0), Remove(9)), "no thing 9"),
+    (lambda: World(sprites=SHAPES).render(Layout(64, Background("plain", ((0, 0, 0),)),
+                                                 (Thing("star", Box(0, 0, 1, 1), "teal"),))), "teal"),
+    (lambda: World(sprites=SHAPES).render(Layout(64, Background("plaid", ((0, 0, 0),)), ())), "background pattern"),
+])
+def test_mistakes_are_explained(make, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
