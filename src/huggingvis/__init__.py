@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from huggingvis.api import catalog, edit, evaluate, export, generate, inspect, load, train
+    from huggingvis.api import catalog, evaluate, export, generate, inspect, load, train
 
 __version__ = "0.1.0"
-_VERBS = ("load", "generate", "edit", "train", "evaluate", "export", "inspect", "catalog")
-__all__ = ["__version__", "load", "generate", "edit", "train", "evaluate", "export", "inspect", "catalog"]
+_VERBS = ("load", "generate", "train", "evaluate", "export", "inspect", "catalog")
+__all__ = ["__version__", "load", "generate", "train", "evaluate", "export", "inspect", "catalog"]
 
 
 class _FolderAndVerb(ModuleType):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import struct
-import types
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +18,7 @@ from torch import nn
 
 from huggingvis.checkpoints.formats import Format, TensorFact, read_header
 from huggingvis.checkpoints.inspect import Family, families_in, identify, inspect, sha256, short_hash
-from huggingvis.checkpoints.io import assign, check_finite, load, save
-from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.checkpoints.transforms import ConvToLinear, Identity, Reverse, Split, Transpose
+from huggingvis.checkpoints.io import check_finite, load, save
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 
 
@@ -306,6 +301,7 @@ def test_nan_weights_are_named(tmp_path: Path) -> None:
 def test_a_refused_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = save(tmp_path / "x.safetensors", tensors())
     before = sha256(path)
+    resource = pytest.importorskip("resource", reason="this operating system has no limit on file sizes")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the system call fails as on a full disk
     try:
@@ -331,157 +327,6 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'step'"):
         save(tmp_path / "x.safetensors", tensors(), {"step": 3})  # type: ignore[dict-item]
     assert [p.name for p in tmp_path.iterdir()] == ["locked"]
-
-
-# --------------------------------------------------------------------------------------------------------- assign
-
-
-def tower(width: int = 4) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
-
-
-def test_assign_to_meta_takes_the_tensors_themselves() -> None:
-    source = tower().half().state_dict()
-    with torch.device("meta"):
-        net = tower()
-    assert not assign(net, source)
-    assert net[0].weight.data_ptr() == source["0.weight"].data_ptr() and net[0].weight.dtype == torch.float16
-    assert net[0].weight.requires_grad and isinstance(net[0].weight, nn.Parameter)
-
-
-def test_assign_to_a_living_module_copies() -> None:
-    source, net = tower().state_dict(), tower().double()
-    held = net[0].weight
-    assign(net, source)
-    assert held is net[0].weight and held.dtype == torch.float64 and held.float().equal(source["0.weight"])
-
-
-def test_a_mismatch_is_one_paragraph_and_changes_nothing() -> None:
-    source = {f"extra.{i}": torch.ones(1) for i in range(9)} | tower(5).state_dict()
-    del source["2.bias"]
-    net = tower()
-    before = net[0].weight.clone()
-    with pytest.raises(FileProblem) as caught:
-        assign(net, source)
-    message = str(caught.value)
-    assert "1 missing (2.bias)" in message and "9 unexpected (extra.0, extra.1, extra.2, extra.3, ...)" in message
-    assert "0.weight is [4, 3] here, [5, 3] there" in message and "7 of another shape" in message
-    assert "\n" not in message and net[0].weight.equal(before)
-
-
-def test_not_strict_reports_but_leaves_nothing_empty() -> None:
-    source = {k: v for k, v in tower().state_dict().items() if not k.startswith("2.")} | {"more": torch.ones(1)}
-    differ = assign(tower(), source, strict=False)
-    assert (differ.missing, differ.unexpected) == (("2.weight", "2.bias"), ("more",))
-    with torch.device("meta"):
-        net = tower()
-    with pytest.raises(FileProblem, match=r"2 tensors without values \(2.weight, 2.bias\)"):
-        assign(net, source, strict=False)
-
-
-def test_tied_parameters_stay_tied() -> None:
-    def tied() -> nn.Sequential:
-        net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
-        net[1].weight = net[0].weight
-        return net
-
-    with torch.device("meta"):
-        net = tied()
-    w = torch.randn(4, 4)
-    assign(net, {"1.weight": w})
-    assert net[0].weight is net[1].weight and net[0].weight.equal(w)
-
-
-# --------------------------------------------------------------------------------------------------------- keymap
-
-
-@dataclass(frozen=True)
-class Case:
-    keymap: KeyMap
-    theirs: dict[str, tuple[int, ...]]
-    ours: set[str]
-
-
-def attention() -> Case:
-    """A made-up encoder: fused attention, its transposed and convolutional layers, an index buffer to ignore."""
-    keymap = KeyMap(
-        [
-            Rule("token.weight", "embeddings.wte"),
-            Rule(
-                tuple(f"layers.{{i}}.attn.{n}.{{leaf:word}}" for n in "qkv"), "h.{i}.qkv.{leaf:word}", Split(3, heads=2)
-            ),
-            Rule("layers.{i}.up.weight", "h.{i}.fc.w", Transpose()),
-            Rule("layers.{i}.down.weight", "h.{i}.conv.weight", ConvToLinear()),
-            Rule("layers.{i}.gate", ("h.{i}.gate_a", "h.{i}.gate_b"), Reverse(Split(2, dim=1))),
-            Rule("head.{rest:path}", "lm.{rest:path}"),
-        ],
-        ignored=["h.{i}.position_ids"],
-    )
-    theirs = {"embeddings.wte": (7, 4), "lm.norm.0.weight": (4,), "h.1.position_ids": (9,)}
-    ours = {"token.weight", "head.norm.0.weight"}
-    for i in range(12):
-        theirs |= {f"h.{i}.qkv.weight": (12, 4), f"h.{i}.qkv.bias": (12,), f"h.{i}.fc.w": (4, 8)}
-        theirs |= {f"h.{i}.conv.weight": (4, 8, 1, 1), f"h.{i}.gate_a": (2, 3), f"h.{i}.gate_b": (2, 3)}
-        ours |= {f"layers.{i}.attn.{n}.{leaf}" for n in "qkv" for leaf in ("weight", "bias")}
-        ours |= {f"layers.{i}.up.weight", f"layers.{i}.down.weight", f"layers.{i}.gate"}
-    return Case(keymap, theirs, ours)
-
-
-def numbers(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
-
-
-def test_a_keymap_is_a_bijection() -> None:
-    case = attention()
-    theirs = numbers(case.theirs)
-    ours = case.keymap.to_ours(theirs)
-    assert ours.keys() == case.ours
-    back = case.keymap.to_theirs(ours)
-    del theirs["h.1.position_ids"]
-    assert same(back, theirs) and same(case.keymap.to_ours(back), ours)
-    total = sum(x.double().sum() for x in ours.values()) - sum(x.double().sum() for x in theirs.values())
-    assert abs(float(total)) < 1e-9  # every number went across once
-
-
-def test_transforms_do_what_they_say() -> None:
-    fused = torch.arange(12.0).reshape(12, 1)
-    q, k, v = Split(3).to_ours((fused,))
-    assert (q.flatten().tolist(), v.flatten().tolist()) == ([0, 1, 2, 3], [8, 9, 10, 11])
-    q, k, v = Split(3, heads=2).to_ours((fused,))
-    assert (q.flatten().tolist(), k.flatten().tolist()) == ([0, 1, 6, 7], [2, 3, 8, 9])
-    (joined,) = Reverse(Split(2, dim=1)).to_ours((torch.zeros(2, 3), torch.ones(2, 3)))
-    assert joined.tolist() == [[0, 0, 0, 1, 1, 1]] * 2
-    (turned,) = Transpose().to_ours((torch.arange(6).reshape(2, 3),))
-    assert turned.tolist() == [[0, 3], [1, 4], [2, 5]] and turned.is_contiguous()
-    (flat,) = ConvToLinear().to_ours((torch.ones(4, 8, 1, 1),))
-    assert flat.shape == (4, 8) and ConvToLinear(1).to_theirs((flat,))[0].shape == (4, 8, 1)
-
-
-def test_leftovers_and_wrong_layouts_are_reported() -> None:
-    case = attention()
-    theirs = numbers({**case.theirs, "vae.x": (1,), "h.x.fc.w": (1,)})
-    with pytest.raises(FileProblem, match=r"2 of the checkpoint's tensors have no place.*vae.x, h.x.fc.w"):
-        case.keymap.to_ours(theirs)
-    ours, left = case.keymap.take(theirs)
-    assert ours.keys() == case.ours and list(left) == ["vae.x", "h.x.fc.w"]
-    del theirs["h.3.gate_b"]
-    assert "h.3.gate_a" in case.keymap.take(theirs)[1]
-    with pytest.raises(FileProblem, match=r"'h.0.conv.weight'.*\[4, 8, 3, 3\]"):
-        case.keymap.to_ours(numbers({**case.theirs, "h.0.conv.weight": (4, 8, 3, 3)}))
-
-
-def test_faulty_tables_are_refused() -> None:
-    with pytest.raises(ValueError, match="same placeholders"):
-        Rule("a.{i}", "b.{j}")
-    with pytest.raises(ValueError, match="joins 3 of our tensors to 1"):
-        Rule("a", "b", Split(3))
-    with pytest.raises(ValueError, match="kind 'digit'"):
-        Rule("a.{i:digit}", "b.{i:digit}")
-    with pytest.raises(ValueError, match=r"claim 'x\.1'"):
-        KeyMap([Rule("a.{i}", "x.{i}"), Rule("b.{r:path}", "x.{r:path}")]).to_ours({"x.1": torch.ones(1)})
-    with pytest.raises(ValueError, match="make 'a'"):
-        KeyMap([Rule("a", "x"), Rule("a", "y", Identity())]).to_ours({"x": torch.ones(1), "y": torch.ones(1)})
 
 
 # -------------------------------------------------------------------------------------------------------- inspect
@@ -520,5 +365,4 @@ def test_families_are_found_by_files_and_told_apart(tmp_path: Path, monkeypatch:
     (package / "locked.py").write_text("from huggingvis.core.errors import MissingExtra\nraise MissingExtra('x')\n")
     monkeypatch.syspath_prepend(tmp_path)
     module = __import__("zoo_of_models")
-    assert isinstance(module, types.ModuleType)
     assert [family.name for family in families_in(module)] == ["new"]

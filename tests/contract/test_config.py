@@ -167,7 +167,28 @@ def test_help_comes_from_the_comments_of_the_fields() -> None:
         "steps": "optimiser steps",
         "folder": "where the pictures are, one folder",
     }
-    lines = flags.usage(Sample).splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["--seed", "--steps", "--folder", "--optim", "--optim.lr"]
-    assert lines[4].split(None, 2)[2] == "learning rate (default 0.01)"
-    assert "--process.beta_max X" in flags.usage(Sample) and "--process.shift X" in flags.usage(Sample)
+    known = {flag.name: flag for flag in flags.flags(Sample)}
+    assert list(known)[:5] == ["seed", "steps", "folder", "optim", "optim.lr"]
+    assert known["optim.lr"].meaning == "learning rate (default 0.01)"
+    assert {"process.beta_max", "process.shift"} <= set(known)
+    assert known["process.beta_max"].option == "--process.beta-max" and known["process.beta_max"].takes == "X"
+
+
+def test_help_comes_from_the_attributes_of_the_docstring() -> None:
+    @dataclass(frozen=True)
+    class Sizes:
+        """Sizes of a net.
+
+        Attributes:
+            width: of every layer,
+                in channels.
+            depth: layers: the more, the slower.
+
+        Not an attribute: this line.
+        """
+
+        width: int = 8
+        depth: int = 2
+
+    assert flags.meanings(Sizes) == {"width": "of every layer, in channels.", "depth": "layers: the more, the slower."}
+    assert [flag.meaning for flag in flags.flags(Sizes)][0] == "of every layer, in channels. (default 8)"

@@ -63,7 +63,7 @@ def test_folders_that_are_verbs_too_stay_both() -> None:
     import huggingvis.export as folder
     assert callable(huggingvis.train) and isinstance(huggingvis.train, types.ModuleType)
     assert callable(folder) and folder is huggingvis.export and folder.__path__
-    assert {'load', 'generate', 'edit', 'train', 'evaluate', 'export', 'inspect', 'catalog'} <= set(dir(huggingvis))
+    assert {'load', 'generate', 'train', 'evaluate', 'export', 'inspect', 'catalog'} <= set(dir(huggingvis))
     try:
         huggingvis.generat
     except AttributeError:

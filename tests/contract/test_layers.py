@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,11 @@ ASKS = {"argv", "environ", "environb", "getenv", "getenvb", "argparse"}
 IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "pyav": "av", "python-multipart": "multipart"}
 
 
-def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(root.rglob("*.py")):
-        yield path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def sources(root: Path) -> tuple[tuple[str, ast.Module], ...]:
+    """(path below root, syntax tree) of every Python file; parsed once for all rules."""
+    paths = sorted(root.rglob("*.py"))
+    return tuple((path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
 
 
 def imports(file: str, tree: ast.AST, package: str = "huggingvis") -> Iterator[tuple[int, str]]:

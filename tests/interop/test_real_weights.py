@@ -14,11 +14,15 @@ from torch import Tensor
 import huggingvis.systems
 from huggingvis.checkpoints.inspect import families_in, identify, inspect
 from huggingvis.checkpoints.io import assign, load, save
+from huggingvis.core.belief import Gaussian
+from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.request import Request, Sampling
+from huggingvis.core.system import System
 from huggingvis.nets.isotropic_conv import IsotropicConv
-from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.grids import Trailing
+from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from huggingvis.processes.table import TableProcess
 from huggingvis.systems import ddpm_mnist, taef2
 from huggingvis.systems.judges import digits
 
@@ -79,23 +83,29 @@ def test_lenet_reads_digits_like_its_own_code() -> None:
     assert resized.features(first_digits(16)).shape == (16, 84)
 
 
+def ddpm(steps: int = 50) -> tuple[System, Diffusion]:
+    system = ddpm_mnist.bind(DDPM)
+    return system, system.generator(Request(sampling=Sampling(sampler="ddim", schedule="trailing", steps=steps)))
+
+
 @torch.no_grad()
 def test_ddpm_predicts_noise_like_its_own_code() -> None:
     want = expected("ddpm_mnist/expected_ddpm_mnist_starter.npz")
-    model = ddpm_mnist.bind(DDPM)
+    system, model = ddpm()
     assert want["t"].tolist() == [10, 100, 500, 1000]
-    out = model.net(want["x_t"], want["t"].float(), {})
-    assert gap(out, want["eps_pred"]) < 1e-5
-    t = model.process.time_of_index(want["t"])
+    out = system.parts["net"](want["x_t"], want["t"].float(), {})
+    assert gap(out, want["eps_pred"]) < 2e-5
+    t = (want["t"].double() + 1) / 1001
     assert gap(model.process.add_noise(want["x0"], want["noise"], t), want["x_t"]) < 1e-6
     belief = model.denoise(want["x_t"].double(), t, {})
-    implied = model.process.eps(want["x_t"].double(), belief.x0, t)
-    assert gap(implied, want["eps_pred"].double()) < 1e-5
+    assert isinstance(belief, Gaussian)
+    assert gap(model.process.eps(want["x_t"].double(), belief.x0, t), want["eps_pred"].double()) < 2e-5
 
 
 def test_ddpm_table_is_the_papers() -> None:
-    bar = ddpm_mnist.bind(DDPM).process.alphas_cumprod
-    stored = load(DDPM)
+    process = ddpm()[1].process
+    assert isinstance(process, TableProcess)
+    bar, stored = process.alphas_cumprod, load(DDPM)
     assert bar.equal(stored["alpha_t"].double()) and len(bar) == 1001
     beta = 1e-4 + (0.02 - 1e-4) * torch.arange(1001, dtype=torch.float64) / 1000
     assert gap(beta, stored["beta_t"].double()) < 1e-8
@@ -104,18 +114,19 @@ def test_ddpm_table_is_the_papers() -> None:
 
 def test_the_stored_frequencies_are_the_formula() -> None:
     built = IsotropicConv(ddpm_mnist.CONFIG).time.frequencies
-    assert float((built - ddpm_mnist.bind(DDPM).net.time.frequencies).abs().max()) < 1e-3  # of 1834
+    stored = load(DDPM)["gt.frequencies"]
+    assert float((built - stored).abs().max()) < 1e-3 and float(stored.max()) > 1834
 
 
 @torch.no_grad()
 def test_ddim_on_real_weights_makes_digits_that_the_judge_believes() -> None:
-    model, judge = ddpm_mnist.bind(DDPM), digits.bind(LENET)
-    z = model.generator(DDIM(), Trailing(50)).sample(16, {}, noise=SeedNoise(range(16)))
-    pictures = model.codec.decode(z).clamp(-1, 1)
+    (system, model), judge = ddpm(50), digits.bind(LENET)
+    z = model.sample(16, system.conditioner([]), noise=SeedNoise(range(16)))
+    pictures = system.codec.decode(z).clamp(-1, 1)  # type: ignore[union-attr]
     confidence = float(judge.confidence(pictures).mean())
     noise = float(judge.confidence(torch.randn(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))).mean())
-    assert confidence > 0.75 > noise + 0.05, (confidence, noise)
-    assert judge.log_probs(pictures).argmax(1).unique().numel() >= 5
+    assert confidence > 0.75 > noise + 0.15, (confidence, noise)
+    assert judge.log_probs(pictures).argmax(1).unique().numel() >= 6
 
 
 @pytest.mark.parametrize(
@@ -149,8 +160,6 @@ def test_files_are_recognised_and_not_mistaken() -> None:
 
 def test_another_autoencoder_of_the_family_fits_by_its_numbers() -> None:
     """The classic sizes (4 channels, no bottleneck) are one line of config; names follow."""
-    from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-
     config = TinyAutoencoderConfig()
     net = TinyAutoencoder(config)
     theirs = taef2.decoder_map(config).to_theirs(net.decoder.state_dict())

@@ -18,6 +18,9 @@ from ..nets.autoencoder_kl import AutoencoderKL
 class KLLatents(nn.Module):
     """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, autoencoder: AutoencoderKL, mean: Tensor | float = 0.0, std: Tensor | float = 1.0):
         super().__init__()
         channels = autoencoder.config.latent_channels

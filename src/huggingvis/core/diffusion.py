@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from .belief import Belief, Gaussian
 from .noise import Noise
 from .process import Prediction, Process
-from .protocols import Cond, Denoiser, Guidance
-from .sample import Grid, OnStep, Sampler, sample
+from .protocols import Cond, Denoiser, Guidance, OnStep
+from .sample import Grid, Sampler, sample
 from .shapes import per_sample
 
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +35,29 @@ def explain(error: OSError, path: Path, doing: str = "write") -> FileProblem:
     """The `FileProblem` that says in a sentence why `path` could not be written (or read, as `doing` says)."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}: try another folder")
     return FileProblem(f"Could not {doing} {path}: {reason}. Nothing was changed there.")
+
+
+def check_folder(folder: Path, room: int = 0) -> Path:
+    """`folder` itself, after a test that files can be written there (or that it can be made) and `room` bytes are free.
+
+    For asking before work that takes long, not after; nothing is left behind. Raises `FileProblem`.
+    """
+    there = folder.absolute()
+    try:
+        while not os.path.lexists(there):
+            there = there.parent
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        raise explain(error, folder) from error
+    if not there.is_dir():
+        raise FileProblem(f"{there} is a file; expected a folder to write into. Choose another name.")
+    if free < room:
+        raise FileProblem(
+            f"{folder} needs {room:,} bytes for what is to be written there, but its disk has {free:,} free. "
+            "Free some space, or choose a folder on another disk."
+        )
+    with _temporary_beside(there / "probe", lambda file: file.write(b"0")):
+        return folder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:

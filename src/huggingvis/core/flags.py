@@ -4,7 +4,8 @@ Every field of a dataclass (see `core.config`) is a flag; nested records have do
 A truth value needs no word (`--flip`, `--no-flip`), lists are separated by commas, and a value that begins with `[`
 or `{` is read as TOML. Where a field allows several records, their name chooses: `--process Flow --process.shift 3`.
 
-Help is taken from the source: a field's meaning is the `#:` comment at its line's end, or on the lines above it.
+Help is taken from the source: a field's meaning is the `#:` comment at its line's end or on the lines above it, or its
+entry in the `Attributes:` section of the docstring.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 import tomllib
@@ -26,6 +28,7 @@ from huggingvis.core.errors import UsageError, unknown
 
 T = TypeVar("T")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_ATTRIBUTE = re.compile(r"(\w+): (.+)")
 _METAVARS = {bool: "BOOL", int: "N", float: "X", str: "TEXT", Path: "PATH", type(None): "none"}
 
 
@@ -42,6 +45,25 @@ class Flag:
     def truth(self) -> bool:
         """Whether the flag may stand without a value."""
         return bool in config.members(self.kind)
+
+    @property
+    def option(self) -> str:
+        """As it stands on a command line: `--optim.lr`, `--guidance-scale`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def takes(self) -> str:
+        """What its value is, in a word."""
+        return _metavar(self.kind)
+
+    @property
+    def meaning(self) -> str:
+        """What it means, and the value it has when not given."""
+        if self.default is MISSING:
+            return f"{self.help} (required)".strip()
+        if config.records(self.kind):
+            return self.help
+        return f"{self.help} (default {_shown(self.default)})".strip()
 
 
 def flags(cls: type, *, base: Any = None) -> tuple[Flag, ...]:
@@ -73,24 +95,29 @@ def parse(cls: type[T], words: Sequence[str], *, base: T | None = None) -> T:
     return config.from_words(cls, tree, base=base)
 
 
-def usage(cls: type, *, base: Any = None) -> str:
-    """One line per flag: name, what it takes, meaning, default."""
-    rows = [(f"--{flag.name} {_metavar(flag.kind)}", flag) for flag in flags(cls, base=base)]
-    width = min(36, max((len(head) for head, _ in rows), default=0))
-    return "\n".join(f"  {head:<{width}}  {_meaning(flag)}".rstrip() for head, flag in rows)
-
-
 @cache
 def meanings(cls: type) -> Mapping[str, str]:
-    """The `#:` comment of each field of a dataclass, inherited fields included; empty where no source is at hand."""
+    """What each field of a dataclass means, inherited ones included; empty where neither source nor docstring says."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__[:-1]):
+        found.update(_attributes_in(inspect.cleandoc(vars(owner).get("__doc__") or "")))
         try:
             source = textwrap.dedent(inspect.getsource(owner))
         except (OSError, TypeError):
             continue
         found.update(_meanings_in(source))
     return found
+
+
+def _attributes_in(doc: str) -> Iterator[tuple[str, str]]:
+    """The entries of a docstring's `Attributes:` section; an entry's further lines are indented below it."""
+    section = re.search(r"^Attributes:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    if section is None:
+        return
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section[1]).strip()):
+        named = _ATTRIBUTE.fullmatch(" ".join(entry.split()))
+        if named is not None:
+            yield named[1], named[2]
 
 
 def _meanings_in(source: str) -> Iterator[tuple[str, str]]:
@@ -199,14 +226,6 @@ def _metavar(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"{_metavar(get_args(kind)[0])},…"
     return _METAVARS.get(kind, kind.__name__ if config.records(kind) else "TOML")
-
-
-def _meaning(flag: Flag) -> str:
-    if flag.default is MISSING:
-        return f"{flag.help} (required)".strip()
-    if config.records(flag.kind):
-        return flag.help
-    return f"{flag.help} (default {_shown(flag.default)})".strip()
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -13,6 +14,22 @@ from torch import Tensor
 from .belief import Belief
 from .noise import Noise
 from .request import Request
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` is told: step `index` of `total` went from `t` to `s`, gave `x`, and believed `belief` at `t`."""
+
+    index: int
+    total: int
+    t: float
+    s: float
+    x: Tensor
+    belief: Belief | None
+
+
+OnStep = Callable[[Step], None]
+"""Called after each step: progress, previews; to cancel, raise `errors.Cancelled` from it."""
 
 Cond = Mapping[str, Tensor]
 """What a model is conditioned on; dimension 0 of every value is the batch.
@@ -38,9 +55,12 @@ Guidance = Callable[[Denoiser], Denoiser]
 
 @runtime_checkable
 class Generative(Protocol):
-    """Makes `n` samples: VAE decoder, GAN, flow inverse, diffusion, chains of them."""
+    """Makes `n` samples: VAE decoder, GAN, flow inverse, diffusion, chains of them.
 
-    def sample(self, n: int, cond: Cond, *, noise: Noise) -> Tensor: ...
+    `on_step` hears of each step of those that have steps.
+    """
+
+    def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -65,11 +85,16 @@ class Likelihood(Protocol):
 
 
 class Conditioner(Protocol):
-    """Turns requests (one per picture) into a `Cond`; `prepare` adds what no step changes."""
+    """Turns requests (one per picture) into a `Cond`; `prepare` adds what no step changes.
+
+    `notes` says in sentences what a request asks for that the model cannot do (words it does not know).
+    """
 
     def __call__(self, requests: Sequence[Request]) -> Cond: ...
 
     def prepare(self, cond: Cond) -> Cond: ...
+
+    def notes(self, request: Request) -> tuple[str, ...]: ...
 
 
 Batch = Mapping[str, Any]

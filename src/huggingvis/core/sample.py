@@ -8,7 +8,7 @@ Book: chapter 4, "The loop".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from .belief import Belief
 from .noise import Noise
 from .process import Process
-from .protocols import Bound, Cond, Denoiser
+from .protocols import Bound, Cond, Denoiser, OnStep, Step
 from .shapes import per_sample
 
 State = Any
@@ -71,22 +71,6 @@ class Grid:
         if self.clocks is None:
             return {}
         return {float(t): c for t, c in zip(self.times[:-1], self.clocks, strict=True)}
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `on_step` is told: step `index` of `total` went from `t` to `s`, gave `x`, and believed `belief` at `t`."""
-
-    index: int
-    total: int
-    t: float
-    s: float
-    x: Tensor
-    belief: Belief | None
-
-
-OnStep = Callable[[Step], None]
-"""Called after each step: progress, previews; to cancel, raise `errors.Cancelled` from it."""
 
 
 def sample(

@@ -1,7 +1,7 @@
 """A system: named weights bound into something that generates.
 
-`Spec` says what it is in words and numbers, `parts` are its networks, `conditioner` reads requests, `build` makes the
-generator that a request's numbers (steps, sampler, guidance) ask for.
+`Spec` says what it is in words and numbers, `parts` are its networks, `conditioner` reads requests, `generator` makes
+the generative model that a request's numbers (steps, sampler, guidance) ask for, `codec` turns its samples into media.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .diffusion import Diffusion
-from .protocols import Conditioner, Decodes, Encodes
-from .request import Request
+from .protocols import Conditioner, Decodes, Generative
+from .request import Limits, Request, Sampling
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a system is: `family` names the file of systems/ that binds it, `size` its native (width, height)."""
+    """What a system is: `family` names the file that binds it, `size` its native (width, height)."""
 
     name: str
     family: str
@@ -32,11 +31,21 @@ class Spec:
 
 @dataclass(frozen=True)
 class System:
-    """Weights bound to their meaning."""
+    """Weights bound to their meaning.
+
+    `defaults` are the sampling numbers it is best used with; `limits` what it accepts.
+    """
 
     spec: Spec
     parts: Mapping[str, nn.Module]
     conditioner: Conditioner
-    codec: Encodes | Decodes
-    generator: Callable[[Request], Diffusion]
+    codec: Decodes
+    generator: Callable[[Request], Generative]
+    defaults: Sampling = Sampling()
+    limits: Limits = Limits()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def canvas_of(request: Request, spec: Spec) -> tuple[int, int]:
+    """(width, height) that a request asks for: the model's own where it does not say."""
+    return request.canvas.width or spec.size[0], request.canvas.height or spec.size[1]

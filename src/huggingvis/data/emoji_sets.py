@@ -15,7 +15,7 @@ import numpy as np
 
 from huggingvis.core.errors import UsageError
 from huggingvis.data.artwork import Glyph, is_one_cell, premultiplied
-from huggingvis.data.sprites import Sprite, SpriteSet, objects_v1, picture_look, plural_of
+from huggingvis.data.sprites import Sprite, SpriteSet, look_to_row, objects_v1, picture_look, plural_of
 
 LOOK_ALIKE_DB = 20.0
 _FORBIDDEN = re.compile("|".join((
@@ -110,3 +110,8 @@ def emoji_objects(limit: int | None = None) -> SpriteSet:
             and not _FORBIDDEN.search(package_name(c, "en").lower()) and c not in first]
     chosen = from_emoji([*first, *rest], "emoji_objects")
     return chosen if limit is None else SpriteSet(f"emoji_objects_{limit}", chosen.sprites[:limit])
+
+
+def looks_rows(sprites: SpriteSet) -> list[dict[str, str]]:
+    """What `objects_v1_looks.csv` holds, measured anew with the installed font (one row per picture)."""
+    return [look_to_row(s.id, picture_look(s.art)) for s in sprites.pictures if isinstance(s.art, Glyph)]

@@ -24,13 +24,15 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Cond, Denoiser
 from huggingvis.core.shapes import expand
 
+__all__ = ["ClassifierFree"]
+
 NEGATIVE = "negative."
 
 
 @final
 @dataclass(frozen=True)
 class ClassifierFree:
-    """`scale` w: 1 is no guidance (and no second half of the batch). `rescale` phi in [0, 1].
+    """Classifier-free guidance: `scale` w, 1 is none (and one call of B, not 2B); `rescale` phi in [0, 1].
 
     `interval` (lo, hi): the times t at which guidance acts; outside, the positive belief is returned as it is. What to
     move away from sits in the condition under `negative.<key>`; a key without such a twin is shared by both halves.

@@ -54,7 +54,7 @@ class ResBlock(nn.Module):
 
 @final
 class Downsample(nn.Module):
-    """Halve height and width by a strided 3x3 convolution. `padding` 0 pads right and below only, as KL autoencoders do."""
+    """Halve height and width by a strided 3x3 convolution. `padding` 0: right and below only, as in KL autoencoders."""
 
     def __init__(self, channels: int, padding: int = 1):
         super().__init__()

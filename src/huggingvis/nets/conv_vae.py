@@ -7,6 +7,7 @@ doi 10.23915/distill.00003, on why not transposed convolutions). Chapter A.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.sizes = sizes(shape[1], shape[2], len(widths))
         channels = (shape[0], *widths[: len(self.sizes) - 1])
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels[:-1], channels[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         h, w = self.sizes[-1]
         self.out = nn.Linear(channels[-1] * h * w, 2 * latent_dim)
 
@@ -50,7 +51,7 @@ class ConvDecoder(nn.Module):
         self.grid = (used[0], *self.sizes[0])
         self.first = nn.Linear(latent_dim, used[0] * self.sizes[0][0] * self.sizes[0][1])
         channels = (*used, used[-1])[: len(self.sizes)]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels[:-1], channels[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.out = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class DetectorConfig:
 
 
 class Maps(NamedTuple):
-    """What the detector says of each cell: heat logits [B, S, h, w], class logits [B, S, K, h, w], boxes [B, S, 4, h, w].
+    """What a detector says of each cell: heat logits [B, S, h, w], class logits [B, S, K, h, w], boxes [B, S, 4, h, w].
 
     A box is (dx, dy, log w, log h): centre relative to the cell's centre and size, in cells.
     """

@@ -26,7 +26,7 @@ def sinusoid(t: Tensor, dim: int, max_period: float = 10_000.0, shift: float = 0
 
 @final
 class TimeEmbedding(nn.Module):
-    """Sinusoid of the clock, then Linear-SiLU-Linear. `scale` multiplies the clock first (1000 for clocks in [0, 1])."""
+    """Sinusoid of the clock, then Linear-SiLU-Linear. `scale` multiplies it first (1000 for clocks in [0, 1])."""
 
     def __init__(self, sin_dim: int, dim: int, scale: float = 1.0, shift: float = 0.0):
         super().__init__()

@@ -6,6 +6,7 @@ arXiv 1702.03118) in place of tanh. Chapter A.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 def _layers(widths: tuple[int, ...]) -> list[nn.Module]:
     """Linear layers between the widths, each followed by the nonlinearity."""
-    return [layer for a, b in zip(widths[:-1], widths[1:]) for layer in (nn.Linear(a, b), nn.SiLU())]
+    return [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())]
 
 
 @final

@@ -135,6 +135,7 @@ class UNet(nn.Module):
         h = self.conv_in(x)  # [B, C_0, H, W]
         skips = [h]
         for level in self.down:
+            assert isinstance(level, Level)
             for block, attention in zip(level.blocks, level.attention, strict=True):
                 h = _attend(attention, block(h, emb), tokens, mask)
                 skips.append(h)
@@ -147,6 +148,7 @@ class UNet(nn.Module):
         if f"residuals.{len(skips)}" in cond:
             h = h + cond[f"residuals.{len(skips)}"]
         for level in self.up:
+            assert isinstance(level, Level)
             for block, attention in zip(level.blocks, level.attention, strict=True):
                 h = _attend(attention, block(torch.cat([h, skips.pop()], dim=1), emb), tokens, mask)
             if level.resample is not None:

@@ -141,10 +141,13 @@ class Pictures:
         numbers = np.arange(index * size, (index + 1) * size)
         return _scramble(numbers, "flip", self.seed) % np.uint64(2) == 1
 
-    def images(self, places: np.ndarray) -> Tensor:
-        """The pictures at `places` as the view shows them, unmirrored: [B, C, S, S]."""
+    def images(self, places: np.ndarray, mirrored: np.ndarray) -> Tensor:
+        """The pictures at `places` as the view shows them, those in `mirrored` [B] turned: [B, C, S, S]."""
         x = to_tensor(self.pictures.batch(self.items[places]))  # [B, C, H, W]
-        return _shown(x, self.facts.size, self.facts.channels)
+        x = _shown(x, self.facts.size, self.facts.channels)
+        if mirrored.any():
+            x = torch.where(torch.from_numpy(mirrored)[:, None, None, None], x.flip(-1), x)
+        return x
 
     def labels(self, places: np.ndarray) -> Tensor | None:
         """Class numbers [B], where the set has classes."""
@@ -153,9 +156,7 @@ class Pictures:
 
     def batch(self, index: int, size: int) -> Batch:
         places = self.places(index, size)
-        x = self.images(places)
-        mirrored = torch.from_numpy(self.mirrored(index, size))[:, None, None, None]
-        out: dict[str, object] = {"image": torch.where(mirrored, x.flip(-1), x) if bool(mirrored.any()) else x}
+        out: dict[str, object] = {"image": self.images(places, self.mirrored(index, size))}
         labels, captions = self.labels(places), self.pictures.captions
         if labels is not None:
             out["label"] = labels

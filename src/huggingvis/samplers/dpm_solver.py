@@ -29,7 +29,7 @@ from huggingvis.samplers._levels import clean, half_log_snr, levels
 @final
 @dataclass(frozen=True)
 class DPMSolverPP2M(Sampler):
-    """State: (previous belief, its lambda).
+    """DPM-Solver++ 2M; its state is (previous belief, its lambda).
 
     `lower_order_final`: steps that end at this time or before it are of first order. 0 is only the step to clean data,
     which must be; a grid that ends at a table's first knot wants that knot's time, 1/T, when its steps are few.

@@ -27,7 +27,7 @@ from huggingvis.samplers.churn import Churn
 @final
 @dataclass(frozen=True)
 class Euler(Sampler):
-    """First order; `churn` adds fresh noise before each step (none by default)."""
+    """Euler's method, first order; `churn` adds fresh noise before each step (none by default)."""
 
     churn: Churn | None = None
     order = 1

@@ -93,10 +93,10 @@ class LogSNR:
 @final
 @dataclass(frozen=True)
 class Karras:
-    """rho_i = (max^(1/p) + i/(N-1) (min^(1/p) - max^(1/p)))^p, then clean data; p is `rho`.
+    """The grid of Karras et al.: rho_i = (max^(1/p) + i/(N-1) (min^(1/p) - max^(1/p)))^p, then clean data.
 
-    `rounded`: tell a table's network the nearest whole number, as DPM-Solver's schedulers do; Euler's and Heun's tell
-    the fraction. `clean_end=False` ends at the table's first knot instead.
+    `rho` is p. `rounded`: tell a table's network the nearest whole number, as DPM-Solver's schedulers do; Euler's and
+    Heun's tell the fraction. `clean_end=False` ends at the table's first knot instead.
     """
 
     steps: int
@@ -158,8 +158,10 @@ class Trailing:
 
     def __call__(self, process: Process) -> Grid:
         table = _table(process, "trailing", self.steps)
-        i = torch.arange(self.steps, dtype=torch.float64)
-        return _on_knots(table, (table.steps - i * (table.steps / self.steps)).round() - 1, self.clean_end)
+        # NumPy's arange, with which these numbers are made elsewhere, steps by this difference: it decides the ties
+        step = (table.steps - table.steps / self.steps) - table.steps
+        index = (table.steps + torch.arange(self.steps, dtype=torch.float64) * step).round() - 1
+        return _on_knots(table, index, self.clean_end)
 
 
 @final

@@ -27,7 +27,7 @@ from huggingvis.samplers.churn import Churn
 @final
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Second order. `tilt` is k above: 0 for EDM's coordinate, 1 for the flow's."""
+    """Heun's method, second order. `tilt` is k above: 0 for EDM's coordinate, 1 for the flow's."""
 
     tilt: float = 0.0
     churn: Churn | None = None

@@ -20,6 +20,8 @@ from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
 from huggingvis.samplers.heun import Heun
 
+__all__ = ["sampler_of", "schedule_of"]
+
 
 @dataclass(frozen=True)
 class SamplerRow:
@@ -112,6 +114,15 @@ def split_label(label: str) -> tuple[str, str | None]:
     raise unknown("sampler", label, [alias for row in SAMPLERS for alias in (row.name, *row.a1111)])
 
 
+def schedule_name(label: str) -> str:
+    """Our name of the schedule `label`. Raises `UsageError`, with the nearest names, for one that is not here."""
+    plain = _plain(label)
+    for row in SCHEDULES:
+        if plain in {_plain(alias) for alias in row.names()}:
+            return row.name
+    raise unknown("schedule", label, [alias for row in SCHEDULES for alias in (row.name, *row.a1111)])
+
+
 def sampler_of(name: str, eta: float = 0.0) -> Sampler:
     """The sampler that `name` stands for, in any community's spelling. `eta` is DDIM's; others have their own noise.
 
@@ -123,8 +134,5 @@ def sampler_of(name: str, eta: float = 0.0) -> Sampler:
 
 def schedule_of(name: str, steps: int) -> Schedule:
     """The builder of grids that `name` stands for, with `steps` calls. Raises `UsageError` for unknown names."""
-    plain = _plain(name)
-    for row in SCHEDULES:
-        if plain in {_plain(alias) for alias in row.names()}:
-            return row.make(steps)
-    raise unknown("schedule", name, [alias for row in SCHEDULES for alias in (row.name, *row.a1111)])
+    ours = schedule_name(name)
+    return next(row for row in SCHEDULES if row.name == ours).make(steps)

@@ -8,8 +8,7 @@ Book: chapter 4, "Real weights".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -21,10 +20,13 @@ from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.process import Eps, Process
-from huggingvis.core.sample import Grid, Sampler
+from huggingvis.core.process import Eps
+from huggingvis.core.protocols import Cond
+from huggingvis.core.request import Request
+from huggingvis.core.system import Spec, System
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.processes.table import TableProcess
+from huggingvis.samplers.names import sampler_of, schedule_of
 
 CONFIG = IsotropicConvConfig()
 
@@ -57,38 +59,39 @@ class HalfRange:
 
 
 @final
-@dataclass(frozen=True)
-class DigitsDDPM:
-    """The net, the table it was trained on, and the space it works in."""
+class Unconditional:
+    """Reads nothing from a request: the model makes what it makes, whatever the prompt."""
 
-    net: IsotropicConv
-    process: TableProcess
-    codec: HalfRange
+    def __call__(self, requests: Sequence[Request]) -> Cond:
+        return {}
 
-    @property
-    def denoise(self) -> NetDenoiser:
-        """Belief about the clean digit."""
-        return NetDenoiser(self.net, self.process, Eps())
-
-    def generator(self, sampler: Sampler, schedule: Callable[[Process], Grid]) -> Diffusion:
-        """Samples of shape [1, 28, 28] in model space."""
-        shape = (CONFIG.channels, CONFIG.size, CONFIG.size)
-        return Diffusion(self.denoise, self.process, shape, sampler, schedule)
+    def prepare(self, cond: Cond) -> Cond:
+        return cond
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> DigitsDDPM:
-    """The model from its weights file. Raises `FileProblem` for another file."""
-    tensors = load(path, check=True)
-    ours, left = keymap().take(tensors)
-    bar = left.pop("alpha_t", None)
-    left.pop("beta_t", None)
-    if bar is None or left:
+def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+    """The system from its weights file, its net running in `dtype`. Raises `FileProblem` for another file."""
+    ours, left = keymap().take(load(path, dtype=dtype, check=True, wanted=lambda name: name.startswith("gt.")))
+    tables = load(path, check=True, wanted=lambda name: not name.startswith("gt."))
+    if left or set(tables) != {"alpha_t", "beta_t"}:
+        strange = sorted(left) or sorted(set(tables) ^ {"alpha_t", "beta_t"})
         raise FileProblem(
-            f"{path} should hold a net under 'gt.' and its tables alpha_t and beta_t, but "
-            f"{'alpha_t is missing' if bar is None else f'{len(left)} more tensors were found ({min(left)!r})'}. "
-            "Use the file ddpm_mnist_starter.pth."
+            f"{path} should hold a net under 'gt.' and its tables alpha_t and beta_t, but differs in {len(strange)} "
+            f"names, {strange[0]!r} for one. Use the file ddpm_mnist_starter.pth."
         )
     with torch.device("meta"):
         net = IsotropicConv(CONFIG)
-    assign(net, {name: x.to(dtype) for name, x in ours.items()})
-    return DigitsDDPM(net.eval().requires_grad_(False), TableProcess(bar), HalfRange())
+    assign(net, ours)
+    net.eval().requires_grad_(False)
+    process = TableProcess(tables["alpha_t"])
+    denoise = NetDenoiser(net, process, Eps())
+
+    def generator(request: Request) -> Diffusion:
+        """Samples [1, 28, 28] in model space, by the sampler, schedule and steps of the request."""
+        asked = request.sampling
+        shape = (CONFIG.channels, CONFIG.size, CONFIG.size)
+        schedule = schedule_of(asked.schedule, asked.steps)
+        return Diffusion(denoise, process, shape, sampler_of(asked.sampler, asked.eta), schedule)
+
+    spec = Spec("ddpm-mnist", "ddpm_mnist", (CONFIG.size, CONFIG.size), multiple=CONFIG.size, licence="MIT")
+    return System(spec, {"net": net}, Unconditional(), HalfRange(), generator)

@@ -210,7 +210,9 @@ class _Loop:
         """A generator for these numbers; dropout, which draws from the global one, is seeded alike."""
         digest = hashlib.blake2b(repr((self.settings.seed, *numbers)).encode(), digest_size=8).digest()
         seed = int.from_bytes(digest, "little") >> 1
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace for every idle backend
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         return torch.Generator(self.device).manual_seed(seed)
 
     def _log(self) -> None:

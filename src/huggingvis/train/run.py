@@ -73,12 +73,13 @@ class Run:
         path: Path | str,
         config: Mapping[str, Any] | None = None,
         parallel: Parallel | None = None,
-        may_differ: Sequence[str] = ("steps",),
+        may_differ: Sequence[str] = ("steps", "config.steps"),
     ) -> Run:
         """An existing run, to resume or to read; `fit` goes on from its latest checkpoint.
 
         With `config`, the run must have been started with the same values, apart from the dotted keys in `may_differ`
-        (`steps`, so that a finished training can be made longer). Raises `FileProblem` or `UsageError`.
+        (`steps`, at the top or in the recipe's `config`: a finished training can be made longer). Raises `FileProblem`
+        or `UsageError`.
         """
         path = Path(path)
         file = path / "config.toml"

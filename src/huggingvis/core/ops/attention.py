@@ -21,8 +21,11 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def attention_with_probs(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The attention map itself [B, h, Lq, Lk], computed in the open: the reference, and what `ProbsTap` needs."""
+    """The attention map itself [B, h, Lq, Lk], computed in the open: the reference, and what `ProbsTap` needs.
+
+    Rows sum to 1; a row that may look nowhere is 0, as in the fused kernel.
+    """
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [B, h, Lq, Lk]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1)
+    if mask is None:
+        return scores.softmax(dim=-1)
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).masked_fill(~mask, 0.0)

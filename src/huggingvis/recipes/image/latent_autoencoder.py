@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ...data.world import World
 from ...data.worldset import WorldSet
@@ -33,25 +34,27 @@ class Config:
         size: side of the pictures in pixels.
         layouts: layouts rendered once and cycled through.
         latent_channels: channels of z.
-        channels: width of each level after folding pixels 2x2 into channels.
+        channels: width of each level after folding pixels 4x4 into channels.
         steps: optimiser steps.
         batch: pictures a step.
         lr: peak learning rate.
         adversary_from: share of the steps after which the patch adversary joins.
         precision: bf16 or fp32.
         seed: of the weights and of every draw.
+        start: run folder whose weights the training starts from, as far as shapes agree; empty for fresh ones.
     """
 
     size: int = 64
     layouts: int = 60_000
-    latent_channels: int = 8
-    channels: tuple[int, ...] = (48, 96, 128)
-    steps: int = 4000
+    latent_channels: int = 16
+    channels: tuple[int, ...] = (96, 128)
+    steps: int = 3000
     batch: int = 32
     lr: float = 1e-3
     adversary_from: float = 0.75
     precision: str = "bf16"
     seed: int = 0
+    start: str = ""
 
 
 def network(config: Config) -> AutoencoderKL:
@@ -64,17 +67,31 @@ def network(config: Config) -> AutoencoderKL:
         groups=8,
         middle_attention=False,
         quant_conv=False,
-        patch=2,
+        patch=4,
     )
     return AutoencoderKL(sizes).to(memory_format=torch.channels_last)
+
+
+def _start_from(net: AutoencoderKL, weights: dict[str, Tensor]) -> None:
+    """Take over each tensor; where only the latent channels differ, the part that both have, new ones sure of themselves."""
+    with torch.no_grad():
+        net.encoder.conv_out.bias.chunk(2)[1].fill_(-6.0)
+        for name, mine in net.state_dict().items():
+            halves = 2 if name.startswith("encoder.conv_out") else 1  # means, then log-variances
+            for a, b in zip(mine.chunk(halves), weights[name].chunk(halves), strict=True):
+                part = tuple(slice(0, min(m, n)) for m, n in zip(a.shape, b.shape, strict=True))
+                a[part] = b[part]
 
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the autoencoder in `setting`'s run folder."""
     torch.manual_seed(config.seed)
     world = World(size=config.size, split="train", seed=config.seed)
+    net = network(config)
+    if config.start:
+        _start_from(net, Run.open(config.start).weights("autoencoder"))
     objective = LatentAutoencoder(
-        network(config), PatchDiscriminator(), Weights(adversary_from=int(config.adversary_from * config.steps))
+        net, PatchDiscriminator(), Weights(adversary_from=int(config.adversary_from * config.steps))
     )
     run = setting.begin("latent_autoencoder", config)
     held = WorldSet(World(size=config.size, split="test", seed=config.seed), 256)

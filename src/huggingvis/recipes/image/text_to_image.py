@@ -22,6 +22,7 @@ from ...codecs.text import TextTokenizer
 from ...core.files import write_atomically
 from ...core.process import Velocity
 from ...core.protocols import Batch, Cond
+from ...core.system import Spec, System
 from ...data.draws import stable_hash
 from ...data.world import World
 from ...data.worldset import WorldSet, to_tensor
@@ -29,6 +30,8 @@ from ...nets.text_tower import TextTower, TextTowerConfig
 from ...nets.unet import UNet, UNetConfig
 from ...objectives.denoise import Denoising, LogitNormal
 from ...processes.flow import RectifiedFlow
+from ...runtime.attention import choose
+from ...systems.tiny import TinyConditioner, assemble
 from ...train.ema import ConstantDecay, Ema
 from ...train.fit import fit
 from ...train.optim import Cosine, Optim
@@ -63,16 +66,16 @@ class Config:
     autoencoder: str
     reading: str
     size: int = 64
-    layouts: int = 200_000
-    channels: tuple[int, ...] = (128, 192)
+    layouts: int = 150_000
+    channels: tuple[int, ...] = (128, 160)
     depth: tuple[int, ...] = (0, 1)
     middle: int = 1
     heads: int = 4
-    steps: int = 8000
-    batch: int = 128
+    steps: int = 12_000
+    batch: int = 64
     lr: float = 1e-3
     empty: float = 0.1
-    ema: float = 0.999
+    ema: float = 0.9995
     precision: str = "bf16"
     seed: int = 0
 
@@ -183,18 +186,31 @@ def train(config: Config, setting: Setting) -> Run:
     objective = Denoising(
         network(config, z, tower.config.dim), RectifiedFlow(), Velocity(), LogitNormal(), condition=TextCondition(tower)
     )
-    return fit(
-        objective.to(setting.device),
-        cached("train", config.layouts, config.empty),
-        run,
-        optim=Optim(lr=config.lr, betas=(0.9, 0.99), warmup=300, schedule=Cosine(config.steps, 0.01)),
-        steps=config.steps,
-        batch_size=config.batch,
-        ema=Ema(ConstantDecay(config.ema)),
-        settings=FitSettings(
-            seed=config.seed,
-            precision=precision(config.precision),
-            validation=Validation(cached("test", 1024, 0.0), every=1000, batches=4),
-            progress=setting.progress,
-        ),
-    )
+    asked = precision(config.precision)
+    with choose(setting.device, asked.autocast or torch.float32, training=True):
+        return fit(
+            objective.to(setting.device),
+            cached("train", config.layouts, config.empty),
+            run,
+            optim=Optim(lr=config.lr, betas=(0.9, 0.99), warmup=500, schedule=Cosine(config.steps, 0.01)),
+            steps=config.steps,
+            batch_size=config.batch,
+            ema=Ema(ConstantDecay(config.ema)),
+            settings=FitSettings(
+                seed=config.seed,
+                precision=asked,
+                validation=Validation(cached("test", 1024, 0.0), every=1000, batches=4),
+                progress=setting.progress,
+            ),
+        )
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """The system of a run: its averaged U-Net with the autoencoder and text encoder it was trained on."""
+    codec = load_codec(Path(config.autoencoder), device)
+    tokenizer, tower = load_reader(Path(config.reading))
+    unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim)
+    unet.load_state_dict(run.weights("net"))
+    unet = unet.to(device).eval().requires_grad_(False)
+    conditioner = TinyConditioner(tokenizer, tower.to(device).eval().requires_grad_(False))
+    return assemble(Spec(run.path.name, "tiny", (config.size, config.size)), unet, codec, conditioner)

@@ -1,0 +1,295 @@
+"""The verbs: load, generate, train, evaluate, export, inspect, catalog. Everything the command line does, in Python.
+
+    import huggingvis as hv
+    pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)
+    hv.export(pictures, "out")
+
+Nothing heavy is imported before a verb needs it, so that asking for the catalogue stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core import catalog as _catalog
+from .core.config import from_dict
+from .core.errors import FileProblem, UsageError, unknown
+from .core.request import Canvas, Prompt, Request, Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+    from .core.media import Picture
+    from .core.protocols import OnStep
+    from .core.system import System
+    from .train.run import Run
+
+    Model = System | str | Path | None
+
+DEFAULT_MODEL = "tiny"
+_HERE = Path(__file__).parent
+
+
+def device_of(name: str | None = None) -> torch.device:
+    """The device called `name`; None or "auto" is CUDA or MPS where there is one, else the CPU. Raises `UsageError`."""
+    import torch
+
+    if name in (None, "auto"):
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(str(name))
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
+            "`hvis doctor` shows which there are; `auto` takes the best of them."
+        ) from None
+    return device
+
+
+def load(model: Model = None, *, device: str | None = None) -> System:
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, or a run folder.
+
+    `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
+    """
+    from .core.system import System
+    from .systems.packaged import packaged, read_record
+
+    if isinstance(model, System):
+        return model
+    where = device_of(device)
+    path = packaged(DEFAULT_MODEL) if model is None else Path(model)
+    if not path.exists() and packaged(str(model)).is_dir():
+        path = packaged(str(model))
+    if (path / "config.toml").is_file():
+        from .recipes.loading import bind_run
+
+        return bind_run(path, where)
+    if model is None and not path.is_dir():
+        raise FileProblem(
+            "This installation lacks the model that ships with the package. Install the package again, or name a model "
+            "folder or a run folder of your own."
+        )
+    if not path.exists():
+        raise unknown("model or run folder", str(model), packaged_models())
+    if path.is_file():
+        raise FileProblem(f"{path} is a single file; expected a model folder or a run folder. Give its folder.")
+    family, known = read_record(path)["family"], _families()
+    if family not in known:
+        raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
+    system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, where)
+    return system
+
+
+def packaged_models() -> list[str]:
+    """Names of the generators that ship with the package."""
+    return sorted(p.parent.name for p in _HERE.glob("weights/*/model.json") if not p.parent.name.startswith("judge"))
+
+
+def _families() -> list[str]:
+    """Files of systems/ whose `bind` takes a model folder; the others bind single files of their own."""
+    files = (_HERE / "systems").glob("*.py")
+    return sorted(p.stem for p in files if "def bind(folder" in p.read_text(encoding="utf-8"))
+
+
+def generate(
+    prompt: str | Request,
+    *,
+    model: Model = None,
+    count: int = 1,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    device: str | None = None,
+    on_step: OnStep | None = None,
+) -> list[Picture]:
+    """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored)."""
+    from .edits.generate import generate as make
+
+    system = load(model, device=device)
+    if isinstance(prompt, str):
+        prompt = Request(Prompt(prompt), Canvas(count=count), replace(sampling or system.defaults, seed=seed))
+    return make(system, prompt, on_step=on_step)
+
+
+def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
+    """The pictures of `generate`, each as soon as it is made."""
+    from .edits.generate import stream as make
+
+    return make(system, request, on_step=on_step)
+
+
+def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -> tuple[Picture, Repetition]:
+    """The picture file `path` made again from its own record, and how the two compare.
+
+    Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
+    """
+    from .edits.generate import CHUNK
+    from .edits.generate import repeat as again
+    from .export.image import open_picture, read_provenance
+
+    told = read_provenance(path)
+    index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
+    if not (type(index) is int and type(chunk) is int and chunk > 0):
+        raise FileProblem(f"The record in {path} is damaged: batch index or chunk is no number. Use an intact copy.")
+    picture = again(system, told.request(), index, chunk=chunk, on_step=on_step)
+    before, after = open_picture(path).pixels.astype(int), picture.pixels.astype(int)
+    apart = int(abs(before - after).max()) if before.shape == after.shape else 255
+    differs = {
+        key: (told.made.get(key), picture.made[key])
+        for key in ("model", "weights", "backend", "version")
+        if told.made.get(key) != picture.made[key]
+    }
+    return picture, Repetition(apart, differs)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How a repeated picture compares: the largest difference in 255ths, and what was different about its making."""
+
+    apart: int
+    differs: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def identical(self) -> bool:
+        return self.apart == 0
+
+
+def train(
+    recipe: str,
+    run: str | Path,
+    config: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+) -> Run:
+    """Train recipe `recipe` in the folder `run`; `config` holds the numbers that differ from its defaults.
+
+    Under `torchrun` every process trains its share. Raises `Cancelled` after ctrl-C, with everything saved.
+    """
+    from .recipes.setting import Setting
+    from .train.parallel import from_torchrun
+
+    module = _catalog.find_recipe(recipe)
+    numbers = from_dict(module.Config, dict(config or {}))
+    parallel = from_torchrun(device_of(device))
+    try:
+        result: Run = module.train(numbers, Setting(Path(run), resume=resume, parallel=parallel))
+    finally:
+        parallel.close()
+    return result
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: `record` in JSON values, `text` for people."""
+
+    record: Mapping[str, Any]
+    text: str
+
+
+def evaluate(
+    model: Model = None,
+    *,
+    prompts: int = 1000,
+    seed: int = 0,
+    device: str | None = None,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Scene accuracy of a text-to-image system beside its floor and ceiling; of another run its held-out losses.
+
+    `on_chunk` hears how many pictures of a language are done.
+    """
+    if prompts < 1:
+        raise UsageError(f"prompts must be 1 or more, found {prompts}.")
+    run = Path(model) if isinstance(model, str | Path) and (Path(model) / "config.toml").is_file() else None
+    if run is not None and not _reads_sentences(run):
+        return _losses(run)
+    system = load(model, device=device)
+    if not system.limits.prompt_required:
+        raise UsageError(
+            f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its run "
+            "folder for its held-out losses."
+        )
+    from .metrics.scene_table import render_table, table_record
+    from .recipes.scene_evaluation import evaluate as score
+    from .systems.judges.world import bind
+
+    found = score(system, bind(), total=prompts, seed=seed, on_chunk=on_chunk)
+    rows = {"floor": found.floor, "model": found.model, "ceiling": found.ceiling}
+    frechet = {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in found.frechet.items()}
+    record = {"model": system.spec.name, "prompts": found.prompts, "seed": seed}
+    text = render_table(rows) + "".join(f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items())
+    return Evaluation({**record, "scene_accuracy": table_record(rows), "frechet": frechet}, text)
+
+
+def _reads_sentences(run: Path) -> bool:
+    """Whether a run generates from sentences; one that generates nothing, or from classes, has its losses."""
+    from .recipes.loading import Binds
+    from .train.run import Run
+
+    name = Run.open(run).config.get("recipe")
+    if not isinstance(name, str) or not isinstance(_catalog.find_recipe(name), Binds):
+        return False
+    return load(run, device="cpu").limits.prompt_required
+
+
+def _losses(path: Path) -> Evaluation:
+    from .train.run import Run
+
+    run = Run.open(path)
+    lines = [line for line in run.metrics() if any(key.startswith("validation.") for key in line)]
+    if not lines:
+        raise FileProblem(f"{path} has no held-out losses yet. Let it train until its first validation.")
+    last = lines[-1]
+    losses = {key.removeprefix("validation."): value for key, value in last.items() if key.startswith("validation.")}
+    text = "\n".join(f"{key:<24} {value:.6g}" for key, value in losses.items())
+    record = {"run": str(path), "recipe": run.config.get("recipe"), "step": last["step"], "held_out_losses": losses}
+    return Evaluation(record, f"Held-out losses of {path} at step {last['step']}\n{text}")
+
+
+def export(pictures: Sequence[Picture], folder: str | Path) -> list[Path]:
+    """Save pictures as numbered PNGs that carry their request; nothing is overwritten."""
+    from .export.image import save_numbered
+
+    return [save_numbered(p, folder, p.request.prompt.text if p.request else "picture") for p in pictures]
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made."""
+    path = Path(path)
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        return _picture_facts(path)
+    from . import systems
+    from .checkpoints.inspect import families_in, identify, sha256
+    from .checkpoints.inspect import inspect as look
+
+    facts = look(path)
+    family = identify(facts.tensors, families_in(systems))
+    return {**facts.as_json(), "sha256": sha256(path), "family": family.name if family else None}
+
+
+def _picture_facts(path: Path) -> dict[str, Any]:
+    from .export.image import open_picture, read_provenance
+
+    picture, told = open_picture(path), read_provenance(path)
+    request = told.request().to_dict() if told.request_json is not None else None
+    return {
+        "path": str(path),
+        "format": "picture",
+        "bytes": path.stat().st_size,
+        "size": list(picture.size),
+        "request": request,
+        "made": dict(told.made),
+        "parameters": told.infotext,
+    }
+
+
+def catalog(chapter: int | str | None = None) -> list[dict[str, Any]]:
+    """A record for each system of the library, with the proof of each claim."""
+    return [record.to_dict() for record in _catalog.systems(None if chapter is None else str(chapter))]

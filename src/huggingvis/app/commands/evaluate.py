@@ -1,0 +1,55 @@
+"""Measure a model: scene accuracy of one that reads sentences, the held-out losses of any other run.
+
+hvis evaluate                          the packaged model, 1,000 prompts in each language
+hvis evaluate runs/mine --prompts 200 --json -o result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.app.arguments import whole
+from huggingvis.app.preferences import preferences
+from huggingvis.app.screen import Screen
+from huggingvis.core.files import check_folder, write_atomically
+
+
+def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("model", nargs="?", help="a packaged model, a model folder or a run folder")
+    parser.add_argument(
+        "--prompts", metavar="N", type=whole("--prompts", 1), default=1000, help="prompts (default 1000)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=whole("--seed", 0), default=0, help="of prompts and noise (default 0)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="also write the result there, as JSON")
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    usual = preferences()
+    if args.output is not None:
+        check_folder(args.output.parent)
+    from huggingvis import api
+
+    began = time.perf_counter()
+    with screen.progress("drawing", args.prompts) as tick:
+        found = api.evaluate(
+            args.model or usual.model,
+            prompts=args.prompts,
+            seed=args.seed,
+            device=args.device or usual.device,
+            on_chunk=tick,
+        )
+    record = {**found.record, "seconds": round(time.perf_counter() - began, 3)}
+    screen.say(found.text)
+    if args.output is not None:
+        text = json.dumps(record, ensure_ascii=False, indent=2)
+        write_atomically(args.output, lambda file: file.write(f"{text}\n".encode()))
+        screen.say(f"\nWritten to {args.output}")
+    return record

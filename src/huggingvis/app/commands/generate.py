@@ -1,0 +1,239 @@
+"""Make pictures from a sentence.
+
+hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
+hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
+hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.preferences import Preferences, preferences
+from huggingvis.app.screen import Screen
+from huggingvis.core.errors import Cancelled, HvisError, UsageError
+from huggingvis.core.files import check_folder
+from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from huggingvis.core.media import Picture
+    from huggingvis.core.protocols import Step
+    from huggingvis.core.system import System
+    from huggingvis.export.image import Provenance
+
+BYTES_OF_A_RECORD = 1 << 14
+USUAL_SIDE = 1024
+"""Room on the disk is asked for before the model is there to say its own size."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The part of a prompt that has a flag."""
+
+    negative: str = ""  #: what the picture should not show
+
+
+def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("prompt", nargs="?", help="what the picture should show, in quotation marks")
+    parser.add_argument("--from", dest="picture", metavar="PICTURE", type=Path, help="repeat a picture from its record")
+    parser.add_argument("--model", metavar="NAME", help="a packaged model, a model folder or a run folder")
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+    parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
+    add_record(parser, Words)
+    add_record(parser, Canvas, also={"count": "-n"})
+    add_record(parser, Sampling, defaults=False)
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    usual = preferences()
+    told = _provenance(args)
+    _early(_request(args, told, None))
+    folder = args.output or usual.output
+    count = record_of(Canvas, args).count
+    check_folder(folder, room=_room(args) * max(1, count))
+    began = time.perf_counter()
+    from huggingvis import api
+
+    system = _system(args, usual, told)
+    loaded = time.perf_counter() - began
+    if told is not None and not _changed(args):
+        return _repeat(args.picture, told.request(), system, folder, screen, loaded)
+    request = _request(args, told, system)
+    notes = _notes(system, request, screen)
+    began = time.perf_counter()
+    with _Watched(screen, request) as on_step:
+        saved, kept = _saved(api.stream(system, request, on_step=on_step), request, folder, screen)
+    seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
+    sheet = _sheet(kept, request, folder, screen) if args.grid else None
+    screen.say(_summary(len(saved), seconds))
+    return {
+        "pictures": saved,
+        "grid": sheet,
+        "request": kept[0].request.to_dict() if kept[0].request else None,
+        "notes": list(notes),
+        "seconds": seconds,
+    }
+
+
+def _provenance(args: argparse.Namespace) -> Provenance | None:
+    if args.picture is None:
+        return None
+    from huggingvis.export.image import read_provenance
+
+    told = read_provenance(args.picture)
+    told.request()
+    return told
+
+
+def _changed(args: argparse.Namespace) -> bool:
+    """Whether anything was said that a repeated picture would not have."""
+    return args.prompt is not None or args.grid or any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
+
+
+def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
+    """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
+    if told is None:
+        base = Request(sampling=system.defaults if system else Sampling())
+    else:
+        base = told.request()
+        seed = told.made.get("seed", base.sampling.seed)
+        base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, seed=seed))
+    words = record_of(Words, args, Words(base.prompt.negative))
+    return replace(
+        base,
+        prompt=Prompt(base.prompt.text if args.prompt is None else args.prompt, words.negative),
+        canvas=record_of(Canvas, args, base.canvas),
+        sampling=record_of(Sampling, args, base.sampling),
+    )
+
+
+def _early(request: Request) -> None:
+    """Refuse what no model can take before seconds are spent on loading one."""
+    check(request, Limits(multiple=1, prompt_required=False))
+
+
+def _room(args: argparse.Namespace) -> int:
+    canvas = record_of(Canvas, args)
+    return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
+
+
+def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | None) -> System:
+    from huggingvis import api
+
+    device = args.device or usual.device
+    named = args.model or (None if told else usual.model)
+    if named is not None or told is None:
+        return api.load(named, device=device)
+    made_by = str(told.made.get("model", api.DEFAULT_MODEL))
+    for place in (made_by, usual.runs / made_by, usual.model):
+        if place in api.packaged_models() or (place is not None and Path(place).is_dir()):
+            return api.load(place, device=device)
+    raise UsageError(
+        f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
+        "Say where it is with --model."
+    )
+
+
+def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
+    notes = system.conditioner.notes(request)
+    for note in notes:
+        screen.note(note)
+    return notes
+
+
+class _Watched:
+    """Progress of a request's steps over all of its chunks."""
+
+    def __init__(self, screen: Screen, request: Request):
+        self.bar = screen.progress("sampling", request.canvas.count * request.sampling.steps)
+        self.done = 0
+
+    def __enter__(self) -> Callable[[Step], None]:
+        self.tick = self.bar.__enter__()
+        return self._step
+
+    def __exit__(self, *trouble: Any) -> None:
+        self.bar.__exit__(*trouble)
+
+    def _step(self, step: Step) -> None:
+        self.done += len(step.x)
+        self.tick(self.done)
+
+
+def _saved(
+    pictures: Iterable[Picture], request: Request, folder: Path, screen: Screen
+) -> tuple[list[dict[str, Any]], list[Picture]]:
+    """Each picture saved as soon as it is made, so that what is finished stays when the rest is stopped or fails."""
+    from huggingvis import api
+
+    saved: list[dict[str, Any]] = []
+    kept: list[Picture] = []
+    try:
+        for picture in pictures:
+            (path,) = api.export([picture], folder)
+            kept.append(picture)
+            saved.append({"path": str(path), **picture.made})
+            screen.say(f"{path}  (seed {picture.made['seed']}, {picture.made['seconds']:.2f} s)")
+    except KeyboardInterrupt:
+        raise Cancelled(_stopped(len(saved), request.canvas.count, folder)) from None
+    except HvisError as error:
+        if saved:
+            screen.note(_stopped(len(saved), request.canvas.count, folder))
+        raise error
+    return saved, kept
+
+
+def _stopped(done: int, asked: int, folder: Path) -> str:
+    kept = f"{done} of {asked} pictures are finished and stay in {folder}" if done else "no picture was finished"
+    return f"Stopped while sampling: {kept}. Nothing half-written was left behind."
+
+
+def _sheet(pictures: list[Picture], request: Request, folder: Path, screen: Screen) -> str:
+    from huggingvis.export.grid import Sheet, contact_sheet
+    from huggingvis.export.image import save_numbered
+
+    path = save_numbered(contact_sheet(pictures, Sheet()), folder, f"grid {request.prompt.text}")
+    screen.say(f"{path}  (all of them on one sheet)")
+    return str(path)
+
+
+def _repeat(
+    path: Path, request: Request, system: System, folder: Path, screen: Screen, loaded: float
+) -> dict[str, Any]:
+    from huggingvis import api
+
+    notes = list(_notes(system, request, screen))
+    began = time.perf_counter()
+    try:
+        with _Watched(screen, request) as on_step:
+            picture, found = api.repeat(path, system=system, on_step=on_step)
+    except KeyboardInterrupt:
+        raise Cancelled(_stopped(0, 1, folder)) from None
+    for key, (before, now) in found.differs.items():
+        notes.append(f"The picture was made with another {key}: {before} then, {now} now.")
+        screen.note(notes[-1])
+    (saved,) = api.export([picture], folder)
+    seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
+    same = "the same bits as" if found.identical else f"up to {found.apart}/255 away from"
+    screen.say(f"{saved}  ({same} {path}, {seconds['sample']:.2f} s)")
+    return {
+        "pictures": [{"path": str(saved), **picture.made}],
+        "repeats": {"path": str(path), "identical": found.identical, "largest_difference": found.apart},
+        "request": request.to_dict(),
+        "notes": notes,
+        "seconds": seconds,
+    }
+
+
+def _summary(count: int, seconds: dict[str, float]) -> str:
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    return f"{pictures} in {seconds['sample']:.2f} s, after {seconds['load']:.2f} s of loading"

@@ -1,0 +1,143 @@
+"""List and remove models: packaged ones, and what was trained here.
+
+hvis models list
+hvis models remove runs/old --yes        the whole run
+hvis models remove runs/old --cache      only what it can make again (stored latents)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.app.arguments import one_of
+from huggingvis.app.preferences import preferences
+from huggingvis.app.screen import Screen, size_of
+from huggingvis.core.errors import Cancelled, FileProblem, UsageError, unknown
+from huggingvis.core.files import explain
+
+
+def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("action", type=one_of("action of models", ("list", "remove")), help="list or remove")
+    parser.add_argument("name", nargs="?", help="the run folder to remove")
+    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs lie (default runs)")
+    parser.add_argument("--cache", action="store_true", help="remove only what the run can make again")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+
+
+def run(args: argparse.Namespace, screen: Screen) -> Any:
+    usual = preferences()
+    folder = args.runs or usual.runs
+    if args.action == "list":
+        return _list(folder, screen)
+    if args.name is None:
+        raise UsageError("Say which run to remove, as in `hvis models remove runs/old`. `hvis models list` shows them.")
+    return _remove(_run_of(args.name, folder), args, screen)
+
+
+def _list(folder: Path, screen: Screen) -> dict[str, Any]:
+    from huggingvis.core.catalog import ROOT
+
+    shipped = [_packaged(path.parent) for path in sorted(ROOT.glob("weights/*/model.json"))]
+    trained = [_run(path.parent) for path in sorted(folder.glob("*/config.toml"))] if folder.is_dir() else []
+    for record in shipped:
+        screen.say(f"{record['name']:<28}  {size_of(record['bytes']):>9}  ships with the package ({record['family']})")
+    for record in trained:
+        state = f"{record['recipe']}, step {record['step']}" if record["step"] is not None else "no checkpoint yet"
+        extra = f", {size_of(record['cache'])} of it cache" if record["cache"] else ""
+        screen.say(f"{record['path']:<28}  {size_of(record['bytes']):>9}  {state}{extra}")
+    if not shipped and not trained:
+        screen.say(f"There are no models: none ships with this installation, and {folder} holds no runs.")
+    return {"packaged": shipped, "runs": trained}
+
+
+def _packaged(folder: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileProblem(f"{folder / 'model.json'} is damaged ({error}). Install the package again.") from error
+    return {"name": folder.name, "family": record.get("family"), "path": str(folder), "bytes": _bytes([folder])}
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        recipe = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError):
+        recipe = None
+    steps = [
+        int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*") if path.name[5:].isdecimal()
+    ]
+    return {
+        "path": str(folder),
+        "recipe": recipe,
+        "step": max(steps, default=None),
+        "bytes": _bytes([folder]),
+        "cache": _bytes(_cache(folder)),
+    }
+
+
+def _cache(folder: Path) -> list[Path]:
+    """What a run can make again."""
+    return [path for path in (folder / "cache", *folder.glob("latents-*.npy")) if path.exists()]
+
+
+def _bytes(places: Iterable[Path]) -> int:
+    total = 0
+    for place in places:
+        for path in (place, *place.rglob("*")):
+            with contextlib.suppress(OSError):  # a running training removes files while they are counted
+                total += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+    return total
+
+
+def _run_of(name: str, folder: Path) -> Path:
+    for path in (Path(name), folder / name):
+        if (path / "config.toml").is_file() and (path / "checkpoints").is_dir():
+            return path
+    from huggingvis.api import packaged_models
+
+    if name in packaged_models():
+        raise UsageError(f"{name!r} ships with the package; it goes when the package is uninstalled.")
+    raise unknown("run", name, [path.parent.name for path in folder.glob("*/config.toml")] if folder.is_dir() else [])
+
+
+def _remove(path: Path, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    from huggingvis.train.lock import locked
+
+    going = _cache(path) if args.cache else [path]
+    freed = _bytes(going)
+    what = f"the cache of {path}" if args.cache else f"the run {path}"
+    if not args.yes and not args.cache:
+        _ask(f"Remove {what} ({size_of(freed)})?")
+    with locked(path):
+        gone = [_aside(place) for place in going]
+    for place in gone:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    screen.say(f"Removed {what}: {size_of(freed)} are free again.")
+    return {"removed": [str(place) for place in going], "bytes": freed}
+
+
+def _aside(path: Path) -> Path:
+    """Out of sight in one step, so that a removal that is stopped leaves no half of a run under its name."""
+    try:
+        return path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"))
+    except OSError as error:
+        raise explain(error, path, "remove") from error
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Nobody is here to answer: add --yes to remove it without asking.")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes", "j", "是"):
+        raise Cancelled("Nothing was removed.")

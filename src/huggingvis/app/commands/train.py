@@ -1,0 +1,110 @@
+"""Train a model by a recipe; ctrl-C stops it with everything saved.
+
+hvis train ddpm --data mnist                                 a run in runs/ddpm
+hvis train latent_diffusion --data folder:photos --size 64 --run runs/photos
+hvis train --run runs/photos --resume                        goes on from the last checkpoint
+hvis train ddpm --help                                       the numbers of one recipe
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingvis.app.arguments import add_record, words_of
+from huggingvis.app.preferences import Preferences, preferences
+from huggingvis.app.screen import Screen
+from huggingvis.core import config as records
+from huggingvis.core.catalog import find_recipe, recipes
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.files import check_folder
+from huggingvis.core.flags import parse
+
+if TYPE_CHECKING:
+    from huggingvis.train.run import Run
+
+ROOM = 64 << 20
+"""Bytes that must be free before a training starts: a few checkpoints of a small model."""
+
+
+def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("recipe", nargs="?", help="what to train; `hvis train RECIPE --help` shows its numbers")
+    parser.add_argument("--run", metavar="FOLDER", type=Path, help="where everything goes (default runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on in that folder, from its last checkpoint")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="numbers of the recipe in a TOML file")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
+    if words and not words[0].startswith("-"):  # the recipe's own flags are known once it is
+        module = find_recipe(words[0])
+        parser.prog, parser.description = f"{parser.prog} {words[0]}", module.__doc__
+        add_record(parser, module.Config)
+        return
+    rows = "\n".join(f"  {name:<20}  {recipe.doc}" for name, recipe in recipes().items())
+    parser.epilog = f"Recipes, to be named before any flag:\n{rows}"
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    usual = preferences()
+    if args.recipe is None and not (args.resume and args.run):
+        raise UsageError(
+            f"Say which recipe to train, as in `hvis train {next(iter(recipes()))}`; there are {', '.join(recipes())}. "
+            "To go on with a run, give --run FOLDER --resume."
+        )
+    folder = args.run or usual.runs / args.recipe.replace("-", "_")
+    check_folder(folder, ROOM)
+    recipe, numbers = _numbers(args, folder, usual)
+    from huggingvis import api
+    from huggingvis.recipes.loading import Binds
+
+    began = time.perf_counter()
+    done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=args.device or usual.device)
+    seconds = round(time.perf_counter() - began, 3)
+    last = _last(done)
+    screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
+    if isinstance(find_recipe(recipe), Binds):
+        screen.say(f"Pictures of it: hvis generate --model {folder}")
+    return {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers), "last": last, "seconds": seconds}
+
+
+def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tuple[str, Any]:
+    """The recipe and its Config: flags on top of the run that goes on, of a file, or of the recipe's defaults."""
+    stored = _stored(folder) if args.resume else None
+    recipe = stored[0] if args.recipe is None and stored else args.recipe
+    if recipe is None:
+        raise FileProblem(
+            f"There is no run in {folder} to go on with. Check the folder, or name a recipe to start one."
+        )
+    cls = find_recipe(recipe).Config
+    words = words_of(cls, args) if args.recipe else []
+    if stored is not None and find_recipe(stored[0]).Config is cls:
+        base = records.from_dict(cls, stored[1])
+    elif args.config is not None:
+        base = records.load(cls, args.config)
+    else:
+        base = None
+        if "root" in records.types_of(cls):
+            words = [f"--root={usual.data}", *words]
+    return find_recipe(recipe).__name__.rpartition(".")[2], parse(cls, words, base=base)
+
+
+def _stored(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """What a run was started with, or None where there is no run."""
+    from huggingvis.train.run import Run
+
+    if not (folder / "config.toml").exists():
+        return None
+    found = Run.open(folder).config
+    recipe, numbers = found.get("recipe"), found.get("config")
+    if not isinstance(recipe, str) or not isinstance(numbers, dict):
+        raise FileProblem(f"{folder / 'config.toml'} does not say which recipe made this run. Restore the file.")
+    return recipe, numbers
+
+
+def _last(run: Run) -> dict[str, Any]:
+    """The newest numbers of the log, training and validation together."""
+    merged: dict[str, Any] = {}
+    for line in run.metrics()[-2:]:
+        merged.update(line)
+    return merged

@@ -1,0 +1,127 @@
+"""What the model folders of diffusers share: `config.json`, the weights beside it, and the names of common blocks.
+
+A folder is read without executing anything and written so that diffusers itself loads it. A setting that our nets
+cannot express is refused by name, never ignored. Book: chapter 3, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.files import explain, write_atomically
+
+from .io import load, save
+from .keymap import Rule
+from .transforms import ConvToLinear, Transform
+
+Json = Mapping[str, Any]
+
+STEM = "diffusion_pytorch_model"
+WEIGHTS = (
+    f"{STEM}.safetensors.index.json", f"{STEM}.safetensors", f"{STEM}.fp16.safetensors", f"{STEM}.bin.index.json",
+    f"{STEM}.bin",
+)  # fmt: skip
+"""The names under which diffusers keeps weights, the preferred first."""
+
+RESBLOCK = (("norm1", "norm1"), ("conv1", "conv1"), ("emb", "time_emb_proj"), ("norm2", "norm2"), ("conv2", "conv2"),
+            ("skip", "conv_shortcut"))  # fmt: skip
+ATTENTION = (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out", "to_out.0"))
+MAP_ATTENTION = (("norm", "group_norm"), *((f"attn.{ours}", theirs) for ours, theirs in ATTENTION))
+
+_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAME = re.compile(r"(.*attentions\.[0-9]+)\.(query|key|value|proj_attn)\.(weight|bias)")
+
+
+def rename(ours: str, theirs: str, pairs: tuple[tuple[str, str], ...]) -> list[Rule]:
+    """A rule for each pair of layers, below the two prefixes."""
+    return [Rule(f"{ours}.{a}.{{leaf:word}}", f"{theirs}.{b}.{{leaf:word}}") for a, b in pairs]
+
+
+def projection(ours: str, theirs: str, conv: bool) -> list[Rule]:
+    """A linear layer of ours that is a 1x1 convolution of theirs when `conv`."""
+    if not conv:
+        return [Rule(f"{ours}.{{leaf:word}}", f"{theirs}.{{leaf:word}}")]
+    weight: Transform = ConvToLinear()
+    return [Rule(f"{ours}.weight", f"{theirs}.weight", weight), Rule(f"{ours}.bias", f"{theirs}.bias")]
+
+
+def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with today's names for map attention, which older files call query, key, value, proj_attn."""
+    return {_modern(name): tensor for name, tensor in tensors.items()}
+
+
+def _modern(name: str) -> str:
+    found = _OLD_NAME.fullmatch(name)
+    return f"{found[1]}.{_OLD[found[2]]}.{found[3]}" if found else name
+
+
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """`config.json` of a model folder. Raises `FileProblem`."""
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except (ValueError, RecursionError) as error:
+        raise FileProblem(f"{path} should be JSON, but does not parse: {error}. Download it again.") from error
+    if not isinstance(config, dict):
+        raise FileProblem(f"{path} should hold a JSON object with a model's settings, found {type(config).__name__}.")
+    return config
+
+
+def read_weights(folder: Path | str) -> dict[str, Tensor]:
+    """The tensors beside a `config.json`, under today's names. Raises `FileProblem`."""
+    folder = Path(folder)
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return modern(load(folder / name))
+    raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
+
+
+def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor]) -> Path:
+    """A model folder that diffusers loads; returns it."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder, "write") from error
+    save(folder / f"{STEM}.safetensors", tensors, {"format": "pt"})
+    text = (json.dumps(dict(config), indent=2, sort_keys=True) + "\n").encode()
+    write_atomically(folder / "config.json", lambda file: file.write(text))
+    return folder
+
+
+def settings(theirs: Json, defaults: Json, only: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """`theirs` completed by diffusers' `defaults`, lists as tuples.
+
+    `only`: settings of which our nets know these values alone; absent ones have the first. Raises `FileProblem`.
+    """
+    full = {key: tuple(value) if isinstance(value, list) else value for key, value in {**defaults, **theirs}.items()}
+    for key, values in only.items():
+        if full.get(key, values[0]) not in values:
+            allowed = " or ".join(json.dumps(value) for value in values)
+            raise unsupported(key, full[key], allowed)
+    return full
+
+
+def unsupported(key: str, found: Any, allowed: str) -> FileProblem:
+    """The error for a setting of `config.json` that no net of ours computes."""
+    return FileProblem(
+        f"config.json asks for {key} = {json.dumps(found)}, which this net does not compute; it knows {allowed}. Use "
+        "another checkpoint of the family, or convert this one where it was made."
+    )
+
+
+def same_for_all(value: Any, levels: int, key: str) -> Any:
+    """A number given once or once for each level, where all must agree."""
+    each = value if isinstance(value, tuple) else (value,) * levels
+    if len(each) != levels or len(set(each)) != 1:
+        raise unsupported(key, value, f"one value for all {levels} levels")
+    return each[0]

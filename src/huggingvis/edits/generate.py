@@ -1,0 +1,123 @@
+"""From a request to pictures: the first walk, the same for every system.
+
+Request -> condition -> generative model with the request's numbers -> samples from per-picture noise -> media that
+carry their request. Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded, because the
+last bit of a convolution may depend on the batch it runs in, and `repeat` gives the same bits again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..core.errors import UsageError
+from ..core.media import Picture
+from ..core.noise import SeedNoise
+from ..core.protocols import OnStep
+from ..core.request import Limits, Request, check
+from ..core.shapes import check_finite
+from ..core.system import System
+from ..samplers.names import schedule_name, split_label
+
+CHUNK = 8
+_MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick
+
+
+def generate(system: System, request: Request, *, on_step: OnStep | None = None) -> list[Picture]:
+    """The pictures that `request` asks of `system`; picture i draws its noise from seed + i.
+
+    Raises `UsageError` for values that `system` cannot take, `NumericalTrouble` where weights or precision fail, and
+    lets `Cancelled` from `on_step` through.
+    """
+    return list(stream(system, request, on_step=on_step))
+
+
+def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
+    """As `generate`, each picture as soon as its chunk is made; the request is checked at once."""
+    request = possible(system, request)
+    made, count = _made(system, CHUNK), request.canvas.count
+    chunks = (range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
+    return (picture for chunk in chunks for picture in _chunk(system, request, chunk, made, on_step))
+
+
+def repeat(
+    system: System, request: Request, batch_index: int, *, chunk: int = CHUNK, on_step: OnStep | None = None
+) -> Picture:
+    """Picture `batch_index` of a request again, from the `chunk` it was made in: the same bits on the same machine."""
+    request = possible(system, request)
+    if not 0 <= batch_index < request.canvas.count:
+        raise UsageError(
+            f"The request makes {request.canvas.count} pictures, numbered from 0; there is no number {batch_index}."
+        )
+    first = batch_index - batch_index % chunk
+    together = range(first, min(first + chunk, request.canvas.count))
+    return list(_chunk(system, request, together, _made(system, chunk), on_step))[batch_index - first]
+
+
+def possible(system: System, request: Request) -> Request:
+    """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
+    limits = system.limits
+    request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
+    extra = [name for name in ("source", "refine", "adapters") if getattr(request, name)]
+    if extra:
+        raise UsageError(
+            f"The request holds {extra[0]!r}, but {system.spec.name!r} makes pictures from noise alone, in one pass "
+            "and with its own weights. Leave that part of the request out."
+        )
+    return check(request, limits)
+
+
+def _named(request: Request, limits: Limits) -> Request:
+    """A label such as "DPM++ 2M Karras" says sampler and schedule; names that only this system knows stay."""
+    asked = request.sampling
+    sampler, schedule = asked.sampler, asked.schedule
+    if sampler not in limits.samplers:
+        sampler, told = split_label(sampler)
+        schedule = told or schedule
+    if schedule not in limits.schedules:
+        schedule = schedule_name(schedule)
+    return replace(request, sampling=replace(asked, sampler=sampler, schedule=schedule))
+
+
+@torch.inference_mode()
+def _chunk(
+    system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
+) -> Iterator[Picture]:
+    began = time.perf_counter()
+    model = system.generator(request)
+    cond = system.conditioner.prepare(system.conditioner([request] * len(chunk)))
+    noise = SeedNoise([request.sampling.seed + i for i in chunk])
+    z = model.sample(len(chunk), cond, noise=noise, on_step=on_step)  # [n, ...]
+    x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
+    seconds = round((time.perf_counter() - began) / len(chunk), 3)
+    for i, signal in zip(chunk, x, strict=True):
+        own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
+        yield Picture.from_signal(signal, request, {**made, **own})
+
+
+def _made(system: System, chunk: int) -> dict[str, Any]:
+    return {
+        "model": system.spec.name,
+        "weights": fingerprint(system),
+        "backend": f"torch {torch.__version__} {system.device.type} eager",
+        "version": __version__,
+        "chunk": chunk,
+    }
+
+
+def fingerprint(system: System) -> str:
+    """12 hex digits that tell two trainings of the same networks apart, from a sample of every tensor's numbers."""
+    digest = hashlib.blake2b(digest_size=6)
+    for part in sorted(system.parts):
+        for name, tensor in sorted(system.parts[part].state_dict().items()):
+            flat = tensor.detach().contiguous().flatten()
+            some = flat[:: max(1, flat.numel() // _MOST_OF_A_TENSOR)].to("cpu")
+            digest.update(f"{part}.{name} {list(tensor.shape)}".encode())
+            digest.update(some.double().numpy().tobytes())
+    return digest.hexdigest()

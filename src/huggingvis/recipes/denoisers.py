@@ -1,0 +1,271 @@
+"""What the recipes of diffusion models on plain sources share: the U-Net, its noising, its labels, its system.
+
+The names of a `Config` (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else. Chapter C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.diffusion import Diffusion, NetDenoiser
+from ..core.errors import UsageError
+from ..core.noise import SeedNoise
+from ..core.process import PREDICTIONS, Prediction, Process
+from ..core.protocols import Batch, Conditioner, Decodes, Guidance
+from ..core.request import Limits, Request, Sampling
+from ..core.sample import Sampler
+from ..core.system import Spec, System, canvas_of
+from ..guidance.cfg import ClassifierFree
+from ..guidance.threshold import Clip
+from ..nets.unet import UNet, UNetConfig
+from ..objectives.denoise import Denoising, Knots, LogitNormal, TimeLaw, unconditional
+from ..processes.flow import RectifiedFlow
+from ..processes.table import TableProcess
+from ..samplers.ddim import DDIM
+from ..samplers.grids import Schedule, Uniform
+from ..samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from .classes import ClassConditioner, LabelCondition, NoConditioner, one_hot, with_any
+from .sources import Facts, Pictures
+
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class UNetSizes:
+    """Sizes of the U-Net.
+
+    Attributes:
+        channels: width of each level, finest first; multiples of 8.
+        blocks: residual blocks of each level.
+        attention: for each level, 1 with self-attention, 0 without.
+        middle: 1 for self-attention in the middle, 0 for none.
+        heads: attention heads.
+        dropout: in residual blocks.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 128)
+    blocks: int = 2
+    attention: tuple[int, ...] = (0, 0, 1)
+    middle: int = 1
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(self.attention) != len(self.channels):
+            raise UsageError(
+                f"A U-Net needs an entry of `attention` for each level: found channels {list(self.channels)} and "
+                f"attention {list(self.attention)}. Make them equally long."
+            )
+        wrong = [width for width in self.channels if width < 1 or width % GROUPS or width % self.heads]
+        if wrong:
+            raise UsageError(
+                f"The widths of a U-Net's levels are multiples of {GROUPS} and of its {self.heads} heads, "
+                f"found {wrong[0]}."
+            )
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class Noising:
+    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000."""
+
+    process: Callable[[], Process]
+    times: TimeLaw
+    clock_scale: float = 1.0
+
+
+NOISINGS = {
+    "linear": Noising(TableProcess.linear, Knots()),
+    "cosine": Noising(TableProcess.cosine, Knots()),
+    "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
+}
+ProcessName = Literal["linear", "cosine", "flow"]
+PredictionName = Literal["eps", "x0", "v", "velocity"]
+
+
+def check_names(process: str, prediction: str) -> None:
+    """Raises `UsageError` for a pair that cannot be sampled from."""
+    if process == "flow" and prediction == "eps":
+        raise UsageError(
+            "A flow ends in noise alone, and there the clean picture cannot be had from the noise (eps). "
+            "Predict velocity, v or x0 with it, or use the process linear or cosine."
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A denoising U-Net with all that belongs to it.
+
+    `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
+    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range.
+    """
+
+    net: UNet
+    process: Process
+    times: TimeLaw
+    prediction: Prediction
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()
+    pixels: bool = True
+
+    @classmethod
+    def fresh(
+        cls,
+        sizes: UNetSizes,
+        names: tuple[str, str],
+        shape: tuple[int, int, int],
+        *,
+        classes: tuple[str, ...],
+        pixels: bool,
+    ) -> Model:
+        """With new weights; `names` are those of process and prediction."""
+        noising = NOISINGS[names[0]]
+        config = UNetConfig(
+            in_channels=shape[0],
+            out_channels=shape[0],
+            channels=sizes.channels,
+            blocks=sizes.blocks,
+            attention=sizes.attention,
+            middle=sizes.middle,
+            heads=sizes.heads,
+            vector_dim=len(classes),
+            groups=GROUPS,
+            dropout=sizes.dropout,
+            clock_scale=noising.clock_scale,
+        )
+        net = UNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(net, noising.process(), noising.times, PREDICTIONS[names[1]](), shape, classes, pixels)
+
+    def objective(self) -> Denoising:
+        """What is minimised: batches have `x0` and, with classes, `label`."""
+        condition = LabelCondition(len(self.classes)) if self.classes else unconditional
+        return Denoising(self.net, self.process, self.prediction, self.times, condition=condition)
+
+    def diffusion(
+        self, sampler: Sampler, grid: Schedule, guidance: ClassifierFree, shape: tuple[int, int, int] | None = None
+    ) -> Diffusion:
+        """The generative model for one choice of sampler, grid and guidance."""
+        chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
+        chain += (Clip(),) if self.pixels else ()
+        denoise = NetDenoiser(self.net, self.process, self.prediction)
+        device = next(self.net.parameters()).device
+        return Diffusion(denoise, self.process, shape or self.shape, sampler, grid, chain, device)
+
+    def preview(self, count: int, steps: int) -> Tensor:
+        """`count` samples by DDIM, always from the same noise; with classes, each in turn, mildly guided."""
+        device = next(self.net.parameters()).device
+        cond: dict[str, Tensor] = {}
+        if self.classes:
+            labels = torch.arange(count) % len(self.classes)
+            cond["vector"] = one_hot(labels, len(self.classes)).to(device)
+            cond["negative.vector"] = torch.zeros_like(cond["vector"])
+        model = self.diffusion(DDIM(), Uniform(steps), ClassifierFree(2.0))
+        return model.sample(count, cond, noise=SeedNoise(range(count)))
+
+    def generator(self, request: Request, height: int, width: int) -> Diffusion:
+        """What a request's numbers ask for, at `height` and `width` in model space."""
+        s = request.sampling
+        return self.diffusion(
+            sampler_of(s.sampler, s.eta),
+            schedule_of(s.schedule, s.steps),
+            ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval),
+            (self.shape[0], height, width),
+        )
+
+    def conditioner(self, device: torch.device) -> Conditioner:
+        """Prompts are names of classes, or empty."""
+        return ClassConditioner(self.classes, device) if self.classes else NoConditioner()
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """`Batches` of `x0` [B, ...] and, for a conditional model, `label` [B] with the share `empty` of them left out.
+
+    `read(places, mirrored)` gives x0 for places among `pictures`.
+    """
+
+    pictures: Pictures
+    read: Callable[[np.ndarray, np.ndarray], Tensor]
+    conditional: bool
+    empty: float = 0.0
+
+    def batch(self, index: int, size: int) -> Batch:
+        places = self.pictures.places(index, size)
+        out = {"x0": self.read(places, self.pictures.mirrored(index, size))}
+        labels = self.pictures.labels(places)
+        if self.conditional and labels is not None:
+            out["label"] = with_any(labels, self.empty, index)
+        return out
+
+
+def classes_of(conditional: bool | None, facts: Facts) -> tuple[str, ...]:
+    """The classes a model is conditioned on; None asks for them where the data have some. Raises `UsageError`."""
+    if conditional and not facts.classes:
+        raise UsageError(
+            f"The data {facts.data!r} have no classes to condition on. Put each class's images into a sub-folder of "
+            "its own, or train without --conditional."
+        )
+    return () if conditional is False else facts.classes
+
+
+@dataclass(frozen=True)
+class Shell:
+    """What a system has around its `Model`: the codec and its networks, and `factor`, pixels to one of model space."""
+
+    family: str
+    codec: Decodes
+    parts: dict[str, torch.nn.Module] = field(default_factory=dict)
+    factor: int = 1
+
+
+def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
+    """A trained model as a system."""
+    device = next(model.net.parameters()).device
+    multiple = shell.factor * 2 ** (len(model.net.config.channels) - 1)
+    limits = Limits(
+        side=max(4 * facts.size, multiple),
+        multiple=multiple,
+        prompt_required=False,
+        samplers=sampler_names(),
+        schedules=schedule_names(),
+    )
+    card = {"data": facts.data, "classes": list(model.classes)}
+    spec = Spec(name, shell.family, (facts.size, facts.size), multiple, card=card)
+
+    def generator(request: Request) -> Diffusion:
+        width, height = canvas_of(request, spec)
+        return model.generator(request, height // shell.factor, width // shell.factor)
+
+    return System(
+        spec=spec,
+        parts={"net": model.net, **shell.parts},
+        conditioner=model.conditioner(device),
+        codec=shell.codec,
+        generator=generator,
+        defaults=Sampling(sampler="ddim", steps=50, guidance_scale=2.0 if model.classes else 1.0),
+        limits=limits,
+        device=device,
+    )
+
+
+def check_side(size: int, multiple: int) -> None:
+    """Raises `UsageError` unless pictures of `size` pixels go through nets that need a multiple of `multiple`."""
+    if size % multiple:
+        below = size - size % multiple
+        near = f"{below} or {below + multiple}" if below else f"{multiple}"
+        raise UsageError(
+            f"These networks halve a picture several times, so its side must be a multiple of {multiple}, found "
+            f"{size}. Ask for --size {near}, or for fewer levels."
+        )

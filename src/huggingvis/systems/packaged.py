@@ -1,0 +1,72 @@
+"""Weights that ship inside the package: where they lie and how a folder of them is written and read.
+
+A model folder holds `model.json` (what it is, sizes of its nets, its card) and one safetensors file a net.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints.assign import assign
+from ..checkpoints.io import load, save
+from ..core.errors import FileProblem
+from ..core.files import write_atomically
+
+
+def packaged(name: str) -> Path:
+    """Folder of the packaged model `name`."""
+    return Path(str(resources.files("huggingvis"))) / "weights" / name
+
+
+def write(folder: Path, record: Mapping[str, Any], nets: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
+    """Write `model.json` and each net's floating tensors as `dtype`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, net in nets.items():
+        tensors = {
+            key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous().cpu()
+            for key, value in net.state_dict().items()
+        }
+        save(folder / f"{name}.safetensors", tensors)
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    write_atomically(folder / "model.json", lambda file: file.write(text.encode()))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """`model.json` of a folder; `FileProblem` where it is missing or damaged."""
+    path = folder / "model.json"
+    if not path.is_file():
+        raise FileProblem(
+            f"Expected a model folder with a model.json at {folder}, found none. Give a folder that `hvis export` wrote, "
+            "or leave the model out to use the one that ships with the package."
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileProblem(f"{path} is damaged: {error}. Fetch or export the model again.") from error
+    if not isinstance(record, dict):
+        raise FileProblem(f"{path} should hold a table, found {type(record).__name__}. Fetch or export the model again.")
+    return _Record(path, record)
+
+
+class _Record(dict[str, Any]):
+    """A model's record; a key that it lacks is explained by the name of its file."""
+
+    def __init__(self, path: Path, record: Mapping[str, Any]):
+        super().__init__(record)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise FileProblem(f"{self.path} does not say {key!r}, so it is incomplete. Fetch or export the model again.")
+
+
+def fill(net: nn.Module, path: Path, device: torch.device) -> nn.Module:
+    """Load `path` into `net` as float32, checked for NaN and for fit; frozen, in evaluation mode, on `device`."""
+    assign(net, load(path, dtype=torch.float32, check=True))
+    return net.to(device).eval().requires_grad_(False)

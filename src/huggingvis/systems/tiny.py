@@ -1,0 +1,136 @@
+"""The bilingual text-to-image model that ships with the package.
+
+Frozen text encoder with slots, U-Net on 8x8 latents trained by rectified flow, KL autoencoder (recipes
+text/reading, image/text_to_image, image/latent_autoencoder). Its card lies beside its weights. Book: chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..codecs.kl_latents import KLLatents
+from ..codecs.text import TextTokenizer
+from ..core.config import from_dict
+from ..core.diffusion import Diffusion, NetDenoiser
+from ..core.process import Velocity
+from ..core.protocols import Cond
+from ..core.request import Limits, Request, Sampling
+from ..core.system import Spec, System, canvas_of
+from ..data.sprites import objects_v1
+from ..data.vocabulary import unknown_words
+from ..guidance.cfg import ClassifierFree
+from ..nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from ..nets.text_tower import TextTower, TextTowerConfig
+from ..nets.unet import UNet, UNetConfig
+from ..processes.flow import RectifiedFlow
+from ..samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from .packaged import fill, packaged, read_record, write
+
+DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=3.0)
+
+
+@final
+class TinyConditioner:
+    """Prompt -> `tokens`, `tokens_mask`, `vector`, and the same of the negative prompt under `negative.`."""
+
+    def __init__(self, tokenizer: TextTokenizer, tower: TextTower):
+        self.tokenizer, self.tower = tokenizer, tower
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """The ports for some texts."""
+        ids = self.tokenizer.ids(texts).to(self.tower.slots.device)
+        tokens, mask, pooled = self.tower(ids)
+        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled}
+
+    def __call__(self, requests: Sequence[Request]) -> Cond:
+        positive = self.read([r.prompt.text for r in requests])
+        negative = self.read([r.prompt.negative for r in requests])
+        return {**positive, **{f"negative.{key}": value for key, value in negative.items()}}
+
+    def prepare(self, cond: Cond) -> Cond:
+        return cond
+
+    def notes(self, request: Request) -> tuple[str, ...]:
+        """What the prompt asks for that the model cannot know, word by word."""
+        said = []
+        for word, near in unknown_words(objects_v1(), f"{request.prompt.text} {request.prompt.negative}"):
+            hint = f"; words it knows that are near: {', '.join(near)}" if near else ""
+            said.append(f"The model does not know the word {word!r}{hint}.")
+        if not self.tokenizer.fits(request.prompt.text):
+            said.append(f"The prompt is longer than the model reads ({self.tokenizer.length} tokens): its end is ignored.")
+        return tuple(said)
+
+
+def save(folder: Path, parts: System, card: dict) -> None:
+    """Write a model folder in half precision."""
+    unet, tower, codec = parts.parts["unet"], parts.parts["text"], parts.codec
+    assert isinstance(unet, UNet) and isinstance(tower, TextTower) and isinstance(codec, KLLatents)
+    record = {
+        "family": "tiny",
+        "name": parts.spec.name,
+        "size": list(parts.spec.size),
+        "unet": asdict(unet.config),
+        "text": asdict(tower.config),
+        "autoencoder": asdict(codec.autoencoder.config),
+        "latent_mean": codec.mean.tolist(),
+        "latent_std": codec.std.tolist(),
+        "card": card,
+    }
+    nets = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
+    write(folder, record, nets, torch.float16)
+    conditioner = parts.conditioner
+    assert isinstance(conditioner, TinyConditioner)
+    conditioner.tokenizer.save(folder / "tokenizer.json")
+
+
+def bind(folder: Path | None = None, device: torch.device | None = None) -> System:
+    """The model of `folder`, or the one that ships with the package."""
+    folder, device = folder or packaged("tiny"), device or torch.device("cpu")
+    record = read_record(folder)
+    with torch.device("meta"):
+        unet = UNet(from_dict(UNetConfig, record["unet"]))
+        tower = TextTower(from_dict(TextTowerConfig, record["text"]))
+        autoencoder = AutoencoderKL(from_dict(AutoencoderConfig, record["autoencoder"]))
+    fill(unet, folder / "unet.safetensors", device).to(memory_format=torch.channels_last)
+    fill(tower, folder / "text.safetensors", device)
+    fill(autoencoder, folder / "autoencoder.safetensors", device).to(memory_format=torch.channels_last)
+    mean, std = torch.tensor(record["latent_mean"]), torch.tensor(record["latent_std"])
+    codec = KLLatents(autoencoder, mean, std).to(device)
+    tokenizer = TextTokenizer.load(folder / "tokenizer.json")
+    spec = Spec(record["name"], "tiny", tuple(record["size"]), card=record.get("card", {}))
+    return assemble(spec, unet, codec, TinyConditioner(tokenizer, tower))
+
+
+def assemble(spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditioner) -> System:
+    """The parts as a system."""
+    process = RectifiedFlow()
+    denoise = NetDenoiser(unet, process, Velocity())
+    factor = codec.autoencoder.factor
+    multiple = factor * 2 ** (len(unet.config.channels) - 1)
+    device = codec.mean.device
+
+    def generator(request: Request) -> Diffusion:
+        s, (width, height) = request.sampling, canvas_of(request, spec)
+        shape = (unet.config.in_channels, height // factor, width // factor)
+        guidance = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
+        schedule = schedule_of(s.schedule, s.steps)
+        return Diffusion(denoise, process, shape, sampler_of(s.sampler, s.eta), schedule, (guidance,), device)
+
+    limits = Limits(side=4 * max(spec.size), multiple=multiple, samplers=sampler_names(), schedules=schedule_names())
+    return System(
+        spec=replace(spec, multiple=multiple),
+        parts={"unet": unet, "text": conditioner.tower, "autoencoder": codec.autoencoder},
+        conditioner=conditioner,
+        codec=codec,
+        generator=generator,
+        defaults=DEFAULTS,
+        limits=limits,
+        device=device,
+    )

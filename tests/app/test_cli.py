@@ -1,0 +1,293 @@
+"""The command line: every verb as a user calls it, on a small model with random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from huggingvis import __version__
+from huggingvis.core.catalog import ROOT
+
+FOX = "a fox to the left of a pizza"
+SHORT = ["--steps", "3"]
+PACKAGED = ROOT / "weights" / "tiny" / "model.json"
+needs_packaged = pytest.mark.skipif(not PACKAGED.exists(), reason="the packaged model's weights are not in this checkout")
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
+
+
+def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
+    said = hvis(["--help"])
+    verbs = [line.split()[0] for line in said.out.partition("Verbs:\n")[2].partition("\n\n")[0].splitlines()]
+    assert said.code == 0
+    assert verbs == ["catalog", "data", "doctor", "evaluate", "generate", "inspect", "models", "train"]
+    assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
+    assert hvis(["--version"]).out == f"hvis {__version__}\n"
+    assert hvis([]).out == said.out
+
+
+def test_generate_says_where_the_pictures_are_and_what_the_model_does_not_know(hvis: Any, tiny_model: Path) -> None:
+    said = hvis(["generate", "a fox beside a gizmo", "--model", tiny_model, "-n", 2, "-o", "new/out", "--grid", *SHORT])
+    assert said.code == 0, said.err
+    paths = [line.split("  ")[0] for line in said.out.splitlines()]
+    assert paths[:2] == ["new/out/00001-a-fox-beside-a-gizmo.png", "new/out/00002-a-fox-beside-a-gizmo.png"]
+    assert paths[2] == "new/out/00003-grid-a-fox-beside-a.png"
+    assert "2 pictures in" in said.out.splitlines()[-1] and "(seed 1," in said.out
+    assert [pixels(path).shape for path in paths[:2]] == [(32, 32, 3)] * 2
+    assert "'gizmo'" in said.paragraph and "does not know" in said.paragraph
+
+
+def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvis: Any, tiny_model: Path) -> None:
+    words = ["--sampler", "DPM++ 2M Karras", "--guidance_scale", "1.5", "--width", "48", "--negative", "pizza", "--seed=5"]
+    said = hvis(["generate", *words, FOX, "--model", tiny_model, "--json", *SHORT])
+    assert said.code == 0, said.err
+    document = said.document
+    assert document["request"]["sampling"] == {
+        "sampler": "dpm++2m", "schedule": "karras", "steps": 3, "guidance_scale": 1.5, "guidance_rescale": 0.0,
+        "guidance_interval": [0.0, 1.0], "eta": 0.0, "seed": 5,
+    }  # fmt: skip
+    assert document["request"]["prompt"] == {"text": FOX, "negative": "pizza"}
+    (made,) = document["pictures"]
+    assert (made["seed"], made["batch_index"], made["model"]) == (5, 0, "small")
+    assert pixels(made["path"]).shape == (32, 48, 3)
+    assert document["seconds"]["sample"] > 0 and document["notes"] == []
+
+
+def test_numbers_not_given_are_the_models_own(hvis: Any, tiny_model: Path) -> None:
+    from huggingvis.systems.tiny import DEFAULTS
+
+    sampling = hvis(["generate", FOX, "--model", tiny_model, "--json", "--steps", 2]).document["request"]["sampling"]
+    assert (sampling["guidance_scale"], sampling["sampler"]) == (DEFAULTS.guidance_scale, DEFAULTS.sampler)
+
+
+def test_a_picture_repeats_from_its_own_record_bit_for_bit(hvis: Any, tiny_model: Path) -> None:
+    first = hvis(["generate", FOX, "--model", tiny_model, "-n", 3, "--json", "--sampler", "euler a", *SHORT]).document
+    second = first["pictures"][1]
+    again = hvis(["generate", "--from", second["path"], "--model", tiny_model, "-o", "again", "--json"]).document
+    assert again["repeats"] == {"path": second["path"], "identical": True, "largest_difference": 0}
+    assert np.array_equal(pixels(again["pictures"][0]["path"]), pixels(second["path"]))
+    assert not np.array_equal(pixels(first["pictures"][0]["path"]), pixels(second["path"]))
+    assert again["pictures"][0]["weights"] == second["weights"] and again["notes"] == []
+
+
+def test_the_same_request_with_other_numbers_starts_from_the_record(hvis: Any, tiny_model: Path) -> None:
+    first = hvis(["generate", FOX, "--model", tiny_model, "-n", 2, "--seed", 4, "--json", *SHORT]).document
+    path = first["pictures"][1]["path"]
+    more = hvis(["generate", "--from", path, "--model", tiny_model, "--steps", 5, "--json"]).document
+    assert more["request"]["sampling"]["steps"] == 5 and more["request"]["sampling"]["seed"] == 5
+    assert more["request"]["prompt"]["text"] == FOX and len(more["pictures"]) == 1
+
+
+def test_repeating_with_other_weights_says_so(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    from huggingvis.checkpoints.io import load, save
+
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
+    tensors = load(other / "unet.safetensors")
+    save(other / "unet.safetensors", {key: value + torch.full_like(value, 0.05) for key, value in tensors.items()})
+    path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
+    again = hvis(["generate", "--from", path, "--model", other, "--json"]).document
+    assert not again["repeats"]["identical"] and again["repeats"]["largest_difference"] > 0
+    assert len(again["notes"]) == 1 and "another weights" in again["notes"][0]
+
+
+def test_python_gives_the_pixels_of_the_command_line(hvis: Any, tiny_model: Path) -> None:
+    import huggingvis as hv
+    from huggingvis.core.request import Sampling
+
+    path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
+    sampling = Sampling(steps=3, guidance_scale=3.0)
+    (picture,) = hv.generate(FOX, model=tiny_model, sampling=sampling, device="cpu")
+    assert np.array_equal(picture.pixels, pixels(path))
+    (saved,) = hv.export([picture], "out")
+    assert saved.name == "00002-a-fox-to-the-left.png"
+
+
+def test_a_picture_does_not_depend_on_how_many_are_made(hvis: Any, tiny_model: Path) -> None:
+    import huggingvis as hv
+    from huggingvis.core.request import Sampling
+
+    sampling = Sampling(steps=2, sampler="ddpm")
+    system = hv.load(tiny_model, device="cpu")
+    ten = hv.generate(FOX, model=system, count=10, sampling=sampling)
+    (ninth,) = hv.generate(FOX, model=system, seed=8, sampling=sampling)
+    apart = np.abs(ten[8].pixels.astype(int) - ninth.pixels.astype(int)).max()
+    assert apart <= 1 and ten[8].made["seed"] == 8 and ten[8].made["batch_index"] == 8
+
+
+def test_train_then_generate_evaluate_and_remove_a_run(hvis: Any) -> None:
+    numbers = ["--data", "world:40", "--size", "8", "--widths", "16,16", "--latent-dim", "4", "--likelihood", "gaussian",
+               "--sample_every", "2", "--batch", "4"]  # fmt: skip
+    said = hvis(["train", "vae", *numbers, "--steps", 2, "--json"])
+    assert said.code == 0, said.err
+    assert said.document["run"] == "runs/vae" and said.document["last"]["step"] == 2
+    assert said.document["config"]["widths"] == [16, 16]
+    more = hvis(["train", "vae", "--run", "runs/vae", "--resume", "--steps", 4, "--json"])
+    assert more.code == 0, more.err
+    assert more.document["last"]["step"] == 4 and more.document["config"]["latent_dim"] == 4
+    assert hvis(["train", "--run", "runs/vae", "--resume"]).code == 0
+    made = hvis(["generate", "", "--model", "runs/vae", "--json"]).document["pictures"][0]
+    assert pixels(made["path"]).shape == (8, 8, 3)
+    again = hvis(["generate", "--from", made["path"], "--json"])
+    assert again.document["repeats"]["identical"], again.err
+    losses = hvis(["evaluate", "runs/vae", "--json", "-o", "result.json"]).document
+    assert losses["step"] == 4 and losses == json.loads(Path("result.json").read_text())
+    assert losses["held_out_losses"]
+    (listed,) = hvis(["models", "list", "--json"]).document["runs"]
+    assert (listed["path"], listed["recipe"], listed["step"]) == ("runs/vae", "vae", 4)
+    refused = hvis(["models", "remove", "vae"])
+    assert refused.code == 2 and "--yes" in refused.paragraph and Path("runs/vae").exists()
+    removed = hvis(["models", "remove", "vae", "--yes", "--json"])
+    assert removed.document["bytes"] == listed["bytes"] and not any(Path("runs").iterdir())
+
+
+def test_train_explains_the_numbers_of_a_recipe(hvis: Any) -> None:
+    said = hvis(["train", "ddpm", "--help"])
+    words = " ".join(said.out.split())
+    assert said.code == 0 and "hvis train ddpm" in said.out
+    assert "--sample-every N steps between sample grids and validations. (default 1000)" in words
+    assert "--net.channels N,… width of each level, finest first; multiples of 8. (default 64,128,128)" in words
+
+
+def test_catalogue_by_system_axis_and_chapter(hvis: Any) -> None:
+    records = hvis(["catalog", "--json"]).document
+    assert {"name", "chapter", "paper", "files", "built", "exact", "trained", "explained", "usable"} <= set(records[0])
+    chapter = records[0]["chapter"]
+    some = hvis(["catalog", "--chapter", chapter, "--json"]).document
+    assert some == [record for record in records if record["chapter"] == chapter]
+    samplers = hvis(["catalog", "samplers", "--json"]).document
+    assert "DDIM" in [entry["name"] for entry in samplers]
+    assert "2010.02502" in next(line for line in hvis(["catalog", "samplers"]).out.splitlines() if "DDIM" in line)
+    assert "chapters that have something" in hvis(["catalog", "--chapter", "99"]).paragraph
+
+
+def test_preview_shows_a_folder_and_its_truth(hvis: Any, tmp_path: Path) -> None:
+    for name, level in (("cats", 40), ("dogs", 200)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (20, 16), (level, i, 0)).save(tmp_path / "pets" / name / f"{i}.png")
+    said = hvis(["data", "preview", f"folder:{tmp_path / 'pets'}", "-n", 9, "-o", "sheet.png", "--json"])
+    assert said.code == 0, said.err
+    assert sorted(item["class"] for item in said.document["items"]) == ["cats", "cats", "dogs", "dogs"]
+    assert pixels("sheet.png").shape[1] == 2 * 192 + 3 * 8
+
+
+def test_preview_shows_the_world_with_boxes(hvis: Any) -> None:
+    from huggingvis.data.artwork import emoji_font_path
+
+    if emoji_font_path() is None:
+        pytest.skip("no colour-emoji font is installed")
+    said = hvis(["data", "preview", "world", "-n", 3, "--json"])
+    assert said.code == 0, said.err
+    items = said.document["items"]
+    assert len(items) == 3 and all(len(thing["box"]) == 4 for item in items for thing in item["things"])
+    magenta = (pixels(said.document["sheet"]) == (255, 0, 255)).all(-1).sum()
+    assert magenta > 300  # the outlines of three boxes at least
+
+
+def test_doctor_tells_what_is_here(hvis: Any) -> None:
+    import torch
+
+    facts = hvis(["doctor", "--json"]).document
+    assert facts["packages"]["torch"] == torch.__version__ and facts["huggingvis"] == __version__
+    times = facts["devices"][0]["ms_of_512x512_product"]
+    assert facts["devices"][0]["device"] == "cpu" and times["float32"] > 0
+    assert facts["folders"]["output"]["free"] > 0
+    assert "cpu" in hvis(["doctor"]).out
+
+
+def test_inspect_reads_checkpoints_and_pictures(hvis: Any, tiny_model: Path) -> None:
+    facts = hvis(["inspect", tiny_model / "unet.safetensors", "--json"]).document
+    assert facts["format"] == "safetensors" and set(facts["dtypes"]) == {"F16"} and len(facts["sha256"]) == 64
+    path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
+    told = hvis(["inspect", path, "--json"]).document
+    assert told["request"]["prompt"]["text"] == FOX and told["made"]["batch_index"] == 0
+    assert told["parameters"].startswith(FOX)
+    assert FOX in hvis(["inspect", path]).out
+
+
+def test_preferences_are_read_and_flags_go_before_them(
+    hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "mine.toml"
+    settings.write_text(f'device = "cpu"\nmodel = "{tiny_model}"\noutput = "kept"\n')
+    monkeypatch.setenv("HVIS_CONFIG", str(settings))
+    assert hvis(["generate", FOX, *SHORT]).out.startswith("kept/00001-")
+    assert hvis(["generate", FOX, "-o", "there", *SHORT]).out.startswith("there/00001-")
+    settings.write_text('devise = "cpu"\n')
+    said = hvis(["generate", FOX])
+    assert said.code == 2 and "'device'" in said.paragraph and "mine.toml" in said.paragraph
+    monkeypatch.setenv("HVIS_CONFIG", str(tmp_path / "absent.toml"))
+    assert hvis(["doctor"]).code == 3
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    program = "import sys; from huggingvis.app.cli import main; sys.exit(main(['catalog', 'metrics']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_fault_of_ours_is_an_apology_with_the_way_to_its_traceback(
+    hvis: Any, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    from huggingvis import api
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("left and right were swapped")
+
+    monkeypatch.setattr(api, "inspect", broken)
+    said = hvis(["inspect", tiny_model / "unet.safetensors", "--json"])
+    assert said.code == 70 and said.document["error"]["exit_code"] == 70
+    assert "HVIS_TRACEBACK=1" in said.paragraph and "swapped" in said.paragraph and "Traceback" not in said.err
+    monkeypatch.setenv("HVIS_TRACEBACK", "1")
+    assert "Traceback" in hvis(["inspect", "x"]).err
+
+
+@needs_packaged
+def test_the_packaged_model_draws_in_both_languages_and_repeats(hvis: Any) -> None:
+    for sentence in (FOX, "狐狸在披萨的左边"):
+        document = hvis(["generate", sentence, "--seed", 7, "--json"]).document
+        assert document["notes"] == []
+        picture = pixels(document["pictures"][0]["path"])
+        assert picture.std() > 10
+        again = hvis(["generate", "--from", document["pictures"][0]["path"], "-o", "again", "--json"]).document
+        assert again["repeats"]["identical"]
+
+
+@needs_packaged
+def test_the_packaged_model_names_words_it_does_not_know(hvis: Any) -> None:
+    notes = hvis(["generate", "a fox beside a trombone", "--steps", 2, "--json"]).document["notes"]
+    assert len(notes) == 1 and "'trombone'" in notes[0]
+
+
+@needs_packaged
+def test_the_packaged_model_is_quick_when_warm() -> None:
+    import huggingvis as hv
+
+    system = hv.load(device="cpu")
+    hv.generate(FOX, model=system)
+    began = time.process_time()
+    hv.generate(FOX, model=system, seed=1)
+    assert time.process_time() - began < 4.0  # 2 s on two free cores: of their time together, 4

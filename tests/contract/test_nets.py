@@ -1,0 +1,264 @@
+"""Every network of the library, found through the catalogue, in a tiny instance: one test body for all of them.
+
+A new file in nets/ needs a row in `CASES`; the first test names what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from huggingvis.core import catalog
+from huggingvis.core.taps import sites
+from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBlock
+from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.blocks import MapTransformer, ResBlock
+from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
+from huggingvis.nets.detector import Detector, DetectorConfig
+from huggingvis.nets.embeddings import TimeEmbedding
+from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
+from huggingvis.nets.lenet import LeNet5
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
+from huggingvis.nets.patch_discriminator import PatchDiscriminator
+from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from huggingvis.nets.unet import UNet, UNetConfig
+
+Inputs = tuple[Any, ...]  # tensors, or tables of tensors; dimension 0 is the batch, of 2
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random inputs. Times are float64 and stay so in every precision, as in training."""
+
+    rng: torch.Generator
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(2, *shape, generator=self.rng)
+
+    def clock(self, most: float = 1.0) -> Tensor:
+        return most * torch.rand(2, generator=self.rng, dtype=torch.float64)
+
+    def ids(self, length: int, most: int) -> Tensor:
+        return torch.randint(1, most, (2, length), generator=self.rng)
+
+    def visible(self, length: int) -> Tensor:
+        return torch.rand(2, length, generator=self.rng) < 0.6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny net, its inputs, the shapes of its outputs; and how its inputs are padded, where they may be."""
+
+    build: Callable[[], nn.Module]
+    inputs: Callable[[Draw], Inputs]
+    shapes: tuple[Shape, ...]
+    call: Callable[..., Any] = lambda net, *inputs: net(*inputs)
+    pad: Callable[..., Inputs] | None = None
+
+
+def padded_condition(x: Tensor, clock: Tensor, cond: dict[str, Tensor]) -> Inputs:
+    longer = {"tokens": garbage(cond["tokens"]), "tokens_mask": F.pad(cond["tokens_mask"], (0, 3))}
+    return x, clock, cond | longer
+
+
+def padded_tokens(x: Tensor, tokens: Tensor, mask: Tensor) -> Inputs:
+    return x, garbage(tokens), F.pad(mask, (0, 3))
+
+
+def garbage(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens, 5 + tokens[:, :3]], dim=1)
+
+
+def text_condition(draw: Draw) -> dict[str, Tensor]:
+    mask = draw.visible(5)
+    mask[:, 0] = True
+    return {"tokens": draw.normal(5, 6), "tokens_mask": mask, "vector": draw.normal(7)}
+
+
+UNET = UNetConfig(channels=(8, 16), blocks=1, attention=(0, 2), groups=4, heads=2, tokens_dim=6, vector_dim=7)
+PLAIN = UNetConfig(
+    channels=(8, 16), blocks=2, attention=(1, 0), groups=4, head_dim=4, concat_channels=1, scale_shift=True,
+    downsample_padding=0,
+)  # fmt: skip
+AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
+TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
+
+CASES: dict[str, Case] = {
+    "attention": Case(lambda: Attention(8, 2, 6), *TOKENS, pad=padded_tokens),
+    "self-attention": Case(lambda: Attention(8, 2, inner=4, qkv_bias=True), lambda d: (d.normal(4, 8),), ((2, 4, 8),)),
+    "feed-forward": Case(lambda: GatedFeedForward(8), lambda d: (d.normal(4, 8),), ((2, 4, 8),)),
+    "transformer": Case(lambda: TransformerBlock(8, 2, 6), *TOKENS, pad=padded_tokens),
+    "map transformer": Case(
+        lambda: MapTransformer(8, 2, 6, groups=4),
+        lambda d: (d.normal(8, 4, 2), *TOKENS[0](d)[1:]), ((2, 8, 4, 2),), pad=padded_tokens,
+    ),
+    "resblock": Case(
+        lambda: ResBlock(8, 16, 6, groups=4, scale_shift=True),
+        lambda d: (d.normal(8, 4, 4), d.normal(6)), ((2, 16, 4, 4),),
+    ),
+    "time": Case(lambda: TimeEmbedding(8, 6, 1000.0), lambda d: (d.clock(),), ((2, 6),)),
+    "unet": Case(
+        lambda: UNet(UNET), lambda d: (d.normal(3, 8, 4), d.clock(1000), text_condition(d)), ((2, 3, 8, 4),),
+        pad=padded_condition,
+    ),
+    "unet without text": Case(
+        lambda: UNet(PLAIN), lambda d: (d.normal(3, 8, 8), d.clock(1000), {"concat": d.normal(1, 8, 8)}),
+        ((2, 3, 8, 8),),
+    ),
+    "autoencoder": Case(
+        lambda: AutoencoderKL(AUTOENCODER), lambda d: (d.normal(3, 16, 8),),
+        ((2, 4, 4, 2), (2, 4, 4, 2), (2, 3, 16, 8)),
+        call=lambda net, x: (net.posterior(x).mean, net.posterior(x).logvar, net.decode(net.encode(x))),
+    ),
+    "tiny autoencoder": Case(
+        lambda: TinyAutoencoder(TinyAutoencoderConfig(4, width=8, levels=2, blocks=1, pooled=True)),
+        lambda d: (d.normal(3, 8, 8),), ((2, 4, 2, 2), (2, 3, 8, 8)),
+        call=lambda net, x: (net.encode(x), net.decode(net.encode(x))),
+    ),
+    "text tower": Case(
+        lambda: TextTower(TextTowerConfig(20, 9, dim=8, depth=2, heads=2, slots=2)), lambda d: (d.ids(5, 20),),
+        ((2, 7, 8), (2, 8)), pad=lambda ids: (F.pad(ids, (0, 3)),),
+    ),
+    "detector": Case(
+        lambda: Detector(DetectorConfig(classes=5, fine=32, coarse=32, blocks=1)), lambda d: (d.normal(3, 16, 8),),
+        ((2, 2, 4, 2), (2, 2, 5, 4, 2), (2, 2, 4, 4, 2)),
+    ),
+    "patch discriminator": Case(
+        lambda: PatchDiscriminator(width=16), lambda d: (d.normal(3, 16, 8),), ((2, 1, 4, 2),)
+    ),
+    "isotropic": Case(
+        lambda: IsotropicConv(IsotropicConvConfig(1, 8, (4, 4), 3, 4, 8)),
+        lambda d: (d.normal(1, 8, 8), d.clock(1000), {}), ((2, 1, 8, 8),),
+    ),
+    "lenet": Case(LeNet5, lambda d: (d.normal(1, 32, 32),), ((2, 10),)),
+    "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),
+    "conv decoder": Case(lambda: ConvDecoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(3),), ((2, 1, 8, 6),)),
+    "mlp encoder": Case(lambda: MLPEncoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(1, 4, 4),), ((2, 6),)),
+    "mlp decoder": Case(lambda: MLPDecoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(3),), ((2, 1, 4, 4),)),
+}  # fmt: skip
+
+every_net = pytest.mark.parametrize("name", CASES)
+
+
+@cache
+def built(name: str) -> nn.Module:
+    """The net with weights away from their initial zeros and ones; float32. Shared: a test that casts it, copies it."""
+    torch.manual_seed(0)
+    net = CASES[name].build().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return net
+
+
+def cast(net: str, dtype: torch.dtype) -> nn.Module:
+    fresh = CASES[net].build().eval()
+    fresh.load_state_dict(built(net).state_dict())
+    return fresh.to(dtype)
+
+
+def drawn(name: str, seed: int = 1) -> Inputs:
+    return CASES[name].inputs(Draw(torch.Generator().manual_seed(seed)))
+
+
+def each(change: Callable[..., Tensor], *inputs: Inputs) -> Inputs:
+    """`change` applied to the tensors that stand in one place of all `inputs`."""
+
+    def at(items: tuple[Any, ...]) -> Any:
+        if isinstance(items[0], dict):
+            return {key: change(*(item[key] for item in items)) for key in items[0]}
+        return change(*items)
+
+    return tuple(at(items) for items in zip(*inputs, strict=True))
+
+
+def to(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    return each(lambda x: x.to(dtype) if x.dtype == torch.float32 else x, inputs)
+
+
+def outputs(name: str, net: nn.Module, inputs: Inputs) -> list[Tensor]:
+    out = CASES[name].call(net, *inputs)
+    return [x for x in (out if isinstance(out, tuple) else (out,)) if x.is_floating_point()]
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    return float((a.double() - b.double()).abs().max() / b.double().abs().max())
+
+
+def test_every_network_has_a_case() -> None:
+    covered = {type(module) for name in CASES for module in built(name).modules()}
+    public = [entry.load() for entry in catalog.entries("nets") if entry.kind == "class"]
+    networks = [kind for kind in public if issubclass(kind, nn.Module)]
+    assert len(networks) > 20
+    assert not {kind.__qualname__ for kind in networks if kind not in covered}, "add a row to CASES for these"
+
+
+@every_net
+def test_shapes(name: str) -> None:
+    with torch.no_grad():
+        assert tuple(tuple(x.shape) for x in outputs(name, built(name), drawn(name))) == CASES[name].shapes
+
+
+@every_net
+def test_every_parameter_learns(name: str) -> None:
+    net = cast(name, torch.float64)
+    inputs = to(drawn(name), torch.float64)
+    sum((x * torch.randn_like(x)).sum() for x in outputs(name, net, inputs)).backward()  # type: ignore[union-attr]
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        if not key.endswith("to_k.bias"):  # it shifts all scores of a row alike, which softmax does not see
+            assert parameter.grad.abs().max() > 1e-9, key
+
+
+@every_net
+@torch.no_grad()
+def test_precisions_agree(name: str) -> None:
+    want = outputs(name, built(name), drawn(name))
+    wide = outputs(name, cast(name, torch.float64), to(drawn(name), torch.float64))
+    for x, y in zip(wide, want, strict=True):
+        assert x.dtype == torch.float64 and gap(y, x) < 1e-4
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = outputs(name, built(name), drawn(name))
+    for x, y in zip(mixed, want, strict=True):
+        assert gap(x, y) < 0.06
+    for x in outputs(name, cast(name, torch.bfloat16), to(drawn(name), torch.bfloat16)):
+        assert x.dtype == torch.bfloat16 and x.isfinite().all()
+
+
+@every_net
+@torch.no_grad()
+def test_samples_of_a_batch_do_not_see_each_other(name: str) -> None:
+    net, inputs = cast(name, torch.float64), to(drawn(name), torch.float64)
+    others = each(lambda a, b: torch.cat([a[:1], b[1:]]), inputs, to(drawn(name, seed=2), torch.float64))
+    alone = each(lambda a: a[:1], inputs)
+    together, changed, single = (outputs(name, net, i) for i in (inputs, others, alone))
+    for x, y, z in zip(together, changed, single, strict=True):
+        assert gap(y[:1], x[:1]) < 1e-10 and gap(z, x[:1]) < 1e-10
+        assert gap(y[1:], x[1:]) > 1e-3  # the inputs do matter
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.pad])
+@torch.no_grad()
+def test_padding_changes_nothing(name: str) -> None:
+    pad = CASES[name].pad
+    assert pad is not None
+    inputs = drawn(name)
+    for x, y in zip(outputs(name, built(name), inputs), outputs(name, built(name), pad(*inputs)), strict=True):
+        assert gap(y[tuple(slice(n) for n in x.shape)], x) < 1e-6
+
+
+@every_net
+def test_attention_is_where_taps_can_reach_it(name: str) -> None:
+    net = built(name)
+    attending = {key for key, module in net.named_modules() if isinstance(module, Attention)}
+    assert attending == set(sites(net)) and all(site.taps == () for site in sites(net).values())

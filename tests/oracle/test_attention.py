@@ -1,0 +1,237 @@
+"""Attention against its definition, taps that change nothing, and the replacement that training on CPUs uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from huggingvis.core import ops
+from huggingvis.core.errors import UsageError
+from huggingvis.core.ops.registry import implementation
+from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Site, attach, sites
+from huggingvis.nets.attention import Attention
+from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.runtime.attention import LONGEST_MAP, choose, matmul_attention, short_attention
+
+CPU = torch.device("cpu")
+
+
+def drawn(dtype: torch.dtype, queries: int = 7, keys: int = 5, grad: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    lengths = (queries, keys, keys)
+    return tuple(  # type: ignore[return-value]
+        torch.randn(2, 3, n, 8, generator=rng).to(dtype).requires_grad_(grad) for n in lengths
+    )
+
+
+def masks(queries: int, keys: int) -> dict[str, Tensor | None]:
+    """None, per key, per query and key, and one where a query sees nothing at all."""
+    rng = torch.Generator().manual_seed(1)
+    full = torch.rand(2, 1, queries, keys, generator=rng) < 0.5
+    full[..., 0] = True
+    blind = full.clone()
+    blind[1, :, 2] = False
+    return {"none": None, "keys": full[:, :, :1], "causal": torch.ones(queries, keys).tril().bool(), "blind": blind}
+
+
+def definition(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Row by row, key by key, in float64."""
+    q, k, v = q.double(), k.double(), v.double()
+    out = torch.zeros_like(q)
+    seen = torch.ones(*q.shape[:3], k.shape[2], dtype=torch.bool) if mask is None else mask.expand(*q.shape[:3], -1)
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
+        scores = [q[b, h, i] @ key / q.shape[-1] ** 0.5 for key in k[b, h]]
+        weights = [torch.exp(score) * seen[b, h, i, j] for j, score in enumerate(scores)]
+        total = sum(weights)
+        if total > 0:
+            out[b, h, i] = sum(w * v[b, h, j] for j, w in enumerate(weights)) / total  # type: ignore[assignment]
+    return out
+
+
+@pytest.mark.parametrize("kind", ["none", "keys", "causal", "blind"])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_every_way_is_the_definition(kind: str, dtype: torch.dtype, near: float) -> None:
+    q, k, v = drawn(dtype)
+    mask = masks(7, 5)[kind]
+    want = definition(q, k, v, mask)
+    ways = (ops.attention(q, k, v, mask), ops.attention_with_probs(q, k, mask) @ v, matmul_attention(q, k, v, mask),
+            short_attention(q, k, v, mask))  # fmt: skip
+    for out in ways:
+        assert out.dtype == dtype and float((out.double() - want).abs().max()) < near
+
+
+@pytest.mark.parametrize("kind", ["none", "keys", "blind"])
+def test_gradients_agree(kind: str) -> None:
+    mask = masks(7, 5)[kind]
+    found = []
+    for way in (ops.attention, matmul_attention, lambda q, k, v, m: ops.attention_with_probs(q, k, m) @ v):
+        q, k, v = drawn(torch.float64, grad=True)
+        found.append(torch.autograd.grad((way(q, k, v, mask) * torch.arange(8.0)).sum(), (q, k, v)))
+    for other in found[1:]:
+        for x, y in zip(found[0], other, strict=True):
+            assert y.isfinite().all() and float((x - y).abs().max()) < 1e-12
+
+
+def test_rows_of_the_map_sum_to_one() -> None:
+    q, k, _ = drawn(torch.float64)
+    for kind, mask in masks(7, 5).items():
+        probs = ops.attention_with_probs(q, k, mask)
+        sums = probs.sum(-1)
+        want = torch.ones_like(sums)
+        if kind == "blind":
+            want[1, :, 2] = 0
+        assert float((sums - want).abs().max()) < 1e-12
+        assert mask is None or not probs.masked_select(~mask.expand_as(probs)).any()
+
+
+CONFIG = UNetConfig(channels=(8, 16), blocks=1, attention=(0, 1), groups=4, heads=2, tokens_dim=6)
+
+
+def net_and_inputs() -> tuple[UNet, tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    torch.manual_seed(0)
+    net = UNet(CONFIG).eval().requires_grad_(False)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    cond = {"tokens": torch.randn(2, 5, 6), "tokens_mask": mask}
+    return net, (torch.randn(2, 3, 8, 8), torch.tensor([3.0, 800.0]), cond)
+
+
+class SameQKV(QKVTap):
+    def qkv(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return q, k, v
+
+
+class SameOutput(OutputTap):
+    def output(self, site: Site, out: Tensor) -> Tensor:
+        return out
+
+
+@dataclass(eq=False)
+class Store(ProbsTap):
+    """Keeps every map it sees."""
+
+    maps: dict[Site, Tensor] = field(default_factory=dict)
+
+    def probs(self, site: Site, probs: Tensor) -> Tensor:
+        self.maps[site] = probs
+        return probs
+
+
+class NoText(ProbsTap):
+    """Cross-attention looks at the first token only."""
+
+    def probs(self, site: Site, probs: Tensor) -> Tensor:
+        return torch.zeros_like(probs).index_fill(-1, torch.tensor([0]), 1.0)
+
+
+@pytest.mark.parametrize("tap", [SameQKV(), SameOutput()], ids=["qkv", "output"])
+def test_identity_taps_keep_every_bit(tap: QKVTap | OutputTap) -> None:
+    net, inputs = net_and_inputs()
+    want = net(*inputs)
+    handle = attach(net, tap)
+    assert torch.equal(net(*inputs), want)
+    handle.remove()
+    assert all(site.taps == () for site in sites(net).values()) and torch.equal(net(*inputs), want)
+
+
+def test_a_store_sees_every_map_and_changes_nothing() -> None:
+    net, inputs = net_and_inputs()
+    want, store = net(*inputs), Store()
+    handle = attach(net, store)
+    got = net(*inputs)
+    assert float((got - want).abs().max() / want.abs().max()) < 1e-6
+    assert {site.name for site in store.maps} == set(sites(net)) and len(store.maps) == 8
+    for site, probs in store.maps.items():
+        assert site.cross == site.name.endswith("attn2")
+        assert probs.shape == (2, 2, 16, 5 if site.cross else 16)
+        assert float((probs.sum(-1) - 1).abs().max()) < 1e-6
+        assert not site.cross or not probs[1, :, :, 3:].any()  # padding is never looked at
+    handle.remove()
+    assert torch.equal(net(*inputs), want)
+
+
+def test_a_tap_acts_only_where_it_was_put() -> None:
+    net, inputs = net_and_inputs()
+    want = net(*inputs)
+    x, clock, cond = inputs
+    handle = attach(net, NoText(), "*attn2")
+    tapped = net(*inputs)
+    assert float((tapped - want).abs().max()) > 1e-4
+    only_first = {"tokens": cond["tokens"][:, :1], "tokens_mask": cond["tokens_mask"][:, :1]}
+    kept, store = Store(), Store()
+    handles = [attach(net, kept, "middle*attn2"), attach(net, store, "up*")]
+    net(*inputs)
+    assert [site.name for site in kept.maps] == ["middle.attention.0.blocks.0.attn2"] and len(store.maps) == 4
+    for other in handles:
+        other.remove()
+    assert torch.equal(net(*inputs), tapped)
+    handle.remove()
+    assert float((net(x, clock, only_first) - tapped).abs().max()) < 1e-6
+
+
+def test_unknown_sites_are_told_the_nearest() -> None:
+    net, _ = net_and_inputs()
+    with pytest.raises(UsageError, match=r"middle\.attention\.0\.blocks\.0\.attn2"):
+        attach(net, SameQKV(), "midle.attention.0.blocks.0.attn2")
+
+
+def test_replacement_is_honoured_and_undone() -> None:
+    layer, x = Attention(8, 2).requires_grad_(False), torch.randn(2, 3, 8)
+    want, calls = layer(x), []
+
+    def counting(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        calls.append(q.shape)
+        return matmul_attention(q, k, v, mask)
+
+    with ops.replace("attention", counting):
+        with ops.replace("attention", lambda q, k, v, mask: torch.zeros_like(q)):
+            assert torch.equal(layer(x), layer.to_out.bias.expand(2, 3, 8))
+        assert float((layer(x) - want).abs().max()) < 1e-6 and calls == [(2, 2, 3, 4)]
+    with pytest.raises(RuntimeError), ops.replace("attention", counting):
+        raise RuntimeError
+    assert torch.equal(layer(x), want) and len(calls) == 1
+
+
+def test_an_untapped_net_calls_no_tap_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, inputs = net_and_inputs()
+    assert all(type(site.taps) is tuple and not site.taps for site in sites(net).values())
+
+    def refuse(*args: object) -> Tensor:
+        raise AssertionError("tap code ran without a tap")
+
+    monkeypatch.setattr(Attention, "_tapped", refuse)
+    net(*inputs)
+    attach(net, SameQKV(), "middle*")
+    with pytest.raises(AssertionError, match="without a tap"):
+        net(*inputs)
+
+
+def test_choice_of_attention_for_training() -> None:
+    def fused() -> Tensor:
+        raise AssertionError
+
+    with choose(CPU, torch.bfloat16, training=True):
+        assert implementation("attention", fused) is short_attention
+    half, single = torch.bfloat16, torch.float32
+    for device, precision, training in (("cpu", single, True), ("cpu", half, False), ("cuda", half, True)):
+        with choose(torch.device(device), precision, training=training):
+            assert implementation("attention", fused) is fused
+
+
+def test_long_sequences_stay_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    real = F.scaled_dot_product_attention
+
+    def counting(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        lengths.append(q.shape[2])
+        return real(q, k, v, attn_mask=attn_mask)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counting)
+    side = round(LONGEST_MAP**0.5)
+    for length in (side, side + 1):
+        x = torch.randn(1, 1, length, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        assert float((short_attention(x, x, x) - matmul_attention(x, x, x)).abs().max()) < 1e-12
+    assert lengths == [side + 1]
