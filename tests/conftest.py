@@ -68,9 +68,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hvis(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Hvis:
+def hvis(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hvis:
     """`hvis([...words])` in this process, in an empty folder, with no user's preferences."""
     from huggingvis.app.cli import main
 

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        found, left = self.parse_known_args(args, namespace)
+        found, left = self.parse_known_intermixed_args(args, namespace)  # `remove --yes NAME` too
         if not left:
             return found
         word = left[0].partition("=")[0]
@@ -99,7 +99,7 @@ def add_record(
 
 def words_of(cls: type, args: argparse.Namespace) -> list[str]:
     """What was said about the fields of `cls`, as `core.flags.parse` reads it."""
-    return list(getattr(args, cls.__qualname__) or ())
+    return list(vars(args).get(cls.__qualname__) or ())
 
 
 def record_of(cls: type[T], args: argparse.Namespace, base: T | None = None) -> T:

@@ -71,7 +71,7 @@ class TextTokenizer:
 
     def ids(self, texts: Sequence[str]) -> Tensor:
         rows = [encoding.ids[: self.length] for encoding in self.engine.encode_batch(list(texts))]
-        out = torch.zeros(len(rows), max(1, *(len(row) for row in rows)), dtype=torch.int64)
+        out = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
         for row, target in zip(rows, out, strict=True):
             target[: len(row)] = torch.tensor(row, dtype=torch.int64)
         return out  # [B, L]

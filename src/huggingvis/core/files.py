@@ -56,8 +56,14 @@ def check_folder(folder: Path, room: int = 0) -> Path:
             f"{folder} needs {room:,} bytes for what is to be written there, but its disk has {free:,} free. "
             "Free some space, or choose a folder on another disk."
         )
-    with _temporary_beside(there / "probe", lambda file: file.write(b"0")):
-        return folder
+    probe = there / f".{secrets.token_hex(4)}.tmp"
+    try:
+        probe.write_bytes(b"0")
+    except OSError as error:
+        raise explain(error, folder) from error
+    finally:
+        probe.unlink(missing_ok=True)
+    return folder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:

@@ -34,7 +34,10 @@ class Weights:
 
 @final
 class LatentAutoencoder(Objective):
-    """Batch: `image` [B, 3, H, W] in [-1, 1]. Nets: `autoencoder`, and `critic` (patch logits and their features)."""
+    """Batch: `image` [B, 3, H, W] in [-1, 1] and, if some pixels matter more, their `weight` [B, 1, H, W].
+
+    Nets: `autoencoder`, and `critic` (patch logits and their features).
+    """
 
     def __init__(self, autoencoder: AutoencoderKL, critic: nn.Module, weights: Weights):
         super().__init__()
@@ -57,7 +60,9 @@ class LatentAutoencoder(Objective):
     def build(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         x, w = batch["image"], self.weights
         y, kl = self._rebuilt(x, rng)
-        losses = {"l1": w.l1 * F.l1_loss(y, x), "l2": w.l2 * F.mse_loss(y, x), "kl": w.kl * kl}
+        off, matters = (y - x).abs(), batch.get("weight", torch.ones_like(x[:, :1]))
+        matters = matters / matters.mean()  # [B, 1, H, W]
+        losses = {"l1": w.l1 * (off * matters).mean(), "l2": w.l2 * (off.square() * matters).mean(), "kl": w.kl * kl}
         if step >= w.adversary_from:
             fake, features = _features(self.critic, y)
             with torch.no_grad():

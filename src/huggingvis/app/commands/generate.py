@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
+OTHER = {
+    "model": "by another model",
+    "weights": "with other weights",
+    "backend": "on another backend",
+    "version": "by another version of huggingvis",
+}
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,10 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     if named is not None or told is None:
         return api.load(named, device=device)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
-    for place in (made_by, usual.runs / made_by, usual.model):
-        if place in api.packaged_models() or (place is not None and Path(place).is_dir()):
+    if made_by in api.packaged_models():
+        return api.load(made_by, device=device)
+    for place in (usual.runs / Path(made_by).name, Path(usual.model or "")):
+        if place.name == made_by and place.is_dir():
             return api.load(place, device=device)
     raise UsageError(
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
@@ -219,7 +227,7 @@ def _repeat(
     except KeyboardInterrupt:
         raise Cancelled(_stopped(0, 1, folder)) from None
     for key, (before, now) in found.differs.items():
-        notes.append(f"The picture was made with another {key}: {before} then, {now} now.")
+        notes.append(f"The picture was made {OTHER[key]}: {before} then, {now} now.")
         screen.note(notes[-1])
     (saved,) = api.export([picture], folder)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}

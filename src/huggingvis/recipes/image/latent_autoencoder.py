@@ -9,12 +9,13 @@ adversary. 64x64 pictures become 8x8 latents. Chapter 5.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...data.world import World
-from ...data.worldset import WorldSet
+from ...data.worldset import Mapped, WorldSet
 from ...nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from ...nets.patch_discriminator import PatchDiscriminator
 from ...objectives.latent_autoencoder import LatentAutoencoder, Weights
@@ -41,6 +42,7 @@ class Config:
         adversary_from: share of the steps after which the patch adversary joins.
         precision: bf16 or fp32.
         seed: of the weights and of every draw.
+        focus: how much more a pixel inside a thing's box counts than one of the background.
         start: run folder whose weights the training starts from, as far as shapes agree; empty for fresh ones.
     """
 
@@ -54,6 +56,7 @@ class Config:
     adversary_from: float = 0.75
     precision: str = "bf16"
     seed: int = 0
+    focus: float = 4.0
     start: str = ""
 
 
@@ -70,6 +73,17 @@ def network(config: Config) -> AutoencoderKL:
         patch=4,
     )
     return AutoencoderKL(sizes).to(memory_format=torch.channels_last)
+
+
+def focused(batch: dict, index: int, focus: float) -> dict:
+    """With `weight` [B, 1, S, S]: `focus` inside the box of a thing, 1 elsewhere."""
+    size = batch["image"].shape[-1]
+    at = (torch.arange(size) + 0.5) / size
+    box = batch["boxes"][..., None]  # [B, M, 4, 1]
+    across = (at >= box[:, :, 0]) & (at <= box[:, :, 2])  # [B, M, S]
+    down = (at >= box[:, :, 1]) & (at <= box[:, :, 3])
+    inside = (down[..., :, None] & across[..., None, :]).any(1, keepdim=True)  # [B, 1, S, S]
+    return {**batch, "weight": torch.where(inside, focus, 1.0)}
 
 
 def _start_from(net: AutoencoderKL, weights: dict[str, Tensor]) -> None:
@@ -97,7 +111,7 @@ def train(config: Config, setting: Setting) -> Run:
     held = WorldSet(World(size=config.size, split="test", seed=config.seed), 256)
     return fit(
         objective.to(setting.device),
-        WorldSet(world, config.layouts),
+        Mapped(WorldSet(world, config.layouts), partial(focused, focus=config.focus)),
         run,
         optim=Optim(lr=config.lr, betas=(0.9, 0.99), warmup=100, schedule=Cosine(config.steps, 0.02)),
         steps=config.steps,

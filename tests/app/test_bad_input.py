@@ -1,0 +1,310 @@
+"""What users get wrong: each mistake one paragraph, its exit code, and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FOX = "a fox to the left of a pizza"
+SMALL_VAE = ["--size", "8", "--widths", "8", "--latent-dim", "2", "--likelihood", "gaussian", "--batch", "2",
+             "--sample-every", "0", "--steps", "2"]  # fmt: skip
+
+
+def refused(said: Any, code: int, *words: str) -> None:
+    """One paragraph with these words, and this exit code; no traceback, no apology."""
+    assert said.code == code, said.err
+    for word in words:
+        assert word in said.paragraph, said.paragraph
+    assert "Traceback" not in said.err and "Sorry" not in said.err
+    assert "\n\n" not in said.err.strip()
+
+
+def left(folder: Path | str = ".") -> list[str]:
+    """Every file and folder that is there, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+@pytest.fixture
+def damaged(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the small model, to be damaged."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+class Wrong(NamedTuple):
+    """Words after `hvis generate`, and what the answer must say."""
+
+    words: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+WRONG = {
+    "empty prompt": Wrong(("",), ("The prompt is empty", "for example")),
+    "no prompt": Wrong((), ("The prompt is empty",)),
+    "10,000 words": Wrong(("fox " * 10_000,), ("10,000 words", "at most 1,000", "Shorten it")),
+    "long Chinese": Wrong(("狐" * 1001,), ("1,001 words", "at most 1,000")),
+    "size 0": Wrong((FOX, "--width", "0"), ("width must be between", "found 0")),
+    "size 100000": Wrong((FOX, "--height", "100000"), ("height must be between", "found 100000")),
+    "odd size": Wrong((FOX, "--width", "33"), ("multiple of 8", "33", "32 or 40")),
+    "unknown sampler": Wrong((FOX, "--sampler", "dpm++2n"), ("no sampler called 'dpm++2n'", "'dpm++2m'")),
+    "unknown schedule": Wrong((FOX, "--schedule", "karas"), ("no schedule called 'karas'", "karras")),
+    "unknown flag": Wrong((FOX, "--stpes", "3"), ("--stpes", "'--steps'")),
+    "steps in words": Wrong((FOX, "--steps", "ten"), ("steps", "a whole number", "'ten'")),
+    "no steps": Wrong((FOX, "--steps", "0"), ("steps must be between 1", "found 0")),
+    "guidance nan": Wrong((FOX, "--guidance-scale", "nan"), ("guidance_scale must be a number between 0 and 100",)),
+    "no pictures": Wrong((FOX, "-n", "0"), ("count must be between 1", "found 0")),
+    "negative seed": Wrong((FOX, "--seed", "-3"), ("seed must be between 0", "-3")),
+    "two prompts": Wrong((FOX, "pizza"), ("'pizza' is one too many", "quotation marks")),
+    "flag without value": Wrong((FOX, "--steps"), ("--steps", "expected one argument")),
+    "unknown device": Wrong((FOX, "--device", "gpu9"), ("device 'gpu9'", "hvis doctor")),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_refused_before_anything_is_written(name: str, hvis: Any, tiny_model: Path) -> None:
+    wrong = WRONG[name]
+    refused(hvis(["generate", *wrong.words, "--model", tiny_model, "-o", "out"]), 2, *wrong.said)
+    assert left() == []
+
+
+def test_a_mistake_is_one_json_document_for_programs(hvis: Any, tiny_model: Path) -> None:
+    said = hvis(["generate", "", "--model", tiny_model, "--json"])
+    error = said.document["error"]
+    assert (said.code, error["kind"], error["exit_code"]) == (2, "UsageError", 2)
+    assert error["message"].startswith("The prompt is empty")
+    assert hvis(["generat", "--json"]).document["error"]["message"].endswith("Did you mean 'generate'?")
+
+
+def test_an_unknown_model_recipe_or_source_names_the_nearest(hvis: Any) -> None:
+    refused(hvis(["generate", FOX, "--model", "runs/non"]), 2, "no model or run folder called 'runs/non'")
+    refused(hvis(["train", "dpm"]), 2, "no recipe called 'dpm'", "'ddpm'")
+    refused(hvis(["train"]), 2, "which recipe", "ddpm")
+    refused(hvis(["train", "ddpm", "--bacth", "3"]), 2, "'--batch'")
+    refused(hvis(["data", "preview", "mnits", "-o", "x.png"]), 2, "'mnits'", "'mnist'")
+    refused(hvis(["catalog", "sampler"]), 2, "'samplers'")
+    refused(hvis(["models", "remove", "nothing", "--yes"]), 2, "no run called 'nothing'")
+    refused(hvis(["train", "--run", "runs/none", "--resume"]), 3, "no run in runs/none")
+    assert left() == []
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        return (os.mkdir, ("exploded",))
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps(_Bomb(), protocol=2))
+
+
+def not_a_number(path: Path) -> None:
+    from huggingvis.checkpoints.io import load, save
+
+    tensors = load(path)
+    name = next(key for key, value in tensors.items() if value.ndim == 4)
+    tensors[name].view(-1)[0] = float("nan")
+    save(path, tensors)
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "words"),
+    [
+        (cut, 3, ("unet.safetensors is cut short", "again")),
+        (pickled, 3, ("unet.safetensors",)),
+        (not_a_number, 5, ("unet.safetensors", "should be finite", "NaN")),
+        (Path.unlink, 3, ("unet.safetensors",)),
+    ],
+)
+def test_damaged_weights_are_refused_by_name(
+    damage: Callable[[Path], None], code: int, words: tuple[str, ...], hvis: Any, damaged: Path
+) -> None:
+    damage(damaged / "unet.safetensors")
+    refused(hvis(["generate", FOX, "--model", damaged]), code, *words)
+    assert left() == []
+
+
+def test_a_damaged_model_record_is_refused_by_name(hvis: Any, damaged: Path, tmp_path: Path) -> None:
+    record = json.loads((damaged / "model.json").read_text())
+    for change, words in (
+        ({"family": "tyni"}, ("'tyni'", "'tiny'")),
+        ({"unet": {"chanels": [8]}}, ("'chanels'", "'channels'")),
+    ):
+        (damaged / "model.json").write_text(json.dumps({**record, **change}))
+        said = hvis(["generate", FOX, "--model", damaged])
+        refused(said, said.code, *words)
+    (damaged / "model.json").write_text(json.dumps({key: record[key] for key in record if key != "text"}))
+    refused(hvis(["generate", FOX, "--model", damaged]), 3, "model.json does not say 'text'")
+    (damaged / "model.json").write_text("{")
+    refused(hvis(["generate", FOX, "--model", damaged]), 3, "model.json is damaged")
+    (tmp_path / "nothing").mkdir()
+    refused(hvis(["generate", FOX, "--model", tmp_path / "nothing"]), 3, "Expected a model folder", "found none")
+    refused(hvis(["generate", FOX, "--model", damaged / "unet.safetensors"]), 3, "is a single file", "folder")
+    assert left() == []
+
+
+def test_pictures_without_a_record_are_not_repeated(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    for name, words in (
+        ("bare.png", ("does not say how it was made",)),
+        ("text.png", ("not a PNG, JPEG or WebP picture",)),
+        ("none.png", ("There is no file",)),
+    ):
+        refused(hvis(["generate", "--from", tmp_path / name, "--model", tiny_model]), 3, name, *words)
+    assert left() == []
+
+
+def test_empty_and_missing_data_folders(hvis: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for verb in (["train", "vae", "--data"], ["data", "preview"]):
+        refused(hvis([*verb, f"folder:{tmp_path / 'empty'}"]), 3, "no images under", "Accepted are files named")
+        refused(hvis([*verb, f"folder:{tmp_path / 'none'}"]), 3, "There is no folder")
+    refused(hvis(["data", "preview", "folder:"]), 2, "needs a path")
+    assert left() == []
+
+
+def test_one_image_trains_with_a_warning(hvis: Any, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "one" / "red.png")
+    said = hvis(["train", "vae", "--data", f"folder:{tmp_path / 'one'}", *SMALL_VAE, "--json"])
+    assert said.code == 0, said.err
+    assert (
+        "there is only one image (red.png)" in said.paragraph and "too few pictures to hold any out" in said.paragraph
+    )
+    assert said.document["last"]["step"] == 2
+
+
+def test_grey_transparent_16_bit_and_animated_images_are_data(hvis: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.new("L", (8, 8), 128).save(folder / "a-grey.png")
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(folder / "b-clear.png")
+    Image.fromarray(np.full((8, 8), 257 * 64, np.uint16)).save(folder / "c-deep.png")
+    frames = [Image.new("RGB", (8, 8), (0, 255, 0)), Image.new("RGB", (8, 8), (0, 0, 255))]
+    frames[0].save(folder / "d-moving.gif", save_all=True, append_images=frames[1:])
+    said = hvis(["data", "preview", f"folder:{folder}", "--size", 8, "-n", 4, "-o", "sheet.png", "--json"])
+    assert said.code == 0, said.err
+    with Image.open("sheet.png") as sheet:
+        centres = {sheet.getpixel((x, y)) for x in (104, 304) for y in (104, 304)}
+    assert centres == {(128, 128, 128), (255, 255, 255), (64, 64, 64), (0, 255, 0)}
+
+
+def test_a_damaged_image_stops_the_training_by_name(hvis: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "data" / "good.png")
+    whole = (tmp_path / "data" / "good.png").read_bytes()
+    (tmp_path / "data" / "half.png").write_bytes(whole[: len(whole) // 2])
+    refused(hvis(["train", "vae", "--data", tmp_path / "data", *SMALL_VAE]), 3, "half.png", "damaged or incomplete")
+    assert left() == []
+
+
+def places_that_refuse(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Folders this process may not write into (taken by a file, kept by the system), and what is said of each."""
+    (tmp_path / "file").write_text("")
+    yield tmp_path / "file", "file is a file"
+    yield tmp_path / "file" / "inside", "file is a file"
+    if sys.platform == "linux":
+        yield Path("/sys/hvis-test"), "Could not write /sys/hvis-test"
+    if os.geteuid() != 0:  # permissions do not bind root
+        (tmp_path / "closed").mkdir(mode=0o555)
+        yield tmp_path / "closed", "may not be written to"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_model_is_loaded(hvis: Any, tmp_path: Path) -> None:
+    for place, word in places_that_refuse(tmp_path):
+        refused(hvis(["generate", FOX, "--model", "a model that does not exist", "-o", place]), 3, word)
+        refused(hvis(["train", "vae", "--data", "nothing known", "--run", place / "run"]), 3, word)
+        refused(hvis(["data", "preview", "nothing known", "-o", place / "sheet.png"]), 3, word)
+    assert left() == []
+
+
+def test_a_full_disk_is_found_before_sampling(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    for words in (["generate", FOX, "--model", "not looked for"], ["train", "vae", "--data", "not looked for"]):
+        refused(hvis(words), 3, "1,000 free", "Free some space")
+    assert left() == []
+
+
+@contextlib.contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file may grow beyond `most` bytes: the system's own refusal, as of a disk that fills up meanwhile."""
+    resource = pytest.importorskip("resource", reason="limits of file sizes are of Unix")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_up_while_saving_leaves_no_part_of_a_picture(hvis: Any, tiny_model: Path) -> None:
+    with small_files(500):
+        said = hvis(["generate", FOX, "--model", tiny_model, "--steps", 1])
+    refused(said, 3, "Could not write", "larger than this system allows")
+    assert left() in ([], ["out"])
+
+
+def test_ctrl_c_while_sampling_keeps_what_is_finished(
+    hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.app.screen import Screen
+
+    def interrupt_at(most: int) -> None:
+        @contextlib.contextmanager
+        def progress(self: Screen, label: str, total: int) -> Iterator[Callable[[int], None]]:
+            yield lambda done: signal.raise_signal(signal.SIGINT) if done > most else None
+
+        monkeypatch.setattr(Screen, "progress", progress)
+
+    words = ["generate", FOX, "--model", tiny_model, "-n", 9, "--steps", 2]
+    interrupt_at(0)
+    refused(hvis(words), 130, "Stopped while sampling", "no picture was finished")
+    assert left() == []
+    interrupt_at(16)
+    said = hvis([*words, "--json"])
+    refused(said, 130, "8 of 9 pictures are finished and stay in out")
+    assert said.document["error"]["kind"] == "Cancelled"
+    assert left("out") == [f"{i:05d}-a-fox-to-the-left.png" for i in range(1, 9)]
+
+
+def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingvis.train.progress import Silent
+
+    class Interrupting(Silent):
+        def show(self, done: int, values: object) -> None:
+            if done == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    fit = importlib.import_module("huggingvis.train.fit")
+    reporter = fit.reporter
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(tmp_path / "data" / f"{i}.png")
+    words = ["train", "vae", "--data", f"folder:{tmp_path / 'data'}", *SMALL_VAE, "--steps", 4]
+    monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
+    said = hvis([*words, "--run", "runs/stopped"])
+    refused(said, 130, "Stopped after step 2 of 4", "Resume")
+    assert not [name for name in left() if name.endswith(".tmp")]
+    monkeypatch.setattr(fit, "reporter", reporter)
+    assert hvis([*words, "--run", "runs/stopped"]).code == 2
+    assert hvis(["train", "--run", "runs/stopped", "--resume"]).code == 0
+    assert hvis([*words, "--run", "runs/whole"]).code == 0
+    ends = [Path("runs", name, "checkpoints", "step-00000004") for name in ("stopped", "whole")]
+    weights = [{p.name: p.read_bytes() for p in end.glob("*.safetensors")} for end in ends]
+    assert weights[0] and weights[0] == weights[1]
