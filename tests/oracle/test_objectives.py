@@ -72,13 +72,11 @@ def test_focal_loss_is_the_formula() -> None:
     assert float(focal(logits, target)) == pytest.approx(float(at + off), rel=1e-6)
 
 
-def test_things_are_read_in_order_of_class_then_from_left() -> None:
-    classes = torch.tensor([[5, 2, -1, 2]])
+def test_things_are_read_in_order_of_kind_then_from_left() -> None:
+    kinds = torch.tensor([[5, 2, -1, 2]])
     boxes = torch.zeros(1, 4, 4)
     boxes[0, :, 0] = torch.tensor([0.1, 0.8, 0.0, 0.3])
-    sorted_boxes, sorted_classes = in_order(boxes, classes)
-    assert sorted_classes.tolist() == [[2, 2, 5, -1]]
-    assert sorted_boxes[0, :, 0].tolist() == pytest.approx([0.3, 0.8, 0.1, 0.0])
+    assert in_order(boxes, kinds, kinds < 0).tolist() == [[3, 1, 0, 2]]
 
 
 def test_kl_is_the_closed_form() -> None:

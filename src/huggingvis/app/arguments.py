@@ -18,8 +18,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        found, left = self.parse_known_intermixed_args(args, namespace)  # `remove --yes NAME` too
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """What the words of the command line say. Raises `UsageError`."""
+        found, left = self.parse_known_intermixed_args(hyphened(words))  # `remove --yes NAME` too
         if not left:
             return found
         word = left[0].partition("=")[0]
@@ -86,15 +87,13 @@ def add_record(
     for flag in flags(cls):
         names = [flag.option, *([also[flag.name]] if also and flag.name in also else [])]
         text = (flag.meaning if defaults else flag.help).replace("%", "%%")
-        bare = {"nargs": "?", "const": "yes"} if flag.truth else {}
-        parser.add_argument(
-            *names, action=_Word, dest=cls.__qualname__, words=flag.option, metavar=flag.takes, help=text, **bare
-        )
-        if flag.truth:
-            off = f"--no-{flag.name.replace('_', '-')}"
-            parser.add_argument(
-                off, action=_Word, dest=cls.__qualname__, words=flag.option, nargs=0, help=argparse.SUPPRESS
-            )
+        common: dict[str, Any] = {"action": _Word, "dest": cls.__qualname__, "words": flag.option}
+        if not flag.truth:
+            parser.add_argument(*names, metavar=flag.takes, help=text, **common)
+            continue
+        parser.add_argument(*names, metavar=flag.takes, help=text, nargs="?", const="yes", **common)
+        off = f"--no-{flag.name.replace('_', '-')}"
+        parser.add_argument(off, nargs=0, help=argparse.SUPPRESS, **common)
 
 
 def words_of(cls: type, args: argparse.Namespace) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingvis import __version__
-from huggingvis.app.arguments import Parser, hyphened
+from huggingvis.app.arguments import Parser
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import Cancelled, HvisError, UsageError, unknown
 
@@ -79,7 +79,7 @@ def _dispatch(words: list[str], screen: Screen) -> None:
     module.arguments(parser, rest)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output, for programs")
     with screen.quiet_output():
-        result = module.run(parser.parse_args(hyphened(rest)), screen)
+        result = module.run(parser.read(rest), screen)
     screen.finish(result)
 
 
@@ -93,7 +93,7 @@ def _introduce(words: list[str]) -> None:
         epilog="`hvis VERB --help` says more about one of them.",
     )
     parser.add_argument("--version", action="version", version=f"hvis {__version__}")
-    parser.parse_args([word for word in words if word != "--json"])
+    parser.read([word for word in words if word != "--json"])
     if "--json" in words:
         raise UsageError("--json needs a verb, as in `hvis catalog --json`.")
     parser.print_help()

@@ -51,11 +51,6 @@ def check_folder(folder: Path, room: int = 0) -> Path:
         raise explain(error, folder) from error
     if not there.is_dir():
         raise FileProblem(f"{there} is a file; expected a folder to write into. Choose another name.")
-    if free < room:
-        raise FileProblem(
-            f"{folder} needs {room:,} bytes for what is to be written there, but its disk has {free:,} free. "
-            "Free some space, or choose a folder on another disk."
-        )
     probe = there / f".{secrets.token_hex(4)}.tmp"
     try:
         probe.write_bytes(b"0")
@@ -63,6 +58,11 @@ def check_folder(folder: Path, room: int = 0) -> Path:
         raise explain(error, folder) from error
     finally:
         probe.unlink(missing_ok=True)
+    if free < room:
+        raise FileProblem(
+            f"{folder} needs {room:,} bytes for what is to be written there, but its disk has {free:,} free. "
+            "Free some space, or choose a folder on another disk."
+        )
     return folder
 
 

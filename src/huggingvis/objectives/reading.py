@@ -1,7 +1,8 @@
 """Teaching a text encoder to read: from a caption, say which things there are and where they are likely to be.
 
-The encoder's slot tokens are asked, by linear probes, for the class and the box of each thing (things in order of class,
-then from left to right), and for the background's colour. Boxes are Gaussian beliefs, since a sentence leaves them open:
+The encoder's slot tokens are asked, by linear probes, for the kind, the colour and the box of each thing (things in order
+of kind and colour, then from left to right), and for the background's colour. Kind and colour are asked apart, so a
+combination that training never showed is still read. Boxes are Gaussian beliefs, since a sentence leaves them open:
 -log N(box; mean, exp(logvar)). The probes are thrown away afterwards; what remains is an encoder whose tokens bind
 attributes to things in every language it was shown. In the spirit of the text pre-training of Radford et al. 2021 (arXiv 2103.00020),
 with truth in place of pictures. Book: chapter 5, "Reading the prompt".
@@ -23,22 +24,22 @@ from ..nets.text_tower import TextTower
 
 @final
 class Probes(nn.Module):
-    """Linear read-outs of the slots [B, S, D]: class (0 = nothing), box mean and log-variance, background colour."""
+    """Linear read-outs of the slots [B, S, D]: kind and colour (0 = none), box mean and log-variance; background colour."""
 
-    def __init__(self, dim: int, classes: int):
+    def __init__(self, dim: int, kinds: int, colours: int):
         super().__init__()
-        self.thing = nn.Linear(dim, 1 + classes)
+        self.kind, self.colour = nn.Linear(dim, 1 + kinds), nn.Linear(dim, 1 + colours)
         self.box = nn.Linear(dim, 8)
         self.ground = nn.Linear(dim, 3)
 
 
 @final
 class Reading(Objective):
-    """Batch: `ids` [B, L]; `boxes` [B, S, 4], `classes` [B, S] (-1 = nothing); `ground` [B, 3] in [0, 1]."""
+    """Batch: `ids` [B, L]; `boxes` [B, S, 4]; `kinds` and `colours` [B, S] (-1 = none); `ground` [B, 3] in [0, 1]."""
 
-    def __init__(self, tower: TextTower, classes: int):
+    def __init__(self, tower: TextTower, kinds: int, colours: int):
         super().__init__()
-        self.tower, self.probes = tower, Probes(tower.config.dim, classes)
+        self.tower, self.probes = tower, Probes(tower.config.dim, kinds, colours)
 
     def nets(self) -> Mapping[str, nn.Module]:
         return {"text": self.tower, "probes": self.probes}
@@ -49,25 +50,28 @@ class Reading(Objective):
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         tokens, _, pooled = self.tower(batch["ids"])
         slots = tokens[:, : self.tower.config.slots]  # [B, S, D]
-        boxes, classes = in_order(batch["boxes"], batch["classes"])
-        said = self.probes.thing(slots).float()  # [B, S, 1+K]
-        thing = F.cross_entropy(said.flatten(0, 1), classes.flatten() + 1)
+        order = in_order(batch["boxes"], batch["kinds"] * 100 + batch["colours"], batch["kinds"] < 0)
+        kinds, colours = batch["kinds"].gather(1, order), batch["colours"].gather(1, order)
+        boxes = batch["boxes"].gather(1, order[..., None].expand_as(batch["boxes"]))
+        kind, colour = self.probes.kind(slots).float(), self.probes.colour(slots).float()  # [B, S, 1+K], [B, S, 1+C]
+        thing = F.cross_entropy(kind.flatten(0, 1), kinds.flatten() + 1)
+        tint = F.cross_entropy(colour.flatten(0, 1), colours.flatten() + 1)
         mean, logvar = self.probes.box(slots).float().chunk(2, dim=-1)  # [B, S, 4]
         logvar = logvar.clamp(-8, 4)
         nll = 0.5 * ((boxes - mean) ** 2 / logvar.exp() + logvar).mean(-1)  # [B, S]
-        here = classes >= 0
+        here = kinds >= 0
         ground = F.mse_loss(self.probes.ground(pooled).float(), batch["ground"])
-        right = (said.argmax(-1) == classes + 1).all(1).float().mean()
+        right = ((kind.argmax(-1) == kinds + 1) & (colour.argmax(-1) == colours + 1)).all(1).float().mean()
         return {
-            "thing": thing,
+            "kind": thing,
+            "colour": tint,
             "box": 0.3 * (nll * here).sum() / here.sum().clamp(min=1),
             "ground": ground,
             "_all_right": right,
         }
 
 
-def in_order(boxes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Things sorted by class, equal ones from left to right, nothing last."""
-    key = torch.where(classes < 0, 10_000, classes) + boxes[..., 0].clamp(0, 0.99)  # [B, S]
-    order = key.argsort(dim=1)
-    return boxes.gather(1, order[..., None].expand_as(boxes)), classes.gather(1, order)
+def in_order(boxes: Tensor, key: Tensor, absent: Tensor) -> Tensor:
+    """[B, S] indices that sort things by `key`, equal ones from left to right, absent ones last."""
+    rank = torch.where(absent, 1_000_000, key).double() + boxes[..., 0].double().clamp(0, 0.99)
+    return rank.argsort(dim=1)

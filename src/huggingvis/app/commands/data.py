@@ -82,8 +82,19 @@ def _layouts(args: argparse.Namespace) -> Shown:
         }
         for layout, sentences in zip(layouts, said, strict=True)
     ]
-    captions = [f"{s['en']}\n{s['zh']}\n({layout.category})" for s, layout in zip(said, layouts, strict=True)]
+    codes = ("en", "zh") if _writes_chinese() else ("en",)
+    captions = [
+        "\n".join((*(sentences[code] for code in codes), f"({layout.category})"))
+        for sentences, layout in zip(said, layouts, strict=True)
+    ]
     return pictures, captions, truths
+
+
+def _writes_chinese() -> bool:
+    """Whether an installed font can; else the sheet has English alone, and the JSON document both."""
+    from huggingvis.export.lettering import Lettering
+
+    return Lettering().drawable("狐狸")[1] == "狐狸"
 
 
 def _boxed(picture: Picture, layout: Layout) -> Picture:

@@ -140,7 +140,7 @@ def _show(facts: dict[str, Any], screen: Screen) -> None:
         screen.say(f"\n{title}")
         for name, value in facts[title].items():
             screen.say(f"  {name:<18}  {value or 'missing'}")
-    screen.say("\nextras")
+    screen.say("\nextras" if facts["extras"] else "\nextras: not known, for this checkout is not installed by pip")
     for extra, needs in facts["extras"].items():
         missing = [name for name, version in needs.items() if version is None]
         state = f"missing {', '.join(missing)}: pip install 'huggingvis[{extra}]'" if missing else "complete"

@@ -63,8 +63,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     seconds = round(time.perf_counter() - began, 3)
     last = _last(done)
     screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
-    if isinstance(find_recipe(recipe), Binds):
-        screen.say(f"Pictures of it: hvis generate --model {folder}")
+    if isinstance(find_recipe(str(done.config["recipe"])), Binds):
+        screen.say(f"Pictures of it: hvis generate --model {done.path}")
     return {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers), "last": last, "seconds": seconds}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ...codecs.text import TextTokenizer
 from ...data.draws import stable_hash
+from ...data.sprites import COLOURS
 from ...data.world import World
 from ...data.worldset import CAPTION_VARIANTS, Mapped, WorldSet, keys_of
 from ...nets.text_tower import TextTower, TextTowerConfig
@@ -69,6 +70,14 @@ def background_of(data: WorldSet, numbers: list[int]) -> torch.Tensor:
     return torch.tensor([data.layouts[n].background.colours[0] for n in numbers]) / 255
 
 
+def parted(keys: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each concept, then for none: the number of its sprite and that of its colour, -1 for none."""
+    parts = [key.rpartition(" ") for key in keys]
+    kinds, colours = list(dict.fromkeys(kind for _, _, kind in parts)), list(COLOURS)
+    kind = [kinds.index(name) for _, _, name in parts]
+    return torch.tensor([*kind, -1]), torch.tensor([*(colours.index(c) if c else -1 for c, _, _ in parts), -1])
+
+
 def train(config: Config, setting: Setting) -> Run:
     """Train the encoder in `setting`'s run folder; its tokenizer lies beside the checkpoints."""
     torch.manual_seed(config.seed)
@@ -77,6 +86,8 @@ def train(config: Config, setting: Setting) -> Run:
     path = run.path / "tokenizer.json"
     tokenizer = TextTokenizer.load(path) if path.exists() else learn_tokenizer(world)
     tokenizer.save(path)
+
+    kinds, colours = parted(keys_of(world))
 
     def tokenised(data: WorldSet, empty: float) -> Mapped:
         def change(batch: dict, index: int) -> dict:
@@ -87,7 +98,8 @@ def train(config: Config, setting: Setting) -> Run:
             return {
                 "ids": tokenizer.ids(texts),
                 "boxes": batch["boxes"],
-                "classes": batch["classes"],
+                "kinds": kinds[batch["classes"]],
+                "colours": colours[batch["classes"]],
                 "ground": background_of(data, batch["numbers"]),
             }
 
@@ -96,7 +108,7 @@ def train(config: Config, setting: Setting) -> Run:
     tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=config.dim, depth=config.depth))
     test = World(size=config.size, split="test", seed=config.seed)
     return fit(
-        Reading(tower, len(keys_of(world))).to(setting.device),
+        Reading(tower, len(world.sprites), len(COLOURS)).to(setting.device),
         tokenised(WorldSet(world, config.layouts, pictures=False), config.empty),
         run,
         optim=Optim(lr=config.lr, betas=(0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
