@@ -2,6 +2,7 @@
 # make test       everything CI runs: fast tests on two cores
 # make test-slow  what takes minutes: trainings and full-size comparisons
 # make check      style and types
+# make bench      side by side with peers, about six minutes; wants a machine with nothing else to do
 # make clean      remove what the above made, `.venv` included; `out` and `runs` are yours and stay
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ SENTENCE ?= a fox to the left of a pizza
 SEED ?= 7
 WORKERS ?= 2
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -44,6 +45,17 @@ test-slow: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The torchvision that a peer brings is built for CUDA: beside a torch without it, it does not load, and diffusers, which
+# does without torchvision, stops where it finds one that is broken.
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
+bench: $(VENV)/.bench
+	@for name in startup loop world picture training_step; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -28,12 +28,13 @@ ENGLISH = {
     "floor en": "floor: another sentence", "floor zh": "floor, Chinese", "ceiling en": "ceiling: true pictures",
     "difference": "English − Chinese", "frechet": "Fréchet distance in the judge's features",
     "facts": "{prompts} prompts in each language, seed {seed}; by `{command}`{more}.",
-    "interval": "In brackets: confidence intervals of {level}.",
+    "interval": "In brackets: confidence intervals of {level}.", "comma": ", ",
 }  # fmt: skip
 CHINESE = {
     "single": "一样东西", "two": "两样东西", "three": "三样东西", "count": "数量", "colour": "颜色", "position": "位置",
     "all": "全部", "n": "题数", "model en": "英文", "model zh": "中文", "floor en": "下限：换一句话",
     "ceiling en": "上限：真实的图", "facts": "每种语言 {prompts} 题，种子 {seed}；由 `{command}` 得到{more}。",
+    "comma": "，",
 }  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def _facts(result: Mapping[str, Any], words: Mapping[str, str]) -> str:
         told.append(f"{result['seconds']:.0f} s")
     told += [f"{name} {version}" for name, version in result.get("versions", {}).items()]
     command = result.get("command", f"hvis evaluate --prompts {result['prompts']} --seed {result['seed']}")
-    more = "".join(f", {fact}" for fact in told)
+    more = "".join(f"{words['comma']}{fact}" for fact in told)
     return words["facts"].format(prompts=result["prompts"], seed=result["seed"], command=command, more=more)
 
 

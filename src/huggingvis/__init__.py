@@ -9,10 +9,11 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from huggingvis.core.version import __version__
+
 if TYPE_CHECKING:
     from huggingvis.api import catalog, evaluate, export, generate, inspect, load, train
 
-__version__ = "0.1.0"
 _VERBS = ("load", "generate", "train", "evaluate", "export", "inspect", "catalog")
 __all__ = ["__version__", "load", "generate", "train", "evaluate", "export", "inspect", "catalog"]
 

@@ -18,10 +18,10 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingvis import __version__
 from huggingvis.app.arguments import Parser
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import Cancelled, HvisError, UsageError, unknown
+from huggingvis.core.version import __version__
 
 FAULT = 70
 BROKEN_PIPE = 141

@@ -1,7 +1,7 @@
 """Putting tensors into a module, exactly or not at all.
 
 Every name and shape is compared before the first number moves, so a refused checkpoint leaves the module as it was, and
-the report is one paragraph, not a page of names. Book: chapter 3, "Checkpoints".
+the report is one paragraph, not a page of names. Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations

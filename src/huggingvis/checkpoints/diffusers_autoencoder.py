@@ -2,7 +2,7 @@
 
 The autoencoder of Rombach et al. 2022 (arXiv 2112.10752) as in Stable Diffusion 1, 2, XL, 3 and FLUX. What their file
 says of latents' scale belongs to no net: `latent_statistics` gives it in the terms of `codecs.kl_latents`.
-Book: chapter 3, "Checkpoints".
+Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
+from huggingvis.checkpoints import diffusers_common as common
+from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.diffusers_common import Json, rename, settings, unsupported
+from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-
-from . import diffusers_common as common
-from .assign import assign
-from .diffusers_common import Json, rename, settings, unsupported
-from .keymap import KeyMap, Rule
 
 CLASS = "AutoencoderKL"
 

@@ -1,7 +1,7 @@
 """What the model folders of diffusers share: `config.json`, the weights beside it, and the names of common blocks.
 
 A folder is read without executing anything and written so that diffusers itself loads it. A setting that our nets
-cannot express is refused by name, never ignored. Book: chapter 3, "Checkpoints".
+cannot express is refused by name, never ignored. Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
+from huggingvis.checkpoints.io import load, save
+from huggingvis.checkpoints.keymap import Rule
+from huggingvis.checkpoints.transforms import ConvToLinear, Transform
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain, write_atomically
-
-from .io import load, save
-from .keymap import Rule
-from .transforms import ConvToLinear, Transform
 
 Json = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 Three of their choices are settings of the file and not of ours, for the key map absorbs them exactly: projections as
 1x1 convolutions (`use_linear_projection`), the sinusoid's halves exchanged (`flip_sin_to_cos`), and which embedding the
 `vector` port is (`class_embedding` or `add_embedding`; SDXL's vector is the pooled text followed by the sinusoids of
-six sizes). Their timestep is our clock times `clock_scale`. Book: chapter 3, "Checkpoints".
+six sizes). Their timestep is our clock times `clock_scale`. Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from typing import final
 
 import torch
 
+from huggingvis.checkpoints import diffusers_common as common
+from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.diffusers_common import Json, projection, rename
+from huggingvis.checkpoints.diffusers_unet_config import (
+    TEXT,
+    complete,
+    config_from_diffusers,
+    config_to_diffusers,
+    kind,
+    same_net,
+)
+from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.checkpoints.transforms import Group, Identity, Transform, Transpose
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.unet import UNet
-
-from . import diffusers_common as common
-from .assign import assign
-from .diffusers_common import Json, projection, rename
-from .diffusers_unet_config import TEXT, complete, config_from_diffusers, config_to_diffusers, kind, same_net
-from .keymap import KeyMap, Rule
-from .transforms import Group, Identity, Transform, Transpose
 
 __all__ = ["SwapHalves", "config_from_diffusers", "config_to_diffusers", "from_diffusers", "keymap", "to_diffusers"]
 

@@ -2,7 +2,7 @@
 
 The first is the net of Ho et al. 2020 (arXiv 2006.11239), self-attention only; the second that of Rombach et al. 2022
 (arXiv 2112.10752) and of Stable Diffusion 1, 2 and XL, with text tokens. What no net of ours computes is refused by
-name. Weights: `diffusers_unet`. Book: chapter 3, "Checkpoints".
+name. Weights: `diffusers_unet`. Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
+from huggingvis.checkpoints.diffusers_common import Json, same_for_all, settings, unsupported
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.nets.unet import UNetConfig
-
-from .diffusers_common import Json, same_for_all, settings, unsupported
 
 PLAIN, TEXT = "UNet2DModel", "UNet2DConditionModel"
 

@@ -5,7 +5,7 @@ suffix. So the first bytes decide, and a file is refused in words before any lib
 
 The safetensors layout: 8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}} with
 an optional `__metadata__` of strings, then the tensors' bytes without holes. Nothing here needs torch.
-Book: chapter 3, "Checkpoints".
+Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations

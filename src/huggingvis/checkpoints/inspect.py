@@ -2,7 +2,7 @@
 
 A family of models is recognised by a few of its tensors' names and shapes. Each file of systems/ that binds a family
 may hold a `FAMILY`; `families_in` collects them, so a new family is a new file and nothing here changes.
-Book: chapter 3, "Checkpoints".
+Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_header, sniff
 from huggingvis.core.errors import MissingExtra
 from huggingvis.core.files import explain
-
-from .formats import Format, Header, TensorFact, read_header, sniff
 
 _TORCH_SPELLING: Mapping[str, str] = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
@@ -72,7 +71,7 @@ def inspect(path: Path | str, *, inside: str | None = None) -> Facts:
 
 
 def _torch_header(path: Path, inside: str | None) -> Header:
-    from .io import load  # torch is loaded only for the files that need it
+    from huggingvis.checkpoints.io import load  # torch is loaded only for the files that need it
 
     facts = {}
     for name, tensor in load(path, inside=inside).items():

@@ -3,7 +3,7 @@
 safetensors files are mapped and read tensor by tensor, so a model is never in memory twice and a cast to another dtype
 holds one tensor of the old one; `.pt .pth .ckpt .bin .th` go through PyTorch's restricted unpickler, mapped where their
 layout allows it; folders are read by their `*.index.json`. Writing is safetensors only, all or nothing.
-Book: chapter 3, "Checkpoints".
+Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from huggingvis.checkpoints.assign import Mismatch, assign
+from huggingvis.checkpoints.formats import Format, read_header, sniff
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError, unknown
-from huggingvis.core.files import explain, write_atomically
-
-from .assign import Mismatch, assign
-from .formats import Format, read_header, sniff
+from huggingvis.core.files import explain, replace_atomically
 
 __all__ = ["SUFFIXES", "WRAPPERS", "Mismatch", "Tensors", "assign", "check_finite", "load", "save"]
 
@@ -88,16 +87,16 @@ def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str,
             raise UsageError(f"Checkpoint metadata is text, but {key!r} holds a {type(value).__name__}: use str().")
     plain = _unshared(tensors)
 
-    def write(file: BinaryIO) -> None:
+    def make(place: Path) -> None:
         try:
-            save_file(plain, file.name, metadata=metadata)
+            save_file(plain, place, metadata=metadata)
         except SafetensorError as error:
             code = re.search(r"(?:code: |os error )(\d+)", str(error))
             if code is None:
                 raise
             raise OSError(int(code.group(1)), str(error)) from error
 
-    return write_atomically(path, write)
+    return replace_atomically(path, make)
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> Tensors:

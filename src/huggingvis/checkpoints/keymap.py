@@ -8,7 +8,7 @@
 A placeholder stands for a number (`{i}`), for one dotless word (`{leaf:word}`) or for anything (`{rest:path}`), and
 means the same on both sides of its rule. Every tensor is used exactly once: two rules that claim one name, or one
 result made twice, are faults of the table and raise at once; names that no rule takes are reported, not dropped.
-Book: chapter 3, "Checkpoints".
+Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import final
 
 from torch import Tensor
 
+from huggingvis.checkpoints.transforms import Group, Identity, Transform
 from huggingvis.core.errors import FileProblem
-
-from .transforms import Group, Identity, Transform
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _KINDS = {"int": "[0-9]+", "word": "[^.]+", "path": ".+"}

@@ -1,7 +1,7 @@
 """How tensors of another code base become ours and back: the third column of a key map.
 
 Every transform is exact in both directions, bit for bit; that is what lets a checkpoint go in and out unchanged.
-"ours" and "theirs" are tuples, as one tensor on one side may be several on the other. Book: chapter 3, "Checkpoints".
+"ours" and "theirs" are tuples, as one tensor on one side may be several on the other. Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations

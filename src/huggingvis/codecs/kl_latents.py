@@ -2,6 +2,7 @@
 
 Rombach et al. 2022 (arXiv 2112.10752): diffusion wants latents of unit size, so z is shifted and scaled channel by
 channel with statistics of the training set (a single `scale` in Stable Diffusion).
+Book: chapter 5, "A space worth diffusing in".
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..nets.autoencoder_kl import AutoencoderKL
+from huggingvis.nets.autoencoder_kl import AutoencoderKL
 
 
 @final

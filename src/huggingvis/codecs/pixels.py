@@ -1,4 +1,4 @@
-"""No codec: models whose space is the picture itself. Chapter 4."""
+"""No codec: models whose space is the picture itself. Book: chapter 4."""
 
 from __future__ import annotations
 

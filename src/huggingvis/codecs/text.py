@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import final
 
 import torch
-from tokenizers import Regex
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
-from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from ..core.errors import FileProblem
-from ..core.files import write_atomically
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.files import write_atomically
 
 PADDING, UNKNOWN = "[pad]", "[unk]"
 CHARACTER = Regex(r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f]")
@@ -26,7 +25,7 @@ CHARACTER = Regex(r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f]")
 
 @final
 class TextTokenizer:
-    """`ids(texts) -> [B, L]` int64, padded with 0 to the longest (at most `length`)."""
+    """`ids(texts)` -> [B, L] int64, padded with 0 to the longest (at most `length`)."""
 
     def __init__(self, engine: Engine, length: int = 64):
         self.engine, self.length = engine, length
@@ -56,12 +55,12 @@ class TextTokenizer:
         try:
             return cls(Engine.from_str(path.read_text(encoding="utf-8")), length)
         except FileNotFoundError:
-            raise FileProblem(f"Expected a tokenizer at {path}, found no file. Give the folder of a complete model.") from None
+            raise FileProblem(f"There is no tokenizer at {path}. Give the folder of a complete model.") from None
         except Exception as error:  # the library raises a plain Exception for every kind of damage
-            raise FileProblem(f"{path} is no tokenizer: {error}. Fetch it again, or take it from another copy.") from error
+            raise FileProblem(f"{path} is no tokenizer: {error}. Fetch it again, or use another copy.") from error
 
     def save(self, path: Path) -> None:
-        """Write tokenizer.json."""
+        """Write tokenizer.json, all or nothing. Raises `FileProblem`."""
         write_atomically(path, lambda file: file.write(self.engine.to_str().encode()))
 
     @property
@@ -70,6 +69,7 @@ class TextTokenizer:
         return int(self.engine.get_vocab_size())
 
     def ids(self, texts: Sequence[str]) -> Tensor:
+        """Ids of each text, [B, L]; what does not fit into `length` is left out."""
         rows = [encoding.ids[: self.length] for encoding in self.engine.encode_batch(list(texts))]
         out = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
         for row, target in zip(rows, out, strict=True):

@@ -3,12 +3,12 @@
 One file of an axis is one paper or one family of close ones. Its entries are its public final classes and functions:
 names without a leading underscore (or those of `__all__`), abstract classes and protocols left out. A module-level
 literal `ALIASES = {"dpm++2m": "DPMSolver"}` gives an entry further names. Docstrings give the rest: the first
-paragraph, the arXiv ids, and the book chapter, written as `chapter C` or `Book chapter: sampling`.
+paragraph, the arXiv ids, and the book chapter, written as `chapter 4` or `Book chapter: sampling`.
 
 A system (one named method that people ask for) is declared by its recipe, in a module-level literal:
 
     SYSTEM = {
-        "name": "DDIM", "chapter": "C", "paper": "2010.02502", "files": ["samplers/ddim.py"],
+        "name": "DDIM", "chapter": 4, "paper": "2010.02502", "files": ["samplers/ddim.py"],
         "exact": "tests/oracle/test_ddim.py::test_order", "trained": "benchmarks/results/ddim.json",
     }
 
@@ -150,8 +150,11 @@ def find_recipe(name: str, *, root: Path = ROOT) -> Any:
     raise unknown("recipe", name, known)
 
 
-def systems(chapter: str | None = None, *, root: Path = ROOT) -> tuple[SystemRecord, ...]:
-    """Every system the recipes declare, by chapter and name. Raises `HvisError` naming a file whose record is wrong."""
+def systems(chapter: int | str | None = None, *, root: Path = ROOT) -> tuple[SystemRecord, ...]:
+    """Every system that recipes declare, or those of one `chapter`, by chapter and name.
+
+    Raises `HvisError` naming a file whose record is wrong.
+    """
     found = []
     for path in _files(root, "recipes"):
         here = path.relative_to(root).as_posix()
@@ -165,7 +168,7 @@ def systems(chapter: str | None = None, *, root: Path = ROOT) -> tuple[SystemRec
         except HvisError as error:
             raise HvisError(f"SYSTEM in {here}: {error}") from error
         found.append(replace(record, files=(here, *(file for file in record.files if file != here))))
-    wanted = [record for record in found if chapter is None or record.chapter.lower() == chapter.lower()]
+    wanted = [record for record in found if chapter is None or record.chapter.lower() == str(chapter).lower()]
     return tuple(sorted(wanted, key=lambda record: (record.chapter.zfill(4), record.name.lower())))
 
 

@@ -209,7 +209,7 @@ def _union(kind: Any, value: Any, place: _Place, base: Any) -> Any:
     if isinstance(value, Mapping) and tables:
         names = {cls.__name__: cls for cls in tables}
         told = value.get(KIND)
-        if told is not None and told not in names:
+        if told is not None and (not isinstance(told, str) or told not in names):
             raise unknown(f"kind of {place.path!r}", str(told), names)
         chosen = names[told] if told is not None else tables[0] if len(tables) == 1 else type(base)
         if chosen not in tables:

@@ -13,12 +13,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .belief import Belief, Gaussian
-from .noise import Noise
-from .process import Prediction, Process
-from .protocols import Cond, Denoiser, Guidance, OnStep
-from .sample import Grid, Sampler, sample
-from .shapes import per_sample
+from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Prediction, Process
+from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
+from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.shapes import per_sample
 
 
 @final
@@ -33,9 +33,9 @@ class NetDenoiser:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
         dtype = next(self.net.parameters()).dtype
-        clock = cond["clock"] if "clock" in cond else self.process.clock(per_sample(t, x))
+        clock = cond["clock"] if "clock" in cond else self.process.clock(t)  # [] or [B], where t is: exact in float64
         inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
-        out = self.net(x.to(dtype), clock.to(torch.float32), inner)  # [B, ...]
+        out = self.net(x.to(dtype), per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
         wide = torch.promote_types(x.dtype, torch.float32)
         return Gaussian(self.prediction.x0(self.process, out.to(wide), x.to(wide), t))
 

@@ -57,5 +57,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a table: suggests the nearest, or lists what there is."""
     known = sorted(known)
     close = nearest(name, known)
-    hint = f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else f"Known: {', '.join(known)}."
+    listed = f"Known: {', '.join(known)}." if known else "There is none yet."
+    hint = f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else listed
     return UsageError(f"There is no {kind} called {name!r}. {hint}")

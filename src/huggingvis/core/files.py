@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -72,9 +73,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     Raises `FileProblem` when the system refuses; any other error of `write` passes through. Either way no
     temporary file stays.
     """
+    return replace_atomically(path, _into(write))
+
+
+def replace_atomically(path: Path, make: Callable[[Path], object]) -> Path:
+    """As `write_atomically`, for libraries that open the file themselves: `make(place)` writes it at `place`."""
     if os.path.isdir(path):  # unlike Path.is_dir, quiet about names that are too long: the write says it better
         raise explain(IsADirectoryError(errno.EISDIR, "is a directory"), path)
-    with _temporary_beside(path, write) as temporary:
+    with _temporary_beside(path, make) as temporary:
         os.replace(temporary, path)
     return path
 
@@ -83,7 +89,7 @@ def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
     """As `write_atomically`, but never over anything: returns None, having written nothing, if `path` exists."""
     if os.path.lexists(path):
         return None
-    with _temporary_beside(path, write) as temporary:
+    with _temporary_beside(path, _into(write)) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -94,20 +100,48 @@ def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
-    made = False
+def usual_mode(path: Path) -> Iterator[None]:
+    """Makes an empty file at `path`; whatever replaces it inside ends with the mode that new files have here.
+
+    safetensors writes to a private file (mode 600) and renames it, which would keep others from reading the weights.
+    """
+    with open(path, "xb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    yield
+    os.chmod(path, mode)
+
+
+def to_disk(path: Path) -> None:
+    """Waits until a file, or a folder's table of contents, has left the system's buffers."""
+    if os.name == "nt" and path.is_dir():  # Windows has no handle on folders to flush
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        with open(temporary, "xb") as file:
-            made = True
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _into(write: Callable[[BinaryIO], object]) -> Callable[[Path], None]:
+    def make(place: Path) -> None:
+        with open(place, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+
+    return make
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with usual_mode(temporary):
+            make(temporary)
+        to_disk(temporary)
         yield temporary
     except OSError as error:
         raise explain(error, path) from error
     finally:
-        if made:
+        with contextlib.suppress(OSError):  # it was not even made where the name or the folder is impossible
             temporary.unlink(missing_ok=True)
 
 

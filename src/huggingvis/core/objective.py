@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .protocols import Batch
+from huggingvis.core.protocols import Batch
 
 Losses = Mapping[str, Tensor]
 """Named scalars. Those that are minimised are weighted already; names starting with `_` are only logged."""

@@ -19,7 +19,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from .shapes import expand
+from huggingvis.core.shapes import expand
 
 
 class Process(ABC):
@@ -131,7 +131,10 @@ class X0:
 
 @final
 class V:
-    """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022); x_0 = (alpha x - sigma v)/(alpha^2 + sigma^2)."""
+    """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022).
+
+    With x = alpha x_0 + sigma eps that is x_0 = (alpha x - sigma v)/(alpha^2 + sigma^2).
+    """
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)

@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from .belief import Belief
-from .noise import Noise
-from .request import Request
+from huggingvis.core.belief import Belief
+from huggingvis.core.noise import Noise
+from huggingvis.core.request import Request
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .belief import Belief
-from .noise import Noise
-from .process import Process
-from .protocols import Bound, Cond, Denoiser, OnStep, Step
-from .shapes import per_sample
+from huggingvis.core.belief import Belief
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Process
+from huggingvis.core.protocols import Bound, Cond, Denoiser, OnStep, Step
+from huggingvis.core.shapes import per_sample
 
 State = Any
 """A sampler's history between steps: `None`, or a tuple of tensors and times. Never mutated."""
@@ -55,7 +55,8 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.times.dtype != torch.float64 or self.times.ndim != 1 or len(self.times) < 2:
-            raise ValueError(f"a grid is at least two float64 times, found {self.times.dtype} {tuple(self.times.shape)}")
+            found = f"{self.times.dtype} {tuple(self.times.shape)}"
+            raise ValueError(f"a grid is at least two float64 times, found {found}")
         if self.clocks is not None and len(self.clocks) != len(self.times) - 1:
             raise ValueError(f"{len(self.times) - 1} steps need as many clock values, found {len(self.clocks)}")
 
@@ -86,20 +87,21 @@ def sample(
 ) -> Tensor:
     """Walk `x` [B, ...], noisy at `grid.times[0]`, along the grid; returns x at the last time."""
     clocks = grid.clock_table()
-    latest: list[Belief] = []
+    beliefs: list[Belief] = []  # of the present step; the first is the one at its start
 
     def bound(x: Tensor, t: Tensor) -> Belief:
         told = clocks.get(float(t)) if clocks else None
-        belief = denoise(x, t, cond if told is None else {**cond, "clock": per_sample(told, x)})
-        latest[:] = [belief]
-        return belief
+        clock = {} if told is None else {"clock": per_sample(told.to(torch.float32), x)}  # [B]; MPS has no float64
+        beliefs.append(denoise(x, t, {**cond, **clock}))
+        return beliefs[-1]
 
     state = sampler.init()
     for i, (t, s) in enumerate(grid.pairs()):
+        beliefs.clear()
         if s > t:
             x, state = process.renoise(x, t, s, noise.draw(x)), sampler.init()
         else:
             x, state = sampler.step(bound, process, x, t, s, state, noise)
         if on_step is not None:
-            on_step(Step(i, len(grid), float(t), float(s), x, latest[0] if latest else None))
+            on_step(Step(i, len(grid), float(t), float(s), x, beliefs[0] if beliefs else None))
     return x

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TypeVar
 
-from .errors import NumericalTrouble
+import torch
+from torch import Tensor, nn
+
+from huggingvis.core.errors import NumericalTrouble
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def expand(a: Tensor, x: Tensor) -> Tensor:
@@ -19,8 +23,13 @@ def expand(a: Tensor, x: Tensor) -> Tensor:
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
-    """Times `t` ([] or [B]) as [B] on the device of `x`."""
+    """Numbers `t` ([] or [B]) as [B] on the device of `x`, in their own dtype: float32 for devices without float64."""
     return t.to(x.device).expand(x.shape[0]) if t.ndim == 0 else t.to(x.device)
+
+
+def channels_last(net: Net) -> Net:
+    """`net` itself, its convolutions' weights laid out in memory with the channels last, as fast kernels want them."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
 
 
 def check_finite(x: Tensor, what: str) -> Tensor:

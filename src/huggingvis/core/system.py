@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .protocols import Conditioner, Decodes, Generative
-from .request import Limits, Request, Sampling
+from huggingvis.core.protocols import Conditioner, Decodes, Generative
+from huggingvis.core.request import Limits, Request, Sampling
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from .errors import unknown
+from huggingvis.core.errors import unknown
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Training batches of the synthetic world: pictures, captions and truth as tensors, addressed by number.
 
-`count` layouts are rendered once, on first use, and then cycled through; captions are drawn anew each time, half in each
-language, so one layout is described in many ways.
+`count` layouts are rendered once, on first use, and then cycled through; captions are drawn anew each time, half in
+each language, so one layout is described in many ways.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.layout import Layout, inside
-from .draws import stable_hash
-from .world import World
+from huggingvis.core.layout import Layout, inside
+from huggingvis.data.draws import stable_hash
+from huggingvis.data.sprites import COLOURS
+from huggingvis.data.world import World
 
 MOST_THINGS = 4
 CAPTION_VARIANTS = 32
@@ -24,8 +25,6 @@ CAPTION_VARIANTS = 32
 
 def keys_of(world: World) -> tuple[str, ...]:
     """Every concept of the world in a fixed order: picture ids, then each shape in each colour."""
-    from .sprites import COLOURS
-
     pictures = [s.id for s in world.sprites.pictures]
     return (*pictures, *(f"{colour} {s.id}" for s in world.sprites.shapes for colour in COLOURS))
 

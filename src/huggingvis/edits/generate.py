@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from .. import __version__
-from ..core.errors import UsageError
-from ..core.media import Picture
-from ..core.noise import SeedNoise
-from ..core.protocols import OnStep
-from ..core.request import Limits, Request, check
-from ..core.shapes import check_finite
-from ..core.system import System
-from ..samplers.names import schedule_name, split_label
+from huggingvis.core.errors import UsageError
+from huggingvis.core.media import Picture
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import OnStep
+from huggingvis.core.request import Limits, Request, check
+from huggingvis.core.shapes import check_finite
+from huggingvis.core.system import System
+from huggingvis.core.version import __version__
+from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
 _MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick

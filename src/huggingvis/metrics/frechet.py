@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
-
-from .bootstrap import Interval, check_resampling
-from .features import Features, as_features, check_comparable
+from huggingvis.metrics.bootstrap import Interval, check_resampling
+from huggingvis.metrics.features import Features, as_features, check_comparable
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
-
-from .features import as_features, check_comparable
-from .frechet import Moments, frechet_moments
+from huggingvis.metrics.features import as_features, check_comparable
+from huggingvis.metrics.frechet import Moments, frechet_moments
 
 
 def frechet_infinity(

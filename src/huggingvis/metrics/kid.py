@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bootstrap import Interval, check_resampling
-from .features import as_features, check_comparable
+from huggingvis.metrics.bootstrap import Interval, check_resampling
+from huggingvis.metrics.features import as_features, check_comparable
 
 
 def kid(features_a: Tensor, features_b: Tensor) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_images, masked_mean
+from huggingvis.metrics._checks import check_images, masked_mean
 
 
 def psnr(a: Tensor, b: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:

@@ -22,8 +22,7 @@ import numpy as np
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.layout import RELATIONS, Box, Layout, Relation, Thing
-
-from .bootstrap import Interval, bootstrap_mean, paired_difference
+from huggingvis.metrics.bootstrap import Interval, bootstrap_mean, paired_difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .bootstrap import Interval
-from .scene_accuracy import COLUMNS, OVERALL, SceneAccuracy
+from huggingvis.metrics.bootstrap import Interval
+from huggingvis.metrics.scene_accuracy import COLUMNS, OVERALL, SceneAccuracy
 
 Results = Mapping[str, SceneAccuracy]
 """By label, in the order of printing, for example `floor`, `model`, `ceiling`."""

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from huggingvis.core.errors import UsageError
-
-from ._checks import check_images, masked_mean
+from huggingvis.metrics._checks import check_images, masked_mean
 
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 

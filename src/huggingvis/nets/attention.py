@@ -13,8 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import ops
-from ..core.taps import OutputTap, ProbsTap, QKVTap, Tappable
+from huggingvis.core import ops
+from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Tappable
 
 
 @final

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Downsample, MapAttention, ResBlock, Upsample
+from huggingvis.nets.blocks import Downsample, MapAttention, ResBlock, Upsample
 
 
 @dataclass(frozen=True)

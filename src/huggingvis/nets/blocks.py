@@ -2,6 +2,7 @@
 
 Residual block: He et al. 2016 (arXiv 1512.03385) with group norm (Wu & He 2018, arXiv 1803.08494) and an embedding
 that shifts, or scales and shifts (Dhariwal & Nichol 2021, arXiv 2105.05233), the second normalisation.
+Book: chapter 4, "Networks".
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attention, TransformerBlock
+from huggingvis.nets.attention import Attention, TransformerBlock
 
 
 @final

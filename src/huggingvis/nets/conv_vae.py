@@ -2,7 +2,7 @@
 
 Strided convolutions halve the picture, rounding up, until its longer side is 4 or the widths are used up; the decoder
 goes back through exactly the same sizes by nearest neighbour and convolution (Odena et al. 2016,
-doi 10.23915/distill.00003, on why not transposed convolutions). Chapter A.
+doi 10.23915/distill.00003, on why not transposed convolutions). Book: chapter 1.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ResBlock
+from huggingvis.nets.blocks import ResBlock
 
 
 @dataclass(frozen=True)

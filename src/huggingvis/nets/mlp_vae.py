@@ -1,7 +1,7 @@
 """Encoder and decoder of a variational autoencoder as multilayer perceptrons.
 
 Kingma & Welling 2013 (arXiv 1312.6114), appendix C, with any number of hidden layers and SiLU (Elfwing et al. 2017,
-arXiv 1702.03118) in place of tanh. Chapter A.
+arXiv 1702.03118) in place of tanh. Book: chapter 1.
 """
 
 from __future__ import annotations

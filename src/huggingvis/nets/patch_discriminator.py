@@ -1,6 +1,7 @@
 """Patch discriminator: judges each neighbourhood of a picture as real or made.
 
 Isola et al. 2017 (arXiv 1611.07004), section 3.2.2, without batch statistics so that it is the same in any batch.
+Book: chapter 5, "A space worth diffusing in".
 """
 
 from __future__ import annotations

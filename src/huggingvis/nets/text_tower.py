@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attention
+from huggingvis.nets.attention import Attention
 
 
 @dataclass(frozen=True)

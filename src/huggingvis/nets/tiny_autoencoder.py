@@ -3,7 +3,7 @@
 The family of TAESD (Bohan 2023, github.com/madebyollin/taesd): plain 3x3 residual blocks with ReLU and no attention,
 trained to read and write the latents of a KL autoencoder. The newest members add a 1x1 bottleneck with group norm
 before the blocks of the smallest maps, so that they see the statistics of the whole picture.
-Book: chapter 6, "Latent spaces".
+Book: chapter 5, "A space worth diffusing in".
 """
 
 from __future__ import annotations

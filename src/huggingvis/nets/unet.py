@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.protocols import Cond
-from .blocks import Downsample, MapAttention, MapTransformer, ResBlock, Upsample
-from .embeddings import TimeEmbedding
+from huggingvis.core.protocols import Cond
+from huggingvis.nets.blocks import Downsample, MapAttention, MapTransformer, ResBlock, Upsample
+from huggingvis.nets.embeddings import TimeEmbedding
 
 
 @dataclass(frozen=True)

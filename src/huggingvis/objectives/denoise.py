@@ -3,7 +3,7 @@ r"""Denoising: the one loss behind DDPM, v-prediction, flow matching and latent 
     E_{x0, eps, t}  w(t) || net(x_t, t, cond) - target(x0, eps, t) ||^2,      x_t = alpha(t) x0 + sigma(t) eps
 
 Ho et al. 2020 (arXiv 2006.11239), eq. 14 with eps targets; Salimans & Ho 2022 (arXiv 2202.00512) with v; Lipman et al.
-2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), section 3.1.
+2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1.
 Book: chapter 4, "Training a denoiser".
 """
 
@@ -17,9 +17,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..core.objective import Losses, Objective, Turn
-from ..core.process import Prediction, Process
-from ..core.protocols import Batch, Cond
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.process import Prediction, Process
+from huggingvis.core.protocols import Batch, Cond
 
 
 class TimeLaw(ABC):
@@ -33,7 +33,7 @@ class TimeLaw(ABC):
 @final
 @dataclass(frozen=True)
 class UniformTimes(TimeLaw):
-    """Stratified uniform on [least, 1] (Kingma et al. 2021, arXiv 2107.00630, appendix I.1): lower variance, same law."""
+    """Stratified uniform on [least, 1] (Kingma et al. 2021, arXiv 2107.00630, app. I.1): lower variance, same law."""
 
     least: float = 1e-3
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.objective import Losses, Objective, Turn
-from ..core.protocols import Batch
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.objective import Losses, Objective, Turn
-from ..core.protocols import Batch
-from ..nets.autoencoder_kl import AutoencoderKL
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch
+from huggingvis.nets.autoencoder_kl import AutoencoderKL
+from huggingvis.nets.patch_discriminator import PatchDiscriminator
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LatentAutoencoder(Objective):
     Nets: `autoencoder`, and `critic` (patch logits and their features).
     """
 
-    def __init__(self, autoencoder: AutoencoderKL, critic: nn.Module, weights: Weights):
+    def __init__(self, autoencoder: AutoencoderKL, critic: PatchDiscriminator, weights: Weights):
         super().__init__()
         self.autoencoder, self.critic, self.weights = autoencoder, critic, weights
 
@@ -83,8 +84,8 @@ class LatentAutoencoder(Objective):
         return {"hinge": 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())}
 
 
-def _features(critic: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Logits of a sequential critic, and the maps after each non-linearity on the way."""
+def _features(critic: PatchDiscriminator, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits of the critic, and the maps after each non-linearity on the way."""
     maps, h = [], x
     for layer in critic.layers:
         h = layer(h)

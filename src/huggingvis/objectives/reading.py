@@ -1,11 +1,11 @@
 """Teaching a text encoder to read: from a caption, say which things there are and where they are likely to be.
 
-The encoder's slot tokens are asked, by linear probes, for the kind, the colour and the box of each thing (things in order
-of kind and colour, then from left to right), and for the background's colour. Kind and colour are asked apart, so a
-combination that training never showed is still read. Boxes are Gaussian beliefs, since a sentence leaves them open:
+The encoder's slot tokens are asked, by linear probes, for the kind, the colour and the box of each thing (things in
+order of kind and colour, then from left to right), and for the background's colour. Kind and colour are asked apart, so
+a combination that training never showed is still read. Boxes are Gaussian beliefs, since a sentence leaves them open:
 -log N(box; mean, exp(logvar)). The probes are thrown away afterwards; what remains is an encoder whose tokens bind
-attributes to things in every language it was shown. In the spirit of the text pre-training of Radford et al. 2021 (arXiv 2103.00020),
-with truth in place of pictures. Book: chapter 5, "Reading the prompt".
+attributes to things in every language it was shown. In the spirit of the text pre-training of Radford et al. 2021
+(arXiv 2103.00020), with truth in place of pictures. Book: chapter 5, "Reading the prompt".
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.objective import Losses, Objective, Turn
-from ..core.protocols import Batch
-from ..nets.text_tower import TextTower
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch
+from huggingvis.nets.text_tower import TextTower
 
 
 @final
 class Probes(nn.Module):
-    """Linear read-outs of the slots [B, S, D]: kind and colour (0 = none), box mean and log-variance; background colour."""
+    """Linear read-outs of the slots [B, S, D]: kind and colour (0 = none), box mean and log-variance; background."""
 
     def __init__(self, dim: int, kinds: int, colours: int):
         super().__init__()

@@ -8,7 +8,7 @@ Kingma & Welling 2013, arXiv 1312.6114, with q(z|x) = N(mu, diag sigma^2), p(z) 
     log p(x|z) of Bernoulli and Gaussian pixels                         Eq. 11 and 12, App. C
 
 The KL term may weigh `beta` (Higgins et al. 2017, beta-VAE, ICLR). `VAE.log_prob` is the bound of Burda, Grosse &
-Salakhutdinov 2015, arXiv 1509.00519, Eq. 8, which rises to log p(x) with the number of draws. Chapter A.
+Salakhutdinov 2015, arXiv 1509.00519, Eq. 8, which rises to log p(x) with the number of draws. Book: chapter 1.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.errors import UsageError
-from ..core.noise import Noise
-from ..core.objective import Losses, Objective, Turn
-from ..core.protocols import Batch, Cond, OnStep
-from ..nets.autoencoder_kl import Posterior
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import Noise
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch, Cond, OnStep
+from huggingvis.nets.autoencoder_kl import Posterior
 
 
 class Likelihood(Protocol):

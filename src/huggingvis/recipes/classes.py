@@ -1,7 +1,7 @@
-"""Conditions of models trained on a labelled or an unlabelled source: a class by its name, or none at all.
+"""Conditions of models trained on a labelled or an unlabelled source: a class by its name, or any.
 
 A class is a one-hot `vector`; all zeros stands for 'any class', which classifier-free guidance (Ho & Salimans 2022,
-arXiv 2207.12598, algorithm 1) trains with a share of the labels left out. Chapter C.
+arXiv 2207.12598, algorithm 1) trains with a share of the labels left out. Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.errors import UsageError, unknown
-from ..core.protocols import Batch, Cond
-from ..core.request import Request
-from ..data.draws import stable_hash
+from huggingvis.core.errors import unknown
+from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.request import Request
+from huggingvis.data.draws import stable_hash
 
 ANY = -1
 
@@ -66,26 +66,6 @@ class ClassConditioner:
         unwanted = torch.tensor([self.number(r.prompt.negative) for r in requests])
         cond = {"vector": one_hot(wanted, len(self.classes)), "negative.vector": one_hot(unwanted, len(self.classes))}
         return {key: value.to(self.device) for key, value in cond.items()}  # [B, K]
-
-    def prepare(self, cond: Cond) -> Cond:
-        return cond
-
-    def notes(self, request: Request) -> tuple[str, ...]:
-        return ()
-
-
-@final
-class NoConditioner:
-    """For models that were trained without any condition: only the empty prompt is possible."""
-
-    def __call__(self, requests: Sequence[Request]) -> Cond:
-        for text in (text for r in requests for text in (r.prompt.text, r.prompt.negative)):
-            if text.strip():
-                raise UsageError(
-                    f"This model was trained without words or classes, so it cannot be asked for {text.strip()!r:.80}. "
-                    "Leave the prompt empty."
-                )
-        return {}
 
     def prepare(self, cond: Cond) -> Cond:
         return cond

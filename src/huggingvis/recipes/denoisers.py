@@ -1,6 +1,7 @@
 """What the recipes of diffusion models on plain sources share: the U-Net, its noising, its labels, its system.
 
-The names of a `Config` (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else. Chapter C.
+The names of a `Config` (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else.
+Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.diffusion import Diffusion, NetDenoiser
-from ..core.errors import UsageError
-from ..core.noise import SeedNoise
-from ..core.process import PREDICTIONS, Prediction, Process
-from ..core.protocols import Batch, Conditioner, Decodes, Guidance
-from ..core.request import Limits, Request, Sampling
-from ..core.sample import Sampler
-from ..core.system import Spec, System, canvas_of
-from ..guidance.cfg import ClassifierFree
-from ..guidance.threshold import Clip
-from ..nets.unet import UNet, UNetConfig
-from ..objectives.denoise import Denoising, Knots, LogitNormal, TimeLaw, unconditional
-from ..processes.flow import RectifiedFlow
-from ..processes.table import TableProcess
-from ..samplers.ddim import DDIM
-from ..samplers.grids import Schedule, Uniform
-from ..samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
-from .classes import ClassConditioner, LabelCondition, NoConditioner, one_hot, with_any
-from .sources import Facts, Pictures
+from huggingvis.core.diffusion import Diffusion, NetDenoiser
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.process import PREDICTIONS, Prediction, Process
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Guidance
+from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.sample import Sampler
+from huggingvis.core.shapes import channels_last
+from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.guidance.cfg import ClassifierFree
+from huggingvis.guidance.threshold import Clip
+from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, TimeLaw, unconditional
+from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.table import TableProcess
+from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
+from huggingvis.recipes.sources import Facts, Pictures
+from huggingvis.samplers.ddim import DDIM
+from huggingvis.samplers.grids import Schedule, Uniform
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.systems.unconditional import Unconditional
 
 GROUPS = 8
 
@@ -144,7 +147,7 @@ class Model:
             dropout=sizes.dropout,
             clock_scale=noising.clock_scale,
         )
-        net = UNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = channels_last(UNet(config))
         return cls(net, noising.process(), noising.times, PREDICTIONS[names[1]](), shape, classes, pixels)
 
     def objective(self) -> Denoising:
@@ -185,7 +188,7 @@ class Model:
 
     def conditioner(self, device: torch.device) -> Conditioner:
         """Prompts are names of classes, or empty."""
-        return ClassConditioner(self.classes, device) if self.classes else NoConditioner()
+        return ClassConditioner(self.classes, device) if self.classes else Unconditional()
 
 
 @final

@@ -1,7 +1,7 @@
 """The first stage of latent diffusion on a plain source: an autoencoder, its statistics, and all latents stored once.
 
 Rombach et al. 2022 (arXiv 2112.10752), section 3.1 and appendix G: reconstruction, a little KL, own-feature perception
-and a patch adversary; latents are brought to unit size before anything is learnt about them. Chapter F.
+and a patch adversary; latents are brought to unit size before anything is learnt about them. Book: chapter 5.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codecs.kl_latents import KLLatents, fit_statistics
-from ..core import config as records
-from ..core.config import to_dict
-from ..core.errors import UsageError
-from ..data.cache import ArrayCache, Recipe
-from ..nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-from ..nets.patch_discriminator import PatchDiscriminator
-from ..objectives.latent_autoencoder import LatentAutoencoder, Weights
-from ..train.ema import ConstantDecay, Ema
-from ..train.fit import fit
-from ..train.optim import Optim
-from ..train.run import Run
-from ..train.settings import FitSettings, Validation
-from .denoisers import GROUPS
-from .previews import Previews
-from .sources import Facts, Pictures, Source
+from huggingvis.codecs.kl_latents import KLLatents, fit_statistics
+from huggingvis.core import config as records
+from huggingvis.core.config import to_dict
+from huggingvis.core.errors import UsageError
+from huggingvis.core.shapes import channels_last
+from huggingvis.data.cache import ArrayCache, Recipe
+from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.patch_discriminator import PatchDiscriminator
+from huggingvis.objectives.latent_autoencoder import LatentAutoencoder, Weights
+from huggingvis.recipes.denoisers import GROUPS
+from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.sources import Facts, Pictures, Source
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def autoencoder(config: FirstStage, facts: Facts) -> AutoencoderKL:
         quant_conv=False,
         patch=config.patch,
     )
-    return AutoencoderKL(sizes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last(AutoencoderKL(sizes))
 
 
 def train_autoencoder(config: FirstStage, source: Source, run: Run, settings: FitSettings, every: int) -> Run:

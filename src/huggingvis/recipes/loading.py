@@ -15,11 +15,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..core import config as records
-from ..core.catalog import find_recipe, recipes
-from ..core.errors import FileProblem, UsageError
-from ..core.system import System
-from ..train.run import Run
+from huggingvis.core import config as records
+from huggingvis.core.catalog import find_recipe, recipes
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.system import System
+from huggingvis.train.run import Run
 
 
 @runtime_checkable

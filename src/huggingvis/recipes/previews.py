@@ -11,10 +11,10 @@ from typing import final
 
 from torch import Tensor
 
-from ..core.media import Picture
-from ..export.grid import Sheet, contact_sheet
-from ..export.image import save
-from ..train.callbacks import TrainStep
+from huggingvis.core.media import Picture
+from huggingvis.export.grid import Sheet, contact_sheet
+from huggingvis.export.image import save
+from huggingvis.train.callbacks import TrainStep
 
 
 @final

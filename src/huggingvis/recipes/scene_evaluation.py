@@ -1,8 +1,9 @@
 """How well a text-to-image system draws what a sentence says, measured on the synthetic world.
 
-Prompts are test layouts, all of whose combinations training never saw, their vocabulary drawn uniformly; the frozen judge
-looks at the pictures. Every figure stands between its floor (the same pictures against another layout's sentence) and its
-ceiling (true renders passed through the system's own autoencoder).
+Prompts are test layouts: each of several things holds a combination that training never saw, their vocabulary drawn
+uniformly; the frozen judge looks at the pictures. Every figure stands between its floor (the same pictures against
+another layout's sentence) and its ceiling (true renders passed through the system's own autoencoder).
+Book: chapter 9, "Judges".
 """
 
 from __future__ import annotations
@@ -10,34 +11,34 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..core.layout import Layout
-from ..core.media import Picture
-from ..core.noise import SeedNoise
-from ..core.protocols import Encodes
-from ..core.request import Prompt, Request, Sampling
-from ..core.system import System
-from ..data.world import CATEGORIES, World
-from ..data.worldset import to_tensor
-from ..metrics.frechet import frechet_interval
-from ..metrics.scene_accuracy import SceneAccuracy, scene_accuracy
-from ..systems.judges.world import WorldJudge
+from huggingvis.core.layout import Layout
+from huggingvis.core.media import Picture
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import Encodes
+from huggingvis.core.request import Prompt, Request, Sampling
+from huggingvis.core.system import System
+from huggingvis.data.world import CATEGORIES, World
+from huggingvis.data.worldset import to_tensor
+from huggingvis.metrics.bootstrap import Interval
+from huggingvis.metrics.frechet import frechet_interval
+from huggingvis.metrics.scene_accuracy import SceneAccuracy, scene_accuracy
+from huggingvis.systems.judges.world import WorldJudge
 
 LANGUAGES = ("en", "zh")
 
 
 @dataclass(frozen=True)
 class SceneScore:
-    """Accuracy of the model, its floor and ceiling, and the Fréchet distance in the judge's features beside its floor."""
+    """Accuracy of the model, its floor and its ceiling; `frechet`: distances in the judge's features, with a floor."""
 
     model: SceneAccuracy
     floor: SceneAccuracy
     ceiling: SceneAccuracy
-    frechet: dict[str, Any]
+    frechet: dict[str, Interval]
     seed: int
     prompts: int
 
@@ -109,7 +110,7 @@ def evaluate(
     random.Random(seed).shuffle(shuffled)
     truth = np.stack([world.image(layout) for layout in layouts])
     again = np.stack([world.image(world.layout(i)) for i in range(len(layouts))])
-    real, made, other = (judge.features(to_tensor(images)).numpy() for images in (truth, pictures["en"], again))
+    real, made, other = (judge.features(to_tensor(images)) for images in (truth, pictures["en"], again))  # [N, D]
     return SceneScore(
         model=scene_accuracy(judge, pictures, layouts),
         floor=scene_accuracy(judge, pictures, shuffled),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ..core.config import to_dict
-from ..train.parallel import Parallel
-from ..train.run import Run
-from ..train.settings import BFLOAT16, FLOAT32, Precision
+from huggingvis.core.config import to_dict
+from huggingvis.core.errors import unknown
+from huggingvis.train.parallel import Parallel
+from huggingvis.train.run import Run
+from huggingvis.train.settings import BFLOAT16, FLOAT32, Precision
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,8 @@ class Setting:
 
 
 def precision(name: str) -> Precision:
-    """`bf16` or `fp32`, as recipes' configs spell it."""
-    return BFLOAT16 if name == "bf16" else FLOAT32
+    """`bf16` or `fp32`, as recipes' configs spell it. Raises `UsageError` for another name."""
+    known = {"bf16": BFLOAT16, "fp32": FLOAT32}
+    if name not in known:
+        raise unknown("precision", name, known)
+    return known[name]

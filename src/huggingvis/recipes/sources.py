@@ -6,7 +6,7 @@
     world[:N]                                          N layouts of the synthetic world with English captions
 
 A source gives batches addressed by number: each epoch is a permutation that depends on (seed, epoch) alone, so a killed
-training resumes on exactly its next batch. A part of the pictures is held out for validation. Chapter A.
+training resumes on exactly its next batch. A part of the pictures is held out for validation. Book: chapter 1.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core import config as records
-from ..core.errors import UsageError, unknown
-from ..core.protocols import Batch
-from ..data.decode import Decoder
-from ..data.download import Download
-from ..data.draws import stable_hash
-from ..data.folder import FolderOptions, open_folder
-from ..data.imageset import ImageSet
-from ..data.standard import STANDARD_SETS, Split
-from ..data.world import World
-from ..data.worldset import to_tensor
-from ..train.run import Run
+from huggingvis.core import config as records
+from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.protocols import Batch
+from huggingvis.data.decode import Decoder
+from huggingvis.data.download import Download
+from huggingvis.data.draws import stable_hash
+from huggingvis.data.folder import FolderOptions, open_folder
+from huggingvis.data.imageset import ImageSet
+from huggingvis.data.standard import STANDARD_SETS, Split
+from huggingvis.data.world import World
+from huggingvis.data.worldset import to_tensor
+from huggingvis.train.run import Run
 
 WORLD_LAYOUTS = 20_000
 FOLDER_SIZE = WORLD_SIZE = 64

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.ops import replace
+from huggingvis.core.ops import replace
 
 LONGEST_MAP = 256 * 256
 """Largest Lq x Lk for which `short_attention` stores the map."""

@@ -8,7 +8,6 @@ Book: chapter 4, "Real weights".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -21,12 +20,12 @@ from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.process import Eps
-from huggingvis.core.protocols import Cond
-from huggingvis.core.request import Request
+from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.processes.table import TableProcess
-from huggingvis.samplers.names import sampler_of, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.systems.unconditional import Unconditional
 
 CONFIG = IsotropicConvConfig()
 
@@ -58,17 +57,6 @@ class HalfRange:
         return z * 2
 
 
-@final
-class Unconditional:
-    """Reads nothing from a request: the model makes what it makes, whatever the prompt."""
-
-    def __call__(self, requests: Sequence[Request]) -> Cond:
-        return {}
-
-    def prepare(self, cond: Cond) -> Cond:
-        return cond
-
-
 def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file, its net running in `dtype`. Raises `FileProblem` for another file."""
     ours, left = keymap().take(load(path, dtype=dtype, check=True, wanted=lambda name: name.startswith("gt.")))
@@ -94,4 +82,12 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
         return Diffusion(denoise, process, shape, sampler_of(asked.sampler, asked.eta), schedule)
 
     spec = Spec("ddpm-mnist", "ddpm_mnist", (CONFIG.size, CONFIG.size), multiple=CONFIG.size, licence="MIT")
-    return System(spec, {"net": net}, Unconditional(), HalfRange(), generator)
+    limits = Limits(
+        side=CONFIG.size,
+        multiple=CONFIG.size,
+        prompt_required=False,
+        samplers=sampler_names(),
+        schedules=schedule_names(),
+    )
+    usual = Sampling(sampler="ddim", schedule="trailing", steps=50, guidance_scale=1.0)
+    return System(spec, {"net": net}, Unconditional(), HalfRange(), generator, usual, limits)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoints.assign import assign
-from ..checkpoints.io import load, save
-from ..core.errors import FileProblem
-from ..core.files import write_atomically
+from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.io import load, save
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.files import write_atomically
 
 
 def packaged(name: str) -> Path:
@@ -43,15 +43,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     if not path.is_file():
         raise FileProblem(
-            f"Expected a model folder with a model.json at {folder}, found none. Give a folder that `hvis export` wrote, "
-            "or leave the model out to use the one that ships with the package."
+            f"Expected a model folder with a model.json at {folder}, found none. Give a complete model folder or run "
+            "folder, or leave the model out to use the one that ships with the package."
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FileProblem(f"{path} is damaged: {error}. Fetch or export the model again.") from error
     if not isinstance(record, dict):
-        raise FileProblem(f"{path} should hold a table, found {type(record).__name__}. Fetch or export the model again.")
+        raise FileProblem(f"{path} should hold a table, found a {type(record).__name__}. Fetch or export it again.")
     return _Record(path, record)
 
 

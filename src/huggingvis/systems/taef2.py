@@ -1,7 +1,7 @@
 """TAEF2: the tiny autoencoder for FLUX.2's latent space, 32 channels at 1/8 of the height and width.
 
 Binds `taef2_encoder.pth` and `taef2_decoder.pth` of github.com/madebyollin/taesd (MIT), 1.34 million numbers each,
-stored in float16. Book: chapter 6, "Latent spaces".
+stored in float16. Book: chapter 5, "A space worth diffusing in".
 """
 
 from __future__ import annotations

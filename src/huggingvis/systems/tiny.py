@@ -6,31 +6,32 @@ text/reading, image/text_to_image, image/latent_autoencoder). Its card lies besi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from ..codecs.kl_latents import KLLatents
-from ..codecs.text import TextTokenizer
-from ..core.config import from_dict
-from ..core.diffusion import Diffusion, NetDenoiser
-from ..core.process import Velocity
-from ..core.protocols import Cond
-from ..core.request import Limits, Request, Sampling
-from ..core.system import Spec, System, canvas_of
-from ..data.sprites import objects_v1
-from ..data.vocabulary import unknown_words
-from ..guidance.cfg import ClassifierFree
-from ..nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-from ..nets.text_tower import TextTower, TextTowerConfig
-from ..nets.unet import UNet, UNetConfig
-from ..processes.flow import RectifiedFlow
-from ..samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
-from .packaged import fill, packaged, read_record, write
+from huggingvis.codecs.kl_latents import KLLatents
+from huggingvis.codecs.text import TextTokenizer
+from huggingvis.core.config import from_dict
+from huggingvis.core.diffusion import Diffusion, NetDenoiser
+from huggingvis.core.process import Velocity
+from huggingvis.core.protocols import Cond
+from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.shapes import channels_last
+from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.data.sprites import objects_v1
+from huggingvis.data.vocabulary import unknown_words
+from huggingvis.guidance.cfg import ClassifierFree
+from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.systems.packaged import fill, packaged, read_record, write
 
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=3.0)
 
@@ -64,29 +65,29 @@ class TinyConditioner:
             hint = f"; words it knows that are near: {', '.join(near)}" if near else ""
             said.append(f"The model does not know the word {word!r}{hint}.")
         if not self.tokenizer.fits(request.prompt.text):
-            said.append(f"The prompt is longer than the model reads ({self.tokenizer.length} tokens): its end is ignored.")
+            length = self.tokenizer.length
+            said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")
         return tuple(said)
 
 
-def save(folder: Path, parts: System, card: dict) -> None:
-    """Write a model folder in half precision."""
-    unet, tower, codec = parts.parts["unet"], parts.parts["text"], parts.codec
-    assert isinstance(unet, UNet) and isinstance(tower, TextTower) and isinstance(codec, KLLatents)
+def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
+    """Write the model folder of a `system` that `assemble` made, in half precision; `card` is what to know of it."""
+    unet, tower, codec, conditioner = system.parts["unet"], system.parts["text"], system.codec, system.conditioner
+    assert isinstance(unet, UNet) and isinstance(tower, TextTower)
+    assert isinstance(codec, KLLatents) and isinstance(conditioner, TinyConditioner)
     record = {
         "family": "tiny",
-        "name": parts.spec.name,
-        "size": list(parts.spec.size),
+        "name": system.spec.name,
+        "size": list(system.spec.size),
         "unet": asdict(unet.config),
         "text": asdict(tower.config),
         "autoencoder": asdict(codec.autoencoder.config),
         "latent_mean": codec.mean.tolist(),
         "latent_std": codec.std.tolist(),
-        "card": card,
+        "card": dict(card),
     }
     nets = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
     write(folder, record, nets, torch.float16)
-    conditioner = parts.conditioner
-    assert isinstance(conditioner, TinyConditioner)
     conditioner.tokenizer.save(folder / "tokenizer.json")
 
 
@@ -98,9 +99,9 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Syst
         unet = UNet(from_dict(UNetConfig, record["unet"]))
         tower = TextTower(from_dict(TextTowerConfig, record["text"]))
         autoencoder = AutoencoderKL(from_dict(AutoencoderConfig, record["autoencoder"]))
-    fill(unet, folder / "unet.safetensors", device).to(memory_format=torch.channels_last)
+    channels_last(fill(unet, folder / "unet.safetensors", device))
     fill(tower, folder / "text.safetensors", device)
-    fill(autoencoder, folder / "autoencoder.safetensors", device).to(memory_format=torch.channels_last)
+    channels_last(fill(autoencoder, folder / "autoencoder.safetensors", device))
     mean, std = torch.tensor(record["latent_mean"]), torch.tensor(record["latent_std"])
     codec = KLLatents(autoencoder, mean, std).to(device)
     tokenizer = TextTokenizer.load(folder / "tokenizer.json")

@@ -10,9 +10,8 @@ from typing import final
 import torch
 
 from huggingvis.core.objective import Objective
-
-from .ema import Averages
-from .run import Run
+from huggingvis.train.ema import Averages
+from huggingvis.train.run import Run
 
 
 @final

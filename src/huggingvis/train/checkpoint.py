@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain
+from huggingvis.core.files import explain, to_disk, usual_mode
 
 _NAME = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".writing-"
@@ -70,11 +70,11 @@ def write(folder: Path, step: int, sets: Mapping[str, Mapping[str, Tensor]], sta
         with open(temporary / "state.json", "w", encoding="utf-8") as file:
             json.dump({"step": step, **state, "files": sizes}, file, indent=1)
         for path in [*temporary.iterdir(), temporary]:
-            _to_disk(path)
+            to_disk(path)
         if final_path.exists():
             _remove(final_path)
         os.replace(temporary, final_path)
-        _to_disk(folder)
+        to_disk(folder)
     except OSError as error:
         problem = explain(error, final_path)
         raise FileProblem(f"{problem} Checkpoints written before this one are intact.") from error
@@ -120,7 +120,8 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
         seen.add(tensor.untyped_storage().data_ptr())
         plain[key] = tensor
     try:
-        save_file(plain, path)
+        with usual_mode(path):
+            save_file(plain, path)
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         if code is None:
@@ -141,13 +142,3 @@ def _remove(path: Path) -> None:
     retired = path.with_name(f"{_RETIRED}{path.name}-{os.getpid()}")
     os.replace(path, retired)
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows has no handle on folders to flush
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

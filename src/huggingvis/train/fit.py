@@ -22,19 +22,18 @@ from torch import Tensor
 from huggingvis.core.errors import Cancelled, UsageError, unknown
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Batches
-
-from . import checkpoint
-from .callbacks import Callback, TrainStep, evaluating
-from .ema import Averages, Ema
-from .meter import Meter
-from .optim import Optim
-from .players import Player, players
-from .prefetch import Prefetch, to_device
-from .progress import reporter
-from .run import Run
-from .settings import FitSettings, Validation
-from .snapshot import collect, restore
-from .stop import StopRequest
+from huggingvis.train import checkpoint
+from huggingvis.train.callbacks import Callback, TrainStep, evaluating
+from huggingvis.train.ema import Averages, Ema
+from huggingvis.train.meter import Meter
+from huggingvis.train.optim import Optim
+from huggingvis.train.players import Player, players
+from huggingvis.train.prefetch import Prefetch, to_device
+from huggingvis.train.progress import reporter
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
+from huggingvis.train.snapshot import collect, restore
+from huggingvis.train.stop import StopRequest
 
 
 def fit(

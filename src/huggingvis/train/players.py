@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError, unknown
-
-from .optim import Optim, decaying
-from .parallel import Parallel
+from huggingvis.train.optim import Optim, decaying
+from huggingvis.train.parallel import Parallel
 
 
 @final

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.protocols import Batch, Batches
-
-from .parallel import Parallel
+from huggingvis.train.parallel import Parallel
 
 
 @final

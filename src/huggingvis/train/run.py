@@ -23,14 +23,13 @@ from torch import Tensor
 
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain, write_atomically
-
-from . import checkpoint
-from .checkpoint import Checkpoint
-from .lock import locked
-from .parallel import Parallel
+from huggingvis.train import checkpoint
+from huggingvis.train.checkpoint import Checkpoint
+from huggingvis.train.lock import locked
+from huggingvis.train.parallel import Parallel
 
 if TYPE_CHECKING:
-    from .board import Board
+    from huggingvis.train.board import Board
 
 
 @final
@@ -160,7 +159,7 @@ class Run:
         write_atomically(self.path / "metrics.jsonl", lambda file: file.write("".join(kept).encode()))
         checkpoint.clean(self.path / "checkpoints")
         if importlib.util.find_spec("tensorboard") is not None:
-            from .board import Board
+            from huggingvis.train.board import Board
 
             self._board = Board(self.path / "tensorboard", step + 1)
 

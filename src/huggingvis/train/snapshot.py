@@ -14,10 +14,9 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
-
-from .checkpoint import Checkpoint
-from .ema import Averages
-from .players import Player
+from huggingvis.train.checkpoint import Checkpoint
+from huggingvis.train.ema import Averages
+from huggingvis.train.players import Player
 
 OWN = "objective"
 

@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis import __version__
 from huggingvis.app.preferences import place, preferences
 from huggingvis.app.screen import Screen, size_of
 from huggingvis.core.catalog import ROOT
+from huggingvis.core.version import __version__
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
 Each operation has a plain reference here; a replacement is tested against it.
 """
 
-from .attention import attention, attention_with_probs
-from .registry import implementation, replace
+from huggingvis.core.ops.attention import attention, attention_with_probs
+from huggingvis.core.ops.registry import implementation, replace
 
 __all__ = ["attention", "attention_with_probs", "implementation", "replace"]

@@ -2,7 +2,7 @@
 
 Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239): the linear table, eps
 predictions and the unweighted loss, eq. 14. Also the cosine table (Nichol & Dhariwal 2021, arXiv 2102.09672), v
-predictions (Salimans & Ho 2022, arXiv 2202.00512) and rectified flow, by name. Chapter C.
+predictions (Salimans & Ho 2022, arXiv 2202.00512) and rectified flow, by name. Book: chapter 4.
 
     hvis train ddpm --run runs/digits --data mnist --net.channels 32,64,64 --net.blocks 1
     hvis generate 7 --model runs/digits
@@ -15,14 +15,9 @@ from typing import Literal
 
 import torch
 
-from ...codecs.pixels import Pixels
-from ...core.system import System
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..denoisers import (
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.system import System
+from huggingvis.recipes.denoisers import (
     Examples,
     Model,
     PredictionName,
@@ -34,13 +29,18 @@ from ..denoisers import (
     classes_of,
     system,
 )
-from ..previews import Previews
-from ..setting import Setting, precision
-from ..sources import Facts, View, open_source
+from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.sources import Facts, View, open_source
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 SYSTEM = {
     "name": "DDPM",
-    "chapter": "C",
+    "chapter": 4,
     "paper": "2006.11239",
     "files": ["objectives/denoise.py", "processes/table.py", "samplers/ancestral.py", "nets/unet.py"],
     "built": "tests/walks/test_recipes.py::test_ddpm_learns_loads_and_draws",

@@ -1,7 +1,7 @@
 """The autoencoder of latent diffusion on the synthetic world.
 
 Rombach et al. 2022 (arXiv 2112.10752), section 3.1: reconstruction, a little KL, own-feature perception, patch
-adversary. 64x64 pictures become 8x8 latents. Chapter 5.
+adversary. 64x64 pictures become 8x8 latents. Book: chapter 5.
 
     hvis train latent_autoencoder --run runs/autoencoder
 """
@@ -14,17 +14,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...data.world import World
-from ...data.worldset import Mapped, WorldSet
-from ...nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-from ...nets.patch_discriminator import PatchDiscriminator
-from ...objectives.latent_autoencoder import LatentAutoencoder, Weights
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Cosine, Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..setting import Setting, precision
+from huggingvis.core.shapes import channels_last
+from huggingvis.data.world import World
+from huggingvis.data.worldset import Mapped, WorldSet
+from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.patch_discriminator import PatchDiscriminator
+from huggingvis.objectives.latent_autoencoder import LatentAutoencoder, Weights
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def network(config: Config) -> AutoencoderKL:
         quant_conv=False,
         patch=4,
     )
-    return AutoencoderKL(sizes).to(memory_format=torch.channels_last)
+    return channels_last(AutoencoderKL(sizes))
 
 
 def focused(batch: dict, index: int, focus: float) -> dict:
@@ -87,9 +88,14 @@ def focused(batch: dict, index: int, focus: float) -> dict:
 
 
 def _start_from(net: AutoencoderKL, weights: dict[str, Tensor]) -> None:
-    """Take over each tensor; where only the latent channels differ, the part that both have, new ones sure of themselves."""
+    """Take over each tensor; where only the latent channels differ, the part that both have.
+
+    New channels begin sure of themselves, with log-variance -6.
+    """
+    bias = net.encoder.conv_out.bias
+    assert bias is not None  # the encoder makes it with one
     with torch.no_grad():
-        net.encoder.conv_out.bias.chunk(2)[1].fill_(-6.0)
+        bias.chunk(2)[1].fill_(-6.0)
         for name, mine in net.state_dict().items():
             halves = 2 if name.startswith("encoder.conv_out") else 1  # means, then log-variances
             for a, b in zip(mine.chunk(halves), weights[name].chunk(halves), strict=True):

@@ -2,7 +2,7 @@
 
 Rombach et al. 2022 (arXiv 2112.10752), section 3: the KL-regularised autoencoder (section 3.1) is trained on the
 source, its latents are brought to unit size and stored once, and a U-Net learns to denoise them (section 3.2), with
-the source's classes if it has some. The first stage keeps a run folder of its own inside this one. Chapter F.
+the source's classes if it has some. The first stage keeps a run folder of its own inside this one. Book: chapter 5.
 
     hvis train latent_diffusion --run runs/photos --data folder:photos --size 64
     hvis generate --model runs/photos
@@ -16,14 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...core.system import System
-from ...data.cache import ArrayCache
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..denoisers import (
+from huggingvis.core.system import System
+from huggingvis.data.cache import ArrayCache
+from huggingvis.recipes.denoisers import (
     Examples,
     Model,
     PredictionName,
@@ -35,14 +30,19 @@ from ..denoisers import (
     classes_of,
     system,
 )
-from ..first_stage import FirstStage, Latents, bind_codec, fit_codec, train_autoencoder
-from ..previews import Previews
-from ..setting import Setting, precision
-from ..sources import Facts, Pictures, View, open_source
+from huggingvis.recipes.first_stage import FirstStage, Latents, bind_codec, fit_codec, train_autoencoder
+from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.sources import Facts, Pictures, View, open_source
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 SYSTEM = {
     "name": "Latent diffusion",
-    "chapter": "F",
+    "chapter": 5,
     "paper": "2112.10752",
     "files": [
         "objectives/latent_autoencoder.py",

@@ -1,14 +1,16 @@
 """Text-to-image latent diffusion on the synthetic world: the training of the model that ships with the package.
 
 A U-Net with cross-attention (Rombach et al. 2022, arXiv 2112.10752) over the frozen bilingual text encoder, trained by
-rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Three runs come before it: the
-autoencoder (recipe latent_autoencoder), the text encoder (recipe reading) and, to score it, the judge. Chapter 5.
+rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Three runs
+come before it: the autoencoder (recipe latent_autoencoder), the text encoder (recipe reading) and, to score it, the
+judge. Book: chapter 5.
 
     hvis train text_to_image --run runs/tiny --autoencoder runs/autoencoder --reading runs/reading
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -17,28 +19,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...codecs.kl_latents import KLLatents, fit_statistics
-from ...codecs.text import TextTokenizer
-from ...core.files import write_atomically
-from ...core.process import Velocity
-from ...core.protocols import Batch, Cond
-from ...core.system import Spec, System
-from ...data.draws import stable_hash
-from ...data.world import World
-from ...data.worldset import WorldSet, to_tensor
-from ...nets.text_tower import TextTower, TextTowerConfig
-from ...nets.unet import UNet, UNetConfig
-from ...objectives.denoise import Denoising, LogitNormal
-from ...processes.flow import RectifiedFlow
-from ...runtime.attention import choose
-from ...systems.tiny import TinyConditioner, assemble
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Cosine, Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..setting import Setting, precision
-from . import latent_autoencoder
+from huggingvis.codecs.kl_latents import KLLatents, fit_statistics
+from huggingvis.codecs.text import TextTokenizer
+from huggingvis.core.config import from_dict
+from huggingvis.core.files import write_atomically
+from huggingvis.core.process import Velocity
+from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.shapes import channels_last
+from huggingvis.core.system import Spec, System
+from huggingvis.data.draws import stable_hash
+from huggingvis.data.world import World
+from huggingvis.data.worldset import WorldSet, to_tensor
+from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.objectives.denoise import Denoising, LogitNormal
+from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.recipes.image import latent_autoencoder
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.runtime.attention import choose
+from huggingvis.systems.tiny import TinyConditioner, assemble
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class TextCondition(nn.Module):
 
 @final
 class CachedLatents:
-    """Latents of a `WorldSet`, encoded once in half precision and kept in `folder`, with captions drawn anew each time."""
+    """Latents of a `WorldSet`, encoded once in half precision and kept at `path`; captions are drawn anew each time."""
 
     def __init__(self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, empty: float, path: Path):
         self.data, self.tokenizer, self.empty = data, tokenizer, empty
@@ -128,15 +132,19 @@ def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
 
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
-    """The autoencoder of a run folder with the statistics of 2,048 training pictures."""
-    run = Run.open(path)
-    config = latent_autoencoder.Config(**_tuples(run.config["config"]))
+    """The autoencoder of a run folder with the statistics of its latents, measured once on 2,048 training pictures."""
+    run, kept = Run.open(path), path / "latents.json"
+    config = from_dict(latent_autoencoder.Config, run.config["config"])
     net = latent_autoencoder.network(config)
     net.load_state_dict(run.weights("autoencoder"))
     net = net.eval().requires_grad_(False)
-    sample = WorldSet(World(size=config.size), 2048, first=5_000_000)
-    codec = fit_statistics(net, [sample.batch(i, 256)["image"] for i in range(8)])
-    return codec.to(device)
+    if not kept.exists():
+        sample = WorldSet(World(size=config.size), 2048, first=5_000_000)
+        codec = fit_statistics(net, [sample.batch(i, 256)["image"] for i in range(8)])
+        text = json.dumps({"mean": codec.mean.tolist(), "std": codec.std.tolist()})
+        write_atomically(kept, lambda file: file.write(text.encode()))
+    measured = json.loads(kept.read_text())
+    return KLLatents(net, torch.tensor(measured["mean"]), torch.tensor(measured["std"])).to(device)
 
 
 def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
@@ -147,10 +155,6 @@ def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
     tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=numbers["dim"], depth=numbers["depth"]))
     tower.load_state_dict(run.weights("text"))
     return tokenizer, tower
-
-
-def _tuples(record: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
 
 
 def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
@@ -168,7 +172,7 @@ def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
         clock_scale=1000.0,
         ff_mult=2.0,
     )
-    return UNet(sizes).to(memory_format=torch.channels_last)
+    return channels_last(UNet(sizes))
 
 
 def train(config: Config, setting: Setting) -> Run:

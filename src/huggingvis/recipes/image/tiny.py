@@ -4,8 +4,8 @@
 
 1. the judge of the world, frozen first (world_judge, twice: plain, then with more nested scenes);
 2. the autoencoder (latent_autoencoder); 3. the text encoder (reading); 4. the U-Net (text_to_image).
-Stages that are done are not done again, so a stopped training goes on with `--resume`. `model/` in the run folder is then
-a model folder, and `judge/` the judge's; copied to the package's `weights/` they are what ships. Chapter 5.
+Stages that are done are not done again, so a stopped training goes on with `--resume`. `model/` in the run folder is
+then a model folder, and `judge/` the judge's; copied to the package's `weights/` they are what ships. Book: chapter 5.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...core.errors import UsageError
-from ...systems import tiny
-from ...train.run import Run
-from ..loading import bind_run
-from ..perception import world_judge
-from ..setting import Setting
-from ..text import reading
-from . import latent_autoencoder, text_to_image
+from huggingvis.core.errors import UsageError
+from huggingvis.recipes.image import latent_autoencoder, text_to_image
+from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.perception import world_judge
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.text import reading
+from huggingvis.systems import tiny
+from huggingvis.train.run import Run
 
 
 @dataclass(frozen=True)

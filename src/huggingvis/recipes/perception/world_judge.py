@@ -2,7 +2,7 @@
 
 Objects as points (Zhou et al. 2019, arXiv 1904.07850) on exact layouts. Pictures are worsened at random (resampled,
 blurred, noised, shifted in colour) so that the judge stays sure of pictures that an autoencoder has passed. It is never
-a training loss of any generator. Chapter 9.
+a training loss of any generator. Book: chapter 9.
 
     hvis train world_judge --run runs/judge-first --steps 2800
     hvis train world_judge --run runs/judge --start runs/judge-first --nested 0.2 --lr 5e-4 --steps 900 --seed 1
@@ -16,20 +16,21 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from ...core.config import from_dict
-from ...core.noise import BatchNoise
-from ...data.compose import Mix
-from ...data.world import World
-from ...data.worldset import Mapped, WorldSet, keys_of
-from ...nets.detector import Detector, DetectorConfig
-from ...objectives.detection import Detection
-from ...systems.packaged import write
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Cosine, Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..setting import Setting, precision
+from huggingvis.core.config import from_dict
+from huggingvis.core.noise import BatchNoise
+from huggingvis.core.shapes import channels_last
+from huggingvis.data.compose import Mix
+from huggingvis.data.world import World
+from huggingvis.data.worldset import Mapped, WorldSet, keys_of
+from huggingvis.nets.detector import Detector, DetectorConfig
+from huggingvis.objectives.detection import Detection
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.systems.packaged import write
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def train(config: Config, setting: Setting) -> Run:
     torch.manual_seed(config.seed)
     mix = replace(Mix(), inside=config.nested, behind=config.nested)
     world = World(size=config.size, split="all", seed=config.seed + 1, mix=mix)
-    net = Detector(DetectorConfig(classes=len(keys_of(world)))).to(memory_format=torch.channels_last)
+    net = channels_last(Detector(DetectorConfig(classes=len(keys_of(world)))))
     if config.start:
         net.load_state_dict(Run.open(config.start).weights("detector"))
     run = setting.begin("world_judge", config)
@@ -87,7 +88,7 @@ def train(config: Config, setting: Setting) -> Run:
         Detection(net).to(setting.device),
         Mapped(WorldSet(world, config.layouts), worsen),
         run,
-        optim=Optim(lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, schedule=Cosine(config.steps, 0.02)),
+        optim=Optim(config.lr, (0.9, 0.99), weight_decay=0.01, warmup=100, schedule=Cosine(config.steps, 0.02)),
         steps=config.steps,
         batch_size=config.batch,
         ema=Ema(ConstantDecay(0.998)),

@@ -1,6 +1,7 @@
 """A bilingual text encoder taught to read captions of the synthetic world.
 
-Slot tokens are probed for things, places and background (objectives.reading). A minute or two on two cores. Chapter 5.
+Slot tokens are probed for things, places and background (objectives.reading). A minute or two on two cores.
+Book: chapter 5.
 
     hvis train reading --run runs/reading
 """
@@ -11,19 +12,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ...codecs.text import TextTokenizer
-from ...data.draws import stable_hash
-from ...data.sprites import COLOURS
-from ...data.world import World
-from ...data.worldset import CAPTION_VARIANTS, Mapped, WorldSet, keys_of
-from ...nets.text_tower import TextTower, TextTowerConfig
-from ...objectives.reading import Reading
-from ...train.ema import ConstantDecay, Ema
-from ...train.fit import fit
-from ...train.optim import Cosine, Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..setting import Setting, precision
+from huggingvis.codecs.text import TextTokenizer
+from huggingvis.data.draws import stable_hash
+from huggingvis.data.sprites import COLOURS
+from huggingvis.data.world import World
+from huggingvis.data.worldset import CAPTION_VARIANTS, Mapped, WorldSet, keys_of
+from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.objectives.reading import Reading
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def train(config: Config, setting: Setting) -> Run:
         Reading(tower, len(world.sprites), len(COLOURS)).to(setting.device),
         tokenised(WorldSet(world, config.layouts, pictures=False), config.empty),
         run,
-        optim=Optim(lr=config.lr, betas=(0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
+        optim=Optim(config.lr, (0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
         steps=config.steps,
         batch_size=config.batch,
         ema=Ema(ConstantDecay(0.998), nets=("text",)),

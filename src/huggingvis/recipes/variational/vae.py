@@ -3,7 +3,7 @@
 Kingma & Welling 2013, "Auto-Encoding Variational Bayes" (arXiv 1312.6114): a Gaussian q(z|x) and a Bernoulli or
 Gaussian p(x|z), trained on the evidence lower bound. `validation` in metrics.jsonl is that bound's negative in nats
 per held-out picture, in its two parts. The first 1000 steps of the command below took 17 s of one CPU core and reached
-116.1 nats on held-out binarised MNIST. Chapter A.
+116.1 nats on held-out binarised MNIST. Book: chapter 1.
 
     hvis train vae --run runs/vae --data mnist
     hvis generate --model runs/vae
@@ -17,26 +17,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...codecs.pixels import Pixels
-from ...core.errors import UsageError
-from ...core.noise import SeedNoise
-from ...core.request import Limits, Request, Sampling
-from ...core.system import Spec, System, canvas_of
-from ...nets.conv_vae import ConvDecoder, ConvEncoder
-from ...nets.mlp_vae import MLPDecoder, MLPEncoder
-from ...objectives.vae import VAE, Bernoulli, Gaussian, Likelihood, NegativeELBO
-from ...train.fit import fit
-from ...train.optim import Optim
-from ...train.run import Run
-from ...train.settings import FitSettings, Validation
-from ..classes import NoConditioner
-from ..previews import Previews
-from ..setting import Setting, precision
-from ..sources import Facts, View, open_source
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
+from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, Likelihood, NegativeELBO
+from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.sources import Facts, View, open_source
+from huggingvis.systems.unconditional import Unconditional
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
 
 SYSTEM = {
     "name": "VAE",
-    "chapter": "A",
+    "chapter": 1,
     "paper": "1312.6114",
     "files": ["objectives/vae.py", "nets/mlp_vae.py", "nets/conv_vae.py"],
     "built": "tests/walks/test_recipes.py::test_vae_learns_loads_and_draws",
@@ -161,7 +161,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     return System(
         spec=spec,
         parts={"vae": vae},
-        conditioner=NoConditioner(),
+        conditioner=Unconditional(),
         codec=Pixels(),
         generator=generator,
         defaults=Sampling(steps=1, guidance_scale=1.0),

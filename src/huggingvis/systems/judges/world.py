@@ -1,7 +1,7 @@
 """The frozen judge of the synthetic world: names and places the things in a picture, and gives features for Fréchet.
 
-Detector: objects as points (Zhou et al. 2019, arXiv 1904.07850), trained by recipe `world_judge`. It never takes part in
-training a generator. Book: chapter 9, "Judges".
+Detector: objects as points (Zhou et al. 2019, arXiv 1904.07850), trained by recipe `world_judge`. It never takes part
+in training a generator. Book: chapter 9, "Judges".
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.config import from_dict
-from ...metrics.scene_accuracy import Detection, Detections
-from ...nets.detector import Detector, DetectorConfig, Maps
-from ..packaged import fill, packaged, read_record
+from huggingvis.core.config import from_dict
+from huggingvis.metrics.scene_accuracy import Detection, Detections
+from huggingvis.nets.detector import Detector, DetectorConfig, Maps
+from huggingvis.systems.packaged import fill, packaged, read_record
 
 
 @final
 class WorldJudge:
-    """`judge(pictures)`: detections of each uint8 picture [B, H, W, 3]. `features`: [B, 3, H, W] in [-1, 1] -> [B, D]."""
+    """`judge(pictures)`: detections in each picture, uint8 [B, H, W, 3]; those at least `threshold` sure count."""
 
     def __init__(self, net: Detector, keys: tuple[str, ...], threshold: float = 0.35):
         self.net, self.keys, self.threshold = net, keys, threshold
@@ -35,6 +35,7 @@ class WorldJudge:
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
+        """Pooled features [B, D] on the CPU of pictures [B, 3, H, W] in [-1, 1]."""
         return self.net.features(x.to(next(self.net.parameters()).device)).cpu()
 
     def _read(self, maps: Maps) -> Detections:

@@ -1,0 +1,133 @@
+"""Benchmarks: scripts that parse, results that are complete, a table that is theirs. No time is asserted anywhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import math
+import statistics
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this copy has no benchmarks/")
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+RESULTS = sorted(FOLDER.glob("results/*.json"))
+KEYS = {"name", "command", "seed", "seconds", "machine", "versions", "rows"}
+MACHINE = {"cpu", "cores", "ram_gib", "system", "threads", "load"}
+ROW = {"what", "who", "unit", "median", "min", "max", "repeats", "ratios"}
+
+
+def module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script as its neighbours import it."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, made)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def common(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return module("common", monkeypatch)
+
+
+def check(record: dict[str, Any], common: ModuleType) -> None:
+    """Complete, finite, and with ratios that are those of its medians."""
+    assert set(record) >= KEYS and set(record["machine"]) == MACHINE
+    assert record["command"].split()[:2] == ["python", f"benchmarks/{record['name']}.py"]
+    assert isinstance(record["seed"], int) and record["seconds"] > 0 and record["machine"]["cores"] >= 1
+    assert {"python", "torch", "huggingvis"} <= set(record["versions"])
+    assert common.finite(record) and record["rows"]
+    medians = {(row["unit"], row["median"]) for row in record["rows"]}
+    for row in record["rows"]:
+        assert set(row) >= ROW and row["repeats"] >= 1
+        assert row["min"] <= row["median"] <= row["max"] and row["max"] > 0
+        for peer, ratio in row["ratios"].items():
+            other = [m for unit, m in medians if unit == row["unit"] and math.isclose(row["median"] / m, ratio, rel_tol=1e-3)]
+            assert other, f"{row['what']}: no row has the median that the ratio {ratio} to {peer} says"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+def test_scripts_parse_and_say_what_they_are(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), path.name)
+    compile(tree, path.name, "exec")
+    assert len(ast.get_docstring(tree) or "") > 80
+    imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+    for name in (m for m in imported if m.startswith("huggingvis")):
+        assert importlib.util.find_spec(name) is not None, name
+
+
+@pytest.mark.parametrize("name", ["common", "startup", "picture", "table"])
+def test_what_starts_processes_is_small_itself(name: str) -> None:
+    """A child's peak memory is at least its parent's at the start, so these import the standard library alone."""
+    tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    tops = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = {a.name for n in tops if isinstance(n, ast.Import) for a in n.names}
+    names |= {str(n.module) for n in tops if isinstance(n, ast.ImportFrom)}
+    assert {n.partition(".")[0] for n in names} <= sys.stdlib_module_names | {"common"}
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_committed_results_are_complete(path: Path, common: ModuleType) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["name"] == path.stem
+    check(record, common)
+
+
+def test_the_page_holds_the_table_of_the_results(common: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = module("table", monkeypatch)
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert table.filled(page, table.results()) == page, "run `python benchmarks/table.py`"
+    for script in (p for p in SCRIPTS if p.stem not in ("common", "table")):
+        assert f"`{script.name}`" in page and script.stem in table.ORDER
+
+
+def test_contenders_take_turns(common: ModuleType) -> None:
+    order: list[str] = []
+    turns = {name: lambda name=name: order.append(name) or len(order) for name in "AB"}
+    found = common.interleaved(turns, 3, warm=1)
+    assert "".join(order) == "ABABABAB"
+    assert found == {"A": [3, 5, 7], "B": [4, 6, 8]}
+
+
+def test_a_report_is_what_was_measured(common: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--repeats", "3", "--out", str(tmp_path)])
+    options = common.parser("A doc.", repeats=5, threads=1).parse_args()
+    assert options.repeats == 3 and options.threads == 1
+    report = common.Report("/somewhere/benchmarks/some.py", options, ("numpy",))
+    ours, peer = [0.3, 0.1, 0.2], [0.5, 0.4, 0.9]
+    report.add(common.row("it", "us", "s", ours, beside={"peer": peer}), common.row("it", "peer", "s", peer))
+    record = json.loads(report.write().read_text(encoding="utf-8"))
+    assert record["command"] == "python benchmarks/some.py --repeats 3"
+    first = record["rows"][0]
+    assert (first["min"], first["median"], first["max"]) == (0.1, statistics.median(ours), 0.3)
+    assert first["ratios"] == {"peer": 0.4}
+    record["seconds"] = record["seconds"] or 0.1  # it measured nothing, so it may have taken none
+    check(record, common)
+
+
+def test_numbers_that_are_not_finite_are_refused(common: ModuleType, tmp_path: Path) -> None:
+    report = common.Report("some.py", Namespace(threads=1, seed=0, out=tmp_path))
+    report.add(common.row("it", "us", "s", [math.nan]))
+    with pytest.raises(ValueError, match="JSON"):
+        report.write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_are_measured_and_failures_told(common: ModuleType) -> None:
+    small = common.process([sys.executable, "-S", "-c", "pass"])
+    large = common.process([sys.executable, "-S", "-c", "x = bytearray(300 * 2**20)"])
+    assert small.seconds > 0
+    if sys.platform != "win32":
+        assert large.peak_mib > 300
+    with pytest.raises(RuntimeError, match="no such thing"):
+        common.process([sys.executable, "-S", "-c", "raise SystemExit('no such thing')"])

@@ -1,0 +1,305 @@
+"""The documents tell the truth: links lead somewhere, commands parse, examples run, signatures are the source's."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from huggingvis import api
+from huggingvis.core import catalog
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh.md")
+PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/models/tiny.md", "docs/models/judge-world.md")
+SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")
+EXAMPLES = "CONTRIBUTING.md"
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS_TRAINING = {
+    "src/huggingvis/weights/tiny/",
+    "benchmarks/tiny_scene_accuracy.json",
+}  # made by commands, not by hand
+PACKAGED = (catalog.ROOT / "weights" / "tiny" / "model.json").is_file()
+
+
+def text_of(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return [body for language, body in FENCE.findall(text_of(page)) if language == kind]
+
+
+def prose(page: str) -> str:
+    return FENCE.sub("", text_of(page))
+
+
+def placed(page: str) -> dict[str, str]:
+    """Python blocks whose first line names a file: that file -> the block."""
+    found = {}
+    for body in blocks(page, "python"):
+        first, _, rest = body.partition("\n")
+        if first.startswith("# ") and first.endswith(".py"):
+            found[first[2:]] = rest
+    return found
+
+
+def targets(page: str, images: bool) -> list[str]:
+    """Relative targets of links, without their anchors."""
+    found = re.findall(r"(!?)\[[^\]]*\]\(([^)#\s]+)[^)]*\)", prose(page))
+    return [t for mark, t in found if bool(mark) == images and "://" not in t and not t.startswith("mailto:")]
+
+
+def named_files(page: str) -> set[str]:
+    """Repository paths in back quotes, and paths of the package such as `samplers/names.py`."""
+    words = re.findall(r"`([\w./-]+/[\w./-]*)`", prose(page)) + re.findall(r"`(\w+\.py)`", prose(page))
+    return {w for w in words if not w.startswith(("out/", "runs/", ".venv", "recipes/<"))}
+
+
+def commands(page: str) -> list[list[str]]:
+    """Every `hvis ...` of a page: lines of its blocks, and calls in back quotes."""
+    lines = [line for kind in ("bash", "powershell") for body in blocks(page, kind) for line in body.splitlines()]
+    for body in blocks(page, "python"):  # the commands in the head of a recipe
+        lines += [line.strip() for line in body.splitlines() if line.strip().startswith("hvis ")]
+    lines += re.findall(r"`(hvis [^`]+)`", prose(page))
+    plain = [re.sub(r"^(\.venv/bin/|\.venv\\Scripts\\)", "", line.partition("    #")[0].strip()) for line in lines]
+    return [shlex.split(line)[1:] for line in plain if line.startswith("hvis ")]
+
+
+# ---- what the pages name --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    here = (REPOSITORY / page).parent
+    assert [t for t in targets(page, images=False) if not (here / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_the_picture_is_there(page: str) -> None:
+    (picture,) = targets(page, images=True)
+    if not PACKAGED and not (REPOSITORY / picture).exists():
+        pytest.skip("the packaged model, which makes the picture, is not in this checkout")
+    assert (REPOSITORY / picture).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_folders_that_are_named_exist(page: str) -> None:
+    examples = set(placed(EXAMPLES))
+    roots = (REPOSITORY, catalog.ROOT)
+    gone = [n for n in named_files(page) - examples - NEEDS_TRAINING if not any((root / n).exists() for root in roots)]
+    assert gone == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_command_lines_parse(page: str) -> None:
+    cli = importlib.import_module("huggingvis.app.cli")
+    from huggingvis.app.arguments import Parser, hyphened, words_of
+    from huggingvis.core.flags import parse
+
+    for verb, *rest in commands(page):
+        if verb == "--help":
+            continue
+        module = importlib.import_module(f"huggingvis.app.commands.{verb}")
+        assert verb in cli.verbs()
+        if rest[:1] == ["rectified_flow"]:  # the example recipe of CONTRIBUTING is not in the library
+            rest[0] = "ddpm"
+        parser = Parser(prog=f"hvis {verb}")
+        module.arguments(parser, rest)
+        parser.add_argument("--json", action="store_true")
+        if "--help" in rest:
+            continue
+        args = parser.parse_args(hyphened(rest))
+        if verb == "train" and args.recipe:
+            recipe = catalog.find_recipe(args.recipe).Config
+            parse(recipe, words_of(recipe, args))
+
+
+def test_no_page_names_a_machine() -> None:
+    private = re.compile(r"/(?:work|tmp|root|home)/|localhost|https?://(?!arxiv\.org|docs\.python\.org)")
+    assert {page: found for page in PAGES if (found := private.findall(text_of(page)))} == {}
+
+
+def test_errors_are_quoted_as_they_are(hvis: Any) -> None:
+    for page in READMES:
+        for body in blocks(page, "console"):
+            calls = re.findall(r"^\$ hvis (.+)\n((?:[^$].*\n)+)", body, re.MULTILINE)
+            assert len(calls) == 2
+            for line, message in calls:
+                said = hvis(shlex.split(line))
+                assert (said.code != 0, said.paragraph) == (True, " ".join(message.split()))
+
+
+# ---- the two READMEs ------------------------------------------------------------------------------------------------
+
+
+def test_both_readmes_have_the_same_parts() -> None:
+    english, chinese = (text_of(page) for page in READMES)
+    assert re.findall(r"^(#+) ", prose(READMES[0]), re.M) == re.findall(r"^(#+) ", prose(READMES[1]), re.M)
+    assert [kind for kind, _ in FENCE.findall(english)] == [kind for kind, _ in FENCE.findall(chinese)]
+    first, second = ({tuple(words[:1]) for words in commands(page)} for page in READMES)
+    assert first == second
+    assert len(re.findall(r"^\|", english, re.M)) == len(re.findall(r"^\|", chinese, re.M))
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_the_python_of_the_readme_is_five_lines_that_fit_the_library(page: str) -> None:
+    (body,) = blocks(page, "python")
+    assert len([line for line in body.splitlines() if line.strip()]) <= 5
+    tree = ast.parse(body)
+    called = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    verbs = {n.func.attr: n for n in called if isinstance(n.func, ast.Attribute)}
+    assert set(verbs) == {"generate", "export"}
+    for name, call in verbs.items():
+        keywords = {k.arg: None for k in call.keywords if k.arg}
+        inspect.signature(getattr(api, name)).bind(*[None] * len(call.args), **keywords)
+
+
+# ---- the examples of CONTRIBUTING -----------------------------------------------------------------------------------
+
+
+def loaded(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Iterator[Path]:
+    """The example files in a tree of their own; those of the library can be imported by their names."""
+    before = set(sys.modules)
+    for name, body in placed(EXAMPLES).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    for name in placed(EXAMPLES):
+        if name.startswith("src/"):
+            assert not (REPOSITORY / name).exists(), f"{name} is in the library now: choose another example"
+            loaded(name.removeprefix("src/").removesuffix(".py").replace("/", "."), tmp_path / name)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("huggingvis.") and getattr(sys.modules[name], "__file__", "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_the_examples_pass_their_own_tests(examples: Path) -> None:
+    ran = 0
+    for name in placed(EXAMPLES):
+        if name.startswith("tests/"):
+            for key, function in vars(loaded(f"example_{ran}", examples / name)).items():
+                if key.startswith("test_"):
+                    room = examples / f"room-{ran}"
+                    room.mkdir()
+                    function(**({"tmp_path": room} if "tmp_path" in inspect.signature(function).parameters else {}))
+                    ran += 1
+    assert ran == 3
+
+
+def test_the_catalogue_finds_the_examples(examples: Path) -> None:
+    root = examples / "src" / "huggingvis"
+    (sampler,) = catalog.entries("samplers", root=root)
+    assert (sampler.name, sampler.arxiv, sampler.chapter) == ("DPMSolverPP2S", ("2211.01095",), "4")
+    assert sampler.aliases == ("dpm++2s",)
+    assert [entry.name for entry in catalog.entries("metrics", root=root)] == ["l1"]
+    (record,) = catalog.systems(root=root)
+    assert (record.name, record.paper) == ("Rectified flow", "2209.03003")
+    for file in record.files[1:]:
+        assert (catalog.ROOT / file).is_file()
+    for proof in filter(None, record.marks().values()):
+        file, _, test = proof.partition("::")
+        there = placed(EXAMPLES).get(file) or text_of(file)
+        assert f"def {test}(" in there
+
+
+# ---- the design -----------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_of_the_layers_is_what_is_enforced() -> None:
+    (figure,) = blocks("docs/architecture.md", "text")
+    lines = [tuple(line.split()) for line in figure.splitlines()]
+    tree = ast.parse((Path(__file__).parent / "test_layers.py").read_text(encoding="utf-8"))
+    levels = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LEVELS"
+    )
+    assert lines[::-1] == list(levels[:-1])
+
+
+def shape_of(node: ast.FunctionDef) -> tuple[str, str]:
+    return ast.unparse(node.args), ast.unparse(node.returns) if node.returns else ""
+
+
+@pytest.mark.parametrize("file", sorted(placed("docs/architecture.md")))
+def test_signatures_of_the_design_are_the_sources(file: str) -> None:
+    source = {n.name: n for n in ast.parse(text_of(file)).body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    for told in ast.parse(placed("docs/architecture.md")[file]).body:
+        assert isinstance(told, ast.ClassDef | ast.FunctionDef)
+        true = source[told.name]
+        if isinstance(told, ast.FunctionDef):
+            assert isinstance(true, ast.FunctionDef) and shape_of(told) == shape_of(true)
+            continue
+        assert isinstance(true, ast.ClassDef)
+        methods = {n.name: n for n in true.body if isinstance(n, ast.FunctionDef)}
+        for method in (n for n in told.body if isinstance(n, ast.FunctionDef)):
+            assert shape_of(method) == shape_of(methods[method.name]), f"{told.name}.{method.name}"
+        mine, theirs = (
+            [(ast.unparse(n.target), ast.unparse(n.annotation)) for n in node.body if isinstance(n, ast.AnnAssign)]
+            for node in (told, true)
+        )
+        assert not mine or mine == theirs, told.name
+
+
+# ---- the measured numbers -------------------------------------------------------------------------------------------
+
+
+def scores() -> dict[str, Any]:
+    return runpy.run_path(str(REPOSITORY / "benchmarks" / "write_scores.py"))
+
+
+def made_up(value: float) -> dict[str, Any]:
+    rows = ("single", "two", "three", "count", "colour", "position", "all")
+    interval = {"value": value, "low": value - 0.01, "high": value + 0.01, "level": 0.95, "n": 166}
+    columns = dict.fromkeys(rows, interval)
+    return {"accuracy": {"en": columns, "zh": columns}, "difference": {"zh": columns}}
+
+
+def test_scores_are_written_between_the_markers() -> None:
+    tool = scores()
+    result = {
+        "scene_accuracy": {"floor": made_up(0.05), "model": made_up(0.75), "ceiling": made_up(0.98)},
+        "frechet": {"model": {"value": 1.234, "low": 1.2, "high": 1.3}},
+        "prompts": 996,
+        "seed": 3,
+    }
+    for page in SCORED:
+        text = tool["filled"](text_of(page), tool["section"](result, tool["FORMS"][page]))
+        assert tool["filled"](text, "again").count("again") == text_of(page).count("again") + 1
+        inside = text.partition(tool["BEGIN"])[2].partition(tool["END"])[0]
+        assert inside.count("0.980") >= 7 and "996" in inside and "hvis evaluate --prompts 996 --seed 3" in inside
+        assert len({line.count("|") for line in inside.splitlines() if line.startswith("|")}) == 1
+    assert set(tool["FORMS"]) == set(SCORED)
+
+
+def test_measured_numbers_in_the_documents_are_those_of_the_result() -> None:
+    tool = scores()
+    path = REPOSITORY / tool["RESULT"]
+    if not path.is_file():
+        pytest.skip(f"{tool['RESULT']} is not there: the shipped model has not been measured in this checkout")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    stale = [p for p in SCORED if tool["filled"](text_of(p), tool["section"](result, tool["FORMS"][p])) != text_of(p)]
+    assert stale == [], "run python benchmarks/write_scores.py"

@@ -1,0 +1,104 @@
+"""The first walk in miniature: autoencoder, text encoder and U-Net trained a few steps, bound, saved, bound again, scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from huggingvis.core.errors import HvisError
+from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.data.world import World
+from huggingvis.edits.generate import CHUNK, generate, repeat
+from huggingvis.recipes.image import latent_autoencoder, text_to_image
+from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.scene_evaluation import evaluate
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.text import reading
+from huggingvis.systems import tiny
+from huggingvis.systems.judges.world import bind as bind_judge
+
+SAMPLING = Sampling(steps=3, guidance_scale=2.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        World().image(World().layout(0))
+    except HvisError as error:
+        pytest.skip(f"pictures of the world need a colour emoji font: {error}")
+    root = tmp_path_factory.mktemp("tiny")
+    ae = latent_autoencoder.Config(
+        layouts=32, latent_channels=4, channels=(16, 16), steps=12, batch=4, precision="fp32", adversary_from=0.5
+    )
+    latent_autoencoder.train(ae, Setting(root / "ae"))
+    words = reading.Config(layouts=64, dim=32, depth=1, steps=60, batch=16, precision="fp32")
+    reading.train(words, Setting(root / "reading"))
+    t2i = text_to_image.Config(
+        autoencoder=str(root / "ae"),
+        reading=str(root / "reading"),
+        layouts=32,
+        channels=(32, 32),
+        heads=2,
+        steps=30,
+        batch=8,
+        precision="fp32",
+    )
+    text_to_image.train(t2i, Setting(root / "t2i"))
+    return root
+
+
+def losses(run: Path, name: str) -> list[float]:
+    import json
+
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def test_every_stage_learns(runs: Path) -> None:
+    from huggingvis.train.run import Run
+
+    for stage in ("ae", "reading", "t2i"):
+        assert Run.open(runs / stage).latest() is not None
+    first, last = losses(runs / "reading", "loss.kind")
+    assert last < 0.9 * first
+    assert losses(runs / "t2i", "loss.mse")[-1] < 2.2  # velocities of unit latents: knowing nothing costs about 2
+
+
+def test_a_run_draws_and_its_folder_draws_the_same(runs: Path, tmp_path: Path) -> None:
+    system = bind_run(runs / "t2i")
+    request = Request(Prompt("a red circle"), Canvas(count=2), SAMPLING)
+    first, second = generate(system, request)
+    assert first.size == (64, 64) and not np.array_equal(first.pixels, second.pixels)
+    tiny.save(tmp_path / "model", system, {"note": "test"})
+    again = generate(tiny.bind(tmp_path / "model"), request)[0]
+    apart = np.abs(first.pixels.astype(int) - again.pixels.astype(int))
+    assert apart.max() <= 8 and apart.mean() < 0.5  # the folder holds half precision
+
+
+def test_pictures_of_one_seed_do_not_depend_on_how_many_are_made(runs: Path) -> None:
+    system = bind_run(runs / "t2i")
+    many = generate(system, Request(Prompt("a fox"), Canvas(count=CHUNK + 1), SAMPLING))
+    one = generate(system, Request(Prompt("a fox"), Canvas(count=1), SAMPLING))[0]
+    assert np.abs(one.pixels.astype(int) - many[0].pixels.astype(int)).max() <= 2
+    request = many[-1].request
+    assert request is not None and many[-1].made["batch_index"] == CHUNK
+    assert np.array_equal(repeat(system, request, CHUNK).pixels, many[-1].pixels)  # bit for bit
+
+
+def test_the_condition_reaches_the_picture(runs: Path) -> None:
+    system = bind_run(runs / "t2i")
+    cond = system.conditioner([Request(Prompt("a fox")), Request(Prompt("一只狐狸"))])
+    assert cond["tokens"].shape[0] == 2 and "negative.tokens" in cond
+    assert not torch.allclose(cond["vector"][0], cond["negative.vector"][0])
+    notes = system.conditioner.notes(Request(Prompt("a unicorn beside a fox")))
+    assert any("unicorn" in note for note in notes)
+
+
+def test_scores_come_with_floor_and_ceiling(runs: Path) -> None:
+    score = evaluate(bind_run(runs / "t2i"), bind_judge(), total=12, sampling=SAMPLING)
+    assert score.prompts == 12
+    assert 0.0 <= score.model.accuracy["en"]["all"].value <= 1.0
+    assert score.frechet["floor"].value < score.frechet["model"].value
