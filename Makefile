@@ -2,7 +2,7 @@
 # make test       everything CI runs: fast tests on two cores
 # make test-slow  what takes minutes: trainings and full-size comparisons
 # make check      style and types
-# make bench      side by side with peers, about six minutes; wants a machine with nothing else to do
+# make bench      side by side with peers, about ten minutes; wants a machine with nothing else to do
 # make clean      remove what the above made, `.venv` included; `out` and `runs` are yours and stay
 
 PYTHON ?= python3

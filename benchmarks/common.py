@@ -102,7 +102,7 @@ def row(
     beside: Mapping[str, Sequence[float]] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One line of a result: median, least and most of `values`, and the ratio of its median to each peer's in `beside`."""
+    """One line of a result: median, least and most of `values`, and its median's ratio to each peer's."""
     median = statistics.median(values)
     return {
         "what": what,
@@ -149,7 +149,7 @@ def _cpu() -> str:
     said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = said.get("flags", "").split()
     special = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    return f"{said.get('model name', platform.machine())} ({', '.join(special)})" if special else platform.machine()
+    return said.get("model name", platform.machine()) + (f" ({', '.join(special)})" if special else "")
 
 
 def _ram_gib() -> float | None:

@@ -27,8 +27,9 @@ def render(records: Mapping[str, Mapping[str, Any]]) -> str:
 def _section(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     about = (
-        f"### {record['name']}\n\n`{record['command']}`: {record['seconds']:g} s on {machine['cpu']}, {machine['cores']} "
-        f"cores, {machine['ram_gib']} GiB, {machine['threads']} threads; load before {machine['load']}; "
+        f"### {record['name']}\n\n`{record['command']}`: {record['seconds']:g} s on {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['ram_gib']} GiB, {machine['threads']} threads; "
+        f"load before {machine['load']}; "
         + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         + "."
     )

@@ -104,7 +104,8 @@ def facts(net: nn.Module, call: Callable[[Tensor, Tensor], object]) -> dict[str,
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call(x, t)
     params = sum(p.numel() for p in net.parameters())
-    return {"million_parameters": round(params / 1e6, 3), "gflop_forward": round(counter.get_total_flops() * BATCH / 1e9, 1)}
+    gflop = counter.get_total_flops() * BATCH / 1e9
+    return {"million_parameters": round(params / 1e6, 3), "gflop_forward": round(gflop, 1)}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Small trainings for `test_fit`, there or as a process: `python fit_child.py <run folder> [steps] [pause]`."""
+"""Small trainings for the tests of `fit`, there or as a process: `python fit_child.py <run folder> [steps] [pause]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from huggingvis.core.errors import HvisError
 from huggingvis.core.objective import Losses, Objective, Turn
@@ -21,6 +21,8 @@ from huggingvis.train.run import Run
 from huggingvis.train.settings import FitSettings, Validation
 
 CONFIG = {"recipe": "toy", "steps": 200, "net": {"width": 24}}
+PLAIN = Optim(lr=1e-2, clip=None)
+QUIET = FitSettings(log_every=1, progress=False)
 
 
 class Points:
@@ -77,6 +79,22 @@ def toy_fit(run: Run, objective: Objective, steps: int, pause: float = 0.0, **se
         ema=Ema(ConstantDecay(0.99)),
         settings=FitSettings(validation=Validation(Points(offset=10**6), every=50, batches=2), **numbers),
     )
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    """Every tensor of the newest checkpoint."""
+    last = run.checkpoints()[-1]
+    return {f"{name}:{key}": value.clone() for name in last.names() for key, value in last.tensors(name).items()}
+
+
+def assert_same_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+def lines(run: Run) -> list[dict[str, float]]:
+    """The log without its clock."""
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in run.metrics()]
 
 
 def main(path: str, steps: str = "200", pause: str = "0.0") -> int:

@@ -138,7 +138,7 @@ def test_reading_the_catalogue_imports_none_of_it() -> None:
         "print(*sorted(m for m in sys.modules if m.startswith('huggingvis.') or m in ('torch', 'numpy')))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    allowed = {"core", "core.catalog", "core.config", "core.errors", "core.files", "train", "export"}
+    allowed = {"core", "core.catalog", "core.config", "core.errors", "core.files", "core.version", "train", "export"}
     assert set(loaded) <= {f"huggingvis.{name}" for name in allowed}
 
 

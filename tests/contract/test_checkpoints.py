@@ -72,6 +72,8 @@ def test_safetensors_round_trip_keeps_bits_and_metadata(tmp_path: Path) -> None:
     assert same(reference_load(path), tensors())
     assert read_header(path).metadata == {"title": "an \N{SNOWMAN}", "step": "3"}
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # as the umask has it: others may read weights
 
 
 def test_files_of_the_reference_writer_are_read(tmp_path: Path) -> None:

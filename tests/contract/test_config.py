@@ -191,4 +191,4 @@ def test_help_comes_from_the_attributes_of_the_docstring() -> None:
         depth: int = 2
 
     assert flags.meanings(Sizes) == {"width": "of every layer, in channels.", "depth": "layers: the more, the slower."}
-    assert [flag.meaning for flag in flags.flags(Sizes)][0] == "of every layer, in channels. (default 8)"
+    assert flags.flags(Sizes)[0].meaning == "of every layer, in channels. (default 8)"

@@ -246,3 +246,14 @@ def test_names() -> None:
         schedule_of("trailing", 5)(CosineVP())
     with pytest.raises(UsageError, match="1000 entries"):
         schedule_of("trailing", 2000)(TableProcess.linear())
+
+
+@pytest.mark.parametrize("sampler", [Euler(), Heun()])
+def test_a_step_is_told_the_belief_at_its_start(sampler: Sampler) -> None:
+    """Heun asks for a second belief, at the end of the step; what `on_step` hears is the first."""
+    process, x, told = LinearVP(), start(4), []
+    denoise = standard_mixture().denoiser(process)
+    sample(denoise, process, sampler, x, Uniform(3, 1.0, 0.1)(process), {}, noise=BatchNoise(0), on_step=told.append)
+    before = [x, *(step.x for step in told)]
+    assert [step.index for step in told] == [0, 1, 2]
+    assert all(torch.equal(s.belief.x0, denoise(b, tensor(s.t), {}).x0) for s, b in zip(told, before, strict=False))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
@@ -281,7 +281,7 @@ def test_the_world_is_a_source() -> None:
     pytest.importorskip("emoji")
     try:
         source = open_source("world:6", View(size=32))
-    except FileProblem as error:
+    except MissingExtra as error:
         pytest.skip(f"no colour emoji font here: {error}")
     batch = source.training.batch(0, 6)
     assert batch["image"].shape == (6, 3, 32, 32) and len(set(batch["caption"])) > 1 and len(source.held_out) == 1

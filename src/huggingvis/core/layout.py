@@ -225,8 +225,15 @@ def _layout(record: Mapping[str, Any]) -> Layout:
     background = Background(
         ground["pattern"], tuple((int(r), int(g), int(b)) for r, g, b in ground["colours"]),
         ground.get("name"), tuple(float(x) for x in ground.get("numbers", ())))
-    things = tuple(Thing(t["sprite"], Box(**t["box"]), t.get("colour"), t.get("size_word")) for t in record["things"])
-    return Layout(int(record["size"]), background, things, Relation(**relation) if relation else None)
+    things = tuple(Thing(t["sprite"], _box(t["box"]), t.get("colour"), t.get("size_word")) for t in record["things"])
+    stated = Relation(**relation) if relation else None
+    if stated is not None and not {stated.subject, stated.object} <= set(range(len(things))):
+        raise ValueError(f"the relation {stated} is of things that are not there")
+    return Layout(int(record["size"]), background, things, stated)
+
+
+def _box(record: Mapping[str, Any]) -> Box:
+    return Box(*(float(record[side]) for side in ("x0", "y0", "x1", "y1")))
 
 
 def thing_at(layout: Layout, index: int) -> Thing:

@@ -151,11 +151,10 @@ class World:
         """`n` layouts of one benchmark category (see `CATEGORIES`), their sprites uniform over the vocabulary."""
         if category not in CATEGORIES:
             raise unknown("prompt category", category, CATEGORIES)
-        share = len(self.sprites.shapes) / len(self.sprites)
-        composer = replace(self._composer, shape_share=share)
         if len(self.sprites) < 4:
             raise UsageError(f"Benchmark prompts need a vocabulary of at least 4 sprites; {self.sprites.name!r} has "
                              f"{len(self.sprites)}. Add some, or draw layouts with World.layout.")
+        composer = replace(self._composer, shape_share=len(self.sprites.shapes) / len(self.sprites))
         out = []
         for i in range(n):
             draws = Draws("prompt", self.seed, self.split, category, seed, i)

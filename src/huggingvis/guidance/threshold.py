@@ -43,7 +43,9 @@ class DynamicThreshold:
     def __call__(self, denoise: Denoiser) -> Denoiser:
         def thresholded(x: Tensor, t: Tensor, cond: Cond) -> Belief:
             belief = _gaussian(denoise(x, t, cond))
-            s = torch.quantile(belief.x0.flatten(1).abs(), self.quantile, dim=1).clamp(1.0, max(1.0, self.most))  # [B]
+            sizes = belief.x0.flatten(1).abs()  # [B, N]
+            s = torch.stack([torch.quantile(row, self.quantile) for row in sizes])  # one by one: it takes 2^24 numbers
+            s = s.clamp(1.0, max(1.0, self.most))  # [B]
             s = s.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ...]
             return replace(belief, x0=belief.x0.clamp(-s, s) / s)
 

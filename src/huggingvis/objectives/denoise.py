@@ -27,7 +27,7 @@ class TimeLaw(ABC):
 
     @abstractmethod
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        """[n] float64 times in [0, 1]."""
+        """[n] float64 times in [0, 1], on the generator's device, or on the CPU where that has no float64 (MPS)."""
 
 
 @final
@@ -38,8 +38,8 @@ class UniformTimes(TimeLaw):
     least: float = 1e-3
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        u = torch.rand((), generator=rng, dtype=torch.float64, device=rng.device)
-        t = (u + torch.arange(n, device=rng.device, dtype=torch.float64) / n) % 1
+        u = _wide(torch.rand((), generator=rng, dtype=_widest(rng.device), device=rng.device))
+        t = (u + torch.arange(n, device=u.device, dtype=torch.float64) / n) % 1
         return self.least + (1 - self.least) * t
 
 
@@ -52,7 +52,7 @@ class Knots(TimeLaw):
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         k = torch.randint(1, self.T + 1, (n,), generator=rng, device=rng.device)
-        return k.double() / self.T
+        return _wide(k) / self.T
 
 
 @final
@@ -64,8 +64,17 @@ class LogitNormal(TimeLaw):
     std: float = 1.0
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        z = torch.randn(n, generator=rng, dtype=torch.float64, device=rng.device)
+        z = _wide(torch.randn(n, generator=rng, dtype=_widest(rng.device), device=rng.device))
         return torch.sigmoid(self.mean + self.std * z).clamp(1e-3, 1 - 1e-3)
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _wide(x: Tensor) -> Tensor:
+    """`x` in float64; on the CPU where its device has none."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
 def unconditional(batch: Batch) -> Cond:
@@ -105,9 +114,9 @@ class Denoising(Objective):
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
         x = self.process.add_noise(x0, eps, t)
         target = self.prediction.target(self.process, x0, eps, t)
-        out = self.net(x, self.process.clock(t).float(), self.condition(batch))
+        out = self.net(x, self.process.clock(t).float().to(x.device), self.condition(batch))
         each = (out.float() - target).square().flatten(1).mean(1)  # [B]
-        late = t > 0.5
+        late = (t > 0.5).to(each.device)
         return {
             "mse": each.mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),

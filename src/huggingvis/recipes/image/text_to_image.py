@@ -44,6 +44,28 @@ from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
 from huggingvis.train.settings import FitSettings, Validation
 
+SYSTEM = {
+    "name": "Text-to-image latent diffusion",
+    "chapter": 5,
+    "paper": "2112.10752",
+    "files": [
+        "recipes/image/latent_autoencoder.py",
+        "recipes/text/reading.py",
+        "recipes/image/tiny.py",
+        "systems/tiny.py",
+        "objectives/denoise.py",
+        "objectives/reading.py",
+        "nets/text_tower.py",
+        "nets/unet.py",
+        "processes/flow.py",
+    ],
+    "built": "tests/walks/test_text_to_image.py::test_a_run_draws_and_its_folder_draws_the_same",
+    "exact": None,
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @dataclass(frozen=True)
 class Config:

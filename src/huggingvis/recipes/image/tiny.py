@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from huggingvis.core.errors import UsageError
 from huggingvis.recipes.image import latent_autoencoder, text_to_image
@@ -25,11 +27,18 @@ from huggingvis.train.run import Run
 
 @dataclass(frozen=True)
 class Config:
-    """Numbers of every stage. The defaults are those of the shipped model on two CPU cores."""
+    """Numbers of every stage; a stage with several entries goes on from the entry before."""
 
-    judge: world_judge.Config = world_judge.Config(steps=2800, layouts=80_000)
-    nested: world_judge.Config = world_judge.Config(steps=600, layouts=30_000, nested=0.2, lr=5e-4, seed=1)
-    autoencoder: latent_autoencoder.Config = latent_autoencoder.Config(layouts=40_000)
+    judge: tuple[world_judge.Config, ...] = (
+        world_judge.Config(steps=2800, layouts=80_000),
+        world_judge.Config(steps=600, layouts=30_000, nested=0.2, lr=5e-4, seed=1),
+        world_judge.Config(steps=1300, layouts=40_000, nested=0.3, lr=8e-4, seed=2),
+    )
+    autoencoder: tuple[latent_autoencoder.Config, ...] = (
+        latent_autoencoder.Config(steps=3000, layouts=40_000, latent_channels=8, focus=1.0),
+        latent_autoencoder.Config(steps=1600, layouts=40_000, focus=1.0, adversary_from=1.0, seed=1),
+        latent_autoencoder.Config(steps=2600, layouts=60_000, adversary_from=0.9, seed=2),
+    )
     reading: reading.Config = reading.Config(steps=2000, batch=128, layouts=60_000)
     generator: text_to_image.Config = field(default_factory=lambda: text_to_image.Config("", ""))
 
@@ -39,20 +48,29 @@ def train(config: Config, setting: Setting) -> Run:
     if setting.parallel.world > 1:
         raise UsageError("The stages of `tiny` follow each other; run them one by one to use several processes.")
     root = setting.path
-    place = {name: root / name for name in ("judge-first", "judge-run", "autoencoder", "reading", "generator")}
-    stage(world_judge, config.judge, setting, place["judge-first"])
-    nested = replace(config.nested, start=str(place["judge-first"]))
-    world_judge.publish(stage(world_judge, nested, setting, place["judge-run"]), root / "judge")
-    stage(latent_autoencoder, config.autoencoder, setting, place["autoencoder"])
-    stage(reading, config.reading, setting, place["reading"])
-    numbers = replace(config.generator, autoencoder=str(place["autoencoder"]), reading=str(place["reading"]))
-    run = stage(text_to_image, numbers, setting, place["generator"])
+    judge = _chain(world_judge, config.judge, setting, root / "judge-run")
+    world_judge.publish(judge, root / "judge")
+    autoencoder = _chain(latent_autoencoder, config.autoencoder, setting, root / "autoencoder")
+    reader = _stage(reading, config.reading, setting, root / "reading")
+    numbers = replace(config.generator, autoencoder=str(autoencoder.path), reading=str(reader.path))
+    run = _stage(text_to_image, numbers, setting, root / "generator")
     tiny.save(root / "model", bind_run(run.path), {"training": run.config})
     return run
 
 
-def stage(module: object, config: object, setting: Setting, path: Path) -> Run:
+def _chain(recipe: ModuleType, configs: tuple[Any, ...], setting: Setting, path: Path) -> Run:
+    """Entries one after the other, each in `path`-N from the weights of the one before."""
+    run: Run | None = None
+    for number, config in enumerate(configs):
+        numbers = config if run is None else replace(config, start=str(run.path))
+        run = _stage(recipe, numbers, setting, path.with_name(f"{path.name}-{number}"))
+    if run is None:
+        raise UsageError(f"{path.name} needs at least one entry in its configuration.")
+    return run
+
+
+def _stage(recipe: ModuleType, config: Any, setting: Setting, path: Path) -> Run:
     """One stage: trained, gone on with, or only opened when it is complete."""
     there = (path / "config.toml").exists()
-    run: Run = module.train(config, replace(setting, path=path, resume=there))  # type: ignore[attr-defined]
+    run: Run = recipe.train(config, replace(setting, path=path, resume=there))
     return run

@@ -16,7 +16,7 @@ from huggingvis.codecs.text import TextTokenizer
 from huggingvis.data.draws import stable_hash
 from huggingvis.data.sprites import COLOURS
 from huggingvis.data.world import World
-from huggingvis.data.worldset import CAPTION_VARIANTS, Mapped, WorldSet, keys_of
+from huggingvis.data.worldset import CAPTION_VARIANTS, Mapped, WorldSet
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.objectives.reading import Reading
 from huggingvis.recipes.setting import Setting, precision
@@ -79,6 +79,26 @@ def parted(keys: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([*kind, -1]), torch.tensor([*(colours.index(c) if c else -1 for c, _, _ in parts), -1])
 
 
+def tokenised(data: WorldSet, tokenizer: TextTokenizer, empty: float) -> Mapped:
+    """Batches as `Reading` wants them, with the share `empty` of the captions left out, always the same ones."""
+    kinds, colours = parted(data.keys)
+
+    def change(batch: dict, index: int) -> dict:
+        texts = [
+            "" if stable_hash("empty", index, i) % 1000 < 1000 * empty else text
+            for i, text in enumerate(batch["captions"])
+        ]
+        return {
+            "ids": tokenizer.ids(texts),
+            "boxes": batch["boxes"],
+            "kinds": kinds[batch["classes"]],
+            "colours": colours[batch["classes"]],
+            "ground": background_of(data, batch["numbers"]),
+        }
+
+    return Mapped(data, change)
+
+
 def train(config: Config, setting: Setting) -> Run:
     """Train the encoder in `setting`'s run folder; its tokenizer lies beside the checkpoints."""
     torch.manual_seed(config.seed)
@@ -87,30 +107,12 @@ def train(config: Config, setting: Setting) -> Run:
     path = run.path / "tokenizer.json"
     tokenizer = TextTokenizer.load(path) if path.exists() else learn_tokenizer(world)
     tokenizer.save(path)
-
-    kinds, colours = parted(keys_of(world))
-
-    def tokenised(data: WorldSet, empty: float) -> Mapped:
-        def change(batch: dict, index: int) -> dict:
-            texts = [
-                "" if stable_hash("empty", index, i) % 1000 < 1000 * empty else text
-                for i, text in enumerate(batch["captions"])
-            ]
-            return {
-                "ids": tokenizer.ids(texts),
-                "boxes": batch["boxes"],
-                "kinds": kinds[batch["classes"]],
-                "colours": colours[batch["classes"]],
-                "ground": background_of(data, batch["numbers"]),
-            }
-
-        return Mapped(data, change)
-
     tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=config.dim, depth=config.depth))
     test = World(size=config.size, split="test", seed=config.seed)
+    held_out = tokenised(WorldSet(test, 1024, pictures=False), tokenizer, 0.0)
     return fit(
         Reading(tower, len(world.sprites), len(COLOURS)).to(setting.device),
-        tokenised(WorldSet(world, config.layouts, pictures=False), config.empty),
+        tokenised(WorldSet(world, config.layouts, pictures=False), tokenizer, config.empty),
         run,
         optim=Optim(config.lr, (0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
         steps=config.steps,
@@ -119,7 +121,7 @@ def train(config: Config, setting: Setting) -> Run:
         settings=FitSettings(
             seed=config.seed,
             precision=precision(config.precision),
-            validation=Validation(tokenised(WorldSet(test, 1024, pictures=False), 0.0), every=500, batches=4),
+            validation=Validation(held_out, every=500, batches=4),
             progress=setting.progress,
         ),
     )
