@@ -10,6 +10,7 @@ Times are per step, those of setting up the schedule apart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ def main() -> None:
         if distance > 1e-3:
             raise SystemExit(f"{name}: the two loops end {distance:.2g} apart, so their times cannot be compared.")
         measure(report, f"{name}, step", mine.seconds, other.seconds, distance)
-        measure(report, f"{name}, set-up", lambda m=mine: clock(m.set_up), lambda o=other: clock(o.set_up), distance)
+        measure(report, f"{name}, set-up", partial(clock, mine.set_up), partial(clock, other.set_up), distance)
     report.write()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -121,12 +122,12 @@ def main() -> None:
         TUNED: theirs(True, pictures, seed),
         "huggingvis, float32": ours(FLOAT32, pictures, seed),
     }
-    steps = {name: lambda step=step: clock(step) for name, (_, step) in contenders.items()}
+    steps = {name: partial(clock, step) for name, (_, step) in contenders.items()}
     seconds = interleaved(steps, options.repeats, warm=2)
     for name, values in seconds.items():
         net = contenders[name][0]
         mine = name.startswith("huggingvis")
-        sizes = facts(net, (lambda x, t, net=net: net(x, t, {})) if mine else (lambda x, t, net=net: net(x, t)))
+        sizes = facts(net, partial(net, cond={}) if mine else net)
         peers = {peer: seconds[peer] for peer in (PLAIN, TUNED)} if mine else None
         report.add(row(f"step of {BATCH} pictures", name, "s", values, beside=peers, facts=sizes))
     report.write()

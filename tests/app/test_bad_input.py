@@ -284,9 +284,9 @@ def test_ctrl_c_while_sampling_keeps_what_is_finished(
 
 
 def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingvis.train.progress import Silent
+    from huggingvis.train.progress import Reporter
 
-    class Interrupting(Silent):
+    class Interrupting(Reporter):
         def show(self, done: int, values: object) -> None:
             if done == 2:
                 signal.raise_signal(signal.SIGINT)

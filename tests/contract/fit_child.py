@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,14 @@ class Points:
         return {"x": x, "y": x.sum(1, keepdim=True), "first": [first]}
 
 
-def mlp(width: int = 24, dropout: float = 0.0) -> nn.Module:
+def mlp(width: int = 24, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, 1))
 
 
 class Toy(Objective):
     """One turn: regression from points with noise on them, and dropout, so both sources of randomness count."""
+
+    seen: Tensor
 
     def __init__(self, noise: float = 0.1, dropout: float = 0.1):
         super().__init__()
@@ -66,7 +69,7 @@ class Toy(Objective):
         self.seen += 1
 
 
-def toy_fit(run: Run, objective: Objective, steps: int, pause: float = 0.0, **settings: object) -> Run:
+def toy_fit(run: Run, objective: Objective, steps: int, pause: float = 0.0, **settings: Any) -> Run:
     """The training that is killed, stopped, resumed and shared between processes."""
     numbers = {"save_every": 5, "log_every": 10, "progress": False, "seed": 11, "accumulate": 2} | settings
     return fit(

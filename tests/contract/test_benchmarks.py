@@ -9,6 +9,7 @@ import math
 import statistics
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,7 +93,12 @@ def test_the_page_holds_the_table_of_the_results(common: ModuleType, monkeypatch
 
 def test_contenders_take_turns(common: ModuleType) -> None:
     order: list[str] = []
-    turns = {name: lambda name=name: order.append(name) or len(order) for name in "AB"}
+
+    def turn(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    turns = {name: partial(turn, name) for name in "AB"}
     found = common.interleaved(turns, 3, warm=1)
     assert "".join(order) == "ABABABAB"
     assert found == {"A": [3, 5, 7], "B": [4, 6, 8]}

@@ -77,7 +77,7 @@ def test_safetensors_round_trip_keeps_bits_and_metadata(tmp_path: Path) -> None:
 
 
 def test_files_of_the_reference_writer_are_read(tmp_path: Path) -> None:
-    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(1, np.int8)}
+    arrays: dict[str, np.ndarray] = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(1, np.int8)}
     reference_save(arrays, tmp_path / "x.safetensors")
     found = load(tmp_path / "x.safetensors")
     assert {k: v.tolist() for k, v in found.items()} == {k: v.tolist() for k, v in arrays.items()}

@@ -54,6 +54,7 @@ def test_png_gives_back_pixels_request_and_making(tmp_path, channels):
     assert found.request() == REQUEST and found.made == MADE
     assert json.loads(found.request_json or "")["sampling"]["seed"] == 7
     with Image.open(path) as image:
+        assert isinstance(image, PngImagePlugin.PngImageFile)
         assert set(image.text) == {"huggingvis", "parameters"}
 
 

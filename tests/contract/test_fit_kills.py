@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def child(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.Pope
     environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, str(CHILD), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def reached_step(run: Run, goal: int) -> bool:
+    return any(c.step >= goal for c in run.checkpoints())
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -60,7 +65,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(straight: Run, tmp_path: Pat
     for goal in (20, 70):
         process = child(path, 200, 0.002)
         run = Run(path, CONFIG, straight.parallel)
-        wait_for(lambda run=run, goal=goal: any(c.step >= goal for c in run.checkpoints()), process)
+        wait_for(partial(reached_step, run, goal), process)
         time.sleep(clock.uniform(0, 0.25))
         process.kill()
         process.wait()

@@ -77,7 +77,9 @@ def test_lab_knows_white_black_and_red() -> None:
 @needs_font
 def test_the_looks_table_agrees_with_the_font() -> None:
     for name in ("fox", "pizza", "giraffe", "cloud"):
-        stored, measured = objects_v1()[name].look, picture_look(objects_v1()[name].art)
+        art = objects_v1()[name].art
+        assert isinstance(art, artwork.Glyph)
+        stored, measured = objects_v1()[name].look, picture_look(art)
         assert stored.aspect == pytest.approx(measured.aspect, rel=0.15)
         assert (stored.cells ^ measured.cells).bit_count() <= 12
 

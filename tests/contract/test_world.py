@@ -78,7 +78,7 @@ def test_stated_relations_are_true_and_plain(layouts: list[Layout]) -> None:
     stated = [layout for layout in layouts if layout.relation]
     assert len({layout.relation.kind for layout in stated}) == 6
     for layout in stated:
-        assert layout.holds(layout.relation)
+        assert layout.relation is not None and layout.holds(layout.relation)
         if layout.relation.kind in ("left", "right", "above", "below"):
             (ax, ay), (bx, by) = (thing.box.centre for thing in layout.things)
             far, near = sorted((abs(ax - bx), abs(ay - by)), reverse=True)

@@ -52,7 +52,7 @@ FLUX_VAE = VAE | {
 }  # fmt: skip
 
 
-def reference(name: str, settings: Settings) -> nn.Module:
+def reference(name: str, settings: Settings) -> Any:
     """diffusers' net with random weights, norms and biases included."""
     import diffusers
 

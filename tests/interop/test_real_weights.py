@@ -14,6 +14,7 @@ from torch import Tensor
 import huggingvis.systems
 from huggingvis.checkpoints.inspect import families_in, identify, inspect
 from huggingvis.checkpoints.io import assign, load, save
+from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import FileProblem
@@ -85,7 +86,9 @@ def test_lenet_reads_digits_like_its_own_code() -> None:
 
 def ddpm(steps: int = 50) -> tuple[System, Diffusion]:
     system = ddpm_mnist.bind(DDPM)
-    return system, system.generator(Request(sampling=Sampling(sampler="ddim", schedule="trailing", steps=steps)))
+    model = system.generator(Request(sampling=Sampling(sampler="ddim", schedule="trailing", steps=steps)))
+    assert isinstance(model, Diffusion)
+    return system, model
 
 
 @torch.no_grad()
@@ -122,7 +125,7 @@ def test_the_stored_frequencies_are_the_formula() -> None:
 def test_ddim_on_real_weights_makes_digits_that_the_judge_believes() -> None:
     (system, model), judge = ddpm(50), digits.bind(LENET)
     z = model.sample(16, system.conditioner([]), noise=SeedNoise(range(16)))
-    pictures = system.codec.decode(z).clamp(-1, 1)  # type: ignore[union-attr]
+    pictures = system.codec.decode(z).clamp(-1, 1)
     confidence = float(judge.confidence(pictures).mean())
     noise = float(judge.confidence(torch.randn(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))).mean())
     assert confidence > 0.75 > noise + 0.15, (confidence, noise)
@@ -139,7 +142,7 @@ def test_ddim_on_real_weights_makes_digits_that_the_judge_believes() -> None:
     ],
     ids=["taef2 encoder", "taef2 decoder", "lenet", "ddpm"],
 )
-def test_real_files_go_out_as_they_came_in(keymap, path: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_real_files_go_out_as_they_came_in(keymap: KeyMap, path: Path, tmp_path: Path) -> None:
     tensors = load(path)
     ours, left = keymap.take(tensors)
     assert set(left) == ({"alpha_t", "beta_t"} if path == DDPM else set())

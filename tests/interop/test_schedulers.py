@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 F64 = torch.float64
 OURS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "flow": "velocity"}
-BETAS = {
+BETAS: dict[str, dict[str, Any]] = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
     "scaled": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
@@ -98,7 +98,7 @@ def double(scheduler: Any) -> TableProcess:
     return TableProcess(scheduler.alphas_cumprod)
 
 
-SPACINGS = {
+SPACINGS: dict[str, tuple[Any, Any, Any]] = {
     "leading": (Leading(20, 0), Leading(20, 0, open_end=True), Leading(20, 0)),
     "trailing": (Trailing(20), Trailing(20), Trailing(20)),
     "linspace": (Linspace(20), Linspace(20, open_end=True), Linspace(20, rounded=False, chord=True)),

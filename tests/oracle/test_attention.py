@@ -48,7 +48,7 @@ def definition(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         weights = [torch.exp(score) * seen[b, h, i, j] for j, score in enumerate(scores)]
         total = sum(weights)
         if total > 0:
-            out[b, h, i] = sum(w * v[b, h, j] for j, w in enumerate(weights)) / total  # type: ignore[assignment]
+            out[b, h, i] = sum(w * v[b, h, j] for j, w in enumerate(weights)) / total
     return out
 
 

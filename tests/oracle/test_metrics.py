@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from huggingvis.core.errors import NumericalTrouble, UsageError
-from huggingvis.metrics.bootstrap import Interval, bootstrap_mean, paired_difference, percentile
+from huggingvis.metrics.bootstrap import Bounds, Interval, bca, bootstrap_mean, paired_difference, percentile
 from huggingvis.metrics.features import gather
 from huggingvis.metrics.frechet import Moments, frechet, frechet_gaussian, frechet_interval, frechet_moments
 from huggingvis.metrics.frechet_infinity import frechet_infinity
@@ -31,13 +31,12 @@ def spd(d: int, seed: int) -> Tensor:
 # --- bootstrap
 
 
-@pytest.mark.parametrize(("bounds", "least"), [("percentile", 0.88), ("bca", 0.90)])
-def test_bootstrap_covers_the_true_mean_of_skewed_data(bounds: str, least: float) -> None:
+@pytest.mark.parametrize(("bounds", "least"), [(percentile, 0.88), (bca, 0.90)], ids=["percentile", "bca"])
+def test_bootstrap_covers_the_true_mean_of_skewed_data(bounds: Bounds, least: float) -> None:
     """Exponential draws, mean 1: about 95 % of the intervals must hold 1; skew and n = 40 cost a little."""
     rng = np.random.default_rng(1)
     samples = rng.exponential(size=(400, 40))
-    chosen = {"bounds": percentile} if bounds == "percentile" else {}
-    hits = [i.low <= 1.0 <= i.high for s in samples for i in [bootstrap_mean(s, resamples=500, **chosen)]]
+    hits = [i.low <= 1.0 <= i.high for s in samples for i in [bootstrap_mean(s, resamples=500, bounds=bounds)]]
     assert least <= np.mean(hits) <= 0.98
 
 

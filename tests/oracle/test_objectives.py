@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from huggingvis.core.process import PREDICTIONS
+from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL, Posterior
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, UniformTimes
@@ -22,7 +22,7 @@ from huggingvis.processes.vp import CosineVP
 class Knows(nn.Module):
     """The exact network for data that is always `x0`: its output is the target of every draw."""
 
-    def __init__(self, x0: Tensor, process: object, prediction: object, off: float = 0.0):
+    def __init__(self, x0: Tensor, process: Process, prediction: Prediction, off: float = 0.0):
         super().__init__()
         self.x0, self.process, self.prediction, self.off = x0, process, prediction, off
 
@@ -34,7 +34,7 @@ class Knows(nn.Module):
 
 @pytest.mark.parametrize("name", sorted(PREDICTIONS))
 @pytest.mark.parametrize("process", [CosineVP(), RectifiedFlow()], ids=["vp", "flow"])
-def test_the_exact_network_has_no_loss_and_an_error_counts_squared(name: str, process: object) -> None:
+def test_the_exact_network_has_no_loss_and_an_error_counts_squared(name: str, process: Process) -> None:
     prediction = PREDICTIONS[name]()
     x0 = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for off, expected in ((0.0, 0.0), (0.3, 0.09)):

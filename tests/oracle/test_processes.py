@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from huggingvis.processes.vp import CosineVP, LinearVP
 
 F64 = torch.float64
 
-MAKE = {
+MAKE: dict[str, Callable[[], Process]] = {
     "linear": LinearVP,
     "cosine": CosineVP,
     "flow": RectifiedFlow,
@@ -138,6 +139,7 @@ def test_renoise_keeps_the_marginal(process: Process) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_exact_at_their_knots(name: str) -> None:
     table = MAKE[name]()
+    assert isinstance(table, TableProcess)
     index = torch.arange(table.steps)
     t = table.time_of_index(index)
     assert bool((table.clock(t) == index).all())

@@ -12,6 +12,7 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.process import Process
+from huggingvis.core.protocols import Step
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
@@ -251,7 +252,8 @@ def test_names() -> None:
 @pytest.mark.parametrize("sampler", [Euler(), Heun()])
 def test_a_step_is_told_the_belief_at_its_start(sampler: Sampler) -> None:
     """Heun asks for a second belief, at the end of the step; what `on_step` hears is the first."""
-    process, x, told = LinearVP(), start(4), []
+    process, x = LinearVP(), start(4)
+    told: list[Step] = []
     denoise = standard_mixture().denoiser(process)
     sample(denoise, process, sampler, x, Uniform(3, 1.0, 0.1)(process), {}, noise=BatchNoise(0), on_step=told.append)
     before = [x, *(step.x for step in told)]

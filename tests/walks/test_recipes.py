@@ -214,7 +214,7 @@ def test_latent_diffusion_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_numbers_that_do_not_go_together_say_so(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", count=2)
-    wrong = [
+    wrong: list[tuple[str, dict[str, Any], str]] = [
         ("ddpm", {"process": "flow", "prediction": "eps"}, "ends in noise alone"),
         ("ddpm", {"size": 9}, "multiple of 2, found 9. Ask for --size 8 or 10"),
         ("latent_diffusion", {"size": 10, "autoencoder": STAGE}, "multiple of 4, found 10"),

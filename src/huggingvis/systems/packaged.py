@@ -25,6 +25,11 @@ def packaged(name: str) -> Path:
     return Path(str(resources.files("huggingvis"))) / "weights" / name
 
 
+def is_model(folder: Path) -> bool:
+    """Whether `folder` is a model folder (a run folder is not)."""
+    return (folder / "model.json").is_file()
+
+
 def write(folder: Path, record: Mapping[str, Any], nets: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
     """Write `model.json` and each net's floating tensors as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)

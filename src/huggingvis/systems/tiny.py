@@ -7,7 +7,7 @@ text/reading, image/text_to_image, image/latent_autoencoder). Its card lies besi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -91,9 +91,19 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
     conditioner.tokenizer.save(folder / "tokenizer.json")
 
 
-def bind(folder: Path | None = None, device: torch.device | None = None) -> System:
-    """The model of `folder`, or the one that ships with the package."""
-    folder, device = folder or packaged("tiny"), device or torch.device("cpu")
+@final
+@dataclass(frozen=True)
+class Parts:
+    """What a model folder holds: the networks, frozen and in float32, the codec around one of them, and the tokenizer."""
+
+    unet: UNet
+    tower: TextTower
+    codec: KLLatents
+    tokenizer: TextTokenizer
+
+
+def load_parts(folder: Path, device: torch.device) -> Parts:
+    """Everything in a model folder. Raises `FileProblem` or `NumericalTrouble` for files that cannot be used."""
     record = read_record(folder)
     with torch.device("meta"):
         unet = UNet(from_dict(UNetConfig, record["unet"]))
@@ -104,9 +114,15 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Syst
     channels_last(fill(autoencoder, folder / "autoencoder.safetensors", device))
     mean, std = torch.tensor(record["latent_mean"]), torch.tensor(record["latent_std"])
     codec = KLLatents(autoencoder, mean, std).to(device)
-    tokenizer = TextTokenizer.load(folder / "tokenizer.json")
+    return Parts(unet, tower, codec, TextTokenizer.load(folder / "tokenizer.json"))
+
+
+def bind(folder: Path | None = None, device: torch.device | None = None) -> System:
+    """The model of `folder`, or the one that ships with the package."""
+    folder = folder or packaged("tiny")
+    record, parts = read_record(folder), load_parts(folder, device or torch.device("cpu"))
     spec = Spec(record["name"], "tiny", tuple(record["size"]), card=record.get("card", {}))
-    return assemble(spec, unet, codec, TinyConditioner(tokenizer, tower))
+    return assemble(spec, parts.unet, parts.codec, TinyConditioner(parts.tokenizer, parts.tower))
 
 
 def assemble(spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditioner) -> System:

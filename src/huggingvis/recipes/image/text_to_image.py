@@ -37,6 +37,8 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.runtime.attention import choose
+from huggingvis.systems import tiny
+from huggingvis.systems.packaged import is_model
 from huggingvis.systems.tiny import TinyConditioner, assemble
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit
@@ -72,8 +74,8 @@ class Config:
     """Numbers of the training.
 
     Attributes:
-        autoencoder: run folder of the autoencoder.
-        reading: run folder of the text encoder.
+        autoencoder: run folder of the autoencoder, or a model folder that has one.
+        reading: run folder of the text encoder, or a model folder that has one.
         size: side of the pictures in pixels.
         layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
         channels: width of each U-Net level.
@@ -87,6 +89,7 @@ class Config:
         ema: decay of the averaged weights.
         precision: bf16 or fp32.
         seed: of the weights and of every draw.
+        start: run folder or model folder whose U-Net the training starts from; empty for fresh weights.
     """
 
     autoencoder: str
@@ -104,6 +107,7 @@ class Config:
     ema: float = 0.9995
     precision: str = "bf16"
     seed: int = 0
+    start: str = ""
 
 
 @final
@@ -155,6 +159,8 @@ def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
     """The autoencoder of a run folder with the statistics of its latents, measured once on 2,048 training pictures."""
+    if is_model(path):
+        return tiny.load_parts(path, device).codec
     run, kept = Run.open(path), path / "latents.json"
     config = from_dict(latent_autoencoder.Config, run.config["config"])
     net = latent_autoencoder.network(config)
@@ -170,13 +176,23 @@ def load_codec(path: Path, device: torch.device) -> KLLatents:
 
 
 def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
-    """Tokenizer and text encoder of a run folder."""
+    """Tokenizer and text encoder of a run folder, or of a model folder."""
+    if is_model(path):
+        parts = tiny.load_parts(path, torch.device("cpu"))
+        return parts.tokenizer, parts.tower
     run = Run.open(path)
     tokenizer = TextTokenizer.load(path / "tokenizer.json")
     numbers = run.config["config"]
     tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=numbers["dim"], depth=numbers["depth"]))
     tower.load_state_dict(run.weights("text"))
     return tokenizer, tower
+
+
+def start_weights(path: Path) -> dict[str, Tensor]:
+    """The U-Net of a run folder (averaged) or of a model folder."""
+    if is_model(path):
+        return tiny.load_parts(path, torch.device("cpu")).unet.state_dict()
+    return Run.open(path).weights("net")
 
 
 def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
@@ -209,9 +225,10 @@ def train(config: Config, setting: Setting) -> Run:
         data = WorldSet(World(size=config.size, split=split, seed=config.seed), count, pictures=False)
         return CachedLatents(data, codec, tokenizer, empty, run.path / f"latents-{split}-{count}.npy")
 
-    objective = Denoising(
-        network(config, z, tower.config.dim), RectifiedFlow(), Velocity(), LogitNormal(), condition=TextCondition(tower)
-    )
+    net = network(config, z, tower.config.dim)
+    if config.start:
+        net.load_state_dict(start_weights(Path(config.start)))
+    objective = Denoising(net, RectifiedFlow(), Velocity(), LogitNormal(), condition=TextCondition(tower))
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(

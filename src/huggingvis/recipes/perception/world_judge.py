@@ -4,8 +4,9 @@ Objects as points (Zhou et al. 2019, arXiv 1904.07850) on exact layouts. Picture
 blurred, noised, shifted in colour) so that the judge stays sure of pictures that an autoencoder has passed. It is never
 a training loss of any generator. Book: chapter 9.
 
-    hvis train world_judge --run runs/judge-first --steps 2800
-    hvis train world_judge --run runs/judge --start runs/judge-first --nested 0.2 --lr 5e-4 --steps 900 --seed 1
+    hvis train world_judge --run runs/judge
+
+The shipped judge went on twice from such a run with more nested scenes (`--start`, `--nested`; see recipe `tiny`).
 """
 
 from __future__ import annotations
