@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -19,13 +18,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from huggingvis.core.machine import cores, machine, versions
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-ALWAYS = ("huggingvis", "torch")
 T = TypeVar("T")
 
 
@@ -120,56 +119,6 @@ def row(
 def _short(value: float) -> float:
     """Five digits: the sixth of a time is chance."""
     return float(f"{value:.5g}")
-
-
-def cores() -> int:
-    """Processor cores this process may run on."""
-    return os.cpu_count() or 1 if sys.platform in ("win32", "darwin") else len(os.sched_getaffinity(0))
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the numbers depend on. `load`: processes that wanted to run in the last minute, before this one began."""
-    load = None if sys.platform == "win32" else round(os.getloadavg()[0], 2)
-    return {
-        "cpu": _cpu(),
-        "cores": cores(),
-        "ram_gib": _ram_gib(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "threads": threads,
-        "load": load,
-    }
-
-
-def _cpu() -> str:
-    """The processor's model name, and the instructions that decide how fast bfloat16 is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = said.get("flags", "").split()
-    special = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    return said.get("model name", platform.machine()) + (f" ({', '.join(special)})" if special else "")
-
-
-def _ram_gib() -> float | None:
-    if sys.platform == "win32":
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of Python and of the distributions that are installed among `packages`."""
-    out = {"python": platform.python_version()}
-    for name in dict.fromkeys((*ALWAYS, *packages)):
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            if name == "huggingvis":  # a checkout on the path that is not installed
-                import huggingvis
-
-                out[name] = huggingvis.__version__
-    return out
 
 
 @dataclass

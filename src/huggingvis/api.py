@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import catalog as _catalog
-from .core.config import from_dict
-from .core.errors import FileProblem, UsageError, unknown
-from .core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core import catalog as _catalog
+from huggingvis.core.config import from_dict
+from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
     import torch
 
-    from .core.media import Picture
-    from .core.protocols import OnStep
-    from .core.system import System
-    from .train.run import Run
+    from huggingvis.core.media import Picture
+    from huggingvis.core.protocols import OnStep
+    from huggingvis.core.system import System
+    from huggingvis.train.run import Run
 
     Model = System | str | Path | None
 
@@ -58,8 +58,8 @@ def load(model: Model = None, *, device: str | None = None) -> System:
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
-    from .core.system import System
-    from .systems.packaged import packaged, read_record
+    from huggingvis.core.system import System
+    from huggingvis.systems.packaged import packaged, read_record
 
     if isinstance(model, System):
         return model
@@ -68,7 +68,7 @@ def load(model: Model = None, *, device: str | None = None) -> System:
     if not path.exists() and packaged(str(model)).is_dir():
         path = packaged(str(model))
     if (path / "config.toml").is_file():
-        from .recipes.loading import bind_run
+        from huggingvis.recipes.loading import bind_run
 
         return bind_run(path, where)
     if model is None and not path.is_dir():
@@ -109,7 +109,7 @@ def generate(
     on_step: OnStep | None = None,
 ) -> list[Picture]:
     """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored)."""
-    from .edits.generate import generate as make
+    from huggingvis.edits.generate import generate as make
 
     system = load(model, device=device)
     if isinstance(prompt, str):
@@ -119,7 +119,7 @@ def generate(
 
 def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
     """The pictures of `generate`, each as soon as it is made."""
-    from .edits.generate import stream as make
+    from huggingvis.edits.generate import stream as make
 
     return make(system, request, on_step=on_step)
 
@@ -129,9 +129,9 @@ def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -
 
     Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
     """
-    from .edits.generate import CHUNK
-    from .edits.generate import repeat as again
-    from .export.image import open_picture, read_provenance
+    from huggingvis.edits.generate import CHUNK
+    from huggingvis.edits.generate import repeat as again
+    from huggingvis.export.image import open_picture, read_provenance
 
     told = read_provenance(path)
     index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
@@ -172,8 +172,8 @@ def train(
 
     Under `torchrun` every process trains its share. Raises `Cancelled` after ctrl-C, with everything saved.
     """
-    from .recipes.setting import Setting
-    from .train.parallel import from_torchrun
+    from huggingvis.recipes.setting import Setting
+    from huggingvis.train.parallel import from_torchrun
 
     module = _catalog.find_recipe(recipe)
     numbers = from_dict(module.Config, dict(config or {}))
@@ -216,9 +216,9 @@ def evaluate(
             f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its run "
             "folder for its held-out losses."
         )
-    from .metrics.scene_table import render_table, table_record
-    from .recipes.scene_evaluation import evaluate as score
-    from .systems.judges.world import bind
+    from huggingvis.metrics.scene_table import render_table, table_record
+    from huggingvis.recipes.scene_evaluation import evaluate as score
+    from huggingvis.systems.judges.world import bind
 
     found = score(system, bind(), total=prompts, seed=seed, on_chunk=on_chunk)
     rows = {"floor": found.floor, "model": found.model, "ceiling": found.ceiling}
@@ -230,8 +230,8 @@ def evaluate(
 
 def _reads_sentences(run: Path) -> bool:
     """Whether a run generates from sentences; one that generates nothing, or from classes, has its losses."""
-    from .recipes.loading import Binds
-    from .train.run import Run
+    from huggingvis.recipes.loading import Binds
+    from huggingvis.train.run import Run
 
     name = Run.open(run).config.get("recipe")
     if not isinstance(name, str) or not isinstance(_catalog.find_recipe(name), Binds):
@@ -240,7 +240,7 @@ def _reads_sentences(run: Path) -> bool:
 
 
 def _losses(path: Path) -> Evaluation:
-    from .train.run import Run
+    from huggingvis.train.run import Run
 
     run = Run.open(path)
     lines = [line for line in run.metrics() if any(key.startswith("validation.") for key in line)]
@@ -255,7 +255,7 @@ def _losses(path: Path) -> Evaluation:
 
 def export(pictures: Sequence[Picture], folder: str | Path) -> list[Path]:
     """Save pictures as numbered PNGs that carry their request; nothing is overwritten."""
-    from .export.image import save_numbered
+    from huggingvis.export.image import save_numbered
 
     return [save_numbered(p, folder, p.request.prompt.text if p.request else "picture") for p in pictures]
 
@@ -265,9 +265,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
         return _picture_facts(path)
-    from . import systems
-    from .checkpoints.inspect import families_in, identify, sha256
-    from .checkpoints.inspect import inspect as look
+    from huggingvis import systems
+    from huggingvis.checkpoints.inspect import families_in, identify, sha256
+    from huggingvis.checkpoints.inspect import inspect as look
 
     facts = look(path)
     family = identify(facts.tensors, families_in(systems))
@@ -275,7 +275,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 
 def _picture_facts(path: Path) -> dict[str, Any]:
-    from .export.image import open_picture, read_provenance
+    from huggingvis.export.image import open_picture, read_provenance
 
     picture, told = open_picture(path), read_provenance(path)
     request = told.request().to_dict() if told.request_json is not None else None

@@ -208,7 +208,8 @@ def test_a_system_is_read_from_its_recipe(library: Path) -> None:
     (record,) = catalog.systems(root=library)
     assert record.files == ("recipes/diffusion/ddpm.py", "samplers/two.py")
     assert record.marks() == dict.fromkeys(catalog.MARKS) | {"exact": "t.py::test_a"}
-    assert catalog.systems("4", root=library) == (record,) and catalog.systems("5", root=library) == ()
+    assert catalog.systems(4, root=library) == catalog.systems("4", root=library) == (record,)
+    assert catalog.systems(5, root=library) == catalog.systems("5", root=library) == ()
     assert json.loads(json.dumps(record.to_dict()))["paper"] == "2006.11239"
     assert catalog.recipes(root=library)["ddpm"].chapter == "diffusion"
 

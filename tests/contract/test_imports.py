@@ -42,7 +42,7 @@ def test_import_loads_nothing_but_the_package_itself() -> None:
     assert tops(modules) - sys.stdlib_module_names == {"huggingvis"}
 
 
-@pytest.mark.parametrize("name", ["catalog", "config", "flags", "request", "errors", "files"])
+@pytest.mark.parametrize("name", ["catalog", "config", "flags", "request", "errors", "files", "machine"])
 def test_the_torch_free_heart_needs_the_standard_library_only(name: str) -> None:
     modules, _ = loaded(f"import huggingvis.core.{name}")
     assert tops(modules) - sys.stdlib_module_names == {"huggingvis"}

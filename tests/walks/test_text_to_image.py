@@ -1,4 +1,4 @@
-"""The first walk in miniature: autoencoder, text encoder and U-Net trained a little, bound, saved, bound again, scored."""
+"""The first walk in miniature: autoencoder, text encoder and U-Net trained a little, bound, saved and scored."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
 @final
 @dataclass(frozen=True)
 class Parts:
-    """What a model folder holds: the networks, frozen and in float32, the codec around one of them, and the tokenizer."""
+    """What a model folder holds: networks, frozen and in float32, the codec around one of them, and the tokenizer."""
 
     unet: UNet
     tower: TextTower

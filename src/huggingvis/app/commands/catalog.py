@@ -1,6 +1,6 @@
 """What is in the library: its systems with the proof of each claim, or the entries of one axis.
 
-hvis catalog --chapter C       systems of one chapter of the book
+hvis catalog --chapter 4       systems of one chapter of the book
 hvis catalog samplers          every sampler, with its paper
 """
 
@@ -17,7 +17,7 @@ from huggingvis.core.errors import UsageError
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("axis", nargs="?", help=f"one of {', '.join(AXES)}")
-    parser.add_argument("--chapter", metavar="C", help="only this chapter of the book")
+    parser.add_argument("--chapter", metavar="N", help="only this chapter of the book")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> list[dict[str, Any]]:

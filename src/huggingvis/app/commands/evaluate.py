@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from huggingvis.app.arguments import whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.files import check_folder, write_atomically
+from huggingvis.core.machine import cores, machine, versions
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -46,10 +48,22 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
             device=args.device or usual.device,
             on_chunk=tick,
         )
-    record = {**found.record, "seconds": round(time.perf_counter() - began, 3)}
+    record = {
+        "command": shlex.join(["hvis", "evaluate", *_said(args)]),
+        **found.record,
+        "seconds": round(time.perf_counter() - began, 3),
+        "machine": machine(threads=cores()),
+        "versions": versions(()),
+    }
     screen.say(found.text)
     if args.output is not None:
         text = json.dumps(record, ensure_ascii=False, indent=2)
         write_atomically(args.output, lambda file: file.write(f"{text}\n".encode()))
         screen.say(f"\nWritten to {args.output}")
     return record
+
+
+def _said(args: argparse.Namespace) -> list[str]:
+    """The words that repeat this measurement, whatever preferences the machine has."""
+    model = [args.model] if args.model else []
+    return [*model, "--prompts", str(args.prompts), "--seed", str(args.seed)]
