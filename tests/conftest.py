@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Said:
     def paragraph(self) -> str:
         """Standard error without its line breaks."""
         return " ".join(self.err.split())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """A shell starts its background jobs deaf to ctrl-C; the tests that press it need to be heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 Hvis = Callable[[Sequence[object]], Said]

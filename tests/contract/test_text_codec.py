@@ -45,7 +45,7 @@ def test_saved_and_loaded_it_says_the_same(tokenizer: TextTokenizer, tmp_path: P
 
 
 def test_a_missing_or_damaged_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(FileProblem, match="found no file"):
+    with pytest.raises(FileProblem, match="There is no tokenizer"):
         TextTokenizer.load(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer.json").write_text('{"half": ')
     with pytest.raises(FileProblem, match="is no tokenizer"):

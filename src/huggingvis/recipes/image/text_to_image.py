@@ -158,7 +158,7 @@ def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
 
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
-    """The autoencoder of a run folder with the statistics of its latents, measured once on 2,048 training pictures."""
+    """The autoencoder of a run folder with the statistics of its latents, measured once on up to 2,048 pictures."""
     if is_model(path):
         return tiny.load_parts(path, device).codec
     run, kept = Run.open(path), path / "latents.json"
@@ -167,8 +167,8 @@ def load_codec(path: Path, device: torch.device) -> KLLatents:
     net.load_state_dict(run.weights("autoencoder"))
     net = net.eval().requires_grad_(False)
     if not kept.exists():
-        sample = WorldSet(World(size=config.size), 2048, first=5_000_000)
-        codec = fit_statistics(net, [sample.batch(i, 256)["image"] for i in range(8)])
+        sample = WorldSet(World(size=config.size), min(2048, config.layouts), first=5_000_000)
+        codec = fit_statistics(net, [sample.batch(i, 32)["image"] for i in range(-(-sample.count // 32))])
         text = json.dumps({"mean": codec.mean.tolist(), "std": codec.std.tolist()})
         write_atomically(kept, lambda file: file.write(text.encode()))
     measured = json.loads(kept.read_text())
