@@ -161,11 +161,13 @@ def load_codec(path: Path, device: torch.device) -> KLLatents:
     """The autoencoder of a run folder with the statistics of its latents, measured once on up to 2,048 pictures."""
     if is_model(path):
         return tiny.load_parts(path, device).codec
-    run, kept = Run.open(path), path / "latents.json"
+    run = Run.open(path)
     config = from_dict(latent_autoencoder.Config, run.config["config"])
     net = latent_autoencoder.network(config)
     net.load_state_dict(run.weights("autoencoder"))
     net = net.eval().requires_grad_(False)
+    newest = run.latest()
+    kept = path / f"latents-{newest.step if newest else 0}.json"  # of these weights: the run may be trained further
     if not kept.exists():
         sample = WorldSet(World(size=config.size), min(2048, config.layouts), first=5_000_000)
         codec = fit_statistics(net, [sample.batch(i, 32)["image"] for i in range(-(-sample.count // 32))])
