@@ -22,7 +22,7 @@ from huggingvis.processes.vp import CosineVP
 class Knows(nn.Module):
     """The exact network for data that is always `x0`: its output is the target of every draw."""
 
-    def __init__(self, x0: Tensor, process: Process, prediction: Prediction, off: float = 0.0):
+    def __init__(self, x0: Tensor, process: Process, prediction: Prediction, off: float | Tensor = 0.0):
         super().__init__()
         self.x0, self.process, self.prediction, self.off = x0, process, prediction, off
 
@@ -41,6 +41,14 @@ def test_the_exact_network_has_no_loss_and_an_error_counts_squared(name: str, pr
         objective = Denoising(Knows(x0, process, prediction, off), process, prediction, LogitNormal())
         losses = objective.loss({"x0": x0.expand(64, -1, -1, -1)}, 0, torch.Generator().manual_seed(1))
         assert float(losses["mse"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_channels_count_by_their_importance() -> None:
+    process, prediction, x0 = RectifiedFlow(), PREDICTIONS["x0"](), torch.zeros(8, 2, 4, 4)
+    net = Knows(torch.zeros(1, 2, 1, 1), process, prediction, torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1))
+    objective = Denoising(net, process, prediction, LogitNormal(), importance=torch.tensor([3.0, 1.0]))
+    loss = objective.loss({"x0": x0}, 0, torch.Generator().manual_seed(0))["mse"]
+    assert float(loss) == pytest.approx((1.5 * 1 + 0.5 * 9) / 2)
 
 
 def test_time_laws_cover_what_they_say() -> None:
@@ -117,6 +125,20 @@ def test_pixel_weights_shift_the_loss_to_what_matters(autoencoding: tuple[Latent
     assert float(losses["l1"].detach()) == pytest.approx(float((y - x).abs()[..., :8].mean()), rel=1e-5)
     even = objective.build({"image": x}, 0, rng.manual_seed(3))
     assert float(even["l2"].detach()) == pytest.approx(float((y - x).square().mean()), rel=1e-5)
+
+
+def test_a_decoder_may_learn_alone_in_a_space_that_stays(autoencoding: tuple[LatentAutoencoder, Tensor]) -> None:
+    whole, x = autoencoding
+    objective = LatentAutoencoder(whole.autoencoder, whole.critic, Weights(adversary_from=5, latent_noise=0.1))
+    objective.zero_grad(set_to_none=True)
+    losses = objective.build({"image": x}, 0, torch.Generator().manual_seed(0))
+    (losses["l1"] + losses["l2"] + losses["kl"]).backward()
+    assert all(p.grad is None for p in objective.autoencoder.encoder.parameters())
+    assert all(p.grad is not None for p in objective.autoencoder.decoder.parameters())
+    exact = LatentAutoencoder(whole.autoencoder, whole.critic, Weights(latent_noise=0.0))
+    with torch.no_grad():
+        y, _ = exact._rebuilt(x, torch.Generator())
+        assert torch.equal(y, whole.autoencoder.decode(whole.autoencoder.encode(x)))
 
 
 def test_folding_pixels_into_channels_keeps_size_and_factor(autoencoding: tuple[LatentAutoencoder, Tensor]) -> None:

@@ -85,8 +85,11 @@ def unconditional(batch: Batch) -> Cond:
 @final
 class Denoising(Objective):
     """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
-    `trained` (say, a text encoder that `condition` uses).
+    `trained` (say, a text encoder that `condition` uses). `importance` [C]: how much each channel of x0 counts; evenly
+    if not given.
     """
+
+    importance: Tensor
 
     def __init__(
         self,
@@ -97,8 +100,11 @@ class Denoising(Objective):
         *,
         condition: Callable[[Batch], Cond] = unconditional,
         trained: Mapping[str, nn.Module] | None = None,
+        importance: Tensor | None = None,
     ):
         super().__init__()
+        share = torch.ones(1) if importance is None else importance / importance.mean()
+        self.register_buffer("importance", share, persistent=False)
         self.net, self.process, self.prediction, self.times = net, process, prediction, times
         self.condition, self.trained = condition, nn.ModuleDict(dict(trained or {}))
 
@@ -115,7 +121,8 @@ class Denoising(Objective):
         x = self.process.add_noise(x0, eps, t)
         target = self.prediction.target(self.process, x0, eps, t)
         out = self.net(x, self.process.clock(t).float().to(x.device), self.condition(batch))
-        each = (out.float() - target).square().flatten(1).mean(1)  # [B]
+        off = (out.float() - target).square()  # [B, C, ...]
+        each = (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)  # [B]
         late = (t > 0.5).to(each.device)
         return {
             "mse": each.mean(),

@@ -23,7 +23,11 @@ from huggingvis.nets.patch_discriminator import PatchDiscriminator
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term counts. `adversary_from` is the step at which the patch adversary joins."""
+    """How much each term counts. `adversary_from` is the step at which the patch adversary joins.
+
+    `latent_noise`: the decoder alone learns, on latents off by this share of their deviation, as a generator's are; the
+    space that other nets were trained in stays as it is. None: both halves learn.
+    """
 
     l1: float = 1.0
     l2: float = 1.0
@@ -31,6 +35,7 @@ class Weights:
     perceptual: float = 0.1
     adversarial: float = 0.02
     adversary_from: int = 1000
+    latent_noise: float | None = None
 
 
 @final
@@ -54,9 +59,12 @@ class LatentAutoencoder(Objective):
         return build, Turn(self.judge, ("critic",), name="judge")
 
     def _rebuilt(self, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        q = self.autoencoder.posterior(x)
+        off = self.weights.latent_noise
+        with torch.set_grad_enabled(torch.is_grad_enabled() and off is None):
+            q = self.autoencoder.posterior(x)
         eps = torch.randn(q.mean.shape, generator=rng, device=rng.device).to(q.mean.dtype)
-        return self.autoencoder.decode(q.draw(eps)).float(), q.kl().float().mean()
+        z = q.draw(eps) if off is None else q.mean + off * q.mean.std((0, 2, 3), keepdim=True) * eps
+        return self.autoencoder.decode(z).float(), q.kl().float().mean()
 
     def build(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         x, w = batch["image"], self.weights

@@ -43,6 +43,7 @@ class Config:
         adversary_from: share of the steps after which the patch adversary joins.
         precision: bf16 or fp32.
         seed: of the weights and of every draw.
+        latent_noise: train the decoder alone, on latents off by this share of their deviation; none: both halves.
         focus: how much more a pixel inside a thing's box counts than one of the background.
         start: run folder whose weights the training starts from, as far as shapes agree; empty for fresh ones.
     """
@@ -57,6 +58,7 @@ class Config:
     adversary_from: float = 0.75
     precision: str = "bf16"
     seed: int = 0
+    latent_noise: float | None = None
     focus: float = 4.0
     start: str = ""
 
@@ -110,9 +112,8 @@ def train(config: Config, setting: Setting) -> Run:
     net = network(config)
     if config.start:
         _start_from(net, Run.open(config.start).weights("autoencoder"))
-    objective = LatentAutoencoder(
-        net, PatchDiscriminator(), Weights(adversary_from=int(config.adversary_from * config.steps))
-    )
+    weights = Weights(adversary_from=int(config.adversary_from * config.steps), latent_noise=config.latent_noise)
+    objective = LatentAutoencoder(net, PatchDiscriminator(), weights)
     run = setting.begin("latent_autoencoder", config)
     held = WorldSet(World(size=config.size, split="test", seed=config.seed), 256)
     return fit(

@@ -86,6 +86,7 @@ class Config:
         batch: pictures a step.
         lr: peak learning rate.
         empty: share of captions replaced by the empty one, for classifier-free guidance.
+        importance: a latent channel of deviation d counts as d to this power (0 evenly, 2 as in raw latents).
         ema: decay of the averaged weights.
         precision: bf16 or fp32.
         seed: of the weights and of every draw.
@@ -104,6 +105,7 @@ class Config:
     batch: int = 64
     lr: float = 1e-3
     empty: float = 0.1
+    importance: float = 0.0
     ema: float = 0.9995
     precision: str = "bf16"
     seed: int = 0
@@ -230,7 +232,14 @@ def train(config: Config, setting: Setting) -> Run:
     net = network(config, z, tower.config.dim)
     if config.start:
         net.load_state_dict(start_weights(Path(config.start)))
-    objective = Denoising(net, RectifiedFlow(), Velocity(), LogitNormal(), condition=TextCondition(tower))
+    objective = Denoising(
+        net,
+        RectifiedFlow(),
+        Velocity(),
+        LogitNormal(),
+        condition=TextCondition(tower),
+        importance=codec.std**config.importance,
+    )
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
