@@ -84,7 +84,9 @@ def text_condition(draw: Draw) -> dict[str, Tensor]:
     return {"tokens": draw.normal(5, 6), "tokens_mask": mask, "vector": draw.normal(7)}
 
 
-UNET = UNetConfig(channels=(8, 16), blocks=1, attention=(0, 2), groups=4, heads=2, tokens_dim=6, vector_dim=7)
+UNET = UNetConfig(
+    channels=(8, 16), blocks=1, attention=(0, 2), reads=(True, False), groups=4, heads=2, tokens_dim=6, vector_dim=7
+)  # fmt: skip
 PLAIN = UNetConfig(
     channels=(8, 16), blocks=2, attention=(1, 0), groups=4, head_dim=4, concat_channels=1, scale_shift=True,
     downsample_padding=0,

@@ -310,3 +310,14 @@ def _other(a: str, b: str) -> str:
 def test_mistakes_are_explained(make, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_on_a_lattice_corners_are_whole_and_sizes_few() -> None:
+    world = World(lattice=16)
+    layouts = [world.layout(i) for i in range(300)]
+    boxes = [thing.box for layout in layouts for thing in layout.things]
+    assert all((box.x0 * 16).is_integer() and (box.y0 * 16).is_integer() for box in boxes)
+    assert all(box.x1 <= 1 + 1e-9 and box.y1 <= 1 + 1e-9 for box in boxes)
+    assert len({round(max(box.width, box.height), 6) for box in boxes}) <= 8
+    assert all(layout.holds(layout.relation) for layout in layouts if layout.relation)
+    assert World().layout(5) != world.layout(5)  # the plain world stays as it was

@@ -195,6 +195,8 @@ def _plain_part(c: UNetConfig) -> dict[str, Any]:
 
 
 def _text_part(c: UNetConfig) -> dict[str, Any]:
+    if any(c.reads):
+        raise _inexpressible(f"reads = {c.reads} (there: transformer blocks or none)")
     if not c.middle or c.ff_mult != 4.0:
         raise _inexpressible(f"middle = {c.middle} and ff_mult = {c.ff_mult} (there: at least 1, and 4)")
     if c.attention[-1] not in (0, c.middle):

@@ -110,3 +110,17 @@ class MapTransformer(nn.Module):
         for block in self.blocks:
             h = block(h, tokens, mask)
         return x + rearrange(self.proj_out(h), "b (h w) c -> b c h w", h=x.shape[2])
+
+
+@final
+class MapReading(nn.Module):
+    """x + attention from each position of a normalised map to the text: what a fine level can afford to ask."""
+
+    def __init__(self, channels: int, heads: int, context_dim: int, *, groups: int = 32):
+        super().__init__()
+        self.norm = nn.GroupNorm(min(groups, channels), channels, 1e-6)
+        self.attn = Attention(channels, heads, context_dim)
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = self.attn(rearrange(self.norm(x), "b c h w -> b (h w) c"), tokens, mask)  # [B, HW, C]
+        return x + rearrange(h, "b (h w) c -> b c h w", h=x.shape[2])

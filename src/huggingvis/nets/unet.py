@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.core.protocols import Cond
-from huggingvis.nets.blocks import Downsample, MapAttention, MapTransformer, ResBlock, Upsample
+from huggingvis.nets.blocks import Downsample, MapAttention, MapReading, MapTransformer, ResBlock, Upsample
 from huggingvis.nets.embeddings import TimeEmbedding
 
 
@@ -31,6 +31,7 @@ class UNetConfig:
         channels: width of each level, finest first.
         blocks: residual blocks of each level on the way down (one more on the way up).
         attention: for each level, depth of its attention: 0 none, n transformer blocks (one self-attention if no text).
+        reads: for each level without attention, whether its positions look at the text; empty: at no level.
         middle: depth of attention in the middle.
         heads: attention heads at every level, where `head_dim` is 0.
         tokens_dim: width of text tokens, 0 for none.
@@ -67,12 +68,17 @@ class UNetConfig:
     norm_eps: float = 1e-5
     downsample_padding: int = 1
     vector_layers: int = 2
+    reads: tuple[bool, ...] = ()
 
     def heads_at(self, width: int) -> int:
         """Attention heads at a level of this width."""
         if self.head_dim and width % self.head_dim:
             raise ValueError(f"head_dim {self.head_dim} does not divide the width {width} of a level with attention")
         return width // self.head_dim if self.head_dim else self.heads
+
+    def reads_at(self, level: int) -> bool:
+        """Whether the positions of `level` look at the text where it has no transformer blocks."""
+        return bool(self.tokens_dim and self.reads and self.reads[level])
 
 
 class Level(nn.Module):
@@ -100,10 +106,12 @@ class UNet(nn.Module):
                 c_in, c_out, emb, groups=c.groups, eps=c.norm_eps, scale_shift=c.scale_shift, dropout=c.dropout
             )
 
-        def attend(width: int, depth: int) -> nn.Module:
-            if not depth:
+        def attend(width: int, depth: int, reads: bool = False) -> nn.Module:
+            if not depth and not reads:
                 return nn.Identity()
             heads = c.heads_at(width)
+            if not depth:
+                return MapReading(width, heads, c.tokens_dim, groups=c.groups)
             if c.tokens_dim:
                 return MapTransformer(width, heads, c.tokens_dim, depth=depth, groups=c.groups, mult=c.ff_mult)
             return MapAttention(width, heads, groups=c.groups, eps=c.norm_eps)
@@ -114,14 +122,15 @@ class UNet(nn.Module):
             blocks = [res(width if j == 0 else wide, wide) for j in range(c.blocks)]
             width = wide
             resample = None if i == last else Downsample(wide, c.downsample_padding)
-            self.down.append(Level(blocks, [attend(wide, depth) for _ in blocks], resample))
+            self.down.append(Level(blocks, [attend(wide, depth, c.reads_at(i)) for _ in blocks], resample))
             widths += [wide] * (c.blocks + (i < last))
         self.middle = Level([res(width, width), res(width, width)], [attend(width, c.middle)], None)
         self.up = nn.ModuleList()
         for i, (wide, depth) in reversed(list(enumerate(zip(c.channels, c.attention, strict=True)))):
             blocks = [res((width if j == 0 else wide) + widths.pop(), wide) for j in range(c.blocks + 1)]
             width = wide
-            self.up.append(Level(blocks, [attend(wide, depth) for _ in blocks], Upsample(wide) if i else None))
+            attention = [attend(wide, depth, c.reads_at(i)) for _ in blocks]
+            self.up.append(Level(blocks, attention, Upsample(wide) if i else None))
         self.norm_out = nn.GroupNorm(min(c.groups, width), width, c.norm_eps)
         self.conv_out = nn.Conv2d(width, c.out_channels, 3, padding=1)
 
@@ -163,4 +172,4 @@ def _vector(c: UNetConfig, emb: int) -> nn.Module:
 
 
 def _attend(module: nn.Module, h: Tensor, tokens: Tensor | None, mask: Tensor | None) -> Tensor:
-    return module(h, tokens, mask) if isinstance(module, MapTransformer) else module(h)
+    return module(h, tokens, mask) if isinstance(module, MapTransformer | MapReading) else module(h)

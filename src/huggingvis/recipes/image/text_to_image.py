@@ -78,8 +78,10 @@ class Config:
         reading: run folder of the text encoder, or a model folder that has one.
         size: side of the pictures in pixels.
         layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
+        lattice: things of training pictures stand on a lattice of this many places across; none: anywhere.
         channels: width of each U-Net level.
         depth: transformer blocks at each level.
+        reads: for each level without transformer blocks, whether its positions look at the text.
         middle: transformer blocks in the middle.
         heads: attention heads.
         steps: optimiser steps.
@@ -96,9 +98,11 @@ class Config:
     autoencoder: str
     reading: str
     size: int = 64
-    layouts: int = 150_000
+    layouts: int = 100_000
+    lattice: int | None = 16
     channels: tuple[int, ...] = (128, 160)
     depth: tuple[int, ...] = (0, 1)
+    reads: tuple[bool, ...] = (True, False)
     middle: int = 1
     heads: int = 4
     steps: int = 12_000
@@ -207,6 +211,7 @@ def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
         channels=config.channels,
         blocks=1,
         attention=config.depth,
+        reads=config.reads,
         middle=config.middle,
         heads=config.heads,
         tokens_dim=text_dim,
@@ -226,7 +231,8 @@ def train(config: Config, setting: Setting) -> Run:
     z = codec.autoencoder.config.latent_channels
 
     def cached(split: str, count: int, empty: float) -> CachedLatents:
-        data = WorldSet(World(size=config.size, split=split, seed=config.seed), count, pictures=False)
+        world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
+        data = WorldSet(world, count, pictures=False)
         return CachedLatents(data, codec, tokenizer, empty, run.path / f"latents-{split}-{count}.npy")
 
     net = network(config, z, tower.config.dim)
