@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -299,7 +300,7 @@ def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monk
     words = ["train", "vae", "--data", f"folder:{tmp_path / 'data'}", *SMALL_VAE, "--steps", 4]
     monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
     said = hvis([*words, "--run", "runs/stopped"])
-    refused(said, 130, "Stopped after step 2 of 4", "Resume")
+    refused(said, 130, "Stopped after step 2 of 4", "To go on: hvis train --run runs/stopped --resume")
     assert not [name for name in left() if name.endswith(".tmp")]
     monkeypatch.setattr(fit, "reporter", reporter)
     assert hvis([*words, "--run", "runs/stopped"]).code == 2
@@ -308,3 +309,56 @@ def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monk
     ends = [Path("runs", name, "checkpoints", "step-00000004") for name in ("stopped", "whole")]
     weights = [{p.name: p.read_bytes() for p in end.glob("*.safetensors")} for end in ends]
     assert weights[0] and weights[0] == weights[1]
+
+
+def images(folder: Path, count: int = 3) -> Path:
+    """A folder with a few small pictures."""
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_run_goes_on_with_other_numbers_without_naming_its_recipe(hvis: Any, tmp_path: Path) -> None:
+    data = images(tmp_path / "data")
+    assert hvis(["train", "vae", "--data", f"folder:{data}", *SMALL_VAE, "--run", "runs/mine"]).code == 0
+    said = hvis(["train", "--run", "runs/mine", "--resume", "--steps", 3, "--json"])
+    assert said.code == 0, said.err
+    assert said.document["recipe"] == "vae" and said.document["last"]["step"] == 3
+    refused(hvis(["train", "--run=runs/mine", "--resume", "--stpes", 4]), 2, "'--steps'")
+
+
+def test_a_settings_file_that_cannot_be_read_is_named(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open
+
+    def closed(path: Any, *how: Any, **more: Any) -> Any:
+        if Path(str(path)).name == "config.toml":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr("builtins.open", closed)
+    refused(hvis(["generate", FOX]), 3, "settings file", "config.toml", "Permission denied", "HVIS_CONFIG")
+    monkeypatch.undo()
+    monkeypatch.setenv("HVIS_CONFIG", "x" * 300)
+    refused(hvis(["generate", FOX]), 3, "settings file", "cannot be read")
+
+
+def test_training_for_no_steps_is_refused(hvis: Any, tmp_path: Path) -> None:
+    data = images(tmp_path / "data")
+    refused(hvis(["train", "vae", "--data", f"folder:{data}", "--steps", 0]), 2, "steps must be 1 or more", "found 0")
+    assert left() == []
+
+
+def test_an_empty_prompt_is_refused_before_the_packaged_model_is_loaded(
+    hvis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis import api
+
+    monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    refused(hvis(["generate", " "]), 2, "The prompt is empty")
+
+
+def test_a_wrong_word_for_a_number_is_told_by_its_flag(hvis: Any) -> None:
+    said = hvis(["generate", FOX, "-n", "abc"])
+    refused(said, 2, "'count' must be a whole number, but 'abc' was found")
+    assert "Canvas" not in said.err

@@ -48,7 +48,17 @@ def place() -> Path:
 def preferences() -> Preferences:
     """The user's preferences, or the usual ones. Raises `FileProblem` or `UsageError` for an unusable file."""
     path = place()
-    if path.exists():
+    try:
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise FileProblem(
+            f"The settings file {path} cannot be read ({error.strerror or error}). Change its permissions, or let the "
+            "variable HVIS_CONFIG name a file that can be read."
+        ) from error
+    else:
         return config.load(Preferences, path)
     if os.environ.get("HVIS_CONFIG"):
         raise FileProblem(f"HVIS_CONFIG names the file {path}, which is not there. Create it, or unset the variable.")

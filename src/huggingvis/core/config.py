@@ -64,9 +64,12 @@ def from_toml(cls: type[T], text: str, *, base: T | None = None) -> T:
     return from_words(cls, data, base=base)
 
 
-def from_words(cls: type[T], data: Mapping[str, Any], *, base: T | None = None) -> T:
-    """As `from_dict`, for data from texts without a null: the word `none` is None where None is allowed."""
-    return _record(cls, data, _Place("", cls.__name__, words=True), base)
+def from_words(cls: type[T], data: Mapping[str, Any], *, base: T | None = None, owner: str | None = None) -> T:
+    """As `from_dict`, for data from texts without a null: the word `none` is None where None is allowed.
+
+    `owner` is what messages call the whole, else the class's name; "" leaves it out.
+    """
+    return _record(cls, data, _Place("", cls.__name__ if owner is None else owner, words=True), base)
 
 
 def save(config: Any, path: Path) -> Path:
@@ -152,6 +155,8 @@ class _Place:
 
     def wrong(self, kind: Any, value: Any) -> UsageError:
         found = f"{value!r}" if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+        if self.path and not self.owner:  # a flag: its user wrote a word and knows no types
+            return UsageError(f"{self.path!r} must be {describe(kind)}, but {found} was found.")
         name = f"{self.path!r} of {self.owner}" if self.path else self.owner
         return UsageError(f"{name} must be {describe(kind)}, but {found} ({type(value).__name__}) was found.")
 
@@ -213,7 +218,7 @@ def _union(kind: Any, value: Any, place: _Place, base: Any) -> Any:
             raise unknown(f"kind of {place.path!r}", str(told), names)
         chosen = names[told] if told is not None else tables[0] if len(tables) == 1 else type(base)
         if chosen not in tables:
-            where = f"{place.path!r} of {place.owner}"
+            where = f"{place.path!r} of {place.owner}" if place.owner else repr(place.path)
             raise UsageError(f"{where} needs a key {KIND!r} that says which: {', '.join(names)}.")
         return _record(chosen, value, place, base)
     if len(options) == 2 and type(None) in options:
@@ -258,13 +263,14 @@ def _record(cls: type[T], value: Any, place: _Place, base: Any = None) -> T:
             arguments[field.name] = _value(kinds[field.name], given[field.name], place.child(field.name), before)
         elif before is MISSING:
             path = place.child(field.name).path
-            raise UsageError(f"{place.owner} needs {path!r}: {describe(kinds[field.name])}. It was not given.")
+            owner = place.owner or cls.__name__
+            raise UsageError(f"{owner} needs {path!r}: {describe(kinds[field.name])}. It was not given.")
         else:
             arguments[field.name] = before
     try:
         return cls(**arguments)
     except ValueError as error:
-        raise UsageError(f"{place.path or place.owner}: {error}") from error
+        raise UsageError(f"{place.path or place.owner or cls.__name__}: {error}") from error
 
 
 def _plain(value: Any, kind: Any, words: bool) -> Any:

@@ -92,7 +92,7 @@ def parse(cls: type[T], words: Sequence[str], *, base: T | None = None) -> T:
                 raise UsageError(f"--{flag.name} needs a value: {config.describe(flag.kind)}.")
             equals, text = "=", rest.pop(0)
         _put(tree, flag, from_text(flag.kind, text) if equals else positive)
-    return config.from_words(cls, tree, base=base)
+    return config.from_words(cls, tree, base=base, owner="")
 
 
 @cache

@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     told = _provenance(args)
-    _early(_request(args, told, None))
+    _early(_request(args, told, None), prompt_required=told is None and _packaged(args.model or usual.model))
     folder = args.output or usual.output
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
@@ -122,9 +122,16 @@ def _request(args: argparse.Namespace, told: Provenance | None, system: System |
     )
 
 
-def _early(request: Request) -> None:
-    """Refuse what no model can take before seconds are spent on loading one."""
-    check(request, Limits(multiple=1, prompt_required=False))
+def _packaged(named: str | None) -> bool:
+    """Whether that is a model of the package: they all read sentences."""
+    from huggingvis import api
+
+    return named is None or (named in api.packaged_models() and not Path(named).exists())
+
+
+def _early(request: Request, prompt_required: bool) -> None:
+    """Refuse what the model cannot take before seconds are spent on loading it."""
+    check(request, Limits(multiple=1, prompt_required=prompt_required))
 
 
 def _room(args: argparse.Namespace) -> int:

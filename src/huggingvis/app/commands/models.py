@@ -24,7 +24,8 @@ from huggingvis.core.files import explain
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("action", type=one_of("action of models", ("list", "remove")), help="list or remove")
+    actions = one_of("action of models", ("list", "remove"))
+    parser.add_argument("action", type=actions, nargs="?", default="list", help="list (the default) or remove")
     parser.add_argument("name", nargs="?", help="the run folder to remove")
     parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs lie (default runs)")
     parser.add_argument("--cache", action="store_true", help="remove only what the run can make again")

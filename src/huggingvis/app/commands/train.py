@@ -9,7 +9,9 @@ hvis train ddpm --help                                       the numbers of one 
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import Cancelled, FileProblem, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.flags import parse
 
@@ -36,13 +38,27 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--resume", action="store_true", help="go on in that folder, from its last checkpoint")
     parser.add_argument("--config", metavar="FILE", type=Path, help="numbers of the recipe in a TOML file")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
-    if words and not words[0].startswith("-"):  # the recipe's own flags are known once it is
-        module = find_recipe(words[0])
-        parser.prog, parser.description = f"{parser.prog} {words[0]}", module.__doc__
+    named = words[0] if words and not words[0].startswith("-") else _recipe_to_resume(words)
+    if named is not None:  # the recipe's own flags are known once it is
+        module = find_recipe(named)
+        parser.prog, parser.description = f"{parser.prog} {named}", module.__doc__
         add_record(parser, module.Config)
         return
     rows = "\n".join(f"  {name:<20}  {recipe.doc}" for name, recipe in recipes().items())
     parser.epilog = f"Recipes, to be named before any flag:\n{rows}"
+
+
+def _recipe_to_resume(words: Sequence[str]) -> str | None:
+    """The recipe of the run that the words `--run FOLDER --resume` name, if it can be read; `run` says why not."""
+    folders = [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
+    folders += [after for word, after in zip(words, words[1:], strict=False) if word == "--run"]
+    if "--resume" not in words or not folders:
+        return None
+    try:
+        named = tomllib.loads((Path(folders[-1]) / "config.toml").read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError):
+        return None
+    return named if isinstance(named, str) and named in recipes() else None
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -59,7 +75,12 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis.recipes.loading import Binds
 
     began = time.perf_counter()
-    done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=args.device or usual.device)
+    device = args.device or usual.device
+    try:
+        done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=device)
+    except Cancelled as stopped:
+        going_on = f" To go on: {shlex.join(['hvis', 'train', '--run', str(folder), '--resume'])}"
+        raise Cancelled(f"{stopped}{going_on if (folder / 'config.toml').is_file() else ''}") from None
     seconds = round(time.perf_counter() - began, 3)
     last = _last(done)
     screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
@@ -77,7 +98,7 @@ def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tupl
             f"There is no run in {folder} to go on with. Check the folder, or name a recipe to start one."
         )
     cls = find_recipe(recipe).Config
-    words = words_of(cls, args) if args.recipe else []
+    words = words_of(cls, args)
     if stored is not None and find_recipe(stored[0]).Config is cls:
         base = records.from_dict(cls, stored[1])
     elif args.config is not None:
@@ -86,7 +107,11 @@ def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tupl
         base = None
         if "root" in records.types_of(cls):
             words = [f"--root={usual.data}", *words]
-    return find_recipe(recipe).__name__.rpartition(".")[2], parse(cls, words, base=base)
+    numbers = parse(cls, words, base=base)
+    steps = records.to_dict(numbers).get("steps")
+    if isinstance(steps, int) and steps < 1:
+        raise UsageError(f"steps must be 1 or more, found {steps}. Say how long to train, as in --steps 1000.")
+    return find_recipe(recipe).__name__.rpartition(".")[2], numbers
 
 
 def _stored(folder: Path) -> tuple[str, dict[str, Any]] | None:
