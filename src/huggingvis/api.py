@@ -216,7 +216,7 @@ def evaluate(
             f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its run "
             "folder for its held-out losses."
         )
-    from huggingvis.metrics.scene_table import render_table, table_record
+    from huggingvis.metrics.scene_table import LEGEND, render_table, table_record
     from huggingvis.recipes.scene_evaluation import evaluate as score
     from huggingvis.systems.judges.world import bind
 
@@ -224,7 +224,9 @@ def evaluate(
     rows = {"floor": found.floor, "model": found.model, "ceiling": found.ceiling}
     frechet = {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in found.frechet.items()}
     record = {"model": system.spec.name, "prompts": found.prompts, "seed": seed}
-    text = render_table(rows) + "".join(f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items())
+    text = f"{render_table(rows)}\n\n{LEGEND}" + "".join(
+        f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items()
+    )
     return Evaluation({**record, "scene_accuracy": table_record(rows), "frechet": frechet}, text)
 
 
@@ -257,14 +259,29 @@ def export(pictures: Sequence[Picture], folder: str | Path) -> list[Path]:
     """Save pictures as numbered PNGs that carry their request; nothing is overwritten."""
     from huggingvis.export.image import save_numbered
 
-    return [save_numbered(p, folder, p.request.prompt.text if p.request else "picture") for p in pictures]
+    return [save_numbered(picture, folder, _words(picture)) for picture in pictures]
+
+
+def _words(picture: Picture) -> str:
+    """What a picture's file is called after: its prompt, or else the model that made it."""
+    prompt = picture.request.prompt.text if picture.request else ""
+    return prompt.strip() or Path(str(picture.made.get("model", "picture"))).name
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made."""
+    """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made.
+
+    Of a model folder or a run folder: its name, family or recipe and steps, and the sizes of its parts.
+    """
     path = Path(path)
+    if path.is_dir():
+        from huggingvis.recipes.loading import folder_facts
+
+        return folder_facts(path)
     if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
-        return _picture_facts(path)
+        from huggingvis.export.image import picture_facts
+
+        return picture_facts(path)
     from huggingvis import systems
     from huggingvis.checkpoints.inspect import families_in, identify, sha256
     from huggingvis.checkpoints.inspect import inspect as look
@@ -272,22 +289,6 @@ def inspect(path: str | Path) -> dict[str, Any]:
     facts = look(path)
     family = identify(facts.tensors, families_in(systems))
     return {**facts.as_json(), "sha256": sha256(path), "family": family.name if family else None}
-
-
-def _picture_facts(path: Path) -> dict[str, Any]:
-    from huggingvis.export.image import open_picture, read_provenance
-
-    picture, told = open_picture(path), read_provenance(path)
-    request = told.request().to_dict() if told.request_json is not None else None
-    return {
-        "path": str(path),
-        "format": "picture",
-        "bytes": path.stat().st_size,
-        "size": list(picture.size),
-        "request": request,
-        "made": dict(told.made),
-        "parameters": told.infotext,
-    }
 
 
 def catalog(chapter: int | str | None = None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import sys
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -362,3 +363,15 @@ def test_a_wrong_word_for_a_number_is_told_by_its_flag(hvis: Any) -> None:
     said = hvis(["generate", FOX, "-n", "abc"])
     refused(said, 2, "'count' must be a whole number, but 'abc' was found")
     assert "Canvas" not in said.err
+
+
+def test_offline_training_says_what_else_there_is_and_leaves_no_folder(
+    hvis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    said = hvis(["data", "preview", "mnist", "-o", "x.png"])
+    refused(said, 3, "Downloading train-images", "no network", "by hand", "folder:PATH instead of mnist")
+    assert said.paragraph.startswith("Downloading") and left() == []

@@ -240,6 +240,33 @@ def test_inspect_reads_checkpoints_and_pictures(hvis: Any, tiny_model: Path) -> 
     assert FOX in hvis(["inspect", path]).out
 
 
+def test_inspect_describes_model_and_run_folders(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    model = hvis(["inspect", tiny_model, "--json"]).document
+    assert (model["format"], model["name"], model["family"], model["size"]) == (
+        "model folder",
+        "small",
+        "tiny",
+        [32, 32],
+    )
+    sizes = {path.stem: path.stat().st_size for path in tiny_model.glob("*.safetensors")}
+    assert {name: part["bytes"] for name, part in model["parts"].items()} == sizes
+    assert model["bytes"] == sum(sizes.values()) and model["parts"]["unet"]["numbers"] > 1000
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(tmp_path / "photos" / f"{i}.png")
+    numbers = ["--data", f"folder:{tmp_path / 'photos'}", "--size", "8", "--widths", "8", "--latent-dim", "2",
+               "--likelihood", "gaussian", "--sample-every", "0", "--batch", "2"]  # fmt: skip
+    assert hvis(["train", "vae", *numbers, "--steps", 1, "--run", "runs/mine"]).code == 0
+    run = hvis(["inspect", "runs/mine", "--json"]).document
+    assert (run["format"], run["recipe"], run["steps"], run["asked"]["size"]) == ("run folder", "vae", 1, 8)
+    assert run["parts"] and "vae" in hvis(["inspect", "runs/mine"]).out
+    assert hvis(["models", "--json"]).document == hvis(["models", "list", "--json"]).document
+    made = hvis(["generate", "--model", "runs/mine", "-n", 2, "--grid", "--json"]).document
+    assert [made["pictures"][0]["path"], made["grid"]] == ["out/00001-mine.png", "out/00003-grid-mine.png"]
+    assert pixels(made["grid"]).shape == (128 + 16, 2 * (128 + 8) + 8, 3)
+    assert hvis(["inspect", tmp_path / "photos"]).code == 3
+
+
 def test_preferences_are_read_and_flags_go_before_them(
     hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -297,3 +324,21 @@ def test_the_packaged_model_draws_in_both_languages_and_repeats(hvis: Any) -> No
 def test_the_packaged_model_names_words_it_does_not_know(hvis: Any) -> None:
     notes = hvis(["generate", "a fox to the left of a trombone", "--steps", 2, "--json"]).document["notes"]
     assert len(notes) == 1 and "'trombone'" in notes[0]
+
+
+@needs_packaged
+def test_evaluate_explains_its_table_and_how_many_prompts_there_were(hvis: Any) -> None:
+    said = hvis(["evaluate", "--prompts", 1])
+    assert said.code == 0, said.err
+    assert "floor: " in said.out and "ceiling: " in said.out
+    assert "6 prompts in each language, not 1" in said.paragraph
+
+
+def test_progress_counts_on_through_both_languages() -> None:
+    from huggingvis.app.commands.evaluate import _through
+
+    seen: list[int] = []
+    on_chunk = _through(seen.append)
+    for done in (64, 100, 64, 100):
+        on_chunk(done)
+    assert seen == [64, 100, 164, 200]

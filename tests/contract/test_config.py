@@ -128,7 +128,7 @@ def test_a_wrong_value_is_explained(data: dict[str, object], words: list[str]) -
         (["--no-flip=true"], "takes no value"),
         (["--sizes", "1,b"], "'sizes.1'"),
         (["--weights", "{a"], "TOML"),
-        (["--process", "Vq"], "'process' of Sample"),
+        (["--process", "Vq"], "'process' must be a table of Vp"),
         (["--ema", "none", "--ema.lr", "1"], "cannot be set together"),
     ],
 )

@@ -255,7 +255,7 @@ def test_a_bad_download_leaves_nothing_and_names_file_sum_and_place(tmp_path, se
     with pytest.raises(FileProblem, match=message) as caught:
         Download().fetch(file, old)
     assert file.md5 in str(caught.value) and str(old / "digits.gz") in str(caught.value)
-    assert os.listdir(old) == []
+    assert not old.exists()
 
 
 def test_offline_the_message_says_what_to_do(tmp_path):

@@ -252,7 +252,7 @@ def _record(cls: type[T], value: Any, place: _Place, base: Any = None) -> T:
     given = {key: item for key, item in value.items() if key in kinds or (key, item) != (KIND, cls.__name__)}
     for key in given:
         if key not in kinds:
-            raise unknown(f"field of {place.path or place.owner}", str(key), kinds)
+            raise unknown(f"field of {place.path or place.owner or cls.__name__}", str(key), kinds)
     base = base if isinstance(base, cls) else None
     arguments = {}
     for field in fields(cls):  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ file renamed. MD5 is what the data sets' authors publish: it guards against dama
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import shutil
@@ -47,6 +48,16 @@ class Download:
 
         Raises `FileProblem`, naming the file, its sum and where to put it by hand, when no mirror has it intact.
         """
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
+        try:
+            return self._fetch(file, folder)
+        except BaseException:  # ctrl-C too: no empty folder stays
+            for place in made:
+                with contextlib.suppress(OSError):
+                    place.rmdir()
+            raise
+
+    def _fetch(self, file: RemoteFile, folder: Path) -> Path:
         target = folder / file.name
         failures = []
         try:
@@ -59,6 +70,8 @@ class Download:
                 f"{target} needs {file.length:,} bytes, but its disk has {free:,} free. "
                 "Free some space, or choose a folder on another disk."
             )
+        if self.progress is not None:
+            self.progress(file.name, 0, file.length)
         for mirror in (*self.mirrors, *file.mirrors):
             url = f"{mirror.rstrip('/')}/{file.name}"
             trouble = self._try(url, file, target)

@@ -119,8 +119,7 @@ def _near_english(sprites: SpriteSet, word: str) -> tuple[str, ...]:
         return known
     if close:
         return tuple(names[key] for key in close)
-    kin = _kin(sprites, word, "en")
-    return kin or tuple(names[key] for key in difflib.get_close_matches(word, names, n=3, cutoff=0.5))
+    return _kin(sprites, word, "en")
 
 
 def _near_chinese(sprites: SpriteSet, word: str) -> tuple[str, ...]:
@@ -129,7 +128,7 @@ def _near_chinese(sprites: SpriteSet, word: str) -> tuple[str, ...]:
     if kin:
         return kin
     names = [name for s in sprites.sprites for name in s.names("zh")]
-    return tuple(difflib.get_close_matches(word, names, n=3, cutoff=0.3))
+    return tuple(difflib.get_close_matches(word, names, n=3, cutoff=0.5))
 
 
 def _kin(sprites: SpriteSet, word: str, language: str) -> tuple[str, ...]:

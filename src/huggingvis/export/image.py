@@ -144,6 +144,21 @@ def open_picture(path: Path | str) -> Picture:
     return _read(Path(path), lambda image: Picture.from_pil(ImageOps.exif_transpose(image)))
 
 
+def picture_facts(path: Path) -> dict[str, Any]:
+    """What the picture file `path` shows of its making, in JSON values. Raises `FileProblem` as `read_provenance`."""
+    picture, told = open_picture(path), read_provenance(path)
+    request = told.request().to_dict() if told.request_json is not None else None
+    return {
+        "path": str(path),
+        "format": "picture",
+        "bytes": path.stat().st_size,
+        "size": list(picture.size),
+        "request": request,
+        "made": dict(told.made),
+        "parameters": told.infotext,
+    }
+
+
 def _read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
     try:
         with Image.open(path, formats=_READ_AS) as image:

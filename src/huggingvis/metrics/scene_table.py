@@ -15,6 +15,12 @@ from huggingvis.metrics.scene_accuracy import COLUMNS, OVERALL, SceneAccuracy
 Results = Mapping[str, SceneAccuracy]
 """By label, in the order of printing, for example `floor`, `model`, `ceiling`."""
 
+LEGEND = (
+    "floor: the same pictures judged by other prompts, which is chance; ceiling: true pictures passed through the "
+    "model's autoencoder,\nwhich is the most it could reach; [low, high]: 95 % confidence; n: prompts of a row."
+)
+"""What the words around a table mean."""
+
 _ROWS = (*(column.name for column in COLUMNS), OVERALL)
 
 

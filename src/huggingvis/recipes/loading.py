@@ -10,15 +10,18 @@ the run folder but other runs that `config` names. Nothing here knows any recipe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from huggingvis.checkpoints.inspect import inspect
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.system import System
+from huggingvis.systems.packaged import is_model, read_record
 from huggingvis.train.run import Run
 
 
@@ -53,3 +56,37 @@ def bind_run(path: Path | str, device: torch.device | None = None) -> System:
         )
     config: Any = records.from_dict(recipe.Config, numbers)
     return recipe.bind(config, run, device or torch.device("cpu"))
+
+
+def folder_facts(path: Path) -> dict[str, Any]:
+    """What a model folder or a run folder is, in JSON values; sizes in bytes, parts counted in numbers.
+
+    Raises `FileProblem` for a folder that is neither, or is damaged.
+    """
+    if is_model(path):
+        record = read_record(path)
+        told = {"format": "model folder", "name": record["name"], "family": record["family"]}
+        return {"path": str(path), **told, **({"size": record["size"]} if "size" in record else {}), **_parts(path)}
+    if not (path / "config.toml").is_file():
+        raise FileProblem(
+            f"{path} is a folder, but neither a model (it has no model.json) nor a run (it has no config.toml). Give "
+            "one of these, or a file."
+        )
+    run = Run.open(path)
+    saved = run.checkpoints()
+    return {
+        "path": str(path),
+        "format": "run folder",
+        "name": path.resolve().name,
+        "recipe": run.config.get("recipe"),
+        "steps": saved[-1].step if saved else 0,
+        "asked": run.config.get("config"),
+        **(_parts(saved[-1].path) if saved else {}),
+    }
+
+
+def _parts(folder: Path) -> dict[str, Any]:
+    """The weights files of a folder."""
+    found: Iterable[Path] = sorted(folder.glob("*.safetensors"))
+    parts = {file.stem: {"bytes": file.stat().st_size, "numbers": inspect(file).numel} for file in found}
+    return {"bytes": sum(part["bytes"] for part in parts.values()), "parts": parts}

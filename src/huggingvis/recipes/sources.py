@@ -24,14 +24,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from huggingvis.core import config as records
-from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.protocols import Batch
 from huggingvis.data.decode import Decoder
 from huggingvis.data.download import Download
 from huggingvis.data.draws import stable_hash
 from huggingvis.data.folder import FolderOptions, open_folder
 from huggingvis.data.imageset import ImageSet
-from huggingvis.data.standard import STANDARD_SETS, Split
+from huggingvis.data.standard import STANDARD_SETS, Split, StandardSet
 from huggingvis.data.world import World
 from huggingvis.data.worldset import to_tensor
 from huggingvis.train.run import Run
@@ -207,11 +207,20 @@ def _standard(name: str, place: str | None, view: View, root: Path) -> Parts:
     load: Callable[[Split], ImageSet]
     if place is None:
         download = Download(_tell)
-        load = lambda split: known.load(root / name, split, download)  # noqa: E731
+        load = lambda split: _downloaded(known, root / name, split, download)  # noqa: E731
     else:
         load = lambda split: known.load(place, split)  # noqa: E731
     train, held = load(Split.TRAIN), load(Split.VALIDATION)
     return (train, np.arange(len(train))), (held, np.arange(len(held))), ()
+
+
+def _downloaded(known: StandardSet, folder: Path, split: Split, download: Download) -> ImageSet:
+    try:
+        return known.load(folder, split, download)
+    except FileProblem as error:
+        raise FileProblem(
+            f"{error} Or take pictures of your own: folder:PATH instead of {known.name}, as in `--data folder:PATH`."
+        ) from error
 
 
 def _folder(name: str, place: str | None, view: View, root: Path) -> Parts:
@@ -243,6 +252,8 @@ def _world(name: str, count: str | None, view: View, root: Path) -> Parts:
 
 
 def _tell(file: str, done: int, total: int) -> None:
+    if done == 0:
+        print(f"Downloading {file}, {total:,} bytes ...", file=sys.stderr, flush=True)
     if done == total:
         print(f"Downloaded {file}, {total:,} bytes.", file=sys.stderr)
 

@@ -8,6 +8,7 @@ hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same reque
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
+LEAST_CELL = 128
+"""Pixels of a picture on a sheet: smaller ones are enlarged, to be seen."""
 OTHER = {
     "model": "by another model",
     "weights": "with other weights",
@@ -216,7 +219,10 @@ def _sheet(pictures: list[Picture], request: Request, folder: Path, screen: Scre
     from huggingvis.export.grid import Sheet, contact_sheet
     from huggingvis.export.image import save_numbered
 
-    path = save_numbered(contact_sheet(pictures, Sheet()), folder, f"grid {request.prompt.text}")
+    side = max(max(picture.size) for picture in pictures)
+    cell = side * math.ceil(LEAST_CELL / side)  # whole pixels: enlarged ones stay squares of one size
+    words = request.prompt.text.strip() or Path(str(pictures[0].made["model"])).name
+    path = save_numbered(contact_sheet(pictures, Sheet(cell=cell)), folder, f"grid {words}")
     screen.say(f"{path}  (all of them on one sheet)")
     return str(path)
 

@@ -1,7 +1,8 @@
-"""Look into a file: a checkpoint's tensors and family, or how a picture was made. Nothing in it is executed.
+"""Look into a checkpoint, a picture, a model or run folder: what it is, how it was made. Nothing in it is executed.
 
 hvis inspect model.safetensors
 hvis inspect out/00001-a-fox.png
+hvis inspect runs/mine
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from huggingvis.app.screen import Screen, size_of
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("file", help="a checkpoint (.safetensors, .pt, .ckpt, ...) or a picture")
+    parser.add_argument("file", help="a checkpoint (.safetensors, .pt, .ckpt, ...), a picture or a folder")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def _table(name: str, rows: dict[str, Any], screen: Screen) -> None:
         if isinstance(value, dict):
             _table(f"{name}.{key}", value, screen)
         elif value not in (None, "", [], ()):
-            screen.say(f"{f'{name}.{key}':<28}  {_short(value)}")
+            screen.say(f"{f'{name}.{key}':<28}  {size_of(value) if key == 'bytes' else _short(value)}")
 
 
 def _short(value: Any) -> str:

@@ -13,6 +13,7 @@ import shlex
 import time
 import tomllib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def _recipe_to_resume(words: Sequence[str]) -> str | None:
     """The recipe of the run that the words `--run FOLDER --resume` name, if it can be read; `run` says why not."""
     folders = [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
-    folders += [after for word, after in zip(words, words[1:], strict=False) if word == "--run"]
+    folders += [after for word, after in pairwise(words) if word == "--run"]
     if "--resume" not in words or not folders:
         return None
     try:
