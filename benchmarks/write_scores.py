@@ -99,7 +99,8 @@ def _number(value: float) -> str:
 
 def _facts(result: Mapping[str, Any], words: Mapping[str, str]) -> str:
     """Command and seed, and machine, time and versions where the result names them."""
-    told = [str(result[key]) for key in ("machine",) if result.get(key)]
+    machine = result.get("machine")
+    told = [f"{machine['cores']} cores of {machine['cpu']}"] if machine else []
     if "seconds" in result:
         told.append(f"{result['seconds']:.0f} s")
     told += [f"{name} {version}" for name, version in result.get("versions", {}).items()]
