@@ -2,7 +2,7 @@
 
     hvis train tiny --run runs/tiny
 
-1. the judge of the world, frozen first (world_judge, twice: plain, then with more nested scenes);
+1. the judge of the world, frozen first (world_judge, going on twice with more nested scenes);
 2. the autoencoder (latent_autoencoder); 3. the text encoder (reading); 4. the U-Net (text_to_image).
 Stages that are done are not done again, so a stopped training goes on with `--resume`. `model/` in the run folder is
 then a model folder, and `judge/` the judge's; copied to the package's `weights/` they are what ships. Book: chapter 5.
@@ -27,7 +27,7 @@ from huggingvis.train.run import Run
 
 @dataclass(frozen=True)
 class Config:
-    """Numbers of every stage; a stage with several entries goes on from the entry before."""
+    """Numbers of every stage; one with several entries goes on from the entry before. The model card tells its own."""
 
     judge: tuple[world_judge.Config, ...] = (
         world_judge.Config(steps=2800, layouts=80_000),
