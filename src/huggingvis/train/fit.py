@@ -184,7 +184,7 @@ class _Loop:
         step = number[0]
         movers = [self.players[name] for name in turn.nets]
         for player in movers:
-            player.optimiser.zero_grad(set_to_none=True)
+            player.forget()
         sums: dict[str, Tensor] = {}
         for batch, piece in zip(batches, self.prefetch.mine, strict=True):
             rng = self._seed("turn", *number, piece)

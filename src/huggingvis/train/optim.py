@@ -1,4 +1,4 @@
-"""Learning rate schedules and AdamW, as frozen numbers that build the real thing.
+"""Learning rate schedules, AdamW and Muon, as frozen numbers that build the real thing.
 
 AdamW: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017, arXiv:1711.05101.
 Cosine schedule: by the same authors, 2016, arXiv:1608.03983, equation 5 without restarts.
@@ -16,6 +16,8 @@ from typing import final
 
 import torch
 from torch import nn
+
+from huggingvis.train.muon import Muon
 
 
 class Schedule(ABC):
@@ -63,7 +65,7 @@ class InverseSqrt(Schedule):
 @final
 @dataclass(frozen=True)
 class Optim:
-    """AdamW with warm-up, schedule and gradient clipping for one net."""
+    """AdamW with warm-up, schedule and gradient clipping for one net; its matrices may move by Muon instead."""
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -76,23 +78,25 @@ class Optim:
     clip: float | None = 1.0
     """Largest norm of this net's whole gradient; None: as it comes."""
     fused: bool = True
+    muon: bool = False
+    """Matrices and kernels of 32 rows and columns or more move by `Muon`. Not for nets with tables of embeddings."""
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step` (0 is the first)."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return self.lr * rise * self.schedule.factor(step)
 
-    def build(self, params: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser; its parameter order is that of `decaying(params)`."""
+    def build(self, params: Sequence[nn.Parameter]) -> list[torch.optim.Optimizer]:
+        """The optimisers that share `params` among them."""
         matrices, vectors = decaying(params)
-        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            fused=self.fused,
-        )
+        inner = [p for p in matrices if self.muon and min(p.shape[0], p[0].numel()) >= 32]
+        outer = [p for p in matrices if all(p is not q for q in inner)]
+        groups = [{"params": outer, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+        built: list[torch.optim.Optimizer] = [Muon(inner, self.lr, weight_decay=self.weight_decay)] if inner else []
+        if groups:
+            built.append(torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=self.fused))
+        return built
 
 
 def decaying(params: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

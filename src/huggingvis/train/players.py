@@ -1,4 +1,4 @@
-"""One trained net with its own optimiser, so that turns over different nets never disturb each other."""
+"""One trained net with its own optimisers, so that turns over different nets never disturb each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huggingvis.train.parallel import Parallel
 
 @final
 class Player:
-    """A net, the parameters of it that are trained, and the optimiser that moves them."""
+    """A net, the parameters of it that are trained, and the optimisers that move them."""
 
     def __init__(self, name: str, net: nn.Module, spec: Optim, taken: set[int]):
         own = [p for p in net.parameters() if p.requires_grad and id(p) not in taken]
@@ -26,7 +26,7 @@ class Player:
         self.params = [p for group in decaying(own) for p in group]
         names = {id(p): key for key, p in net.named_parameters()}
         self.keys = [names[id(p)] for p in self.params]
-        self.optimiser = spec.build(own)
+        self.optimisers = spec.build(own)
 
     def trainable(self, yes: bool) -> None:
         """While another player moves, this one's weights need no gradient: backward stays cheap."""
@@ -40,31 +40,43 @@ class Player:
         norm = torch.nn.utils.get_total_norm(grads)
         if self.spec.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.params, self.spec.clip, norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.spec.rate(step)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.spec.rate(step)
+            optimiser.step()
         return norm.detach()
 
+    def forget(self) -> None:
+        """Drops the gradients at hand."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's memory as `parameter/quantity`."""
-        memory = self.optimiser.state
+        """The optimisers' memory as `parameter/quantity`."""
         return {
             f"{key}/{kind}": value
             for key, p in zip(self.keys, self.params, strict=True)
-            for kind, value in memory.get(p, {}).items()
+            for optimiser in self.optimisers
+            for kind, value in optimiser.state.get(p, {}).items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Takes back what `state` gave, in the memory layout of each parameter."""
-        memory: dict[int, dict[str, Any]] = {}
-        places = {key: i for i, key in enumerate(self.keys)}
-        for full, value in state.items():
-            key, kind = full.rsplit("/", 1)
-            p = self.params[places[key]]
-            same = value.shape == p.shape and value.ndim > 0
-            memory.setdefault(places[key], {})[kind] = torch.empty_like(p.data).copy_(value) if same else value.clone()
-        full_state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({"state": memory, "param_groups": full_state["param_groups"]})
+        keys = {id(p): key for key, p in zip(self.keys, self.params, strict=True)}
+        for optimiser in self.optimisers:
+            moved = [p for group in optimiser.param_groups for p in group["params"]]
+            places = {keys[id(p)]: i for i, p in enumerate(moved)}
+            memory: dict[int, dict[str, Any]] = {}
+            for full, value in state.items():
+                key, kind = full.rsplit("/", 1)
+                if key not in places:
+                    continue
+                p = moved[places[key]]
+                same = value.shape == p.shape and value.ndim > 0
+                kept = torch.empty_like(p.data).copy_(value) if same else value.clone()
+                memory.setdefault(places[key], {})[kind] = kept
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": memory, "param_groups": groups})
 
 
 def players(nets: Mapping[str, nn.Module], optim: Optim | Mapping[str, Optim]) -> dict[str, Player]:
