@@ -28,6 +28,7 @@ from huggingvis.recipes.classes import ClassConditioner
 from huggingvis.recipes.previews import Previews
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Source, View, open_source
+from huggingvis.runtime.attention import choose
 from huggingvis.systems.unconditional import Unconditional
 from huggingvis.train.callbacks import Callback
 from huggingvis.train.ema import Ema
@@ -106,22 +107,24 @@ def fit_pictures(
 
     `optim`: AdamW at `config.lr` if not given.
     """
-    return fit(
-        objective.to(setting.device),
-        sets.training,
-        run,
-        optim=optim or Optim(lr=config.lr),
-        steps=config.steps,
-        batch_size=config.batch,
-        ema=ema,
-        settings=FitSettings(
-            seed=config.seed,
-            precision=precision(config.precision),
-            validation=Validation(sets.held_out, every=config.sample_every),
-            progress=setting.progress,
-        ),
-        on_step=[Previews(draw, config.sample_every), *on_step],
-    )
+    asked = precision(config.precision)
+    with choose(setting.device, asked.autocast or torch.float32, training=True):
+        return fit(
+            objective.to(setting.device),
+            sets.training,
+            run,
+            optim=optim or Optim(lr=config.lr),
+            steps=config.steps,
+            batch_size=config.batch,
+            ema=ema,
+            settings=FitSettings(
+                seed=config.seed,
+                precision=asked,
+                validation=Validation(sets.held_out, every=config.sample_every),
+                progress=setting.progress,
+            ),
+            on_step=[Previews(draw, config.sample_every), *on_step],
+        )
 
 
 def restored(model: nn.Module, run: Run, name: str, device: torch.device) -> None:
