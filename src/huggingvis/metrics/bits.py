@@ -1,8 +1,8 @@
 r"""Bits per dimension: what a model pays, on average, for one value of a picture.
 
-A density p over [-1, 1] becomes a probability of one of `levels` equal bins by their width 2 / levels, if it was trained
-on values spread evenly over their bins, x = 2 (v + u) / levels - 1 with u ~ U[0, 1) (Theis, van den Oord & Bethge 2015,
-arXiv 1511.01844, Sec. 3.1, which shows that the mean of log p then bounds the log-probability from below):
+A density p over [-1, 1] becomes a probability of one of `levels` equal bins by their width 2 / levels, if it was
+trained on values spread evenly over their bins, x = 2 (v + u) / levels - 1 with u ~ U[0, 1) (Theis, van den Oord &
+Bethge 2015, arXiv 1511.01844, Sec. 3.1, which shows that the mean of log p then bounds the log-probability from below):
 
     bits/dim = -(log p(x) / D + log(2 / levels)) / log 2
 
