@@ -88,15 +88,15 @@ class Quadrants:
         if self.seen not in (1, 2, 3):
             raise UsageError(f"One, two or three quadrants of a picture can be given, found {self.seen}.")
 
-    def mask(self, height: int, width: int) -> Tensor:
+    def mask(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """Where the picture is given, [H, W] bool."""
-        lower = torch.arange(height)[:, None] >= height // 2
-        left = torch.arange(width)[None, :] < width // 2
+        lower = torch.arange(height, device=device)[:, None] >= height // 2
+        left = torch.arange(width, device=device)[None, :] < width // 2
         quarters = (lower & left, ~lower & left, ~lower & ~left)
         return torch.stack(quarters[: self.seen]).any(0)
 
     def _seen(self, like: Tensor) -> Tensor:
-        return self.mask(*like.shape[2:]).to(like)
+        return self.mask(like.shape[2], like.shape[3], like.device).to(like.dtype)
 
     def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
         if "concat" not in cond:
@@ -197,8 +197,12 @@ class ConditionalELBO(Objective):
         return (Turn(self.loss, ("cvae",)),)
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        return self.of(*self.read(batch, rng), rng)
+
+    def read(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Cond]:
+        """The pictures to be told and the condition they belong to."""
         y = self.cvae.likelihood.observe(batch["image"], rng)
-        return self.of(y, self.condition({**batch, "image": y}), rng)
+        return y, self.condition({**batch, "image": y})
 
     def of(self, y: Tensor, cond: Cond, rng: torch.Generator) -> Losses:
         """The losses of pictures y with the condition they belong to."""
@@ -252,13 +256,10 @@ class BesideBaseline(Objective):
         return (Turn(self.loss, ("cvae", "baseline")),)
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        y = self.conditional.cvae.likelihood.observe(batch["image"], rng)
-        cond = self.conditional.condition({**batch, "image": y})
+        y, cond = self.conditional.read(batch, rng)
         return {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
 
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
-        cvae = self.conditional.cvae
-        y = cvae.likelihood.observe(batch["image"], rng)
-        cond = self.conditional.condition({**batch, "image": y})
+        y, cond = self.conditional.read(batch, rng)
         losses = {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
-        return losses | {"_negative_cll": -cvae.log_prob(y, cond, draws=self.draws).mean()}
+        return losses | {"_negative_cll": -self.conditional.cvae.log_prob(y, cond, draws=self.draws).mean()}
