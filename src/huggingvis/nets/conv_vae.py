@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huggingvis.nets.initial import he_weights
+
 
 def sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
     """(H, W) of each resolution, finest first; at most `levels` halvings, none below 4 pixels."""
@@ -45,6 +47,7 @@ class ConvEncoder(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         h, w = self.sizes[-1]
         self.out = nn.Linear(channels[-1] * h * w + cond_dim, moments * latent_dim)
+        he_weights(self)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         for conv in self.convs:
@@ -66,6 +69,7 @@ class ConvDecoder(nn.Module):
         channels = (*used, used[-1])[: len(self.sizes)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.out = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
+        he_weights(self)
 
     def forward(self, z: Tensor) -> Tensor:
         h = F.silu(self.first(z)).unflatten(1, self.grid)  # [B, width, h, w]

@@ -14,6 +14,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.nets.initial import he_weights
+
 
 def _layers(widths: tuple[int, ...], act: Callable[[], nn.Module]) -> list[nn.Module]:
     """Linear layers between the widths, each followed by the nonlinearity."""
@@ -40,6 +42,7 @@ class MLPEncoder(nn.Module):
         super().__init__()
         widths = (shape[0] * shape[1] * shape[2] + cond_dim, *hidden)
         self.layers = nn.Sequential(nn.Flatten(), *_layers(widths, act), nn.Linear(widths[-1], moments * latent_dim))
+        he_weights(self)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         x = x.flatten(1)  # [B, C H W]
@@ -62,6 +65,7 @@ class MLPDecoder(nn.Module):
         pixels = shape[0] * shape[1] * shape[2]
         widths = (latent_dim, *hidden)
         self.layers = nn.Sequential(*_layers(widths, act), nn.Linear(widths[-1], pixels), nn.Unflatten(1, shape))
+        he_weights(self)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)
@@ -75,9 +79,9 @@ class MLPPrior(nn.Module):
         super().__init__()
         widths = (cond_dim, *hidden)
         last = nn.Linear(widths[-1], 2 * latent_dim)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*_layers(widths, nn.SiLU), last)
+        he_weights(self)
+        nn.init.zeros_(last.weight)
 
     def forward(self, c: Tensor) -> Tensor:
         return self.layers(c)
