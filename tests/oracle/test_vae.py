@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -13,10 +14,15 @@ from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Decodes, Encodes, Generative
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder, sizes
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
-from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, NegativeELBO
+from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, ImportanceWeighted, NegativeELBO, active_share
 
 STD = 0.4
 D, PIXELS = 2, 6
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 class Linear(nn.Module):
@@ -60,6 +66,98 @@ def test_kl_is_torchs_and_the_average_of_draws() -> None:
         torch.distributions.Normal(q.mean, (q.logvar / 2).exp()), torch.distributions.Normal(0.0, 1.0)
     ).sum(1)
     assert torch.allclose(q.kl(), reference, atol=1e-12)
+    eps = BatchNoise(8).draw(torch.empty(200_000, 5, D, dtype=torch.float64))
+    z = q.draw(eps)
+    drawn = 0.5 * (z**2 - eps**2 - q.logvar).sum(-1)  # log q(z|x) - log p(z): the constants cancel
+    error = drawn.std(0) / len(eps) ** 0.5
+    assert ((drawn.mean(0) - q.kl()).abs() < 4 * error).all() and float(error.detach().max()) < 0.01
+
+
+def test_the_optimum_of_a_linear_vae_is_probabilistic_pca() -> None:
+    """Lucas et al. 2019 (arXiv 1911.02469): its bound is the likelihood of Tipping & Bishop's W = U (L - s^2 I)^1/2."""
+    x = pca_data()
+    scatter = x.flatten(1).T @ x.flatten(1) / len(x)
+    kept = torch.linalg.eigvalsh(scatter).flip(0)[:D]
+    assert float(kept.min()) > STD**2  # else a direction would not be worth a latent number
+    rest = torch.trace(scatter) - kept.sum()
+    c = kept.log().sum() + (PIXELS - D) * math.log(STD**2) + D + rest / STD**2 + PIXELS * math.log(2 * math.pi)
+    truth = float(-0.5 * c)
+
+    rng = torch.Generator().manual_seed(5)
+    small = [0.3 * torch.randn(a, b, generator=rng, dtype=torch.float64) for a, b in ((D, PIXELS), (PIXELS, D))]
+    encoder = Linear(small[0], torch.zeros(D, dtype=torch.float64), (2 * D,), nn.Parameter(torch.zeros(D).double()))
+    decoder = Linear(small[1], torch.zeros(PIXELS, dtype=torch.float64), (1, 2, 3))
+    vae = VAE(encoder, decoder, Gaussian(STD), D)
+    corners = (
+        D**0.5 * torch.cat([torch.eye(D), -torch.eye(D)]).double()
+    )  # quadratics average over these as over normals
+    optimiser = torch.optim.LBFGS(vae.parameters(), max_iter=80, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        q = vae.posterior(x)
+        told = torch.stack([vae.likelihood.log_prob(vae.decoder(q.draw(e)), x) for e in corners]).mean()
+        value = q.kl().mean() - told
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    assert -float(loss().detach()) == pytest.approx(truth, abs=1e-6)
+    w = vae.decoder.get_parameter("weight")
+    assert torch.allclose(torch.linalg.eigvalsh(w.T @ w).flip(0), kept - STD**2, atol=1e-4)
+    assert float(vae.log_prob(x, draws=1).mean()) == pytest.approx(truth, abs=1e-4)
+    with torch.no_grad():
+        losses = [NegativeELBO(vae).loss({"image": x}, 0, torch.Generator().manual_seed(i)) for i in range(20)]
+    assert sum(float(each["_elbo"]) for each in losses) / 20 == pytest.approx(truth, abs=0.05)
+
+
+def pca_data() -> Tensor:
+    """[400, 1, 2, 3] with mean zero and two directions that stand out."""
+    scale = torch.tensor([1.5, 1.0, 0.45, 0.4, 0.3, 0.2], dtype=torch.float64)
+    turn = torch.linalg.qr(BatchNoise(6).draw(torch.empty(PIXELS, PIXELS, dtype=torch.float64))).Q
+    x = BatchNoise(7).draw(torch.empty(400, PIXELS, dtype=torch.float64)) * scale @ turn.T
+    return (x - x.mean(0)).reshape(-1, 1, 2, 3)
+
+
+def test_the_importance_weighted_loss_is_the_bound_and_rises_with_the_draws() -> None:
+    vae, w, b = linear_vae(shift=0.4)
+    x = marginal(w, b).sample((4000,)).reshape(-1, 1, 2, 3)
+    truth = float(marginal(w, b).log_prob(x.flatten(1)).mean())
+    bounds, shares = [], []
+    with torch.no_grad():
+        for k in (1, 2, 5, 20, 100):
+            told = ImportanceWeighted(vae, k).loss({"image": x}, 0, torch.Generator().manual_seed(1))
+            bounds.append(-float(told["bound"]))
+            shares.append(float(told["_effective"]))
+            assert float(told["_elbo"]) == pytest.approx(bounds[0], abs=0.08)
+    assert bounds == sorted(bounds) and bounds[-1] < truth + 0.01
+    assert truth - bounds[0] > 0.3 and truth - bounds[-1] < 0.1
+    assert shares[0] == 1.0 and all(a > b for a, b in itertools.pairwise(shares))
+    elbo = NegativeELBO(vae).loss({"image": x}, 0, torch.Generator().manual_seed(1))
+    assert bounds[0] == pytest.approx(float(elbo["_elbo"]), abs=0.05)
+    with pytest.raises(UsageError, match="at least one draw"):
+        ImportanceWeighted(vae, 0)
+
+
+def test_the_importance_weighted_gradient_weighs_the_draws() -> None:
+    """d/dtheta log mean w = sum of (normalised w) d log w: Burda et al. 2015, Eq. 14, on the decoder's weights."""
+    vae, w, b = linear_vae(shift=0.3)
+    x = marginal(w, b).sample((3,)).reshape(-1, 1, 2, 3)
+    k, weight = 4, vae.decoder.get_parameter("weight")
+    told = ImportanceWeighted(vae, k).loss({"image": x}, 0, torch.Generator().manual_seed(2))
+    (ours,) = torch.autograd.grad(told["bound"], weight)
+    eps = torch.randn((k * 3, D), generator=torch.Generator().manual_seed(2), dtype=torch.float64).unflatten(0, (k, 3))
+    q = vae.posterior(x)
+    logs = torch.stack([vae.log_weight(x, q, e) for e in eps])  # [K, B]
+    (theirs,) = torch.autograd.grad(-(logs.softmax(0).detach() * logs).sum(0).mean(), weight)
+    assert torch.allclose(ours, theirs, atol=1e-12) and float(ours.abs().max()) > 0.1
+
+
+def test_active_numbers_are_those_that_move() -> None:
+    mean = torch.zeros(100, 4)
+    mean[:, 1] = torch.linspace(-1, 1, 100)
+    mean[:, 2] = 5 + 0.01 * torch.linspace(-1, 1, 100)
+    assert float(active_share(mean)) == 0.25
 
 
 def test_importance_bound_is_exact_where_the_posterior_is() -> None:

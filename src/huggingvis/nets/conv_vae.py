@@ -10,8 +10,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from huggingvis.nets.initial import he_weights
 
 
 def sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
@@ -24,20 +27,33 @@ def sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
 
 @final
 class ConvEncoder(nn.Module):
-    """[B, C, H, W] -> [B, 2 D]: mean and log-variance of q(z|x). `widths`: channels after each halving."""
+    """[B, C, H, W] -> [B, moments D]: mean and log-variance of q(z|x), or with `moments` 1 a code alone.
 
-    def __init__(self, shape: tuple[int, int, int], latent_dim: int, widths: tuple[int, ...] = (32, 64, 128)):
+    `widths`: channels after each halving. `cond_dim`: numbers of a condition c [B, P] that join before the last layer.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        latent_dim: int,
+        widths: tuple[int, ...] = (32, 64, 128),
+        *,
+        moments: int = 2,
+        cond_dim: int = 0,
+    ):
         super().__init__()
         self.sizes = sizes(shape[1], shape[2], len(widths))
         channels = (shape[0], *widths[: len(self.sizes) - 1])
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         h, w = self.sizes[-1]
-        self.out = nn.Linear(channels[-1] * h * w, 2 * latent_dim)
+        self.out = nn.Linear(channels[-1] * h * w + cond_dim, moments * latent_dim)
+        he_weights(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         for conv in self.convs:
             x = F.silu(conv(x))  # [B, width, ceil(H/2), ceil(W/2)]
-        return self.out(x.flatten(1))
+        h = x.flatten(1)
+        return self.out(h if c is None else torch.cat([h, c], dim=1))
 
 
 @final
@@ -53,6 +69,7 @@ class ConvDecoder(nn.Module):
         channels = (*used, used[-1])[: len(self.sizes)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.out = nn.Conv2d(channels[-1], shape[0], 3, padding=1)
+        he_weights(self)
 
     def forward(self, z: Tensor) -> Tensor:
         h = F.silu(self.first(z)).unflatten(1, self.grid)  # [B, width, h, w]

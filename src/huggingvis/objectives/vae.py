@@ -7,14 +7,18 @@ Kingma & Welling 2013, arXiv 1312.6114, with q(z|x) = N(mu, diag sigma^2), p(z) 
     KL = -1/2 sum (1 + log sigma^2 - mu^2 - sigma^2)                    Eq. 10, App. B
     log p(x|z) of Bernoulli and Gaussian pixels                         Eq. 11 and 12, App. C
 
-The KL term may weigh `beta` (Higgins et al. 2017, beta-VAE, ICLR). `VAE.log_prob` is the bound of Burda, Grosse &
-Salakhutdinov 2015, arXiv 1509.00519, Eq. 8, which rises to log p(x) with the number of draws. Book: chapter 1.
+The KL term may weigh `beta` (Higgins et al. 2017, beta-VAE, ICLR). The bound of Burda, Grosse & Salakhutdinov 2015,
+arXiv 1509.00519, Eq. 8,
+
+    L_k = E log 1/k sum_i p(x, z_i) / q(z_i|x) <= log p(x),    non-decreasing in k (their theorem 1),
+
+is what `VAE.log_prob` tells, and what `ImportanceWeighted` trains instead of Eq. 3. Book: chapter 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -36,8 +40,12 @@ class Likelihood(Protocol):
         """The datum that is modelled, in [-1, 1]: the picture itself, or a draw made of it."""
         ...
 
+    def each(self, out: Tensor, x: Tensor) -> Tensor:
+        """log p of each value given z, in nats, [B, C, H, W]."""
+        ...
+
     def log_prob(self, out: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z) in nats, [B]."""
+        """log p(x|z) in nats, [B]: values are independent given z."""
         ...
 
     def mean(self, out: Tensor) -> Tensor:
@@ -62,8 +70,11 @@ class Bernoulli:
         u = torch.rand(x.shape, generator=rng, device=rng.device, dtype=x.dtype)
         return torch.where(u < (x + 1) / 2, 1.0, -1.0).to(x.dtype)
 
+    def each(self, out: Tensor, x: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(out, (x + 1) / 2, reduction="none")
+
     def log_prob(self, out: Tensor, x: Tensor) -> Tensor:
-        return -F.binary_cross_entropy_with_logits(out, (x + 1) / 2, reduction="none").flatten(1).sum(1)
+        return self.each(out, x).flatten(1).sum(1)
 
     def mean(self, out: Tensor) -> Tensor:
         return 2 * torch.sigmoid(out) - 1
@@ -86,12 +97,43 @@ class Gaussian:
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return x
 
+    def each(self, out: Tensor, x: Tensor) -> Tensor:
+        return -0.5 * ((x - out) / self.std) ** 2 - math.log(self.std) - 0.5 * math.log(2 * math.pi)
+
     def log_prob(self, out: Tensor, x: Tensor) -> Tensor:
-        each = -0.5 * ((x - out) / self.std) ** 2 - math.log(self.std) - 0.5 * math.log(2 * math.pi)
-        return each.flatten(1).sum(1)
+        return self.each(out, x).flatten(1).sum(1)
 
     def mean(self, out: Tensor) -> Tensor:
         return out
+
+
+def gaussian(out: Tensor) -> Posterior:
+    """The diagonal normal that a net's output [B, 2 D] says, at least float32; its log-variance in exp's reach."""
+    mean, logvar = out.to(torch.promote_types(out.dtype, torch.float32)).chunk(2, dim=1)
+    return Posterior(mean, logvar.clamp(-30.0, 20.0))
+
+
+def importance_bound(q: Posterior, log_weight: Callable[[Tensor], Tensor], draws: int, seed: int) -> Tensor:
+    """log 1/k sum_i w_i with k = `draws`, nats, [B]; `log_weight(eps)` tells log w [B] of z drawn from q by eps [B, D].
+
+    In expectation a lower bound of log E[w]. One draw at a time, so that thousands need no more memory than one.
+    """
+    if draws < 1:
+        raise UsageError(f"The importance bound needs at least one draw, found {draws}.")
+    rng = torch.Generator().manual_seed(seed)
+    total = q.mean.new_full((len(q.mean),), -math.inf)
+    for _ in range(draws):
+        eps = torch.randn(q.mean.shape, generator=rng, dtype=q.mean.dtype).to(q.mean.device)  # [B, D]
+        total = torch.logaddexp(total, log_weight(eps))
+    return total - math.log(draws)
+
+
+def active_share(mean: Tensor) -> Tensor:
+    """Share of the latent numbers that say something about the picture: posterior means [B, D] of variance over 0.01.
+
+    Burda et al. 2015, Sec. 5.2. It falls towards 0 when the posterior collapses onto the prior.
+    """
+    return (mean.detach().float().var(0, correction=0) > 0.01).float().mean()
 
 
 @final
@@ -108,9 +150,14 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x)."""
-        out = self.encoder(x)  # [B, 2 D]
-        mean, logvar = out.to(torch.promote_types(out.dtype, torch.float32)).chunk(2, dim=1)
-        return Posterior(mean, logvar.clamp(-30.0, 20.0))
+        return gaussian(self.encoder(x))
+
+    def log_weight(self, x: Tensor, q: Posterior, eps: Tensor) -> Tensor:
+        """log p(x, z)/q(z|x), nats, [B], at the draw z of q(z|x) that eps [B, D] makes."""
+        z = q.draw(eps)
+        # log p(z) - log q(z|x): the constants of the two normals cancel
+        ratio = 0.5 * (eps**2 + q.logvar - z**2).sum(1)  # [B]
+        return self.likelihood.log_prob(self.decoder(z).to(x.dtype), x) + ratio
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x), [B, D]."""
@@ -127,18 +174,9 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, draws: int = 64, seed: int = 0) -> Tensor:
-        """log 1/k sum_i p(x, z_i)/q(z_i|x) with k = `draws`: in expectation a lower bound of log p(x). Nats, [B]."""
-        if draws < 1:
-            raise UsageError(f"The importance bound needs at least one draw, found {draws}.")
-        q, rng = self.posterior(x), torch.Generator().manual_seed(seed)
-        total = torch.full((len(x),), -math.inf, dtype=q.mean.dtype, device=x.device)
-        for _ in range(draws):
-            eps = torch.randn(q.mean.shape, generator=rng, dtype=q.mean.dtype).to(x.device)  # [B, D]
-            z = q.draw(eps)
-            # log p(z) - log q(z|x): the constants of the two normals cancel
-            ratio = 0.5 * (eps**2 + q.logvar - z**2).sum(1)  # [B]
-            total = torch.logaddexp(total, self.likelihood.log_prob(self.decoder(z), x) + ratio)
-        return total - math.log(draws)
+        """L_k with k = `draws`: in expectation a lower bound of log p(x). Nats, [B]."""
+        q = self.posterior(x)
+        return importance_bound(q, lambda eps: self.log_weight(x, q, eps), draws, seed)
 
 
 @final
@@ -164,4 +202,38 @@ class NegativeELBO(Objective):
         kl = q.kl().mean()
         with torch.no_grad():
             bound = -(reconstruction + kl)
-        return {"reconstruction": reconstruction, "kl": self.beta * kl, "_elbo": bound}
+        return {"reconstruction": reconstruction, "kl": self.beta * kl, "_elbo": bound, "_active": active_share(q.mean)}
+
+
+@final
+class ImportanceWeighted(Objective):
+    """Batch: `image` [B, C, H, W] in [-1, 1]. Minimises -L_k with k = `draws`, in nats per picture.
+
+    With one draw it is the bound of `NegativeELBO` with the KL term drawn too. `_effective` is the share of the draws
+    that count, 1 / (k sum of squared normalised weights): near 1/k, a single draw decides and more would help.
+    """
+
+    def __init__(self, vae: VAE, draws: int):
+        super().__init__()
+        if draws < 1:
+            raise UsageError(f"The importance bound needs at least one draw, found {draws}.")
+        self.vae, self.draws = vae, draws
+
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {"vae": self.vae}
+
+    def turns(self, step: int) -> tuple[Turn, ...]:
+        return (Turn(self.loss, ("vae",)),)
+
+    def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        k = self.draws
+        x = self.vae.likelihood.observe(batch["image"], rng)
+        q = self.vae.posterior(x)
+        eps = torch.randn((k * len(x), q.mean.shape[1]), generator=rng, device=rng.device, dtype=q.mean.dtype)
+        each = Posterior(q.mean.repeat(k, 1), q.logvar.repeat(k, 1))  # [K B, D]
+        log_w = self.vae.log_weight(x.repeat(k, 1, 1, 1), each, eps).unflatten(0, (k, -1))  # [K, B]
+        bound = (log_w.logsumexp(0) - math.log(k)).mean()
+        with torch.no_grad():
+            effective = (1 / (k * log_w.softmax(0).square().sum(0))).mean()
+            told = {"_elbo": log_w.mean(), "_effective": effective, "_active": active_share(q.mean)}
+        return {"bound": -bound, **told}

@@ -1,0 +1,265 @@
+r"""Conditional variational autoencoder: what a picture can be, given a part of the truth about it.
+
+Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models" (NeurIPS).
+There x is what is given and y what is to be told; here `cond` is given and pictures are y:
+
+    log p(y|x) >= E_q log p(y|x,z) - KL(q(z|x,y) || p(z|x))             Eq. 4, with a learned prior p(z|x)
+    GSNN:  E log p(y|x,z) over z ~ p(z|x), as at test time              Eq. 6
+    hybrid:  alpha CVAE + (1 - alpha) GSNN                              Eq. 7
+
+    log p(y|x) ~ log 1/S sum_s p(y|x,z_s),  z_s ~ p(z|x)                Monte Carlo (their Sec. 4.2)
+    log p(y|x) ~ log 1/S sum_s p(y|x,z_s) p(z_s|x) / q(z_s|x,y),  z_s ~ q(z|x,y)        importance sampling
+
+What is given is a class (`Vector`) or a part of the picture (`Quadrants`, the paper's task on digits, Sec. 5.1), beside
+which `Independent` is the paper's baseline: the same network without z. Book: chapter 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import Noise
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch, Cond, OnStep
+from huggingvis.nets.autoencoder_kl import Posterior
+from huggingvis.objectives.vae import Likelihood, active_share, gaussian, importance_bound
+
+
+def kl_between(q: Posterior, p: Posterior) -> Tensor:
+    """KL(q || p) of diagonal normals in nats, [B]."""
+    logvar = q.logvar - p.logvar
+    return 0.5 * ((q.mean - p.mean) ** 2 * torch.exp(-p.logvar) + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+
+
+class Given(Protocol):
+    """How a condition reaches the networks, and which values it leaves to be told."""
+
+    def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
+        """The condition of `n` pictures as the networks read it, [n, P], with dtype and device of `like`."""
+        ...
+
+    def open(self, values: Tensor) -> Tensor:
+        """`values` [B, C, H, W] where the condition says nothing, 0 elsewhere."""
+        ...
+
+    def complete(self, y: Tensor, cond: Cond) -> Tensor:
+        """A drawn picture with what is given put in its place."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Vector:
+    """`cond["vector"]` [B, dim] is given, a class for example, and the whole picture is to be told.
+
+    Without one it is all zeros, which stands for any class if training left some labels out.
+    """
+
+    dim: int
+
+    def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
+        vector = cond.get("vector")
+        return like.new_zeros(n, self.dim) if vector is None else vector.to(like)
+
+    def open(self, values: Tensor) -> Tensor:
+        return values
+
+    def complete(self, y: Tensor, cond: Cond) -> Tensor:
+        return y
+
+
+@final
+@dataclass(frozen=True)
+class Quadrants:
+    """One, two or three quarters of `cond["concat"]` [B, C, H, W] are given: lower left, upper left, upper right.
+
+    Hidden values of the picture given are not looked at.
+    """
+
+    seen: int
+
+    def __post_init__(self) -> None:
+        if self.seen not in (1, 2, 3):
+            raise UsageError(f"One, two or three quadrants of a picture can be given, found {self.seen}.")
+
+    def mask(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
+        """Where the picture is given, [H, W] bool."""
+        lower = torch.arange(height, device=device)[:, None] >= height // 2
+        left = torch.arange(width, device=device)[None, :] < width // 2
+        quarters = (lower & left, ~lower & left, ~lower & ~left)
+        return torch.stack(quarters[: self.seen]).any(0)
+
+    def _seen(self, like: Tensor) -> Tensor:
+        return self.mask(like.shape[2], like.shape[3], like.device).to(like.dtype)
+
+    def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
+        if "concat" not in cond:
+            raise UsageError("This model completes pictures: give it one as the condition 'concat', [B, C, H, W].")
+        picture = cond["concat"].to(like)
+        return (picture * self._seen(picture)).flatten(1)  # [B, C H W]
+
+    def open(self, values: Tensor) -> Tensor:
+        return values * (1 - self._seen(values))
+
+    def complete(self, y: Tensor, cond: Cond) -> Tensor:
+        seen = self._seen(y)
+        return y * (1 - seen) + cond["concat"].to(y) * seen
+
+
+@final
+class CVAE(nn.Module):
+    """Encoder (y, c) -> [B, 2 D], prior c -> [B, 2 D], decoder [z, c] [B, D + P] -> [B, C, H, W].
+
+    `Encodes`, `Decodes`, `Likelihood` and `Generative` of `core.protocols`; without a condition they speak of any.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: nn.Module,
+        likelihood: Likelihood,
+        given: Given,
+        latent_dim: int,
+    ):
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.likelihood, self.given, self.latent_dim = likelihood, given, latent_dim
+
+    def laws(self, y: Tensor, c: Tensor) -> tuple[Posterior, Posterior]:
+        """q(z|x,y) and p(z|x), for a condition as numbers c [B, P]."""
+        return gaussian(self.encoder(y, c)), gaussian(self.prior(c))
+
+    def told(self, y: Tensor, z: Tensor, c: Tensor) -> Tensor:
+        """log p(y|x,z) of the values that are not given, nats, [B]."""
+        out = self.decoder(torch.cat([z, c.to(z)], dim=1)).to(y.dtype)
+        return self.given.open(self.likelihood.each(out, y)).flatten(1).sum(1)
+
+    def encode(self, x: Tensor, cond: Cond | None = None) -> Tensor:
+        """The mean of q(z|x,y), [B, D]."""
+        return gaussian(self.encoder(x, self.given.numbers(cond or {}, len(x), x))).mean
+
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """The mean of p(y|x,z), completed by what is given, [B, C, H, W]."""
+        c = self.given.numbers(cond or {}, len(z), z)
+        return self.given.complete(self.likelihood.mean(self.decoder(torch.cat([z, c], dim=1))), cond or {})
+
+    def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
+        """Means of p(y|x,z) for `n` draws z ~ p(z|x): [n, C, H, W]. There are no steps to report."""
+        like = next(self.decoder.parameters())
+        p = gaussian(self.prior(self.given.numbers(cond, n, like)))
+        return self.decode(p.draw(noise.draw(like.new_empty(n, self.latent_dim))).to(like.dtype), cond)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, cond: Cond | None = None, *, draws: int = 100, seed: int = 0) -> Tensor:
+        """log p(y|x) of what is not given, by importance sampling: a lower bound in expectation. Nats, [B]."""
+        c = self.given.numbers(cond or {}, len(x), x)
+        q, p = self.laws(x, c)
+
+        def log_weight(eps: Tensor) -> Tensor:
+            z = q.draw(eps)
+            off = (z - p.mean) ** 2 * torch.exp(-p.logvar)
+            return self.told(x, z, c) + 0.5 * (eps**2 + (q.logvar - p.logvar) - off).sum(1)
+
+        return importance_bound(q, log_weight, draws, seed)
+
+    @torch.no_grad()
+    def monte_carlo_log_prob(self, x: Tensor, cond: Cond | None = None, *, draws: int = 100, seed: int = 0) -> Tensor:
+        """log p(y|x) of what is not given, by draws from the prior alone: the looser bound. Nats, [B]."""
+        c = self.given.numbers(cond or {}, len(x), x)
+        p = gaussian(self.prior(c))
+        return importance_bound(p, lambda eps: self.told(x, p.draw(eps), c), draws, seed)
+
+
+@final
+class ConditionalELBO(Objective):
+    """Minimises the negative of Eq. 7, with alpha = 1 that of Eq. 4, in nats per picture.
+
+    Batch: `image` [B, C, H, W] in [-1, 1] and what `condition` reads; the image it meets is the one being modelled.
+    """
+
+    def __init__(self, cvae: CVAE, condition: Callable[[Batch], Cond], *, beta: float = 1.0, alpha: float = 1.0):
+        super().__init__()
+        if not 0 <= alpha <= 1:
+            raise UsageError(f"The share alpha of the conditional bound lies between 0 and 1, found {alpha}.")
+        self.cvae, self.condition, self.beta, self.alpha = cvae, condition, beta, alpha
+
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {"cvae": self.cvae}
+
+    def turns(self, step: int) -> tuple[Turn, ...]:
+        return (Turn(self.loss, ("cvae",)),)
+
+    def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        return self.of(*self.read(batch, rng), rng)
+
+    def read(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Cond]:
+        """The pictures to be told and the condition they belong to."""
+        y = self.cvae.likelihood.observe(batch["image"], rng)
+        return y, self.condition({**batch, "image": y})
+
+    def of(self, y: Tensor, cond: Cond, rng: torch.Generator) -> Losses:
+        """The losses of pictures y with the condition they belong to."""
+        c = self.cvae.given.numbers(cond, len(y), y)
+        q, p = self.cvae.laws(y, c)
+        eps = torch.randn(q.mean.shape, generator=rng, device=rng.device, dtype=q.mean.dtype)
+        reconstruction = -self.cvae.told(y, q.draw(eps), c).mean()
+        kl = kl_between(q, p).mean()
+        losses = {"reconstruction": self.alpha * reconstruction, "kl": self.alpha * self.beta * kl}
+        if self.alpha < 1:
+            losses["gsnn"] = -(1 - self.alpha) * self.cvae.told(y, p.draw(eps), c).mean()
+        return losses | {"_elbo": -(reconstruction + kl).detach(), "_active": active_share(q.mean)}
+
+
+@final
+class Independent(nn.Module):
+    """The paper's baseline: p(y|x) with independent values, decoder c [B, P] -> [B, C, H, W], no z."""
+
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood, given: Given):
+        super().__init__()
+        self.decoder, self.likelihood, self.given = decoder, likelihood, given
+
+    def log_prob(self, x: Tensor, cond: Cond) -> Tensor:
+        """log p(y|x) of what is not given, exactly. Nats, [B]."""
+        out = self.decoder(self.given.numbers(cond, len(x), x)).to(x.dtype)
+        return self.given.open(self.likelihood.each(out, x)).flatten(1).sum(1)
+
+    def predict(self, cond: Cond) -> Tensor:
+        """The mean of p(y|x), completed by what is given, [B, C, H, W]."""
+        like = next(self.decoder.parameters())
+        n = len(next(iter(cond.values())))
+        return self.given.complete(self.likelihood.mean(self.decoder(self.given.numbers(cond, n, like))), cond)
+
+
+@final
+class BesideBaseline(Objective):
+    """A conditional autoencoder and its baseline, trained on the same pictures; neither touches the other.
+
+    Held-out pictures are also scored as the paper does: `_negative_cll` by importance sampling with `draws` draws,
+    beside `baseline`.
+    """
+
+    def __init__(self, conditional: ConditionalELBO, baseline: Independent, draws: int = 20):
+        super().__init__()
+        self.conditional, self.baseline, self.draws = conditional, baseline, draws
+
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {**self.conditional.nets(), "baseline": self.baseline}
+
+    def turns(self, step: int) -> tuple[Turn, ...]:
+        return (Turn(self.loss, ("cvae", "baseline")),)
+
+    def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        y, cond = self.conditional.read(batch, rng)
+        return {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
+
+    def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
+        y, cond = self.conditional.read(batch, rng)
+        losses = {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
+        return losses | {"_negative_cll": -self.conditional.cvae.log_prob(y, cond, draws=self.draws).mean()}

@@ -1,0 +1,61 @@
+"""What the recipes of autoencoders spell by name: the two kinds of networks and the likelihoods of pixels.
+
+Book: chapter 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from huggingvis.core.errors import UsageError
+from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
+from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
+from huggingvis.recipes.sources import Facts
+
+NetName = Literal["mlp", "conv"]
+LikelihoodName = Literal["bernoulli", "grey", "gaussian"]
+CONV_WIDTHS = (32, 64, 128)
+
+
+def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:
+    """Of pixels: bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values) or gaussian."""
+    known: dict[LikelihoodName, Likelihood] = {
+        "bernoulli": Bernoulli(binarise=True),
+        "grey": Bernoulli(),
+        "gaussian": Gaussian(std),
+    }
+    return known[name]
+
+
+def shape_of(facts: Facts) -> tuple[int, int, int]:
+    """[C, H, W] of the pictures."""
+    return facts.channels, facts.size, facts.size
+
+
+@dataclass(frozen=True)
+class Coders:
+    """Encoders and decoders of one kind. `widths` from the picture on; decoders have them in reverse."""
+
+    net: NetName
+    widths: tuple[int, ...]
+    latent_dim: int
+
+    def __post_init__(self) -> None:
+        if min((self.latent_dim, *self.widths)) < 1 or (self.net == "conv" and not self.widths):
+            raise UsageError(
+                f"An autoencoder needs layers of at least one unit, a convolutional one at least one layer: found "
+                f"widths {list(self.widths)} and {self.latent_dim} numbers in z."
+            )
+
+    def encoder(self, shape: tuple[int, int, int], *, moments: int = 2, cond_dim: int = 0) -> MLPEncoder | ConvEncoder:
+        """Picture, and a condition of `cond_dim` numbers, to `moments` times the latent numbers."""
+        kind = MLPEncoder if self.net == "mlp" else ConvEncoder
+        return kind(shape, self.latent_dim, self.widths, moments=moments, cond_dim=cond_dim)
+
+    def decoder(self, shape: tuple[int, int, int], *, cond_dim: int = 0) -> MLPDecoder | ConvDecoder:
+        """Latent numbers, with `cond_dim` more of a condition, to a picture."""
+        if self.net == "mlp":
+            return MLPDecoder(shape, self.latent_dim + cond_dim, self.widths[::-1])
+        return ConvDecoder(shape, self.latent_dim + cond_dim, self.widths)

@@ -1,0 +1,138 @@
+"""A conditional variational autoencoder of labelled pictures: asked for a class, it draws one of its pictures.
+
+Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models" (NeurIPS):
+a prior p(z|class) is learned with the rest, Eq. 4; `--alpha` below 1 mixes in draws from that prior, Eq. 7. A share of
+the labels is left out in training, so that it also draws pictures of any class. The paper's own task, completing
+digits, is the recipe `cvae_quadrants`. `validation` in metrics.jsonl is in nats per held-out picture given its class.
+Sheets have a row for each class. Book: chapter 1.
+
+    hvis train cvae --run runs/cvae --data mnist
+    hvis generate 7 --model runs/cvae
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import Batch
+from huggingvis.core.system import System
+from huggingvis.nets.mlp_vae import MLPPrior, StandardPrior
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO, Vector
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of, shape_of
+from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
+from huggingvis.recipes.picture_training import (
+    PictureTraining,
+    Sets,
+    begin,
+    fit_pictures,
+    open_pictures,
+    picture_system,
+    restored,
+)
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.sources import Facts, Pictures
+from huggingvis.train.run import Run
+
+SYSTEM = {
+    "name": "CVAE",
+    "chapter": 1,
+    "paper": "Sohn, Lee & Yan 2015",
+    "files": ["objectives/cvae.py", "nets/mlp_vae.py", "nets/conv_vae.py", "recipes/variational/cvae_quadrants.py"],
+    "built": "tests/walks/test_variational.py::test_cvae_draws_the_class_it_is_asked_for",
+    "exact": "tests/oracle/test_cvae.py::test_without_a_condition_it_is_the_vae",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+ROWS = 16
+
+
+@dataclass(frozen=True)
+class Config(PictureTraining):
+    """Numbers of the training.
+
+    Attributes:
+        likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
+            they are) or gaussian.
+        std: deviation of Gaussian pixels; pictures span [-1, 1].
+        net: mlp or conv.
+        widths: hidden layers of the encoder, from the picture on; the decoder has them in reverse. None: 512, 256 for
+            mlp and 32, 64, 128 for conv.
+        latent_dim: numbers in z.
+        prior: learned from the class, or standard, the same for all.
+        beta: weight of the KL term.
+        alpha: share of the conditional bound in the loss, the rest draws from the prior.
+        empty: share of the training labels left out.
+    """
+
+    likelihood: LikelihoodName = "bernoulli"
+    std: float = 0.2
+    net: NetName = "mlp"
+    widths: tuple[int, ...] | None = None
+    latent_dim: int = 32
+    prior: Literal["learned", "standard"] = "learned"
+    beta: float = 1.0
+    alpha: float = 1.0
+    empty: float = 0.1
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SomeUnlabelled:
+    """`Batches` of pictures with the share `empty` of their labels left out."""
+
+    pictures: Pictures
+    empty: float
+
+    def batch(self, index: int, size: int) -> Batch:
+        batch = self.pictures.batch(index, size)
+        return {**batch, "label": with_any(batch["label"], self.empty, index)}
+
+
+def network(config: Config, facts: Facts) -> CVAE:
+    """The model with fresh weights. Raises `UsageError` for data without classes."""
+    if not facts.classes:
+        raise UsageError(
+            f"A conditional autoencoder needs classes, and the data {facts.data!r} have none. Put each class's images "
+            "into a sub-folder of its own, or train `vae`."
+        )
+    usual = CONV_WIDTHS if config.net == "conv" else (512, 256)
+    coders = Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim)
+    shape, classes = shape_of(facts), len(facts.classes)
+    learned = config.prior == "learned"
+    prior = MLPPrior(classes, config.latent_dim) if learned else StandardPrior(config.latent_dim)
+    encoder, decoder = coders.encoder(shape, cond_dim=classes), coders.decoder(shape, cond_dim=classes)
+    likelihood = likelihood_of(config.likelihood, config.std)
+    return CVAE(encoder, decoder, prior, likelihood, Vector(classes), config.latent_dim)
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the autoencoder in `setting`'s run folder."""
+    source = open_pictures(config)
+    model = network(config, source.facts).to(setting.device)
+    run = begin(setting, "cvae", config, source)
+    classes = len(source.facts.classes)
+    labels = torch.arange(min(classes, ROWS)).repeat_interleave(8)
+    vector = one_hot(labels, classes).to(setting.device)
+
+    def draw() -> Tensor:
+        """A row of eight for each class, the same eight draws in every row."""
+        return model.sample(len(vector), {"vector": vector}, noise=SeedNoise([i % 8 for i in range(len(vector))]))
+
+    objective = ConditionalELBO(model, LabelCondition(classes), beta=config.beta, alpha=config.alpha)
+    sets = Sets(SomeUnlabelled(source.training, config.empty), source.held_out)
+    return fit_pictures(config, setting, run, objective, sets, draw=draw)
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained; prompts are class names, or empty for any."""
+    facts = Facts.of(run)
+    model = network(config, facts)
+    restored(model, run, "cvae", device)
+    return picture_system(model, {"cvae": model}, run, "cvae", device, classes=facts.classes)

@@ -1,0 +1,60 @@
+"""A small public autoencoder of CIFAR-10 pictures: 128 numbers for 3,072.
+
+Binds `cifar10_ae_128.safetensors`, converted from the checkpoint of tutorial 9 in github.com/phlippe/saved_models
+(MIT), 469 thousand numbers, trained on pictures in [-1, 1]. Book: chapter 1, "Real weights".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from huggingvis.checkpoints.inspect import Family
+from huggingvis.checkpoints.io import assign, load
+from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
+from huggingvis.objectives.autoencoder import Autoencoder, SquaredError
+
+CONFIG = StridedConfig()
+
+FAMILY = Family(
+    "cifar10_autoencoder",
+    {
+        "encoder.net.0.weight": (32, 3, 3, 3),
+        "encoder.net.11.weight": (128, 1024),
+        "decoder.linear.0.weight": (1024, 128),
+    },
+)
+
+
+def encoder_map() -> KeyMap:
+    """Names of the encoder inside the file."""
+    return KeyMap(
+        [
+            *(Rule(f"layers.{i}.{{leaf:word}}", f"encoder.net.{i}.{{leaf:word}}") for i in range(0, 10, 2)),
+            Rule("out.{leaf:word}", "encoder.net.11.{leaf:word}"),
+        ]
+    )
+
+
+def decoder_map() -> KeyMap:
+    """Names of the decoder inside the file."""
+    return KeyMap(
+        [
+            Rule("first.0.{leaf:word}", "decoder.linear.0.{leaf:word}"),
+            *(Rule(f"layers.{i}.{{leaf:word}}", f"decoder.net.{i}.{{leaf:word}}") for i in range(0, 8, 2)),
+            Rule("out.0.{leaf:word}", "decoder.net.8.{leaf:word}"),
+        ]
+    )
+
+
+def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """The autoencoder, running in `dtype`; it has seen no codes yet. Raises `FileProblem` for another file."""
+    with torch.device("meta"):
+        encoder, decoder = StridedEncoder(CONFIG), StridedDecoder(CONFIG)
+    tensors = load(path, dtype=dtype, check=True)
+    ours, left = encoder_map().take(tensors)
+    assign(encoder, ours)
+    assign(decoder, decoder_map().to_ours(left))
+    return Autoencoder(encoder, decoder, SquaredError(), CONFIG.latent_dim).eval().requires_grad_(False)
