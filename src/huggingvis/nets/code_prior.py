@@ -91,7 +91,8 @@ class CodePrior(nn.Module):
         self.norm = nn.LayerNorm(c.dim)
         self.out = nn.Linear(c.dim, c.size)
         nn.init.normal_(self.codes.weight, std=0.02)
-        nn.init.zeros_(self.out.weight)  # every code is equally likely at first
+        for zero in (self.out.weight, self.out.bias):  # every code is equally likely at first
+            nn.init.zeros_(zero)
 
     def forward(self, codes: Tensor, cond: Cond | None = None) -> Tensor:
         before = self.codes(codes.flatten(1)[:, :-1])  # [B, L - 1, D]

@@ -41,7 +41,7 @@ def quantile(logits: Tensor, u: Tensor) -> Tensor:
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     total = wide.softmax(-1).cumsum(-1)
     total = total / total[..., -1:]  # its end is 1 exactly, so that no u lies beyond it
-    return torch.searchsorted(total, u[..., None].to(total.dtype))[..., 0]
+    return torch.searchsorted(total, u[..., None].to(total.dtype).contiguous())[..., 0]
 
 
 @final
