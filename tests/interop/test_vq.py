@@ -26,7 +26,7 @@ VQ: Settings = {
     "up_block_types": ["UpDecoderBlock2D"] * 2, "latent_channels": 3, "norm_num_groups": 4, "sample_size": 16,
     "num_vq_embeddings": 20,
 }  # fmt: skip
-WIDE = VQ | {"vq_embed_dim": 5, "mid_block_add_attention": False, "layers_per_block": 2}
+WIDE = VQ | {"vq_embed_dim": 5, "mid_block_add_attention": False, "layers_per_block": 2, "out_channels": 6}
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -115,7 +115,6 @@ def test_diffusers_loads_and_runs_our_vq_autoencoder(quantiser: Quantiser, tmp_p
 def test_what_cannot_be_expressed_is_refused_by_name(tmp_path: Path) -> None:
     for change, word in (
         ({"norm_type": "spatial"}, "norm_type"),
-        ({"out_channels": 1}, "out_channels"),
         ({"up_block_types": ["AttnUpDecoderBlock2D"] * 2}, "up_block_types"),
         ({"_class_name": "AutoencoderKL"}, "VQModel"),
     ):

@@ -36,11 +36,12 @@ _DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class VQConfig:
-    """Sizes of the networks, number of codes, and numbers of each."""
+    """Sizes of the networks, number of codes, numbers of each, and channels that the decoder gives."""
 
     sizes: AutoencoderConfig
     codes: int
     dim: int
+    out_channels: int
 
 
 def config_from_diffusers(theirs: Json) -> VQConfig:
@@ -50,8 +51,6 @@ def config_from_diffusers(theirs: Json) -> VQConfig:
     for side, block in (("down", "DownEncoderBlock2D"), ("up", "UpDecoderBlock2D")):
         if full[f"{side}_block_types"] != (block,) * levels:
             raise unsupported(f"{side}_block_types", full[f"{side}_block_types"], f"{block} at all {levels} levels")
-    if full["out_channels"] != full["in_channels"]:
-        raise unsupported("out_channels", full["out_channels"], "the same as in_channels")
     sizes = AutoencoderConfig(
         in_channels=full["in_channels"],
         latent_channels=full["latent_channels"],
@@ -60,14 +59,16 @@ def config_from_diffusers(theirs: Json) -> VQConfig:
         groups=full["norm_num_groups"],
         middle_attention=full["mid_block_add_attention"],
     )
-    return VQConfig(sizes, full["num_vq_embeddings"], full["vq_embed_dim"] or full["latent_channels"])
+    dim = full["vq_embed_dim"] or full["latent_channels"]
+    return VQConfig(sizes, full["num_vq_embeddings"], dim, full["out_channels"])
 
 
 def config_to_diffusers(config: VQConfig) -> dict[str, Any]:
     """A `config.json` for our sizes. Raises `UsageError` for what diffusers' class does not compute."""
     theirs = kl.config_to_diffusers(config.sizes)
     kept = {key: value for key, value in theirs.items() if key in _DEFAULTS or key == "act_fn"}
-    return {**kept, "_class_name": CLASS, "num_vq_embeddings": config.codes, "vq_embed_dim": config.dim}
+    own = {"out_channels": config.out_channels, "num_vq_embeddings": config.codes, "vq_embed_dim": config.dim}
+    return {**kept, **own, "_class_name": CLASS}
 
 
 def keymap(config: VQConfig) -> KeyMap:
@@ -80,7 +81,7 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> V
     config = config_from_diffusers(common.read_config(folder))
     ours = keymap(config).to_ours(common.read_weights(folder))
     with torch.device("meta"):
-        net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes)
+        net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
     assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
     return net.eval()
 
@@ -97,7 +98,7 @@ def to_diffusers(net: VQAutoencoder, sizes: AutoencoderConfig, folder: Path | st
             f"diffusers' VQModel has a codebook, but this net has a {type(quantiser).__name__}, which has none. "
             "Save it in this library's own format instead."
         )
-    config = VQConfig(sizes, quantiser.size, quantiser.dim)
     own = ("quantiser.usage", "quantiser.sums")
     tensors = {name: x for name, x in net.state_dict().items() if name not in own}
+    config = VQConfig(sizes, quantiser.size, quantiser.dim, len(tensors["decoder.conv_out.bias"]))
     return common.write_folder(folder, config_to_diffusers(config), keymap(config).to_theirs(tensors))

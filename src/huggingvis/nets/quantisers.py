@@ -79,8 +79,9 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
 
 def perplexity(codes: Tensor, size: int) -> Tensor:
     """exp of the entropy of how often each of `size` codes occurs in `codes`: the number of codes in even use, []."""
-    share = F.one_hot(codes.flatten(), size).float().mean(0)  # [K]
-    return torch.special.entr(share).sum().exp()
+    flat = codes.flatten()
+    count = torch.zeros(size, device=codes.device).scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.float32))
+    return torch.special.entr(count / len(flat)).sum().exp()
 
 
 def _vectors(z: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ class AveragedQuantiser(Quantiser):
         with torch.autocast(z.device.type, enabled=False):
             vectors = _vectors(z.detach()).to(self.sums.dtype)  # [N, D]
             rows = torch.cat([torch.ones_like(vectors[:, :1]), vectors], dim=1)  # [N, 1 + D]
-            self._seen += F.one_hot(codes.flatten(), self.size).to(rows.dtype).T @ rows
+            self._seen.index_add_(0, codes.flatten(), rows)
             # One latent of all pieces and ranks must take a dead code's place, though they can only add and average:
             # each enters with a weight drawn over 30 orders of magnitude, so that the mean is all but the heaviest.
             chosen = torch.randint(len(rows), (self.size,), generator=rng, device=rng.device)

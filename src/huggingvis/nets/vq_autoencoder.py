@@ -9,6 +9,7 @@ diffusers. Book: chapter 1.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import final
 
@@ -121,10 +122,14 @@ def residual_vq(
     return VQAutoencoder(encoder, quantiser, ResidualDecoder(channels[1], width, levels, blocks), (width, width))
 
 
-def latent_vq(quantiser: Quantiser, sizes: AutoencoderConfig) -> VQAutoencoder:
-    """The autoencoder of latent diffusion around `quantiser`: what diffusers calls VQModel. No patch folding."""
+def latent_vq(quantiser: Quantiser, sizes: AutoencoderConfig, out_channels: int | None = None) -> VQAutoencoder:
+    """The autoencoder of latent diffusion around `quantiser`: what diffusers calls VQModel. No patch folding.
+
+    `out_channels`: of the decoder, those of the picture if not given.
+    """
     z = sizes.latent_channels
-    return VQAutoencoder(Encoder(sizes, z), quantiser, Decoder(sizes), (z, z))
+    decoder = Decoder(replace(sizes, in_channels=out_channels or sizes.in_channels))
+    return VQAutoencoder(Encoder(sizes, z), quantiser, decoder, (z, z))
 
 
 @torch.no_grad()

@@ -25,7 +25,10 @@ from huggingvis.nets.code_prior import CodePrior, Past
 
 
 class Codes(Protocol):
-    """p(c) of grids of codes, int64 [B, h, w]."""
+    """p(c) of grids (h, w) of `size` codes, int64 [B, h, w]."""
+
+    size: int
+    grid: tuple[int, int]
 
     def log_prob(self, codes: Tensor, cond: Cond) -> Tensor:
         """Nats, [B]."""
@@ -69,7 +72,7 @@ class AutoregressiveCodes(nn.Module):
 
     def __init__(self, net: CodePrior):
         super().__init__()
-        self.net = net
+        self.net, self.size, self.grid = net, net.config.size, (net.config.height, net.config.width)
 
     def log_prob(self, codes: Tensor, cond: Cond) -> Tensor:
         return -self.surprise(codes, cond).sum(1)
@@ -82,7 +85,7 @@ class AutoregressiveCodes(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
-        h, w = self.net.config.height, self.net.config.width
+        h, w = self.grid
         u = torch.special.ndtr(noise.draw(self.net.start.new_empty(n, h * w, dtype=torch.float32)))
         codes = torch.zeros(n, h * w, dtype=torch.int64, device=u.device)
         past: Past = []
