@@ -89,7 +89,7 @@ def text_condition(draw: Draw) -> dict[str, Tensor]:
 
 
 def around(quantiser: Callable[[], Quantiser]) -> Callable[[], VQAutoencoder]:
-    return lambda: residual_vq(quantiser(), (3, 2), width=8, levels=1, blocks=1)
+    return lambda: residual_vq(quantiser(), (3, 2), width=32, levels=1, blocks=1)
 
 
 def halves(net: VQAutoencoder, x: Tensor) -> tuple[Tensor, ...]:

@@ -36,6 +36,20 @@ class ResidualStack(nn.Module):
         return F.relu(x)
 
 
+def _prepare(net: nn.Module) -> None:
+    """Signals keep their size on the way (He et al. 2015, arXiv 1502.01852, Eq. 10), and biases begin at 0.
+
+    Otherwise latents differ less from picture to picture than biases are large, and all fall to one code.
+    """
+    for conv in net.modules():
+        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and conv.bias is not None:
+            fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+            if isinstance(conv, nn.ConvTranspose2d):  # only every second tap in each direction meets a number
+                fan_in //= 4
+            nn.init.normal_(conv.weight, std=(2 / fan_in) ** 0.5)
+            nn.init.zeros_(conv.bias)
+
+
 def _widths(width: int, levels: int) -> list[int]:
     """Channels after each halving: half as many after the first of several, as pixels say little there."""
     return [width // 2 if i == 0 and levels > 1 else width for i in range(levels)]
@@ -51,6 +65,7 @@ class ResidualEncoder(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
         self.middle = nn.Conv2d(widths[-1], width, 3, padding=1)
         self.stack = ResidualStack(width, max(width // 4, 1), blocks)
+        _prepare(self)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in self.down:
@@ -69,6 +84,9 @@ class ResidualDecoder(nn.Module):
         widths = [width, *_widths(width, levels)[-2::-1], channels]
         ups = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths)]
         self.up = nn.ModuleList(ups if levels else [nn.Conv2d(width, channels, 3, padding=1)])
+        _prepare(self)
+        with torch.no_grad():
+            self.up[-1].weight.mul_(0.1)  # pictures begin near the middle grey
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.stack(self.middle(z))
@@ -90,6 +108,8 @@ class VQAutoencoder(nn.Module):
         self.encoder, self.quantiser, self.decoder = encoder, quantiser, decoder
         self.quant_conv = nn.Conv2d(widths[0], quantiser.dim, 1)
         self.post_quant_conv = nn.Conv2d(quantiser.dim, widths[1], 1)
+        for conv in (self.quant_conv, self.post_quant_conv):
+            _prepare(conv)
 
     def latents(self, x: Tensor) -> Tensor:
         """z_e [B, D, h, w] of x [B, C, H, W]."""

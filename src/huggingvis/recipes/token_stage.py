@@ -195,7 +195,7 @@ def train_tokens(
         VectorQuantised(net, model.likelihood, discrete=config.likelihood == "logistic"),
         source,
         draw=draw,
-        optim=Optim(lr=config.lr, warmup=100, schedule=Cosine(config.steps, 0.1)),
+        optim=Optim(lr=config.lr, warmup=min(100, config.steps // 10), schedule=Cosine(config.steps, 0.1)),
         on_step=[CollapseWatch(net.quantiser.size)],
     )
     model.eval().requires_grad_(False)
