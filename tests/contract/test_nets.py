@@ -20,16 +20,20 @@ from huggingvis.core.taps import sites
 from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBlock
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.blocks import MapTransformer, ResBlock
+from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.detector import Detector, DetectorConfig
 from huggingvis.nets.embeddings import TimeEmbedding
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.nets.lenet import LeNet5
+from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
+from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.nets.vq_autoencoder import VQAutoencoder, residual_vq
 
 Inputs = tuple[Any, ...]  # tensors, or tables of tensors; dimension 0 is the batch, of 2
 Shape = tuple[int, ...]
@@ -84,6 +88,16 @@ def text_condition(draw: Draw) -> dict[str, Tensor]:
     return {"tokens": draw.normal(5, 6), "tokens_mask": mask, "vector": draw.normal(7)}
 
 
+def around(quantiser: Callable[[], Quantiser]) -> Callable[[], VQAutoencoder]:
+    return lambda: residual_vq(quantiser(), (3, 2), width=32, levels=1, blocks=1)
+
+
+def halves(net: VQAutoencoder, x: Tensor) -> tuple[Tensor, ...]:
+    """What comes before and after the codes, which are no smooth function of x; and how far the codebook is away."""
+    z = net.latents(x)
+    return z, net.decoded(z), *(loss.to(z.dtype) for key, loss in net.quantiser(z).losses.items() if key == "codebook")
+
+
 UNET = UNetConfig(
     channels=(8, 16), blocks=1, attention=(0, 2), reads=(True, False), groups=4, heads=2, tokens_dim=6, vector_dim=7
 )  # fmt: skip
@@ -136,6 +150,17 @@ CASES: dict[str, Case] = {
     ),
     "patch discriminator": Case(
         lambda: PatchDiscriminator(width=16), lambda d: (d.normal(3, 16, 8),), ((2, 1, 4, 2),)
+    ),
+    **{
+        name: Case(around(quantiser), lambda d: (d.normal(3, 8, 4),), ((2, 4, 4, 2), (2, 2, 8, 4), *more), call=halves)
+        for name, quantiser, more in (
+            ("vq", lambda: VectorQuantiser(6, 4), ((2,),)), ("averaged vq", lambda: AveragedQuantiser(6, 4), ()),
+            ("fsq", lambda: FiniteScalarQuantiser((3, 3, 3, 3)), ()), ("lfq", lambda: LookupFreeQuantiser(4), ()),
+        )
+    },
+    "code prior": Case(
+        lambda: CodePrior(CodePriorConfig(7, 2, 3, dim=8, depth=2, heads=2, vector_dim=5)),
+        lambda d: (d.ids(6, 7).view(2, 2, 3), {"vector": d.normal(5)}), ((2, 6, 7),),
     ),
     "isotropic": Case(
         lambda: IsotropicConv(IsotropicConvConfig(1, 8, (4, 4), 3, 4, 8)),
