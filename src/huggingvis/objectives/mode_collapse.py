@@ -27,9 +27,9 @@ def spread(fake: Tensor, real: Tensor, cond: Cond) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(fake: Tensor, real: Tensor, cond: Cond) -> Tensor:
-    """How many directions made pictures differ in, divided by that of real ones, []: few, where most modes are missing.
+    """How many directions made pictures differ in, divided by that of real ones, []: few if most modes are missing.
 
-    Directions are counted by the participation ratio (sum lambda)^2 / sum lambda^2 of the eigenvalues of the covariance.
+    Directions are counted by the participation ratio (sum lambda)^2 / sum lambda^2 of the covariance's eigenvalues.
     """
     return _participation(fake, cond) / _participation(real, cond).clamp(min=1e-12)
 

@@ -2,11 +2,11 @@
 
 With D = sigmoid(s), s the critic's output:
 
-    minimax         max_D min_G  E log D(x) + E log(1 - D(G(z)))             Goodfellow et al. 2014, arXiv 1406.2661, Eq. 1
-    non-saturating  the same D;  G maximises E log D(G(z))                   the same, Sec. 3
-    least squares   E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2                     Mao et al. 2016, arXiv 1611.04076, Eq. 9
-    hinge           E max(0, 1 - s(x)) + E max(0, 1 + s(G(z)))               Lim & Ye 2017, arXiv 1705.02894
-    Wasserstein     E s(G(z)) - E s(x), s 1-Lipschitz                        Arjovsky et al. 2017, arXiv 1701.07875
+    minimax         min_G max_D  E log D(x) + E log(1 - D(G(z)))     Goodfellow et al. 2014, arXiv 1406.2661, Eq. 1
+    non-saturating  the same D;  G maximises E log D(G(z))           the same, Sec. 3
+    least squares   E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2             Mao et al. 2016, arXiv 1611.04076, Eq. 9
+    hinge           E max(0, 1 - s(x)) + E max(0, 1 + s(G(z)))       Lim & Ye 2017, arXiv 1705.02894
+    Wasserstein     E s(G(z)) - E s(x), s 1-Lipschitz                Arjovsky et al. 2017, arXiv 1701.07875
 
 The Lipschitz bound is kept by a gradient penalty (Gulrajani et al. 2017, arXiv 1704.00028, Eq. 3); R1 (Mescheder et al.
 2018, arXiv 1801.04406, Eq. 9) makes the other games converge. Book: chapter 2.
