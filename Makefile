@@ -44,6 +44,7 @@ test-slow: $(VENV)/.test
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The torchvision that a peer brings is built for CUDA: beside a torch without it, it does not load, and diffusers, which

@@ -22,7 +22,8 @@ from common import Report, clock, interleaved, parser, row
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from huggingvis.recipes.denoisers import Model, UNetSizes
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.denoisers import Model
 from huggingvis.runtime.attention import choose
 from huggingvis.train.optim import Optim
 from huggingvis.train.parallel import Parallel
@@ -90,9 +91,7 @@ def import_peer() -> Any:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
         empty = {name: ModuleType(name) for name in ("torchvision", "torchvision.transforms", "torchvision.utils")}
-        vars(empty["torchvision"]).update(
-            transforms=empty["torchvision.transforms"], utils=empty["torchvision.utils"]
-        )
+        vars(empty["torchvision"]).update(transforms=empty["torchvision.transforms"], utils=empty["torchvision.utils"])
         sys.modules.update(empty)
     from denoising_diffusion_pytorch import denoising_diffusion_pytorch as peer
 
