@@ -1,4 +1,4 @@
-"""Adversarial nets against closed forms: the best critic, the value of the game, gradients, the papers' layer tables."""
+"""Adversarial nets against closed forms: the best critic, the value of the game, gradients, the papers' layers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_best_critic_is_the_density_ratio() -> None:
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = 2e-2 * (1 - step / steps)
-        batch = {"image": torch.randn(2048, 1, 1, 1, generator=rng)}
+        batch = {"image": torch.randn(1024, 1, 1, 1, generator=rng)}
         losses = objective.critic_loss(batch, 0, rng)
         adam.zero_grad()
         (losses["real"] + losses["fake"]).backward()
@@ -169,7 +169,7 @@ def test_penalty_is_taken_between_real_and_made_pictures() -> None:
         seen.append(x.detach())
         return x.flatten() ** 2 / 2
 
-    got = float(GradientPenalty()(judge, real, fake, seeded()))
+    got = float(GradientPenalty()(judge, real, fake, seeded()).detach())
     assert 2 <= float(seen[0].min()) < 2.2 and 4.8 < float(seen[0].max()) <= 5
     assert got == pytest.approx(10 * float((seen[0] - 1).square().mean()), rel=1e-5)
     assert torch.allclose(slopes(judge, real), real)
@@ -225,12 +225,11 @@ def test_spread_and_rank_see_collapse() -> None:
     three = real[:3].repeat(80, 1, 1, 1)
     assert float(spread(again, real, {})) == pytest.approx(1, abs=0.05)
     assert float(effective_rank(again, real, {})) == pytest.approx(1, abs=0.05)
-    assert float(spread(one, real, {})) < 1e-6 and float(spread(one + 0.1 * again, real, {})) == pytest.approx(
-        0.1, abs=0.01
-    )
+    assert float(spread(one, real, {})) < 1e-5
+    assert float(spread(one + 0.1 * again, real, {})) == pytest.approx(0.1, abs=0.01)
     assert float(spread(three, real, {})) > 0.5 and float(effective_rank(three, real, {})) < 0.2
     classes: Cond = {"vector": torch.eye(3).repeat(80, 1)}
-    assert float(spread(three, real, classes)) < 1e-6  # varied, but one picture of each class
+    assert float(spread(three, real, classes)) < 1e-5  # varied, but one picture of each class
     assert float(spread(again, real, classes)) == pytest.approx(1, abs=0.05)
 
 
