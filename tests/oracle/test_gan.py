@@ -80,7 +80,7 @@ def test_best_critic_is_the_density_ratio() -> None:
     critic = MLPCritic((1, 1, 1), (24, 24))
     objective = Adversarial(GAN(Shift(Q), 1), critic)
     adam = torch.optim.Adam(critic.parameters(), lr=2e-2)
-    steps, rng = 300, seeded(1)
+    steps, rng = 250, seeded(1)
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = 2e-2 * (1 - step / steps)
@@ -189,8 +189,8 @@ def test_lazy_penalties_are_the_eager_ones_on_average() -> None:
     batch = one_batch()
     at_once = eager.critic_loss(batch, 0, seeded())
     apart = lazy.critic_loss(batch, 0, seeded()), lazy.penalty_loss(batch, 0, seeded())
-    assert "penalty" not in apart[0] and float(apart[0]["real"]) == float(at_once["real"])
-    assert float(apart[1]["penalty"]) == pytest.approx(16 * float(at_once["penalty"]), rel=1e-5)
+    assert "penalty" not in apart[0] and apart[0]["real"].equal(at_once["real"])
+    assert torch.allclose(apart[1]["penalty"], 16 * at_once["penalty"])
 
 
 def test_each_turn_moves_its_own_net() -> None:
@@ -204,7 +204,7 @@ def test_each_turn_moves_its_own_net() -> None:
     with torch.no_grad():
         held_out = objective.validate(batch, seeded())
     assert set(held_out) == {"critic", "generator", "_spread", "_rank", "_told_apart"}
-    assert float(held_out["critic"]) == pytest.approx(float(losses["real"] + losses["fake"]), rel=1e-5)
+    assert torch.allclose(held_out["critic"], losses["real"] + losses["fake"])
 
 
 def test_a_sure_critic_is_seen() -> None:
@@ -310,10 +310,10 @@ def test_dcgan_is_the_papers() -> None:
     kernels = [(1024, 512), (512, 256), (256, 128), (128, 3)]
     assert [tuple(c.weight.shape) for c in generator.convs] == [(a, b, 5, 5) for a, b in kernels]
     norms = 2 * (1024 + 512 + 256 + 128)
-    assert count(generator) == 100 * 16 * 1024 + 25 * sum(a * b for a, b in kernels) + norms + 3 == 18_854_275
+    assert count(generator) == 100 * 16 * 1024 + 25 * sum(a * b for a, b in kernels) + norms + 3 == 18_855_043
     kernels = [(3, 128), (128, 256), (256, 512), (512, 1024)]
     norms, last = 2 * (256 + 512 + 1024), 16 * 1024 + 1
-    assert count(critic) == 25 * sum(a * b for a, b in kernels) + 128 + norms + last == 17_233_025
+    assert count(critic) == 25 * sum(a * b for a, b in kernels) + 128 + norms + last == 17_232_897
     assert not any(isinstance(m, nn.BatchNorm2d) for m in critic.norms[:1])  # not at the critic's input
 
 
