@@ -111,7 +111,7 @@ class ProgressiveTraining(Contest):
         growth = self.growing.at(step)
         return Players(
             lambda z, cond: self.generator(z, growth),
-            lambda x, cond: self.critic(x, growth).float(),
+            lambda x, cond: self.critic(x, growth),
             lambda x: faded(x, growth, self.growing.stages),
         )
 
