@@ -47,7 +47,7 @@ def ours(precision: Precision, pictures: Tensor, seed: int) -> tuple[nn.Module, 
     batch = {"x0": pictures.contiguous(memory_format=torch.channels_last)}
 
     def step() -> None:
-        player.optimiser.zero_grad(set_to_none=True)
+        player.forget()
         with choose(cpu, precision.autocast or torch.float32, training=True):
             with precision.context(cpu):
                 loss = objective.loss(batch, 0, rng)["mse"]
