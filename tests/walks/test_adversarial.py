@@ -129,14 +129,14 @@ def test_mode_collapse_is_named_once_with_advice(tmp_path: Path, capsys: pytest.
     for step in range(1, alarm.after + alarm.patience):
         at(step, losses)
     assert run.metrics() == [] and capsys.readouterr().err == ""  # not before it has lasted
-    for step in range(1000, 1000 + 2 * alarm.patience):
+    for step in range(3000, 3000 + 2 * alarm.patience):
         at(step, losses)
     (record,) = run.metrics()
     assert record["trouble"].startswith("Mode collapse") and "--penalty R1" in record["trouble"]
     assert f"step {record['step']}: Mode collapse" in capsys.readouterr().err
-    for step in range(2000, 2000 + alarm.patience):
+    for step in range(4000, 4000 + alarm.patience):
         at(step, well)
-    for step in range(3000, 3000 + alarm.patience):
+    for step in range(5000, 5000 + alarm.patience):
         at(step, losses)
     assert len(run.metrics()) == 2  # it came back
     assert all(isinstance(a, Alarm) for a in alarms())

@@ -30,6 +30,8 @@ def effective_rank(fake: Tensor, real: Tensor, cond: Cond) -> Tensor:
     """How many directions made pictures differ in, divided by that of real ones, []: few if most modes are missing.
 
     Directions are counted by the participation ratio (sum lambda)^2 / sum lambda^2 of the covariance's eigenvalues.
+    Real MNIST digits of all ten classes score 0.96 to 1.02 in batches of 64 to 400, of three or one class alone 0.6, of
+    noughts and ones 0.35 to 0.43; the public GAN of `systems.gan_mnist`, which draws too many ones, 0.72 to 0.77.
     """
     return _participation(fake, cond) / _participation(real, cond).clamp(min=1e-12)
 
