@@ -1,0 +1,252 @@
+r"""Training of style-based generators: logistic losses, lazy penalties, mixed styles, augmentation that adapts.
+
+Karras et al. 2018-2020 (arXiv 1812.04948, 1912.04958, 2006.06676), with D real above, made below 0:
+
+    critic    E softplus(D(G(z))) + E softplus(-D(x))
+    r1        gamma / 2 E |grad_x D(x)|^2, every k-th step times k   (Mescheder et al. 2018, arXiv 1801.04406, Eq. 9)
+    maker     E softplus(-D(G(z)))                                    (non-saturating; Goodfellow et al. 2014)
+    path      weight E (|J_w^T y|_2 - a)^2, y ~ N(0, I) / sqrt(H W), a its mean so far; lazy too (1912.04958, Eq. 4)
+
+Losses whose names start with `_` are watched, not minimised: `_signs` is r_t of the augmentation, `_variety` the spread
+of a batch of made pictures over that of real ones (mode collapse drives it to 0). Book: chapter 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch, Cond
+from huggingvis.nets.layer_noise import DrawnNoise
+from huggingvis.nets.stylegan import StyleGenerator, mix
+from huggingvis.objectives.augment import Augment
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Weights, and how often the lazy terms come.
+
+    Attributes:
+        r1: gamma of the gradient penalty.
+        r1_every: steps from one to the next.
+        path: weight of path-length regularisation, 0 for none (the first StyleGAN has none).
+        path_every: steps from one to the next.
+        path_share: which part of a batch it is measured on.
+        path_decay: how fast the running mean of lengths moves.
+        mixing: share of pictures made of two styles.
+        w_decay: how much of the mean style stays each step.
+    """
+
+    r1: float = 10.0
+    r1_every: int = 16
+    path: float = 2.0
+    path_every: int = 8
+    path_share: float = 0.5
+    path_decay: float = 0.01
+    mixing: float = 0.9
+    w_decay: float = 0.998
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """How the augmentation's probability moves towards `target`: from 0 to 1 it needs `kimg` thousand pictures.
+
+    `target` is for r_t = E[sign D(x)] on real pictures: near 1 the discriminator knows them by heart. `batch` pictures
+    are seen each step, on all processes together; p moves every `every`-th step.
+    """
+
+    batch: int
+    target: float = 0.6
+    every: int = 4
+    kimg: float = 500.0
+    most: float = 1.0
+
+    def moved(self, p: Tensor, signs: Tensor) -> Tensor:
+        """The next p [] after real pictures whose signs averaged to `signs` []."""
+        by = self.batch * self.every / (1000 * self.kimg)
+        return (p + torch.sign(signs - self.target) * by).clamp(0.0, self.most)
+
+
+@final
+class Tally(nn.Module):
+    """A mean over the pieces of a step, or over several steps: saved with the run, so that a resumed one goes on."""
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(shape))
+        self.register_buffer("count", torch.zeros(()))
+
+    @torch.no_grad()
+    def add(self, x: Tensor) -> None:
+        """Takes in the rows of x [N, ...]."""
+        self.total += x.detach().to(self.total.dtype).sum(0)
+        self.count += len(x)
+
+    @torch.no_grad()
+    def take(self, reduce: Reduce) -> Tensor:
+        """The mean [...] of what was added here and on all other processes; begins anew."""
+        mean = reduce(self.total) / reduce(self.count)
+        self.total.zero_()
+        self.count.zero_()
+        return mean
+
+
+def no_condition(batch: Batch) -> Cond:
+    """No condition at all."""
+    return {}
+
+
+@final
+class StyleGAN(Objective):
+    """Batch: `image` [B, C, H, W] in [-1, 1]; a conditional one reads its classes by `condition` as `vector` [B, K].
+
+    `discriminator(x, label)` gives logits [B]. With `augment` it sees nothing else than augmented pictures, and with
+    `adaptive` their strength follows how much it overfits.
+    """
+
+    path_mean: Tensor
+
+    def __init__(
+        self,
+        generator: StyleGenerator,
+        discriminator: nn.Module,
+        penalties: Penalties | None = None,
+        *,
+        augment: Augment | None = None,
+        adaptive: Adaptive | None = None,
+        condition: Callable[[Batch], Cond] = no_condition,
+    ):
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+        self.penalties = penalties or Penalties()
+        self.augment, self.adaptive, self.condition = augment, adaptive, condition
+        self.register_buffer("path_mean", torch.zeros(()))
+        self.signs, self.lengths = Tally(), Tally()
+        self.w = Tally(len(generator.w_avg))
+
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def turns(self, step: int) -> tuple[Turn, ...]:
+        p = self.penalties
+        maker = (Turn(self.maker, ("generator",), name="maker"),)
+        critic = (Turn(self.critic, ("discriminator",), name="critic"),)
+        if p.path > 0:
+            maker += (Turn(self.path, ("generator",), every=p.path_every, name="path"),)
+        if p.r1 > 0:
+            critic += (Turn(self.r1, ("discriminator",), every=p.r1_every, name="r1"),)
+        return maker + critic
+
+    def logits(self, x: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
+        """What the discriminator says of pictures as it sees them, float32 or wider [B]."""
+        seen = x if self.augment is None else self.augment(x, rng)
+        out = cast(Tensor, self.discriminator(seen, label))
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def styles(self, n: int, label: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fresh styles [n, L, D], a share of them mixed of two, and the first of the two [n, D]."""
+        g, like = self.generator, self.generator.w_avg
+
+        def drawn() -> Tensor:
+            z = torch.randn(n, g.mapping.z_dim, generator=rng, device=rng.device, dtype=like.dtype)
+            return g.mapping(z, label)
+
+        w = drawn()
+        if self.penalties.mixing <= 0 or g.layers < 2:
+            return g.spread(w), w
+        other = g.spread(drawn())
+        cut = torch.randint(1, g.layers, (n,), generator=rng, device=rng.device)
+        mixed = torch.rand(n, generator=rng, device=rng.device) < self.penalties.mixing
+        return mix(g.spread(w), other, torch.where(mixed, cut, torch.full_like(cut, g.layers))), w
+
+    def painted(self, ws: Tensor, rng: torch.Generator) -> Tensor:
+        """Pictures of styles [B, L, D] with fresh noise in every layer."""
+        noise = DrawnNoise(lambda like: torch.randn(like.shape, generator=rng, device=rng.device, dtype=like.dtype))
+        x = self.generator.paint(ws, noise)
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def maker(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        real, label = batch["image"], self.condition(batch).get("vector")
+        ws, _ = self.styles(len(real), label, rng)
+        made = self.painted(ws, rng)
+        fake = self.logits(made, label, rng)
+        with torch.no_grad():
+            variety = made.std(0).mean() / real.std(0).mean() if len(real) > 1 else made.new_ones(())
+        return {"logistic": F.softplus(-fake).mean(), "_variety": variety}
+
+    def path(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        p, label = self.penalties, self.condition(batch).get("vector")
+        n = max(1, round(len(batch["image"]) * p.path_share))
+        ws, _ = self.styles(n, None if label is None else label[:n], rng)
+        x = self.painted(ws, rng)
+        lengths = path_lengths(x, ws, torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype))
+        with torch.no_grad():
+            mean = torch.lerp(self.path_mean.to(lengths.dtype), lengths.mean(), p.path_decay)
+            self.lengths.add(lengths)
+        penalty = (lengths - mean).square().mean()
+        return {"penalty": p.path * p.path_every * penalty, "_length": lengths.detach().mean(), "_mean": mean}
+
+    def critic(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        real, label = batch["image"], self.condition(batch).get("vector")
+        with torch.no_grad():
+            ws, w = self.styles(len(real), label, rng)
+            made = self.painted(ws, rng)
+            self.w.add(w)
+        fake, true = self.logits(made, label, rng), self.logits(real, label, rng)
+        with torch.no_grad():
+            signs = true.sign()
+            self.signs.add(signs)
+        losses = {"made": F.softplus(fake).mean(), "real": F.softplus(-true).mean(), "_signs": signs.mean()}
+        return losses if self.augment is None else losses | {"_augment": self.augment.p.clone()}
+
+    def r1(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        p, label = self.penalties, self.condition(batch).get("vector")
+        real = batch["image"].detach().requires_grad_(True)
+        squared = gradient_norm2(self.logits(real, label, rng), real)
+        return {"penalty": p.r1_every * p.r1 / 2 * squared.mean(), "_gradient": squared.detach().mean().sqrt()}
+
+    def after(
+        self, turn: Turn, step: int, *, params: Mapping[str, list[nn.Parameter]], batch: Batch, reduce: Reduce
+    ) -> None:
+        """Moves the mean style, the mean path length and the augmentation's probability."""
+        if turn.name == "path":
+            self.path_mean.lerp_(self.lengths.take(reduce), self.penalties.path_decay)
+        elif turn.name == "critic":
+            self.generator.w_avg.lerp_(self.w.take(reduce), 1 - self.penalties.w_decay)
+            if self.augment is None or self.adaptive is None:
+                self.signs.take(reduce)
+            elif (step + 1) % self.adaptive.every == 0:
+                self.augment.p.copy_(self.adaptive.moved(self.augment.p, self.signs.take(reduce)))
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
+        """The critic's loss on held-out pictures as they are: it rises while the training's falls when D overfits."""
+        real, label = batch["image"], self.condition(batch).get("vector")
+        made = self.painted(self.styles(len(real), label, rng)[0], rng)
+        fake, true = (self.discriminator(x, label).float() for x in (made, real))
+        losses = {"made": F.softplus(fake).mean(), "real": F.softplus(-true).mean()}
+        return losses | {"critic": losses["made"] + losses["real"], "signs": true.sign().mean()}
+
+
+def gradient_norm2(logits: Tensor, x: Tensor) -> Tensor:
+    """|grad_x D(x)|^2 of each picture, [B]; can be differentiated on."""
+    (grad,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return grad.square().sum((1, 2, 3))
+
+
+def path_lengths(x: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """|J_w^T y| with y = `noise` / sqrt(H W), root mean square over the layers: x [B, C, H, W], ws [B, L, D] -> [B]."""
+    y = noise / (x.shape[2] * x.shape[3]) ** 0.5
+    (grad,) = torch.autograd.grad((x * y).sum(), ws, create_graph=True)
+    return grad.square().sum(2).mean(1).sqrt()
