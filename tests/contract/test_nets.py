@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from huggingvis.core import catalog
 from huggingvis.core.taps import sites
+from huggingvis.nets.adain_synthesis import AdaINSynthesis
 from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBlock
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.blocks import MapTransformer, ResBlock
@@ -24,9 +25,13 @@ from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.detector import Detector, DetectorConfig
 from huggingvis.nets.embeddings import TimeEmbedding
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
+from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
+from huggingvis.nets.style_discriminator import StyleDiscriminator
+from huggingvis.nets.stylegan import StyleGANSizes, fresh_generator
+from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from huggingvis.nets.unet import UNet, UNetConfig
@@ -92,6 +97,7 @@ PLAIN = UNetConfig(
     downsample_padding=0,
 )  # fmt: skip
 AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
+STYLES = StyleGANSizes(widths=(8, 6), z_dim=5, w_dim=6, mapping_layers=2, mapping_lr=0.5, classes=3)
 TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
 
 CASES: dict[str, Case] = {
@@ -145,6 +151,16 @@ CASES: dict[str, Case] = {
     "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),
     "conv decoder": Case(lambda: ConvDecoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(3),), ((2, 1, 8, 6),)),
     "mlp encoder": Case(lambda: MLPEncoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(1, 4, 4),), ((2, 6),)),
+    **{
+        name: Case(
+            lambda kind=kind: fresh_generator(STYLES, kind(STYLES)), lambda d: (d.normal(5), d.normal(3)),
+            ((2, 3, 8, 8),), call=lambda net, z, label: net(z, label, StoredNoise()),
+        )
+        for name, kind in (("stylegan", AdaINSynthesis), ("stylegan 2", StyleGAN2Synthesis))
+    },
+    "style discriminator": Case(
+        lambda: StyleDiscriminator(STYLES, group=1), lambda d: (d.normal(3, 8, 8), d.normal(3)), ((2,),)
+    ),
     "mlp decoder": Case(lambda: MLPDecoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(3),), ((2, 1, 4, 4),)),
 }  # fmt: skip
 

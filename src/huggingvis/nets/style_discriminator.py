@@ -15,23 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.nets.equalised import EqualConv2d, EqualLinear
+from huggingvis.nets.pggan import minibatch_deviation
 from huggingvis.nets.resampling import downsample2d, taps, upfirdn2d
 from huggingvis.nets.stylegan import SQRT2, StyleGANSizes, StyleMapping
 from huggingvis.nets.stylegan2_synthesis import clamped
-
-
-def minibatch_std(x: Tensor, group: int = 4) -> Tensor:
-    """x [B, C, H, W] with one more channel: the mean standard deviation within groups of (at most) `group` pictures.
-
-    A generator that paints one picture again and again is found out by it. Pictures i, i + B / group, ... of the batch
-    form a group; `group` falls to the next divisor of B.
-    """
-    b, c, h, w = x.shape
-    while b % group:
-        group -= 1
-    y = x.reshape(group, b // group, c, h, w).to(torch.promote_types(x.dtype, torch.float32))
-    y = (y.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # [B / group]
-    return torch.cat([x, y.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, 1, h, w)], dim=1)
 
 
 @final
@@ -74,12 +61,12 @@ class StyleDiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fromrgb is not None:
-            x = active(self.fromrgb(x), self.clamp)
-        y = active(self.conv1(active(self.conv0(x), self.clamp)), self.clamp, 1.0 if self.skip is None else 0.5**0.5)
+            x = _active(self.fromrgb(x), self.clamp)
+        y = _active(self.conv1(_active(self.conv0(x), self.clamp)), self.clamp, 1.0 if self.skip is None else 0.5**0.5)
         return y if self.skip is None else y + self.skip(x) * 0.5**0.5
 
 
-def active(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
+def _active(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
     """Leaky ReLU that keeps the variance, times `gain`; the clamp is scaled with it."""
     return clamped(F.leaky_relu(x, 0.2) * (SQRT2 * gain), None if clamp is None else clamp * gain)
 
@@ -96,15 +83,15 @@ class StyleDiscriminatorHead(nn.Module):
         self.group, self.clamp = group, clamp
 
     def forward(self, x: Tensor) -> Tensor:
-        x = active(self.conv(minibatch_std(x, self.group)), self.clamp)
-        return cast(Tensor, self.out(active(self.fc(x.flatten(1)))))
+        x = _active(self.conv(minibatch_deviation(x, self.group)), self.clamp)
+        return cast(Tensor, self.out(_active(self.fc(x.flatten(1)))))
 
 
 @final
 class StyleDiscriminator(nn.Module):
     """Pictures [B, C, H, W] and, of a conditional one, one-hot classes [B, K] -> logits [B]: real above, made below 0.
 
-    `group`: pictures whose spread is measured together, see `minibatch_std`.
+    `group`: pictures whose spread is measured together, see `nets.pggan`.
     """
 
     def __init__(self, sizes: StyleGANSizes, residual: bool = True, group: int = 4):

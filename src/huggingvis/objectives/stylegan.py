@@ -1,14 +1,15 @@
 r"""Training of style-based generators: logistic losses, lazy penalties, mixed styles, augmentation that adapts.
 
-Karras et al. 2018-2020 (arXiv 1812.04948, 1912.04958, 2006.06676), with D real above, made below 0:
+Karras et al. 2018-2020 (arXiv 1812.04948, 1912.04958, 2006.06676). D is above 0 for real pictures, below for made ones:
 
-    critic    E softplus(D(G(z))) + E softplus(-D(x))
-    r1        gamma / 2 E |grad_x D(x)|^2, every k-th step times k   (Mescheder et al. 2018, arXiv 1801.04406, Eq. 9)
-    maker     E softplus(-D(G(z)))                                    (non-saturating; Goodfellow et al. 2014)
-    path      weight E (|J_w^T y|_2 - a)^2, y ~ N(0, I) / sqrt(H W), a its mean so far; lazy too (1912.04958, Eq. 4)
+    critic      E softplus(D(G(z))) + E softplus(-D(x))
+    r1          gamma / 2 E |grad_x D(x)|^2                                    lazily; 1801.04406, Eq. 9
+    generator   E softplus(-D(G(z)))                                           the non-saturating game
+    path        weight E (|J_w^T y|_2 - a)^2,  y ~ N(0, I) / sqrt(H W),        lazily; 1912.04958, Eq. 4
+                with a the running mean of |J_w^T y|_2
 
-Losses whose names start with `_` are watched, not minimised: `_signs` is r_t of the augmentation, `_variety` the spread
-of a batch of made pictures over that of real ones (mode collapse drives it to 0). Book: chapter 2.
+A lazy term comes every k-th step and weighs k times as much (1912.04958, Sec. 3.1). `_signs` is the r_t that the
+augmentation adapts to, `_spread` and `_rank` tell mode collapse (`objectives.mode_collapse`). Book: chapter 2.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import cast, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.nets.layer_noise import DrawnNoise
 from huggingvis.nets.stylegan import StyleGenerator, mix
+from huggingvis.objectives.adversarial import Game, NonSaturating, slopes
 from huggingvis.objectives.augment import Augment
+from huggingvis.objectives.denoise import unconditional
+from huggingvis.objectives.mode_collapse import effective_rank, spread
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -102,17 +105,12 @@ class Tally(nn.Module):
         return mean
 
 
-def no_condition(batch: Batch) -> Cond:
-    """No condition at all."""
-    return {}
-
-
 @final
 class StyleGAN(Objective):
     """Batch: `image` [B, C, H, W] in [-1, 1]; a conditional one reads its classes by `condition` as `vector` [B, K].
 
-    `discriminator(x, label)` gives logits [B]. With `augment` it sees nothing else than augmented pictures, and with
-    `adaptive` their strength follows how much it overfits.
+    `critic(x, label)` gives logits [B]. With `augment` it sees augmented pictures only; with `adaptive` their strength
+    follows how much it overfits.
     """
 
     path_mean: Tensor
@@ -120,38 +118,43 @@ class StyleGAN(Objective):
     def __init__(
         self,
         generator: StyleGenerator,
-        discriminator: nn.Module,
+        critic: nn.Module,
         penalties: Penalties | None = None,
         *,
         augment: Augment | None = None,
         adaptive: Adaptive | None = None,
-        condition: Callable[[Batch], Cond] = no_condition,
+        game: Game | None = None,
+        condition: Callable[[Batch], Cond] = unconditional,
     ):
         super().__init__()
-        self.generator, self.discriminator = generator, discriminator
-        self.penalties = penalties or Penalties()
+        self.generator, self.critic = generator, critic
+        self.penalties, self.game = penalties or Penalties(), game or NonSaturating()
         self.augment, self.adaptive, self.condition = augment, adaptive, condition
         self.register_buffer("path_mean", torch.zeros(()))
         self.signs, self.lengths = Tally(), Tally()
         self.w = Tally(len(generator.w_avg))
 
     def nets(self) -> Mapping[str, nn.Module]:
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        return {"generator": self.generator, "critic": self.critic}
 
     def turns(self, step: int) -> tuple[Turn, ...]:
         p = self.penalties
-        maker = (Turn(self.maker, ("generator",), name="maker"),)
-        critic = (Turn(self.critic, ("discriminator",), name="critic"),)
+        turns = [Turn(self.generator_loss, ("generator",), name="generator")]
         if p.path > 0:
-            maker += (Turn(self.path, ("generator",), every=p.path_every, name="path"),)
+            turns.append(Turn(self.path_penalty, ("generator",), every=p.path_every, name="path"))
+        turns.append(Turn(self.critic_loss, ("critic",), name="critic"))
         if p.r1 > 0:
-            critic += (Turn(self.r1, ("discriminator",), every=p.r1_every, name="r1"),)
-        return maker + critic
+            turns.append(Turn(self.r1_penalty, ("critic",), every=p.r1_every, name="r1"))
+        return tuple(turns)
+
+    def label(self, batch: Batch) -> Tensor | None:
+        """The pictures' classes [B, K], if there are some."""
+        return self.condition(batch).get("vector")
 
     def logits(self, x: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
         """What the discriminator says of pictures as it sees them, float32 or wider [B]."""
         seen = x if self.augment is None else self.augment(x, rng)
-        out = cast(Tensor, self.discriminator(seen, label))
+        out = cast(Tensor, self.critic(seen, label))
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def styles(self, n: int, label: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -176,17 +179,14 @@ class StyleGAN(Objective):
         x = self.generator.paint(ws, noise)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def maker(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        real, label = batch["image"], self.condition(batch).get("vector")
-        ws, _ = self.styles(len(real), label, rng)
-        made = self.painted(ws, rng)
-        fake = self.logits(made, label, rng)
-        with torch.no_grad():
-            variety = made.std(0).mean() / real.std(0).mean() if len(real) > 1 else made.new_ones(())
-        return {"logistic": F.softplus(-fake).mean(), "_variety": variety}
+    def generator_loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        label = self.label(batch)
+        ws, _ = self.styles(len(batch["image"]), label, rng)
+        fake = self.logits(self.painted(ws, rng), label, rng)
+        return {"adversarial": self.game.generator(fake)}
 
-    def path(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        p, label = self.penalties, self.condition(batch).get("vector")
+    def path_penalty(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        p, label = self.penalties, self.label(batch)
         n = max(1, round(len(batch["image"]) * p.path_share))
         ws, _ = self.styles(n, None if label is None else label[:n], rng)
         x = self.painted(ws, rng)
@@ -197,24 +197,28 @@ class StyleGAN(Objective):
         penalty = (lengths - mean).square().mean()
         return {"penalty": p.path * p.path_every * penalty, "_length": lengths.detach().mean(), "_mean": mean}
 
-    def critic(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        real, label = batch["image"], self.condition(batch).get("vector")
+    def critic_loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        real, label = batch["image"], self.label(batch)
         with torch.no_grad():
             ws, w = self.styles(len(real), label, rng)
             made = self.painted(ws, rng)
             self.w.add(w)
-        fake, true = self.logits(made, label, rng), self.logits(real, label, rng)
+        true, fake = self.logits(real, label, rng), self.logits(made, label, rng)
         with torch.no_grad():
             signs = true.sign()
             self.signs.add(signs)
-        losses = {"made": F.softplus(fake).mean(), "real": F.softplus(-true).mean(), "_signs": signs.mean()}
+        losses = {**self.game.critic(true, fake), "_signs": signs.mean(), **self._variety(made, batch)}
         return losses if self.augment is None else losses | {"_augment": self.augment.p.clone()}
 
-    def r1(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        p, label = self.penalties, self.condition(batch).get("vector")
-        real = batch["image"].detach().requires_grad_(True)
-        squared = gradient_norm2(self.logits(real, label, rng), real)
-        return {"penalty": p.r1_every * p.r1 / 2 * squared.mean(), "_gradient": squared.detach().mean().sqrt()}
+    def _variety(self, made: Tensor, batch: Batch) -> Losses:
+        real, cond = batch["image"], self.condition(batch)
+        return {"_spread": spread(made, real, cond), "_rank": effective_rank(made, real, cond)}
+
+    def r1_penalty(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        p, label = self.penalties, self.label(batch)
+        gradient = slopes(lambda x: self.logits(x, label, rng), batch["image"])
+        squared = gradient.flatten(1).square().sum(1)  # [B]
+        return {"penalty": p.r1_every * p.r1 / 2 * squared.mean(), "_slope": squared.detach().mean().sqrt()}
 
     def after(
         self, turn: Turn, step: int, *, params: Mapping[str, list[nn.Parameter]], batch: Batch, reduce: Reduce
@@ -231,18 +235,14 @@ class StyleGAN(Objective):
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
-        """The critic's loss on held-out pictures as they are: it rises while the training's falls when D overfits."""
-        real, label = batch["image"], self.condition(batch).get("vector")
+        """Held-out pictures as they are: `signs` far below the training's, and a critic that rates them as it does made
+        ones, is overfitting."""
+        real, label = batch["image"], self.label(batch)
         made = self.painted(self.styles(len(real), label, rng)[0], rng)
-        fake, true = (self.discriminator(x, label).float() for x in (made, real))
-        losses = {"made": F.softplus(fake).mean(), "real": F.softplus(-true).mean()}
-        return losses | {"critic": losses["made"] + losses["real"], "signs": true.sign().mean()}
-
-
-def gradient_norm2(logits: Tensor, x: Tensor) -> Tensor:
-    """|grad_x D(x)|^2 of each picture, [B]; can be differentiated on."""
-    (grad,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return grad.square().sum((1, 2, 3))
+        true, fake = (self.critic(x, label).float() for x in (real, made))
+        critic = torch.stack([*self.game.critic(true, fake).values()]).sum()
+        losses = {"critic": critic, "generator": self.game.generator(fake), "signs": true.sign().mean()}
+        return {**losses, **self._variety(made, batch)}
 
 
 def path_lengths(x: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
