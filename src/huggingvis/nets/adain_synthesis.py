@@ -79,7 +79,7 @@ class AdaINSynthesis(nn.Module):
 
     def __init__(self, sizes: StyleGANSizes):
         super().__init__()
-        self.const = nn.Parameter(torch.ones(sizes.widths[0], 4, 4))
+        self.const = nn.Parameter(torch.randn(sizes.widths[0], 4, 4))
         self.blocks = nn.ModuleList(AdaINBlock(i, sizes) for i in range(len(sizes.sides)))
         self.torgb = EqualConv2d(sizes.widths[-1], sizes.channels, 1, padding=0)
         self.layers = 2 * len(sizes.sides)
