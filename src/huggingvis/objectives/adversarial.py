@@ -89,7 +89,8 @@ class Hinge:
 class Wasserstein:
     """Needs a penalty that keeps the critic 1-Lipschitz.
 
-    `drift`: weight of E s(x)^2, which keeps outputs near 0 (Karras et al. 2017, arXiv 1710.10196, App. A.1: 0.001).
+    Attributes:
+        drift: weight of E s(x)^2, which keeps outputs near 0 (Karras et al. 2017, arXiv 1710.10196, App. A.1: 0.001).
     """
 
     drift: float = 0.0
@@ -118,7 +119,12 @@ def slopes(judge: Judge, x: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True)
 class GradientPenalty:
-    """weight E (|grad s(x')| - target)^2 / target^2, x' on straight lines between real and made pictures."""
+    """weight E (|grad s(x')| - target)^2 / target^2, x' on straight lines between real and made pictures.
+
+    Attributes:
+        weight: of the penalty (lambda in the paper).
+        target: slope to keep (gamma in Karras et al. 2017, App. A.1).
+    """
 
     weight: float = 10.0
     target: float = 1.0
@@ -132,7 +138,11 @@ class GradientPenalty:
 @final
 @dataclass(frozen=True)
 class R1:
-    """gamma / 2 E |grad s(x)|^2 at real pictures."""
+    """gamma / 2 E |grad s(x)|^2 at real pictures.
+
+    Attributes:
+        gamma: twice the weight.
+    """
 
     gamma: float = 10.0
 

@@ -80,6 +80,11 @@ class Players:
     judge: Callable[[Tensor, Cond], Tensor]
     show: Callable[[Tensor], Tensor]
 
+    def score(self, x: Tensor, cond: Cond) -> Tensor:
+        """What the critic says of x, in float32 at least: losses and slopes are reckoned in it."""
+        out = self.judge(x, cond)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -127,7 +132,7 @@ class Contest(Objective):
     def critic_loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         players, cond = self.players(step), self.condition(batch)
         real, fake = self._pair(players, batch, cond, rng)
-        scores = players.judge(real, cond), players.judge(fake, cond)
+        scores = players.score(real, cond), players.score(fake, cond)
         losses = dict(self.rules.game.critic(*scores))
         if self.rules.penalty is not None and self.rules.every == 1:
             losses["penalty"] = self._penalty(players, real, fake, cond, rng)
@@ -141,13 +146,13 @@ class Contest(Objective):
     def generator_loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         players, cond = self.players(step), self.condition(batch)
         fake = players.generate(self._latents(batch, rng), cond)
-        return {"adversarial": self.rules.game.generator(players.judge(fake, cond))}
+        return {"adversarial": self.rules.game.generator(players.score(fake, cond))}
 
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
         """Both losses, without penalties, and what is watched, on held-out pictures."""
         players, cond = self.players(self.latest), self.condition(batch)
         real, fake = self._pair(players, batch, cond, rng)
-        scores = players.judge(real, cond), players.judge(fake, cond)
+        scores = players.score(real, cond), players.score(fake, cond)
         critic = torch.stack([*self.rules.game.critic(*scores).values()]).sum()
         losses = {"critic": critic, "generator": self.rules.game.generator(scores[1])}
         return losses | _watched(real, fake, scores, cond)
@@ -166,20 +171,20 @@ class Contest(Objective):
     def _penalty(self, players: Players, real: Tensor, fake: Tensor, cond: Cond, rng: torch.Generator) -> Tensor:
         if self.rules.penalty is None:
             return real.new_zeros(())
-        return self.rules.penalty(lambda x: players.judge(x, cond), real, fake, rng)
+        return self.rules.penalty(lambda x: players.score(x, cond), real, fake, rng)
 
 
 @torch.no_grad()
 def _watched(real: Tensor, fake: Tensor, scores: tuple[Tensor, Tensor], cond: Cond) -> dict[str, Tensor]:
-    a, b = scores
-    told = (a[:, None] > b).float().mean() + 0.5 * (a[:, None] == b).float().mean()
     varied = {"_spread": spread(fake, real, cond), "_rank": effective_rank(fake, real, cond)}
-    return {**varied, "_told_apart": told}
+    return {**varied, "_told_apart": _told_apart(*scores)}
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Losses are reckoned in float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _told_apart(real: Tensor, fake: Tensor) -> Tensor:
+    """P(real > fake) + P(real = fake) / 2 of outputs [B] each, []: the area under the curve of Mann and Whitney."""
+    ordered = fake.sort().values
+    below, within = torch.searchsorted(ordered, real), torch.searchsorted(ordered, real, right=True)
+    return (below + within).float().mean() / (2 * len(fake))
 
 
 @final
@@ -200,4 +205,4 @@ class Adversarial(Contest):
         return {"generator": self.generator, "critic": self.critic}
 
     def players(self, step: int) -> Players:
-        return Players(self.generator, lambda x, cond: _wide(self.critic(x, cond)), lambda x: x)
+        return Players(self.generator, self.critic, lambda x: x)

@@ -48,5 +48,5 @@ def _variance(x: Tensor, cond: Cond) -> Tensor:
 
 def _participation(x: Tensor, cond: Cond) -> Tensor:
     off = _deviations(x, cond)
-    gram = off @ off.T  # [B, B], with the covariance's eigenvalues
+    gram = off @ off.T if len(off) < off.shape[1] else off.T @ off  # the smaller one: their eigenvalues are the same
     return gram.trace().square() / gram.square().sum().clamp(min=1e-12)

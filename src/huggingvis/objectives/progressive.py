@@ -60,8 +60,7 @@ class Growing:
     @property
     def last(self) -> int:
         """The first step at which the finest resolution counts in full."""
-        images = self.settle + (self.stages - 1) * (self.fade + self.settle) - self.settle
-        return -(-images // self.batch) if self.stages > 1 else 0
+        return -(-(self.stages - 1) * (self.fade + self.settle) // self.batch)
 
 
 @final
@@ -112,7 +111,7 @@ class ProgressiveTraining(Contest):
         growth = self.growing.at(step)
         return Players(
             lambda z, cond: self.generator(z, growth),
-            lambda x, cond: self.critic(x, growth).float(),
+            lambda x, cond: self.critic(x, growth),
             lambda x: faded(x, growth, self.growing.stages),
         )
 
