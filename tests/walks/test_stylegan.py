@@ -51,16 +51,16 @@ def test_stylegan_learns_loads_and_draws(tmp_path: Path) -> None:
 )
 def test_stylegan_resumes_to_the_same_bits(tmp_path: Path, numbers: dict[str, object]) -> None:
     numbers = {**SMALL, "sample_every": 0, "data": folder(tmp_path / "data"), **numbers}
-    straight = train("stylegan", tmp_path / "straight", {**numbers, "steps": 10})
-    train("stylegan", tmp_path / "broken", {**numbers, "steps": 5})
-    assert_same_weights(straight, train("stylegan", tmp_path / "broken", {**numbers, "steps": 10}, resume=True))
+    straight = train("stylegan", tmp_path / "straight", {**numbers, "steps": 6})
+    train("stylegan", tmp_path / "broken", {**numbers, "steps": 3})
+    assert_same_weights(straight, train("stylegan", tmp_path / "broken", {**numbers, "steps": 6}, resume=True))
     system = bind_run(straight.path)
     assert drawn(system).shape == (2, 8, 8, 3)
     if "conditional" in numbers:
         assert not np.array_equal(drawn(system, "upright"), drawn(system, "lying"))
         assert course(straight, "path.penalty") == []
     else:
-        assert float(straight.checkpoints()[-1].tensors("objective")["augment.p"]) in (0.0, 0.32, 0.64)
+        assert float(straight.checkpoints()[-1].tensors("objective")["augment_p"]) in (0.0, pytest.approx(0.32))
 
 
 def test_sizes_follow_the_pictures() -> None:

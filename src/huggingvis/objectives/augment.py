@@ -80,37 +80,35 @@ class Draws:
 
 @final
 class Augment(nn.Module):
-    """Pictures [B, C, H, W] in [-1, 1] -> the same, transformed. `p` [] is the probability, which ADA moves."""
+    """Pictures [B, C, S, S] in [-1, 1] -> the same, each transformation done with probability `p` []."""
 
-    p: Tensor
     taps: Tensor
 
-    def __init__(self, strengths: Strengths | None = None, p: float = 0.0):
+    def __init__(self, strengths: Strengths | None = None):
         super().__init__()
         self.strengths = strengths or Strengths()
-        self.register_buffer("p", torch.tensor(p))
         self.register_buffer("taps", torch.tensor(SYM6) / sum(SYM6), persistent=False)
 
-    def forward(self, x: Tensor, rng: torch.Generator) -> Tensor:
+    def forward(self, x: Tensor, p: Tensor, rng: torch.Generator) -> Tensor:
         draws = Draws(len(x), rng, torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(x.device.type, enabled=False):
-            x = blit(x, self.jump(draws, x.shape[-1]))
-            x = warp(x, self.bend(draws, x.shape[-1]), self.taps)
-            return recolour(x, self.tint(draws, x.shape[1]))
+            x = blit(x, self.jump(draws, p, x.shape[-1]))
+            x = warp(x, self.bend(draws, p, x.shape[-1]), self.taps)
+            return recolour(x, self.tint(draws, p, x.shape[1]))
 
-    def jump(self, draws: Draws, side: int) -> Tensor:
+    def jump(self, draws: Draws, p: Tensor, side: int) -> Tensor:
         """Mirror, quarter turn and whole-pixel shift as maps from pixels of the result, counted from the centre, to
         pixels of the picture: [B, 3, 3]."""
-        s, p = self.strengths, self.p * self.strengths.blit
+        s, p = self.strengths, p * self.strengths.blit
         mirror = 1 - 2 * torch.floor(draws.uniform(0, 2)) * draws.on(p)
         turn = torch.floor(draws.uniform(0, 4)) * draws.on(p) * (math.pi / 2)
         shift = [torch.round(draws.uniform(-1, 1) * s.shift_max * side) for _ in "xy"]
         moved = draws.on(p)
         return _stretch(mirror, torch.ones_like(mirror)) @ _turn(turn) @ _shift(shift[0] * moved, shift[1] * moved)
 
-    def bend(self, draws: Draws, side: int) -> Tensor:
+    def bend(self, draws: Draws, p: Tensor, side: int) -> Tensor:
         """Scale, rotation, aspect, rotation and shift, as in `jump`: [B, 3, 3]."""
-        s, p = self.strengths, self.p * self.strengths.geometry
+        s, p = self.strengths, p * self.strengths.geometry
         either = 1 - torch.sqrt((1 - p).clamp(0, 1))  # two chances of a rotation make one of probability p
         zoom = torch.exp2(draws.normal(s.scale_std) * draws.on(p))
         turns = [draws.uniform(-math.pi, math.pi) * draws.on(either) for _ in range(2)]
@@ -119,9 +117,9 @@ class Augment(nn.Module):
         shift = _shift(draws.normal(s.shift_std) * moved, draws.normal(s.shift_std) * moved)
         return _stretch(zoom, zoom) @ _turn(turns[0]) @ _stretch(aspect, 1 / aspect) @ _turn(turns[1]) @ shift
 
-    def tint(self, draws: Draws, channels: int) -> Tensor:
+    def tint(self, draws: Draws, p: Tensor, channels: int) -> Tensor:
         """Brightness, contrast, luma flip and, where there is colour, hue and saturation: [B, 4, 4] on (r, g, b, 1)."""
-        s, p = self.strengths, self.p * self.strengths.colour
+        s, p = self.strengths, p * self.strengths.colour
         brightness = draws.normal(s.brightness_std) * draws.on(p)
         contrast = torch.exp2(draws.normal(s.contrast_std) * draws.on(p))
         flip = torch.floor(draws.uniform(0, 2)) * draws.on(p)

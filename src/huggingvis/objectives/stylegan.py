@@ -79,33 +79,6 @@ class Adaptive:
 
 
 @final
-class Tally(nn.Module):
-    """A mean over the pieces of a step, or over several steps: saved with the run, so that a resumed one goes on."""
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, *shape: int):
-        super().__init__()
-        self.register_buffer("total", torch.zeros(shape))
-        self.register_buffer("count", torch.zeros(()))
-
-    @torch.no_grad()
-    def add(self, x: Tensor) -> None:
-        """Takes in the rows of x [N, ...]."""
-        self.total += x.detach().to(self.total.dtype).sum(0)
-        self.count += len(x)
-
-    @torch.no_grad()
-    def take(self, reduce: Reduce) -> Tensor:
-        """The mean [...] of what was added here and on all other processes; begins anew."""
-        mean = reduce(self.total) / reduce(self.count)
-        self.total.zero_()
-        self.count.zero_()
-        return mean
-
-
-@final
 class StyleGAN(Objective):
     """Batch: `image` [B, C, H, W] in [-1, 1]; a conditional one reads its classes by `condition` as `vector` [B, K].
 
@@ -114,6 +87,10 @@ class StyleGAN(Objective):
     """
 
     path_mean: Tensor
+    augment_p: Tensor
+    signs: Tensor
+    lengths: Tensor
+    w: Tensor
 
     def __init__(
         self,
@@ -130,9 +107,10 @@ class StyleGAN(Objective):
         self.generator, self.critic = generator, critic
         self.penalties, self.game = penalties or Penalties(), game or NonSaturating()
         self.augment, self.adaptive, self.condition = augment, adaptive, condition
-        self.register_buffer("path_mean", torch.zeros(()))
-        self.signs, self.lengths = Tally(), Tally()
-        self.w = Tally(len(generator.w_avg))
+        for name in ("path_mean", "augment_p"):  # buffers of its own: a run that goes on finds them again
+            self.register_buffer(name, torch.zeros(()))
+        for name, size in (("signs", 1), ("lengths", 1), ("w", len(generator.w_avg))):
+            self.register_buffer(name, torch.zeros(size + 1))  # a sum over pictures, and their number
 
     def nets(self) -> Mapping[str, nn.Module]:
         return {"generator": self.generator, "critic": self.critic}
@@ -153,7 +131,7 @@ class StyleGAN(Objective):
 
     def logits(self, x: Tensor, label: Tensor | None, rng: torch.Generator) -> Tensor:
         """What the discriminator says of pictures as it sees them, float32 or wider [B]."""
-        seen = x if self.augment is None else self.augment(x, rng)
+        seen = x if self.augment is None else self.augment(x, self.augment_p, rng)
         out = cast(Tensor, self.critic(seen, label))
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
@@ -193,7 +171,7 @@ class StyleGAN(Objective):
         lengths = path_lengths(x, ws, torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype))
         with torch.no_grad():
             mean = torch.lerp(self.path_mean.to(lengths.dtype), lengths.mean(), p.path_decay)
-            self.lengths.add(lengths)
+            _add(self.lengths, lengths[:, None])
         penalty = (lengths - mean).square().mean()
         return {"penalty": p.path * p.path_every * penalty, "_length": lengths.detach().mean(), "_mean": mean}
 
@@ -202,13 +180,13 @@ class StyleGAN(Objective):
         with torch.no_grad():
             ws, w = self.styles(len(real), label, rng)
             made = self.painted(ws, rng)
-            self.w.add(w)
+            _add(self.w, w)
         true, fake = self.logits(real, label, rng), self.logits(made, label, rng)
         with torch.no_grad():
             signs = true.sign()
-            self.signs.add(signs)
+            _add(self.signs, signs[:, None])
         losses = {**self.game.critic(true, fake), "_signs": signs.mean(), **self._variety(made, batch)}
-        return losses if self.augment is None else losses | {"_augment": self.augment.p.clone()}
+        return losses if self.augment is None else losses | {"_augment": self.augment_p.clone()}
 
     def _variety(self, made: Tensor, batch: Batch) -> Losses:
         real, cond = batch["image"], self.condition(batch)
@@ -225,13 +203,13 @@ class StyleGAN(Objective):
     ) -> None:
         """Moves the mean style, the mean path length and the augmentation's probability."""
         if turn.name == "path":
-            self.path_mean.lerp_(self.lengths.take(reduce), self.penalties.path_decay)
+            self.path_mean.lerp_(_taken(self.lengths, reduce)[0], self.penalties.path_decay)
         elif turn.name == "critic":
-            self.generator.w_avg.lerp_(self.w.take(reduce), 1 - self.penalties.w_decay)
+            self.generator.w_avg.lerp_(_taken(self.w, reduce), 1 - self.penalties.w_decay)
             if self.augment is None or self.adaptive is None:
-                self.signs.take(reduce)
+                self.signs.zero_()
             elif (step + 1) % self.adaptive.every == 0:
-                self.augment.p.copy_(self.adaptive.moved(self.augment.p, self.signs.take(reduce)))
+                self.augment_p.copy_(self.adaptive.moved(self.augment_p, _taken(self.signs, reduce)[0]))
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
@@ -250,3 +228,17 @@ def path_lengths(x: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     y = noise / (x.shape[2] * x.shape[3]) ** 0.5
     (grad,) = torch.autograd.grad((x * y).sum(), ws, create_graph=True)
     return grad.square().sum(2).mean(1).sqrt()
+
+
+def _add(tally: Tensor, x: Tensor) -> None:
+    """The rows of x [N, D] into a sum and a count [D + 1]: a step may have several pieces, and several processes."""
+    tally[:-1] += x.detach().to(tally.dtype).sum(0)
+    tally[-1] += len(x)
+
+
+def _taken(tally: Tensor, reduce: Reduce) -> Tensor:
+    """The mean [D] of a tally [D + 1] over all processes; it begins anew."""
+    total = reduce(tally)
+    mean = total[:-1] / total[-1]
+    tally.zero_()
+    return mean
