@@ -6,7 +6,7 @@ A new file in nets/ needs a row in `CASES`; the first test names what is missing
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from huggingvis.core import catalog
 from huggingvis.core.taps import sites
+from huggingvis.nets.adain_synthesis import AdaINSynthesis
 from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBlock
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.blocks import MapTransformer, ResBlock
@@ -27,6 +28,7 @@ from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.nets.detector import Detector, DetectorConfig
 from huggingvis.nets.embeddings import TimeEmbedding
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
+from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
@@ -34,6 +36,9 @@ from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerator
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
+from huggingvis.nets.style_discriminator import StyleDiscriminator
+from huggingvis.nets.stylegan import StyleGANSizes, fresh_generator
+from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from huggingvis.nets.unet import UNet, UNetConfig
@@ -114,6 +119,7 @@ PLAIN = UNetConfig(
     downsample_padding=0,
 )  # fmt: skip
 AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
+STYLES = StyleGANSizes(widths=(8, 6), z_dim=5, w_dim=6, mapping_layers=2, mapping_lr=0.5, classes=3)
 TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
 
 CASES: dict[str, Case] = {
@@ -178,6 +184,16 @@ CASES: dict[str, Case] = {
     "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),
     "conv decoder": Case(lambda: ConvDecoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(3),), ((2, 1, 8, 6),)),
     "mlp encoder": Case(lambda: MLPEncoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(1, 4, 4),), ((2, 6),)),
+    **{
+        name: Case(
+            lambda kind=kind: fresh_generator(STYLES, kind(STYLES)), lambda d: (d.normal(5), d.normal(3)),
+            ((2, 3, 8, 8),), call=lambda net, z, label: net(z, label, StoredNoise()),
+        )
+        for name, kind in (("stylegan", AdaINSynthesis), ("stylegan 2", StyleGAN2Synthesis))
+    },
+    "style discriminator": Case(
+        lambda: StyleDiscriminator(replace(STYLES, classes=0), group=1), lambda d: (d.normal(3, 8, 8),), ((2,),)
+    ),
     "mlp generator": Case(lambda: MLPGenerator((1, 4, 4), 3, (16,)), lambda d: (d.normal(3), {}), ((2, 1, 4, 4),)),
     "mlp critic": Case(lambda: MLPCritic((1, 4, 4), (16,)), lambda d: (d.normal(1, 4, 4), {}), ((2,),)),
     "maxout critic": Case(lambda: MaxoutCritic((1, 4, 4), (16,), 3), lambda d: (d.normal(1, 4, 4), {}), ((2,),)),
