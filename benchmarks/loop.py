@@ -128,9 +128,7 @@ def main() -> None:
     report.write()
 
 
-def measure(
-    report: Report, what: str, mine: Callable[[], float], other: Callable[[], float], distance: float
-) -> None:
+def measure(report: Report, what: str, mine: Callable[[], float], other: Callable[[], float], distance: float) -> None:
     """Two rows in microseconds."""
     kinds = {"huggingvis": lambda: 1e6 * mine(), NAME: lambda: 1e6 * other()}
     found = interleaved(kinds, report.options.repeats, warm=3)

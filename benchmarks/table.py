@@ -1,6 +1,6 @@
 """Fills the table of benchmarks/README.md from benchmarks/results/*.json. Standard library only.
 
-    python benchmarks/table.py
+python benchmarks/table.py
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from common import Report, clock, interleaved, parser, row
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from huggingvis.recipes.denoisers import Model, UNetSizes
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.denoisers import Model
 from huggingvis.runtime.attention import choose
 from huggingvis.train.optim import Optim
 from huggingvis.train.parallel import Parallel
@@ -46,7 +47,7 @@ def ours(precision: Precision, pictures: Tensor, seed: int) -> tuple[nn.Module, 
     batch = {"x0": pictures.contiguous(memory_format=torch.channels_last)}
 
     def step() -> None:
-        player.optimiser.zero_grad(set_to_none=True)
+        player.forget()
         with choose(cpu, precision.autocast or torch.float32, training=True):
             with precision.context(cpu):
                 loss = objective.loss(batch, 0, rng)["mse"]
@@ -90,9 +91,7 @@ def import_peer() -> Any:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
         empty = {name: ModuleType(name) for name in ("torchvision", "torchvision.transforms", "torchvision.utils")}
-        vars(empty["torchvision"]).update(
-            transforms=empty["torchvision.transforms"], utils=empty["torchvision.utils"]
-        )
+        vars(empty["torchvision"]).update(transforms=empty["torchvision.transforms"], utils=empty["torchvision.utils"])
         sys.modules.update(empty)
     from denoising_diffusion_pytorch import denoising_diffusion_pytorch as peer
 

@@ -31,6 +31,27 @@ class Said:
         return " ".join(self.err.split())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", type=Path, help="write outcome and seconds of every test to this JSON file")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With `--record FILE`: what ran, on what machine, how it ended, so that the last slow run can be committed."""
+    target = config.getoption("--record")
+    if target is None:
+        return
+    from huggingvis.core.machine import cores, machine, versions
+
+    tests = {
+        report.nodeid: {"outcome": outcome, "seconds": round(report.duration, 1)}
+        for outcome in ("passed", "failed", "skipped", "error")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call" or outcome != "passed"
+    }
+    told = {"command": "make test-slow", "machine": machine(cores()), "versions": versions(("pytest",)), "tests": tests}
+    target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
     """A shell starts its background jobs deaf to ctrl-C; the tests that press it need to be heard."""

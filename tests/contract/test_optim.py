@@ -29,7 +29,8 @@ def test_learning_rates() -> None:
 
 def test_weight_decay_spares_vectors() -> None:
     net = mlp()
-    groups = Optim(weight_decay=0.5).build(list(net.parameters())).param_groups
+    (adamw,) = Optim(weight_decay=0.5).build(list(net.parameters()))
+    groups = adamw.param_groups
     assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups] == [(0.5, {2}), (0.0, {1})]
 
 

@@ -14,7 +14,8 @@ from huggingvis.data.artwork import Glyph, Look, colour_distance, premultiplied
 from huggingvis.data.sprites import COLOURS, SpriteSet, contrast, from_folder, objects_v1, picture_look, shapes
 
 needs_font = pytest.mark.skipif(
-    artwork.emoji_font_path() is None, reason="no colour-emoji font installed (Debian: fonts-noto-color-emoji)")
+    artwork.emoji_font_path() is None, reason="no colour-emoji font installed (Debian: fonts-noto-color-emoji)"
+)
 
 
 def test_vocabulary_is_readable_without_a_font_and_complete() -> None:
@@ -53,9 +54,17 @@ def test_a_set_refuses_one_id_twice() -> None:
         SpriteSet("twice", (shapes()[0], shapes()[0]))
 
 
-@pytest.mark.parametrize(("shape", "area"), [
-    ("circle", math.pi / 4), ("square", 1.0), ("triangle", 0.5), ("diamond", 0.5), ("cross", 5 / 9),
-    ("ring", math.pi / 4 * (1 - artwork.RING_HOLE**2))])
+@pytest.mark.parametrize(
+    ("shape", "area"),
+    [
+        ("circle", math.pi / 4),
+        ("square", 1.0),
+        ("triangle", 0.5),
+        ("diamond", 0.5),
+        ("cross", 5 / 9),
+        ("ring", math.pi / 4 * (1 - artwork.RING_HOLE**2)),
+    ],
+)
 def test_shapes_cover_their_exact_area(shape: str, area: float) -> None:
     drawn = artwork.Drawing(shape).alpha_or_rgba(64, 64)
     assert drawn.mean() / 255 == pytest.approx(area, abs=0.01)

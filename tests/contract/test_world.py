@@ -21,7 +21,8 @@ from huggingvis.data.sprites import COLOURS, SpriteSet, objects_v1, shapes
 from huggingvis.data.world import CATEGORIES, World, combined, held_out
 
 needs_font = pytest.mark.skipif(
-    emoji_font_path() is None, reason="no colour-emoji font installed (Debian: fonts-noto-color-emoji)")
+    emoji_font_path() is None, reason="no colour-emoji font installed (Debian: fonts-noto-color-emoji)"
+)
 SHAPES = SpriteSet("shapes", shapes())
 N = 400
 
@@ -147,19 +148,32 @@ def test_prompts_are_of_their_category() -> None:
         world.prompts("color", 1)
 
 
-@pytest.mark.parametrize(("things", "relation", "ground", "en", "zh"), [
-    ([("fox",)], None, None, "a fox", "一只狐狸"),
-    ([("elephant", None, "big")], None, None, "a big elephant", "一头大大象"),
-    ([("circle", "red", "big")], None, "orange", "a big red circle on an orange background",
-     "在橙色背景上，一个红色的大圆形"),
-    ([("fox",), ("pizza",)], "left", None, "a fox to the left of a pizza", "一只狐狸在一块披萨的左边"),
-    ([("apple",), ("fox",), ("car",)], None, None, "an apple, a fox and a car", "一个苹果、一只狐狸和一辆汽车"),
-    ([("circle", "red")] * 3, None, None, "three red circles", "三个红色的圆形"),
-    ([("dog",)] * 2, None, None, "two dogs", "两只狗"),
-    ([("dog",), ("dog",), ("rose",)], None, None, "two dogs and a rose", "两只狗和一朵玫瑰"),
-    ([("flying_saucer",), ("tree",), ("car",)], "behind", None, "a flying saucer behind a tree, and a car",
-     "一个飞碟在一棵树的后面，还有一辆汽车"),
-])
+@pytest.mark.parametrize(
+    ("things", "relation", "ground", "en", "zh"),
+    [
+        ([("fox",)], None, None, "a fox", "一只狐狸"),
+        ([("elephant", None, "big")], None, None, "a big elephant", "一头大大象"),
+        (
+            [("circle", "red", "big")],
+            None,
+            "orange",
+            "a big red circle on an orange background",
+            "在橙色背景上，一个红色的大圆形",
+        ),
+        ([("fox",), ("pizza",)], "left", None, "a fox to the left of a pizza", "一只狐狸在一块披萨的左边"),
+        ([("apple",), ("fox",), ("car",)], None, None, "an apple, a fox and a car", "一个苹果、一只狐狸和一辆汽车"),
+        ([("circle", "red")] * 3, None, None, "three red circles", "三个红色的圆形"),
+        ([("dog",)] * 2, None, None, "two dogs", "两只狗"),
+        ([("dog",), ("dog",), ("rose",)], None, None, "two dogs and a rose", "两只狗和一朵玫瑰"),
+        (
+            [("flying_saucer",), ("tree",), ("car",)],
+            "behind",
+            None,
+            "a flying saucer behind a tree, and a car",
+            "一个飞碟在一棵树的后面，还有一辆汽车",
+        ),
+    ],
+)
 def test_canonical_captions(things: list, relation: str | None, ground: str | None, en: str, zh: str) -> None:
     row = tuple(Thing(t[0], Box(0, 0, 1, 1), *t[1:]) for t in things)
     layout = Layout(64, Background("plain", ((0, 0, 0),), ground), row, Relation(relation, 0, 1) if relation else None)
@@ -241,8 +255,11 @@ EDITS = [
     (Recolour(0, "green"), "make the red circle green", "把红色的圆形变成绿色"),
     (Replace(0, "star", "yellow", 1.05), "replace the red circle with a yellow star", "把红色的圆形换成一颗黄色的星星"),
     (Remove(1), "remove the blue square", "去掉蓝色的正方形"),
-    (Add(Thing("heart", Box(0.7, 0.7, 0.9, 0.9), "purple")), "add a purple heart at the bottom right",
-     "在右下角加上一个紫色的心形"),
+    (
+        Add(Thing("heart", Box(0.7, 0.7, 0.9, 0.9), "purple")),
+        "add a purple heart at the bottom right",
+        "在右下角加上一个紫色的心形",
+    ),
     (Move(0, 0.0, 0.25), "move the red circle down", "把红色的圆形向下移动"),
     (Resize(1, 0.5), "make the blue square smaller", "把蓝色的正方形变小"),
     (ChangeBackground(Background("plain", ((148, 196, 242),), "blue")), "make the background blue", "把背景变成蓝色"),
@@ -279,7 +296,10 @@ def test_alike_things_are_told_by_place() -> None:
     world = World()
     said = [world.edit(layout, Remove(i)).sentences for i in (0, 1, 3)]
     assert [s["en"] for s in said] == [
-        "remove the leftmost dog", "remove the second dog from the left", "remove the rightmost dog"]
+        "remove the leftmost dog",
+        "remove the second dog from the left",
+        "remove the rightmost dog",
+    ]
     assert [s["zh"] for s in said] == ["去掉最左边的狗", "去掉左起第二只狗", "去掉最右边的狗"]
 
 
@@ -297,17 +317,24 @@ def _other(a: str, b: str) -> str:
     return "train" if held_out(("pair", a, b)) else "test"
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: World(split="validation"), "split"),
-    (lambda: World(size=4), "16 to 2048"),
-    (lambda: World().caption(World().layout(0), "fr"), "caption language"),
-    (lambda: World(sprites=SHAPES).render(World(sprites=SHAPES).layout(0), 100_000), "16 to 2048"),
-    (lambda: Relation("near", 0, 1), "relation"),
-    (lambda: World().edit(World().layout(0), Remove(9)), "no thing 9"),
-    (lambda: World(sprites=SHAPES).render(Layout(64, Background("plain", ((0, 0, 0),)),
-                                                 (Thing("star", Box(0, 0, 1, 1), "teal"),))), "teal"),
-    (lambda: World(sprites=SHAPES).render(Layout(64, Background("plaid", ((0, 0, 0),)), ())), "background pattern"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: World(split="validation"), "split"),
+        (lambda: World(size=4), "16 to 2048"),
+        (lambda: World().caption(World().layout(0), "fr"), "caption language"),
+        (lambda: World(sprites=SHAPES).render(World(sprites=SHAPES).layout(0), 100_000), "16 to 2048"),
+        (lambda: Relation("near", 0, 1), "relation"),
+        (lambda: World().edit(World().layout(0), Remove(9)), "no thing 9"),
+        (
+            lambda: World(sprites=SHAPES).render(
+                Layout(64, Background("plain", ((0, 0, 0),)), (Thing("star", Box(0, 0, 1, 1), "teal"),))
+            ),
+            "teal",
+        ),
+        (lambda: World(sprites=SHAPES).render(Layout(64, Background("plaid", ((0, 0, 0),)), ())), "background pattern"),
+    ],
+)
 def test_mistakes_are_explained(make, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make()

@@ -279,6 +279,25 @@ def test_what_cannot_be_expressed_is_refused_by_name(number: int) -> None:
         call()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_out_channels", 64),
+        ("block_out_channels", ["wide", "wider"]),
+        ("block_out_channels", [8, -16]),
+        ("layers_per_block", "two"),
+        ("layers_per_block", 10**9),
+        ("norm_num_groups", {"a": 1}),
+        ("norm_eps", None),
+        ("flip_sin_to_cos", 3),
+        ("in_channels", True),
+    ],
+)
+def test_hostile_settings_are_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(FileProblem, match=f"config.json should have for {key}"):
+        diffusers_unet.config_from_diffusers(DDPM | {key: value})
+
+
 def test_folder_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match=r"config\.json"):
         diffusers_unet.from_diffusers(tmp_path)

@@ -29,6 +29,11 @@ WEIGHTS = (
 )  # fmt: skip
 """The names under which diffusers keeps weights, the preferred first."""
 
+MOST = 1_000_000
+"""No width, count or size of a real model is larger."""
+MAY_BE_NULL = ("attention_head_dim",)
+"""Settings with a number for their default for which null means something: here, one head."""
+
 RESBLOCK = (("norm1", "norm1"), ("conv1", "conv1"), ("emb", "time_emb_proj"), ("norm2", "norm2"), ("conv2", "conv2"),
             ("skip", "conv_shortcut"))  # fmt: skip
 ATTENTION = (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out", "to_out.0"))
@@ -103,11 +108,30 @@ def settings(theirs: Json, defaults: Json, only: Mapping[str, tuple[Any, ...]]) 
     `only`: settings of which our nets know these values alone; absent ones have the first. Raises `FileProblem`.
     """
     full = {key: tuple(value) if isinstance(value, list) else value for key, value in {**defaults, **theirs}.items()}
+    for key, default in defaults.items():
+        if not _alike(full[key], default) and (full[key] is not None or key not in MAY_BE_NULL):
+            raise FileProblem(
+                f"config.json should have for {key} a value such as {json.dumps(default)}, found "
+                f"{json.dumps(full[key])[:80]}. Download the file again."
+            )
     for key, values in only.items():
         if full.get(key, values[0]) not in values:
             allowed = " or ".join(json.dumps(value) for value in values)
             raise unsupported(key, full[key], allowed)
     return full
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether `value` is of the kind of `default`: a number, which may be given once for each level, a list, a word."""
+    if isinstance(value, tuple):
+        kinds = default if isinstance(default, tuple) else (default,)
+        return all(_alike(item, kinds[0]) for item in value) and not isinstance(default, str | bool)
+    if isinstance(default, bool | str):
+        return isinstance(value, type(default))
+    if isinstance(default, int | float):
+        whole = isinstance(default, float) or isinstance(value, int)
+        return whole and isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
+    return not isinstance(default, tuple) and not isinstance(value, dict)
 
 
 def unsupported(key: str, found: Any, allowed: str) -> FileProblem:

@@ -216,15 +216,20 @@ class Layout:
         try:
             return _layout(json.loads(text))
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise UsageError(f"Expected a layout as JSON, as Layout.to_json writes it; found a problem: {error!r}. "
-                             "Write it again with Layout.to_json.") from error
+            raise UsageError(
+                f"Expected a layout as JSON, as Layout.to_json writes it; found a problem: {error!r}. "
+                "Write it again with Layout.to_json."
+            ) from error
 
 
 def _layout(record: Mapping[str, Any]) -> Layout:
     ground, relation = record["background"], record.get("relation")
     background = Background(
-        ground["pattern"], tuple((int(r), int(g), int(b)) for r, g, b in ground["colours"]),
-        ground.get("name"), tuple(float(x) for x in ground.get("numbers", ())))
+        ground["pattern"],
+        tuple((int(r), int(g), int(b)) for r, g, b in ground["colours"]),
+        ground.get("name"),
+        tuple(float(x) for x in ground.get("numbers", ())),
+    )
     things = tuple(Thing(t["sprite"], _box(t["box"]), t.get("colour"), t.get("size_word")) for t in record["things"])
     stated = Relation(**relation) if relation else None
     if stated is not None and not {stated.subject, stated.object} <= set(range(len(things))):

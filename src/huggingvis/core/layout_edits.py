@@ -64,8 +64,10 @@ class Remove:
     def apply(self, layout: Layout) -> Layout:
         thing_at(layout, self.index)
         if len(layout.things) == 1:
-            raise UsageError("The only thing of a layout cannot be removed: a picture needs at least one. "
-                             "Replace it, or change the background.")
+            raise UsageError(
+                "The only thing of a layout cannot be removed: a picture needs at least one. "
+                "Replace it, or change the background."
+            )
         kept = (*layout.things[: self.index], *layout.things[self.index + 1 :])
         return replace(layout, things=kept, relation=_without(layout.relation, self.index))
 
@@ -76,8 +78,11 @@ class Remove:
 def _without(relation: Relation | None, index: int) -> Relation | None:
     if relation is None or index in (relation.subject, relation.object):
         return None
-    return replace(relation, subject=relation.subject - (relation.subject > index),
-                   object=relation.object - (relation.object > index))
+    return replace(
+        relation,
+        subject=relation.subject - (relation.subject > index),
+        object=relation.object - (relation.object > index),
+    )
 
 
 @dataclass(frozen=True)

@@ -60,4 +60,3 @@ class Objective(nn.Module, ABC):
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
         """Losses on held-out data; by default those of the first turn."""
         return self.turns(0)[0].loss(batch, 0, rng)
-

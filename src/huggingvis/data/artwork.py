@@ -68,7 +68,8 @@ def emoji_font() -> ImageFont.FreeTypeFont:
     raise MissingExtra(
         "Drawing emoji sprites needs a colour-emoji font; none was found. Debian or Ubuntu: apt install "
         "fonts-noto-color-emoji; Fedora: dnf install google-noto-color-emoji-fonts; macOS and Windows bring one. "
-        "Names, layouts and captions, the geometric shapes and folders of pictures work without it.")
+        "Names, layouts and captions, the geometric shapes and folders of pictures work without it."
+    )
 
 
 def is_one_cell(emoji: str) -> bool:
@@ -105,8 +106,10 @@ class Glyph:
         """The glyph as the font holds it, cropped to its outline (RGBA)."""
         image = _glyph(self.emoji)
         if image is None:
-            raise FileProblem(f"The font {emoji_font_path()} has no picture for {self.emoji!r}. "
-                              "Install a newer colour-emoji font, or leave this sprite out.")
+            raise FileProblem(
+                f"The font {emoji_font_path()} has no picture for {self.emoji!r}. "
+                "Install a newer colour-emoji font, or leave this sprite out."
+            )
         return image
 
     def alpha_or_rgba(self, width: int, height: int) -> np.ndarray:
@@ -134,8 +137,9 @@ def _picture(path: str) -> Image.Image:
         with Image.open(path) as file:
             image = file.convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise FileProblem(f"Expected a picture in {path}; it could not be read ({error}). "
-                          "Replace it or take it out of the folder.") from error
+        raise FileProblem(
+            f"Expected a picture in {path}; it could not be read ({error}). Replace it or take it out of the folder."
+        ) from error
     box = image.getchannel("A").getbbox()
     if box is None:
         raise FileProblem(f"The picture {path} is transparent everywhere. Replace it or take it out of the folder.")
@@ -155,8 +159,10 @@ def _ring_of_points(n: int, radius: float, inner: float | None = None) -> list[t
 
 def _heart() -> list[tuple[float, float]]:
     ts = [2 * math.pi * k / 120 for k in range(120)]
-    return [(16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
-            for t in ts]
+    return [
+        (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
+        for t in ts
+    ]
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
@@ -220,8 +226,11 @@ def lab(colour: RGB) -> tuple[float, float, float]:
     """CIE L*a*b* (1976) of an sRGB colour under D65; a distance of 2.3 is just noticeable."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
     r, g, b = linear
-    xyz = ((0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505, 0.2126 * r + 0.7152 * g + 0.0722 * b,
-           (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089)
+    xyz = (
+        (0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505,
+        0.2126 * r + 0.7152 * g + 0.0722 * b,
+        (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089,
+    )
     x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz)
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 

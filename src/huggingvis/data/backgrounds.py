@@ -28,8 +28,19 @@ NAMED: dict[str, tuple[str, RGB]] = {  # English word: Chinese word, colour
     "orange": ("橙色", (252, 200, 140)),
 }
 QUIET: tuple[RGB, ...] = (  # never described: light ones, then dark ones
-    (250, 240, 215), (225, 240, 250), (232, 228, 220), (215, 235, 225), (240, 225, 235), (205, 208, 214),
-    (190, 215, 205), (28, 38, 86), (24, 66, 48), (84, 30, 46), (66, 78, 92), (70, 52, 90), (96, 110, 80),
+    (250, 240, 215),
+    (225, 240, 250),
+    (232, 228, 220),
+    (215, 235, 225),
+    (240, 225, 235),
+    (205, 208, 214),
+    (190, 215, 205),
+    (28, 38, 86),
+    (24, 66, 48),
+    (84, 30, 46),
+    (66, 78, 92),
+    (70, 52, 90),
+    (96, 110, 80),
 )
 PATTERNS = (("plain", 0.45), ("gradient", 0.25), ("stripes", 0.1), ("hills", 0.1), ("noise", 0.1))
 SOFTNESS = {"gradient": 1.0, "hills": 0.8, "noise": 0.5, "stripes": 0.35}  # how far the second colour goes
@@ -83,7 +94,8 @@ _EVERY: tuple[RGB, ...] = (*(rgb for _, rgb in NAMED.values()), *QUIET)
 
 def _fits(things: Sequence[tuple[Sprite, str | None]], ground: Sequence[RGB], name: str | None = None) -> bool:
     return all(colour != name or name is None for _, colour in things) and all(
-        stands_out(sprite, colour, rgb) for sprite, colour in things for rgb in ground)
+        stands_out(sprite, colour, rgb) for sprite, colour in things for rgb in ground
+    )
 
 
 def _near(draws: Draws, rgb: RGB, spread: int) -> RGB:

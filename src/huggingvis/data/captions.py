@@ -21,25 +21,47 @@ LANGUAGES = ("en", "zh")
 N_VARIANTS = 32
 EN_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 ZH_NUMBERS = ("零", "一", "两", "三", "四", "五", "六", "七", "八")
-OPENINGS = {"en": ("", "a picture of ", "a photo of ", "a drawing of "),
-            "zh": ("", "一张图片：", "一张照片：", "一幅画：")}
+OPENINGS = {
+    "en": ("", "a picture of ", "a photo of ", "a drawing of "),
+    "zh": ("", "一张图片：", "一张照片：", "一幅画："),
+}
 SIZES_ZH = {"small": "小", "big": "大"}
 
 RELATION_FORMS = {  # {a} stands in the relation to {b}; form 0 is canonical
-    "left": {"en": ("{a} to the left of {b}", "{b} with {a} on its left", "{a} on the left side of {b}",
-                    "{b} to the right of {a}"),
-             "zh": ("{a}在{b}的左边", "{b}的左边有{a}", "{a}位于{b}的左侧", "{b}在{a}的右边")},
-    "right": {"en": ("{a} to the right of {b}", "{b} with {a} on its right", "{a} on the right side of {b}",
-                     "{b} to the left of {a}"),
-              "zh": ("{a}在{b}的右边", "{b}的右边有{a}", "{a}位于{b}的右侧", "{b}在{a}的左边")},
-    "above": {"en": ("{a} above {b}", "{b} with {a} above it", "{a} over {b}", "{b} below {a}"),
-              "zh": ("{a}在{b}的上面", "{b}的上面有{a}", "{a}位于{b}的上方", "{b}在{a}的下面")},
-    "below": {"en": ("{a} below {b}", "{b} with {a} below it", "{a} under {b}", "{b} above {a}"),
-              "zh": ("{a}在{b}的下面", "{b}的下面有{a}", "{a}位于{b}的下方", "{b}在{a}的上面")},
-    "inside": {"en": ("{a} inside {b}", "{b} with {a} inside it", "{a} in {b}", "{b} around {a}"),
-               "zh": ("{a}在{b}的里面", "{b}的里面有{a}", "{a}位于{b}的内部", "{b}围着{a}")},
-    "behind": {"en": ("{a} behind {b}", "{b} with {a} behind it", "{a} partly hidden by {b}", "{b} in front of {a}"),
-               "zh": ("{a}在{b}的后面", "{b}的后面有{a}", "{a}被{b}挡住一部分", "{b}在{a}的前面")},
+    "left": {
+        "en": (
+            "{a} to the left of {b}",
+            "{b} with {a} on its left",
+            "{a} on the left side of {b}",
+            "{b} to the right of {a}",
+        ),
+        "zh": ("{a}在{b}的左边", "{b}的左边有{a}", "{a}位于{b}的左侧", "{b}在{a}的右边"),
+    },
+    "right": {
+        "en": (
+            "{a} to the right of {b}",
+            "{b} with {a} on its right",
+            "{a} on the right side of {b}",
+            "{b} to the left of {a}",
+        ),
+        "zh": ("{a}在{b}的右边", "{b}的右边有{a}", "{a}位于{b}的右侧", "{b}在{a}的左边"),
+    },
+    "above": {
+        "en": ("{a} above {b}", "{b} with {a} above it", "{a} over {b}", "{b} below {a}"),
+        "zh": ("{a}在{b}的上面", "{b}的上面有{a}", "{a}位于{b}的上方", "{b}在{a}的下面"),
+    },
+    "below": {
+        "en": ("{a} below {b}", "{b} with {a} below it", "{a} under {b}", "{b} above {a}"),
+        "zh": ("{a}在{b}的下面", "{b}的下面有{a}", "{a}位于{b}的下方", "{b}在{a}的上面"),
+    },
+    "inside": {
+        "en": ("{a} inside {b}", "{b} with {a} inside it", "{a} in {b}", "{b} around {a}"),
+        "zh": ("{a}在{b}的里面", "{b}的里面有{a}", "{a}位于{b}的内部", "{b}围着{a}"),
+    },
+    "behind": {
+        "en": ("{a} behind {b}", "{b} with {a} behind it", "{a} partly hidden by {b}", "{b} in front of {a}"),
+        "zh": ("{a}在{b}的后面", "{b}的后面有{a}", "{a}被{b}挡住一部分", "{b}在{a}的前面"),
+    },
 }
 
 
@@ -71,8 +93,9 @@ class Captions:
 
     sprites: SpriteSet
 
-    def phrase(self, thing: Thing, language: str, count: int = 1, other_name: bool = False,
-               digits: bool = False) -> str:
+    def phrase(
+        self, thing: Thing, language: str, count: int = 1, other_name: bool = False, digits: bool = False
+    ) -> str:
         """The noun phrase of `count` such things: 'a big red circle', 'three dogs', '一个红色的大圆形', '三只狗'."""
         return (self._en if language == "en" else self._zh)(thing, count, other_name, digits)
 

@@ -60,8 +60,15 @@ class Composer:
 
     def scene(self, draws: Draws, kind: str) -> Scene:
         """A scene of the kind that a field of `Mix` names."""
-        kinds = {"single": self.single, "relation": self.relation, "pair": self.pair, "inside": self.inside,
-                 "behind": self.behind, "three": self.three, "count": self.count}
+        kinds = {
+            "single": self.single,
+            "relation": self.relation,
+            "pair": self.pair,
+            "inside": self.inside,
+            "behind": self.behind,
+            "three": self.three,
+            "count": self.count,
+        }
         return kinds[kind](draws)
 
     def thing(self, draws: Draws, shape: bool | None = None) -> Named:
@@ -117,8 +124,10 @@ class Composer:
         spots = [(ax, ay), (bx, by)] if sideways else [(ay, ax), (by, bx)]
         if flip:
             spots.reverse()
-        return [Thing(n[0].id, Box.around(*spot, e[0] * k, e[1] * k), n[1], s[1])
-                for n, spot, e, s in zip(named, spots, (first, second), sizes, strict=True)]
+        return [
+            Thing(n[0].id, Box.around(*spot, e[0] * k, e[1] * k), n[1], s[1])
+            for n, spot, e, s in zip(named, spots, (first, second), sizes, strict=True)
+        ]
 
     def inside(self, draws: Draws) -> Scene:
         """A small thing on a big container shape of another colour."""
@@ -163,8 +172,10 @@ class Composer:
         if w > 1 - 2 * EDGE or h > 1 - 2 * EDGE or not 0.17 <= hidden_share(b[0], apart[0], f[0], apart[1]) <= 0.36:
             return None
         ox, oy = draws.uniform(EDGE, 1 - EDGE - w) - x0, draws.uniform(EDGE, 1 - EDGE - h) - y0
-        return (Thing(b[0].id, Box.around(ox, oy, bw, bh), b[1]),
-                Thing(f[0].id, Box.around(ox + dx, oy + dy, fw, fh), f[1]))
+        return (
+            Thing(b[0].id, Box.around(ox, oy, bw, bh), b[1]),
+            Thing(f[0].id, Box.around(ox + dx, oy + dy, fw, fh), f[1]),
+        )
 
     def three(self, draws: Draws) -> Scene:
         named = self.several(draws, 3, (None,) * 3)
@@ -189,8 +200,12 @@ def extent(sprite: Sprite, side: float) -> tuple[float, float]:
     return side * min(1.0, aspect), side * min(1.0, 1 / aspect)
 
 
-def place_along(draws: Draws, a: tuple[float, float], b: tuple[float, float], slope: float,
-                ) -> tuple[tuple[float, float], tuple[float, float], float]:
+def place_along(
+    draws: Draws,
+    a: tuple[float, float],
+    b: tuple[float, float],
+    slope: float,
+) -> tuple[tuple[float, float], tuple[float, float], float]:
     """Centres of two boxes, `a` first along x, at least 0.31 apart there and at most `slope` times that across.
 
     The third value is the factor by which both must shrink when they do not fit (1 otherwise).
@@ -217,8 +232,9 @@ def scatter(draws: Draws, extents: Sequence[tuple[float, float]]) -> list[Box]:
         boxes: list[Box] = []
         for w, h in extents:
             for _ in range(6):
-                new = Box.around(draws.uniform(EDGE + w / 2, 1 - EDGE - w / 2),
-                                 draws.uniform(EDGE + h / 2, 1 - EDGE - h / 2), w, h)
+                new = Box.around(
+                    draws.uniform(EDGE + w / 2, 1 - EDGE - w / 2), draws.uniform(EDGE + h / 2, 1 - EDGE - h / 2), w, h
+                )
                 if all(_apart(new, old) for old in boxes):
                     boxes.append(new)
                     break

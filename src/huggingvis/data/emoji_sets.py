@@ -18,20 +18,25 @@ from huggingvis.data.artwork import Glyph, is_one_cell, premultiplied
 from huggingvis.data.sprites import Sprite, SpriteSet, look_to_row, objects_v1, picture_look, plural_of
 
 LOOK_ALIKE_DB = 20.0
-_FORBIDDEN = re.compile("|".join((
-    r"face|person|people|man\b|men\b|woman|women|boy|girl|baby|child|hand|finger|thumb|fist|skin|family|couple",
-    r"kiss|prince|santa|claus|mage|elf|fairy|vampire|zombie|genie|mer|dancer|guard|officer|detective|worker",
-    r"hero|villain|angel|-no-evil|cat with|cat$|eye|nose|ear$|mouth|lip|tongue|leg|foot|arm|tooth|brain|lung",
-    r"bone|flag|sign|button|arrow|o’clock|thirty|symbol|mark|zodiac|japanese|level|bars|mode|input|keycap",
-    r"number|bubble|heart|square|circle|diamond|star\b|triangle|suit|cross|moon|sun with|dotted|six-pointed",
-    r"dash|loop|infinity|aries|taurus|gemini|cancer|leo|virgo|libra|scorpio|sagittarius|capricorn|aquarius",
-    r"pisces|ophiuchus|wheel of|om$|yin yang|asterisk|multiply|peace|menorah|place of worship|trade|copyright",
-    r"registered|currency|exchange|banknote|chart|hundred|potable|litter|restroom|closet|no |non-|prohibited",
-    r"warning|radioactive|biohazard|recycling|fleur|trident|baggage|customs|passport|left luggage|information",
-    r"abc|zzz|pointing|raising|anger|speech|thought|collision|dizzy|sweat|hole|shaking|speaker|bell with",
-    r"check box|placard|poo$|blood|silhouette|biceps|salute|gesture|head$|laughing|feeding|palms|ninja|wireless",
-    r"swirl|nail polish|cigarette|construction$|oncoming|with pen|facing|headscarf|horse racing|sport utility",
-)))
+_FORBIDDEN = re.compile(
+    "|".join(
+        (
+            r"face|person|people|man\b|men\b|woman|women|boy|girl|baby|child|hand|finger|thumb|fist|skin|family|couple",
+            r"kiss|prince|santa|claus|mage|elf|fairy|vampire|zombie|genie|mer|dancer|guard|officer|detective|worker",
+            r"hero|villain|angel|-no-evil|cat with|cat$|eye|nose|ear$|mouth|lip|tongue|leg|foot|arm|tooth|brain|lung",
+            r"bone|flag|sign|button|arrow|o’clock|thirty|symbol|mark|zodiac|japanese|level|bars|mode|input|keycap",
+            r"number|bubble|heart|square|circle|diamond|star\b|triangle|suit|cross|moon|sun with|dotted|six-pointed",
+            r"dash|loop|infinity|aries|taurus|gemini|cancer|leo|virgo|libra|scorpio|sagittarius|capricorn|aquarius",
+            r"pisces|ophiuchus|wheel of|om$|yin yang|asterisk|multiply|peace|menorah|place of worship|trade|copyright",
+            r"registered|currency|exchange|banknote|chart|hundred|potable|litter|restroom|closet|no |non-|prohibited",
+            r"warning|radioactive|biohazard|recycling|fleur|trident|baggage|customs|passport|left luggage|information",
+            r"abc|zzz|pointing|raising|anger|speech|thought|collision|dizzy|sweat|hole|shaking|speaker|bell with",
+            r"check box|placard|poo$|blood|silhouette|biceps|salute|gesture|head$|laughing|feeding|palms|ninja",
+            r"wireless",
+            r"swirl|nail polish|cigarette|construction$|oncoming|with pen|facing|headscarf|horse racing|sport utility",
+        )
+    )
+)
 
 
 def package_name(character: str, language: str) -> str:
@@ -88,8 +93,10 @@ def from_emoji(characters: Iterable[str], name: str) -> SpriteSet:
         sprite = checked.get(character) or _named(character)
         sprites.setdefault(sprite.id, sprite)
     if not sprites:
-        raise UsageError(f"None of the emoji asked for in {name!r} can be drawn by the installed font. "
-                         "Choose others or install a newer colour-emoji font.")
+        raise UsageError(
+            f"None of the emoji asked for in {name!r} can be drawn by the installed font. "
+            "Choose others or install a newer colour-emoji font."
+        )
     return SpriteSet(name, without_look_alikes(tuple(sprites.values())))
 
 
@@ -105,9 +112,14 @@ def emoji_objects(limit: int | None = None) -> SpriteSet:
     import emoji
 
     first = [s.art.emoji for s in objects_v1(with_shapes=False).sprites if isinstance(s.art, Glyph)]
-    rest = [c for c, names in sorted(emoji.EMOJI_DATA.items())
-            if names["status"] == emoji.STATUS["fully_qualified"] and len(c.rstrip("\ufe0f")) == 1
-            and not _FORBIDDEN.search(package_name(c, "en").lower()) and c not in first]
+    rest = [
+        c
+        for c, names in sorted(emoji.EMOJI_DATA.items())
+        if names["status"] == emoji.STATUS["fully_qualified"]
+        and len(c.rstrip("\ufe0f")) == 1
+        and not _FORBIDDEN.search(package_name(c, "en").lower())
+        and c not in first
+    ]
     chosen = from_emoji([*first, *rest], "emoji_objects")
     return chosen if limit is None else SpriteSet(f"emoji_objects_{limit}", chosen.sprites[:limit])
 

@@ -69,8 +69,10 @@ def _chinese(words: Phrases, layout: Layout, op: Edit) -> str:
 
 
 def _no_words(op: Edit) -> UsageError:
-    return UsageError(f"The grammar has no sentence for the edit {type(op).__name__}. Use one of Recolour, Replace, "
-                      "Remove, Add, Move, Resize, ChangeBackground.")
+    return UsageError(
+        f"The grammar has no sentence for the edit {type(op).__name__}. Use one of Recolour, Replace, "
+        "Remove, Add, Move, Resize, ChangeBackground."
+    )
 
 
 def _rank(layout: Layout, index: int) -> tuple[int, int]:

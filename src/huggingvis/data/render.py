@@ -58,8 +58,9 @@ class Renderer:
                 self._stamps.clear()
             sprite = self.sprites[thing.sprite]
             if sprite.is_shape and thing.colour not in COLOURS:
-                raise UsageError(f"The shape {thing.sprite!r} needs one of the colours {', '.join(COLOURS)}; "
-                                 f"found {thing.colour!r}.")
+                raise UsageError(
+                    f"The shape {thing.sprite!r} needs one of the colours {', '.join(COLOURS)}; found {thing.colour!r}."
+                )
             tint = COLOURS[thing.colour].rgb if thing.colour and sprite.is_shape else None
             pixels = premultiplied(sprite.art, width, height, tint)  # [h, w, 4]
             through = 1 - pixels[..., 3:].astype(np.float32) / 255
@@ -108,8 +109,9 @@ class Renderer:
 def check_size(size: int) -> None:
     """Raises `UsageError` unless `size` is a side a layout can be rendered at."""
     if not MIN_SIZE <= size <= MAX_SIZE:
-        raise UsageError(f"A layout renders at {MIN_SIZE} to {MAX_SIZE} pixels a side; found {size}. "
-                         "Choose a size in that range.")
+        raise UsageError(
+            f"A layout renders at {MIN_SIZE} to {MAX_SIZE} pixels a side; found {size}. Choose a size in that range."
+        )
 
 
 def _clip(x: int, y: int, w: int, h: int, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

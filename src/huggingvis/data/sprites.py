@@ -28,16 +28,19 @@ class Colour:
     rgb: RGB
 
 
-COLOURS: Mapping[str, Colour] = {c.name: c for c in (
-    Colour("red", "红色", (222, 36, 40)),
-    Colour("orange", "橙色", (255, 138, 15)),
-    Colour("yellow", "黄色", (252, 220, 40)),
-    Colour("green", "绿色", (36, 160, 66)),
-    Colour("blue", "蓝色", (36, 92, 224)),
-    Colour("purple", "紫色", (134, 52, 190)),
-    Colour("black", "黑色", (24, 24, 28)),
-    Colour("white", "白色", (250, 250, 250)),
-)}
+COLOURS: Mapping[str, Colour] = {
+    c.name: c
+    for c in (
+        Colour("red", "红色", (222, 36, 40)),
+        Colour("orange", "橙色", (255, 138, 15)),
+        Colour("yellow", "黄色", (252, 220, 40)),
+        Colour("green", "绿色", (36, 160, 66)),
+        Colour("blue", "蓝色", (36, 92, 224)),
+        Colour("purple", "紫色", (134, 52, 190)),
+        Colour("black", "黑色", (24, 24, 28)),
+        Colour("white", "白色", (250, 250, 250)),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,9 @@ class SpriteSet:
         ids = [sprite.id for sprite in self.sprites]
         twice = sorted({x for x in ids if ids.count(x) > 1})
         if twice:
-            raise UsageError(f"The sprite set {self.name!r} holds {', '.join(twice)} more than once; "
-                             "give each sprite its own id.")
+            raise UsageError(
+                f"The sprite set {self.name!r} holds {', '.join(twice)} more than once; give each sprite its own id."
+            )
 
     def __hash__(self) -> int:
         return hash((self.name, self.ids))
@@ -189,9 +193,20 @@ def objects_v1(with_shapes: bool = True) -> SpriteSet:
     looks = {row["id"]: row for row in table("objects_v1_looks.csv")}
     sprites = []
     for row in table("objects_v1.csv"):
-        sprites.append(Sprite(
-            row["id"], row["en"], row["plural"], row["zh"], row["measure"], Glyph(row["emoji"]),
-            look_from_row(looks[row["id"]]), _many(row["also_en"]), _many(row["also_zh"]), row["group"]))
+        sprites.append(
+            Sprite(
+                row["id"],
+                row["en"],
+                row["plural"],
+                row["zh"],
+                row["measure"],
+                Glyph(row["emoji"]),
+                look_from_row(looks[row["id"]]),
+                _many(row["also_en"]),
+                _many(row["also_zh"]),
+                row["group"],
+            )
+        )
     return SpriteSet("objects_v1", (*sprites, *(shapes() if with_shapes else ())))
 
 
@@ -232,16 +247,27 @@ def from_folder(folder: str | Path) -> SpriteSet:
     root = Path(folder)
     found = sorted(p for p in root.glob("*") if p.suffix.lower() in PICTURE_ENDINGS) if root.is_dir() else []
     if not found:
-        raise FileProblem(f"Expected a folder with pictures ({', '.join(PICTURE_ENDINGS)}) at {root}; found none. "
-                          "Put one picture per sprite there, named after what it shows.")
+        raise FileProblem(
+            f"Expected a folder with pictures ({', '.join(PICTURE_ENDINGS)}) at {root}; found none. "
+            "Put one picture per sprite there, named after what it shows."
+        )
     names = _folder_names(root)
     sprites = []
     for path in found:
         row = names.get(path.stem, {})
         en = row.get("en") or path.stem.replace("_", " ").replace("-", " ").strip()
         art = Picture(str(path))
-        sprites.append(Sprite(path.stem, en, row.get("plural") or plural_of(en), row.get("zh") or en,
-                              row.get("measure") or "个", art, picture_look(art)))
+        sprites.append(
+            Sprite(
+                path.stem,
+                en,
+                row.get("plural") or plural_of(en),
+                row.get("zh") or en,
+                row.get("measure") or "个",
+                art,
+                picture_look(art),
+            )
+        )
     return SpriteSet(root.name, tuple(sprites))
 
 
@@ -251,8 +277,10 @@ def _folder_names(root: Path) -> dict[str, dict[str, str]]:
             with (root / name).open(encoding="utf-8-sig", newline="") as file:
                 rows = list(csv.DictReader(file, delimiter=mark))
             if rows and "name" not in rows[0]:
-                raise FileProblem(f"Expected the columns name, en, zh in {root / name}; found {', '.join(rows[0])}. "
-                                  "Write them into its first line.")
+                raise FileProblem(
+                    f"Expected the columns name, en, zh in {root / name}; found {', '.join(rows[0])}. "
+                    "Write them into its first line."
+                )
             return {row["name"]: row for row in rows}
     return {}
 

@@ -119,9 +119,11 @@ class World:
             true = layout.relation is None or layout.holds(layout.relation)
             if true and (self.split == "all" or self._belongs(layout)):
                 return layout
-        raise UsageError(f"Found no layout for the split {self.split!r} among {PATIENCE} drawn: with "
-                         f"{len(self.sprites)} sprites hardly any combination falls into it. "
-                         "Use more sprites, or split='all'.")
+        raise UsageError(
+            f"Found no layout for the split {self.split!r} among {PATIENCE} drawn: with "
+            f"{len(self.sprites)} sprites hardly any combination falls into it. "
+            "Use more sprites, or split='all'."
+        )
 
     def _belongs(self, layout: Layout) -> bool:
         """A single thing may be tested whether held out or not, so that single prompts are uniform over words."""
@@ -172,8 +174,10 @@ class World:
         if category not in CATEGORIES:
             raise unknown("prompt category", category, CATEGORIES)
         if len(self.sprites) < 4:
-            raise UsageError(f"Benchmark prompts need a vocabulary of at least 4 sprites; {self.sprites.name!r} has "
-                             f"{len(self.sprites)}. Add some, or draw layouts with World.layout.")
+            raise UsageError(
+                f"Benchmark prompts need a vocabulary of at least 4 sprites; {self.sprites.name!r} has "
+                f"{len(self.sprites)}. Add some, or draw layouts with World.layout."
+            )
         composer = replace(self._composer, shape_share=len(self.sprites.shapes) / len(self.sprites))
         out = []
         for i in range(n):

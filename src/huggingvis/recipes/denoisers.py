@@ -1,14 +1,13 @@
 """What the recipes of diffusion models on plain sources share: the U-Net, its noising, its labels, its system.
 
-The names of a `Config` (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else.
-Book: chapter 4.
+Their numbers are in `recipes.denoiser_training`. Book: chapter 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 import torch
@@ -26,83 +25,14 @@ from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
-from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, TimeLaw, unconditional
-from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.processes.table import TableProcess
+from huggingvis.objectives.denoise import Denoising, TimeLaw, unconditional
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
+from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Schedule, Uniform
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.unconditional import Unconditional
-
-GROUPS = 8
-
-
-@dataclass(frozen=True)
-class UNetSizes:
-    """Sizes of the U-Net.
-
-    Attributes:
-        channels: width of each level, finest first; multiples of 8.
-        blocks: residual blocks of each level.
-        attention: for each level, 1 with self-attention, 0 without.
-        middle: 1 for self-attention in the middle, 0 for none.
-        heads: attention heads.
-        dropout: in residual blocks.
-    """
-
-    channels: tuple[int, ...] = (64, 128, 128)
-    blocks: int = 2
-    attention: tuple[int, ...] = (0, 0, 1)
-    middle: int = 1
-    heads: int = 4
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.channels or len(self.attention) != len(self.channels):
-            raise UsageError(
-                f"A U-Net needs an entry of `attention` for each level: found channels {list(self.channels)} and "
-                f"attention {list(self.attention)}. Make them equally long."
-            )
-        wrong = [width for width in self.channels if width < 1 or width % GROUPS or width % self.heads]
-        if wrong:
-            raise UsageError(
-                f"The widths of a U-Net's levels are multiples of {GROUPS} and of its {self.heads} heads, "
-                f"found {wrong[0]}."
-            )
-
-    @property
-    def multiple(self) -> int:
-        """What height and width must be multiples of."""
-        return 2 ** (len(self.channels) - 1)
-
-
-@dataclass(frozen=True)
-class Noising:
-    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000."""
-
-    process: Callable[[], Process]
-    times: TimeLaw
-    clock_scale: float = 1.0
-
-
-NOISINGS = {
-    "linear": Noising(TableProcess.linear, Knots()),
-    "cosine": Noising(TableProcess.cosine, Knots()),
-    "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
-}
-ProcessName = Literal["linear", "cosine", "flow"]
-PredictionName = Literal["eps", "x0", "v", "velocity"]
-
-
-def check_names(process: str, prediction: str) -> None:
-    """Raises `UsageError` for a pair that cannot be sampled from."""
-    if process == "flow" and prediction == "eps":
-        raise UsageError(
-            "A flow ends in noise alone, and there the clean picture cannot be had from the noise (eps). "
-            "Predict velocity, v or x0 with it, or use the process linear or cosine."
-        )
 
 
 @final

@@ -22,7 +22,7 @@ from huggingvis.data.cache import ArrayCache, Recipe
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.objectives.latent_autoencoder import LatentAutoencoder, Weights
-from huggingvis.recipes.denoisers import GROUPS
+from huggingvis.recipes.denoiser_training import GROUPS
 from huggingvis.recipes.previews import Previews
 from huggingvis.recipes.sources import Facts, Pictures, Source
 from huggingvis.train.ema import ConstantDecay, Ema

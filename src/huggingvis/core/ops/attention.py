@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762, eq. 1), the one call every net makes.
 
-    attention(q, k, v) = softmax(q k^T / sqrt(d)) v
+attention(q, k, v) = softmax(q k^T / sqrt(d)) v
 """
 
 from __future__ import annotations

@@ -10,35 +10,21 @@ the source's classes if it has some. The first stage keeps a run folder of its o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
-from huggingvis.recipes.denoisers import (
-    Examples,
-    Model,
-    PredictionName,
-    ProcessName,
-    Shell,
-    UNetSizes,
-    check_names,
-    check_side,
-    classes_of,
-    system,
-)
+from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName, UNetSizes
+from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
 from huggingvis.recipes.first_stage import FirstStage, Latents, bind_codec, fit_codec, train_autoencoder
-from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting, precision
-from huggingvis.recipes.sources import Facts, Pictures, View, open_source
-from huggingvis.train.ema import ConstantDecay, Ema
-from huggingvis.train.fit import fit
-from huggingvis.train.optim import Optim
+from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.train.run import Run
-from huggingvis.train.settings import FitSettings, Validation
+from huggingvis.train.settings import FitSettings
 
 SYSTEM = {
     "name": "Latent diffusion",
@@ -60,57 +46,19 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DenoiserTraining):
     """Numbers of the training.
 
     Attributes:
-        data: mnist, fashion_mnist or cifar10 (each with :ROOT for its folder), folder:PATH, world or world:N.
-        root: folder in which standard data sets lie or are downloaded to.
-        size: side of the pictures in pixels; none: the data's own.
-        channels: 1 for grey, 3 for colour; none: the data's own.
-        flip: mirror half of the training pictures.
-        conditional: learn the data's classes; none: if they have some.
-        empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), or flow.
-        prediction: eps, x0, v or velocity.
         autoencoder: numbers of the first stage.
-        net: sizes of the U-Net.
-        steps: optimiser steps.
-        batch: pictures a step.
-        lr: learning rate.
-        warmup: steps over which it rises.
-        ema: decay of the averaged weights.
-        sample_every: steps between sample grids and validations.
-        samples: pictures of a sample grid.
-        sample_steps: DDIM steps of a sample grid.
-        precision: bf16 or fp32.
-        seed: of the weights and of every draw.
     """
 
     data: str = "cifar10"
-    root: str = "data"
-    size: int | None = None
-    channels: int | None = None
-    flip: bool = False
-    conditional: bool | None = None
-    empty: float = 0.1
     process: ProcessName = "flow"
     prediction: PredictionName = "velocity"
     autoencoder: FirstStage = FirstStage()
     net: UNetSizes = UNetSizes(channels=(64, 128), attention=(0, 1))
-    steps: int = 20_000
-    batch: int = 64
     lr: float = 5e-4
-    warmup: int = 500
-    ema: float = 0.999
-    sample_every: int = 1000
-    samples: int = 40
-    sample_steps: int = 50
-    precision: Literal["bf16", "fp32"] = "fp32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_names(self.process, self.prediction)
 
 
 def model(config: Config, facts: Facts) -> Model:
@@ -125,12 +73,9 @@ def model(config: Config, facts: Facts) -> Model:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train both stages in `setting`'s run folder."""
-    torch.manual_seed(config.seed)
-    view = View(config.size, config.channels, config.flip)
-    source = open_source(config.data, view, root=config.root, seed=config.seed)
+    source = open_pictures(config)
     fresh = model(config, source.facts)
-    run = setting.begin("latent_diffusion", config)
-    source.facts.keep(run)
+    run = begin(setting, "latent_diffusion", config, source)
     settings = FitSettings(seed=config.seed, precision=precision(config.precision), progress=setting.progress)
     stage = train_autoencoder(config.autoencoder, source, run, settings, config.sample_every)
     codec = fit_codec(config.autoencoder, source, stage, setting.device)
@@ -141,21 +86,19 @@ def train(config: Config, setting: Setting) -> Run:
         key = {"part": part, "autoencoder steps": config.autoencoder.steps, "count": len(pictures)}
         return Examples(pictures, Latents(pictures, codec, cache, key), conditional, empty)
 
-    held_out = examples(source.held_out, "held out", 0.0)
-
     def draw() -> Tensor:
         return codec.decode(fresh.preview(config.samples, config.sample_steps))
 
-    return fit(
-        fresh.objective().to(setting.device),
-        examples(source.training, "training", config.empty),
+    sets = Sets(examples(source.training, "training", config.empty), examples(source.held_out, "held out", 0.0))
+    return fit_pictures(
+        config,
+        setting,
         run,
-        optim=Optim(lr=config.lr, warmup=config.warmup),
-        steps=config.steps,
-        batch_size=config.batch,
-        ema=Ema(ConstantDecay(config.ema)),
-        settings=replace(settings, validation=Validation(held_out, every=config.sample_every)),
-        on_step=[Previews(draw, config.sample_every)],
+        fresh.objective(),
+        sets,
+        draw=draw,
+        optim=config.optim,
+        ema=config.averages,
     )
 
 
@@ -163,8 +106,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
     facts = Facts.of(run)
     trained = model(config, facts)
-    trained.net.load_state_dict(run.weights("net"))
-    trained.net.to(device).eval().requires_grad_(False)
+    restored(trained.net, run, "net", device)
     codec = bind_codec(config.autoencoder, facts, run, device)
     shell = Shell("latent_diffusion", codec, {"autoencoder": codec}, config.autoencoder.factor)
     return system(trained, run.path.name, facts, shell)

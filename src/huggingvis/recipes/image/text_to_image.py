@@ -38,7 +38,7 @@ from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.runtime.attention import choose
 from huggingvis.systems import tiny
-from huggingvis.systems.packaged import is_model
+from huggingvis.systems.packaged import is_model, packaged
 from huggingvis.systems.tiny import TinyConditioner, assemble
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit
@@ -74,8 +74,8 @@ class Config:
     """Numbers of the training.
 
     Attributes:
-        autoencoder: run folder of the autoencoder, or a model folder that has one.
-        reading: run folder of the text encoder, or a model folder that has one.
+        autoencoder: run folder of the autoencoder, or a model folder or packaged model that has one.
+        reading: run folder of the text encoder, or a model folder or packaged model that has one.
         size: side of the pictures in pixels.
         layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
         lattice: things of training pictures stand on a lattice of this many places across; none: anywhere.
@@ -105,7 +105,7 @@ class Config:
     reads: tuple[bool, ...] = (True, False)
     middle: int = 1
     heads: int = 4
-    steps: int = 12_500
+    steps: int = 10_000
     batch: int = 64
     lr: float = 2e-3
     empty: float = 0.1
@@ -161,6 +161,11 @@ def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
         table = torch.cat(rows).contiguous().numpy()
         write_atomically(path, lambda file: np.save(file, table))
     return np.load(path, mmap_mode="r")
+
+
+def _place(name: str) -> Path:
+    """A folder by its path, or a packaged model's by its name."""
+    return Path(name) if Path(name).exists() or not is_model(packaged(name)) else packaged(name)
 
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
@@ -225,8 +230,8 @@ def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
     torch.manual_seed(config.seed)
-    codec = load_codec(Path(config.autoencoder), setting.device)
-    tokenizer, tower = load_reader(Path(config.reading))
+    codec = load_codec(_place(config.autoencoder), setting.device)
+    tokenizer, tower = load_reader(_place(config.reading))
     run = setting.begin("text_to_image", config)
     z = codec.autoencoder.config.latent_channels
 
@@ -237,7 +242,7 @@ def train(config: Config, setting: Setting) -> Run:
 
     net = network(config, z, tower.config.dim)
     if config.start:
-        net.load_state_dict(start_weights(Path(config.start)))
+        net.load_state_dict(start_weights(_place(config.start)))
     objective = Denoising(
         net,
         RectifiedFlow(),
@@ -267,8 +272,8 @@ def train(config: Config, setting: Setting) -> Run:
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """The system of a run: its averaged U-Net with the autoencoder and text encoder it was trained on."""
-    codec = load_codec(Path(config.autoencoder), device)
-    tokenizer, tower = load_reader(Path(config.reading))
+    codec = load_codec(_place(config.autoencoder), device)
+    tokenizer, tower = load_reader(_place(config.reading))
     unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim)
     unet.load_state_dict(run.weights("net"))
     unet = unet.to(device).eval().requires_grad_(False)

@@ -1,0 +1,115 @@
+"""Turns a run folder into the small record of a training that is committed as proof: `trained/NAME.json`.
+
+    hvis train vae --run runs/vae --steps 1000
+    python benchmarks/record_run.py runs/vae                        writes benchmarks/trained/vae.json
+    python benchmarks/record_run.py runs/vae --sheet sheet.png      and names a sheet of what it draws
+
+The record holds the command that repeats the training, its seed, seconds, machine and versions, the curve of its losses
+(averages over at most 60 stretches) and its last held-out losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.core.catalog import find_recipe
+from huggingvis.core.config import to_dict
+from huggingvis.core.files import write_atomically
+from huggingvis.core.machine import cores, machine, versions
+from huggingvis.systems.packaged import packaged
+from huggingvis.train.run import Run
+
+HERE = Path(__file__).parent
+VARIABLE = "$HUGGINGVIS_TESTDATA"
+WEIGHTS = packaged("tiny").parent
+STRETCHES = 60
+
+
+def command(recipe: str, numbers: dict[str, Any], run: Path) -> str:
+    """The command line of a training: only what differs from the recipe's defaults."""
+    fields = find_recipe(recipe).Config.__dataclass_fields__
+    defaults = {key: field.default for key, field in fields.items()}
+    words = ["hvis", "train", recipe, "--run", f"runs/{run.name}"]
+    for key, value in _flat(numbers):
+        first, _, rest = key.partition(".")
+        known = to_dict(defaults[first]) if rest else defaults[first]
+        for part in filter(None, rest.split(".")):
+            known = known[part] if isinstance(known, dict) else None
+        if isinstance(known, tuple):
+            known = list(known)
+        if value != known:
+            text = ",".join(map(str, value)) if isinstance(value, list) else _shown(value)
+            words += [f"--{key.replace('_', '-')}", text]
+    return " ".join(word if VARIABLE in word else shlex.quote(word) for word in words)
+
+
+def _shown(value: object) -> str:
+    """A value as it stands on a command line: packaged models by their names, test data below their variable."""
+    if not isinstance(value, str):
+        return str(value)
+    data = os.environ.get("HUGGINGVIS_TESTDATA")
+    return Path(value).name if Path(value).parent == WEIGHTS else value.replace(data, VARIABLE) if data else value
+
+
+def _flat(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for key, value in numbers.items():
+        out += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return out
+
+
+def curve(lines: Sequence[dict[str, float]], key: str) -> list[list[float]]:
+    """[step, mean of `key`] over stretches of the training."""
+    points = [(int(line["step"]), line[key]) for line in lines if key in line]
+    size = max(1, -(-len(points) // STRETCHES))
+    pieces = [points[i : i + size] for i in range(0, len(points), size)]
+    return [[piece[-1][0], float(f"{statistics.fmean(value for _, value in piece):.5g}")] for piece in pieces]
+
+
+def record(path: Path, sheet: str | None) -> dict[str, Any]:
+    """The record of a finished run."""
+    run = Run.open(path)
+    recipe, numbers = run.config["recipe"], run.config["config"]
+    lines = run.metrics()
+    names = sorted({key for line in lines for key in line if key.startswith(("loss.", "validation.")) or key == "loss"})
+    held_out = [line for line in lines if any(key.startswith("validation.") for key in line)]
+    last = {k.removeprefix("validation."): v for k, v in held_out[-1].items() if k != "step"} if held_out else {}
+    return {
+        "command": command(recipe, numbers, path),
+        "seed": numbers["seed"],
+        "seconds": max(line.get("seconds", 0.0) for line in lines),
+        "machine": machine(cores()),
+        "versions": versions(()),
+        "steps": int(lines[-1]["step"]),
+        "held_out": last,
+        "curves": {name: curve(lines, name) for name in names},
+        **({"sheet": sheet} if sheet else {}),
+    }
+
+
+def main() -> int:
+    """Write the record of one run."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("run", type=Path)
+    options.add_argument("--name", help="of the file (default: the run folder's)")
+    options.add_argument("--sheet", help="a picture of what it draws, relative to the repository")
+    given = options.parse_args()
+    target = HERE / "trained" / f"{given.name or given.run.resolve().name}.json"
+    target.parent.mkdir(exist_ok=True)
+    rows = [f'"{key}": {json.dumps(value)}' for key, value in record(given.run, given.sheet).items()]
+    text = "{\n" + ",\n".join(rows) + "\n}\n"
+    write_atomically(target, lambda file: file.write(text.encode()))
+    print(f"Wrote {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

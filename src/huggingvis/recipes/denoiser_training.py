@@ -1,0 +1,131 @@
+"""The numbers of trainings of diffusion models on plain sources, as a `Config` spells them.
+
+Names (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else. Book: chapter 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.process import Process
+from huggingvis.objectives.denoise import Knots, LogitNormal, TimeLaw
+from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.table import TableProcess
+from huggingvis.recipes.picture_training import PictureTraining
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.optim import Optim
+
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class UNetSizes:
+    """Sizes of the U-Net.
+
+    Attributes:
+        channels: width of each level, finest first; multiples of 8.
+        blocks: residual blocks of each level.
+        attention: for each level, 1 with self-attention, 0 without.
+        middle: 1 for self-attention in the middle, 0 for none.
+        heads: attention heads.
+        dropout: in residual blocks.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 128)
+    blocks: int = 2
+    attention: tuple[int, ...] = (0, 0, 1)
+    middle: int = 1
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(self.attention) != len(self.channels):
+            raise UsageError(
+                f"A U-Net needs an entry of `attention` for each level: found channels {list(self.channels)} and "
+                f"attention {list(self.attention)}. Make them equally long."
+            )
+        wrong = [width for width in self.channels if width < 1 or width % GROUPS or width % self.heads]
+        if wrong:
+            raise UsageError(
+                f"The widths of a U-Net's levels are multiples of {GROUPS} and of its {self.heads} heads, "
+                f"found {wrong[0]}."
+            )
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class Noising:
+    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000."""
+
+    process: Callable[[], Process]
+    times: TimeLaw
+    clock_scale: float = 1.0
+
+
+NOISINGS = {
+    "linear": Noising(TableProcess.linear, Knots()),
+    "cosine": Noising(TableProcess.cosine, Knots()),
+    "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
+}
+ProcessName = Literal["linear", "cosine", "flow"]
+PredictionName = Literal["eps", "x0", "v", "velocity"]
+
+
+def check_names(process: str, prediction: str) -> None:
+    """Raises `UsageError` for a pair that cannot be sampled from."""
+    if process == "flow" and prediction == "eps":
+        raise UsageError(
+            "A flow ends in noise alone, and there the clean picture cannot be had from the noise (eps). "
+            "Predict velocity, v or x0 with it, or use the process linear or cosine."
+        )
+
+
+@dataclass(frozen=True)
+class DenoiserTraining(PictureTraining):
+    """Numbers of the training of a diffusion model.
+
+    Attributes:
+        conditional: learn the data's classes; none: if they have some.
+        empty: share of labels left out, for classifier-free guidance.
+        process: linear or cosine (tables of 1000 noise levels), or flow.
+        prediction: eps, x0, v or velocity.
+        net: sizes of the U-Net.
+        warmup: steps over which the learning rate rises.
+        ema: decay of the averaged weights.
+        samples: pictures of a sample grid.
+        sample_steps: DDIM steps of a sample grid.
+    """
+
+    conditional: bool | None = None
+    empty: float = 0.1
+    process: ProcessName = "linear"
+    prediction: PredictionName = "eps"
+    net: UNetSizes = UNetSizes()
+    steps: int = 20_000
+    batch: int = 64
+    lr: float = 2e-4
+    warmup: int = 500
+    ema: float = 0.999
+    sample_every: int = 1000
+    samples: int = 40
+    sample_steps: int = 50
+
+    def __post_init__(self) -> None:
+        check_names(self.process, self.prediction)
+
+    @property
+    def optim(self) -> Optim:
+        """AdamW with its warm-up."""
+        return Optim(lr=self.lr, warmup=self.warmup)
+
+    @property
+    def averages(self) -> Ema:
+        """The averaged weights."""
+        return Ema(ConstantDecay(self.ema))

@@ -1,0 +1,170 @@
+"""What every training on plain pictures shares: its numbers, its course, and the system that comes of it.
+
+A recipe's `Config` inherits `PictureTraining`, adds its own numbers and may set other defaults; its `train` opens the
+pictures, builds the model, begins the run and fits:
+
+    source = open_pictures(config)
+    model = network(config, source.facts).to(setting.device)
+    run = begin(setting, "vae", config, source)
+    return fit_pictures(config, setting, run, objective, source, draw=draw)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.errors import UsageError
+from huggingvis.core.objective import Objective
+from huggingvis.core.protocols import Batches, Conditioner, Generative
+from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.recipes.classes import ClassConditioner
+from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.sources import Facts, Source, View, open_source
+from huggingvis.runtime.attention import choose
+from huggingvis.systems.unconditional import Unconditional
+from huggingvis.train.callbacks import Callback
+from huggingvis.train.ema import Ema
+from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
+from huggingvis.train.run import Run
+from huggingvis.train.settings import FitSettings, Validation
+
+
+@dataclass(frozen=True)
+class PictureTraining:
+    """Numbers of a training on plain pictures.
+
+    Attributes:
+        data: mnist, fashion_mnist or cifar10 (each with :ROOT for its folder), folder:PATH, world or world:N.
+        root: folder in which standard data sets lie or are downloaded to.
+        size: side of the pictures in pixels; none: the data's own.
+        channels: 1 for grey, 3 for colour; none: the data's own.
+        flip: mirror half of the training pictures.
+        steps: optimiser steps.
+        batch: pictures a step.
+        lr: learning rate.
+        sample_every: steps between sample grids and validations.
+        precision: bf16 or fp32.
+        seed: of the weights and of every draw.
+    """
+
+    data: str = "mnist"
+    root: str = "data"
+    size: int | None = None
+    channels: int | None = None
+    flip: bool = False
+    steps: int = 5000
+    batch: int = 128
+    lr: float = 1e-3
+    sample_every: int = 500
+    precision: Literal["bf16", "fp32"] = "fp32"
+    seed: int = 0
+
+
+def open_pictures(config: PictureTraining) -> Source:
+    """The pictures that `config` names; fresh weights made after this are those of its seed."""
+    torch.manual_seed(config.seed)
+    view = View(config.size, config.channels, config.flip)
+    return open_source(config.data, view, root=config.root, seed=config.seed)
+
+
+def begin(setting: Setting, recipe: str, config: PictureTraining, source: Source) -> Run:
+    """The run folder, which keeps the facts of its pictures; one that goes on must find them unchanged."""
+    run = setting.begin(recipe, config)
+    source.facts.keep(run)
+    return run
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Batches to train on and batches held out, where these are not the pictures themselves."""
+
+    training: Batches
+    held_out: Batches
+
+
+def fit_pictures(
+    config: PictureTraining,
+    setting: Setting,
+    run: Run,
+    objective: Objective,
+    sets: Source | Sets,
+    *,
+    draw: Callable[[], Tensor],
+    optim: Optim | Mapping[str, Optim] | None = None,
+    ema: Ema | None = None,
+    on_step: Sequence[Callback] = (),
+) -> Run:
+    """`fit` with `config`'s numbers, held-out losses and a sheet of `draw()` [N, C, H, W] every `sample_every` steps.
+
+    `optim`: AdamW at `config.lr` if not given.
+    """
+    asked = precision(config.precision)
+    with choose(setting.device, asked.autocast or torch.float32, training=True):
+        return fit(
+            objective.to(setting.device),
+            sets.training,
+            run,
+            optim=optim or Optim(lr=config.lr),
+            steps=config.steps,
+            batch_size=config.batch,
+            ema=ema,
+            settings=FitSettings(
+                seed=config.seed,
+                precision=asked,
+                validation=Validation(sets.held_out, every=config.sample_every),
+                progress=setting.progress,
+            ),
+            on_step=[Previews(draw, config.sample_every), *on_step],
+        )
+
+
+def restored(model: nn.Module, run: Run, name: str, device: torch.device) -> None:
+    """The newest (averaged) weights of net `name` of `run` put into `model`, which is frozen for use on `device`."""
+    model.load_state_dict(run.weights(name))
+    model.to(device).eval().requires_grad_(False)
+
+
+def picture_system(
+    model: Generative,
+    parts: Mapping[str, nn.Module],
+    run: Run,
+    family: str,
+    device: torch.device,
+    *,
+    classes: tuple[str, ...] = (),
+) -> System:
+    """A trained model that draws pictures of its training pictures' size in one go, of `classes` if it knows some."""
+    facts = Facts.of(run)
+    size = (facts.size, facts.size)
+    card = {"data": facts.data, **({"classes": list(classes)} if classes else {})}
+    spec = Spec(run.path.name, family, size, card=card)
+    conditioner: Conditioner = ClassConditioner(classes, device) if classes else Unconditional()
+
+    def generator(request: Request) -> Generative:
+        asked = canvas_of(request, spec)
+        if asked != size:
+            raise UsageError(
+                f"This model makes pictures of {size[0]} x {size[1]} pixels and no other, but {asked[0]} x {asked[1]} "
+                "were asked for. Leave the size out, or train one with that --size."
+            )
+        return model
+
+    return System(
+        spec=spec,
+        parts=parts,
+        conditioner=conditioner,
+        codec=Pixels(),
+        generator=generator,
+        defaults=Sampling(steps=1, guidance_scale=1.0),
+        limits=Limits(multiple=1, prompt_required=False),
+        device=device,
+    )
