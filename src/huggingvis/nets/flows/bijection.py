@@ -136,7 +136,7 @@ class FactorOut(Bijection):
         super().__init__()
         if shape[0] % 2:
             raise UsageError(f"Half of the channels leave the flow here, so they must be even, found {shape[0]}.")
-        self.half, self.rest = (shape[0] // 2, *shape[1:]), rest
+        self.piece, self.rest = (shape[0] // 2, *shape[1:]), rest
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, latent = x.chunk(2, dim=1)  # [B, C/2, H, W]
@@ -144,8 +144,8 @@ class FactorOut(Bijection):
         return torch.cat([z, latent.flatten(1)], dim=1), log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        coarse, latent = z.split(prod(self.half), dim=1)  # [B, C H W / 2]
-        return torch.cat([self.rest.inverse(coarse), latent.unflatten(1, self.half)], dim=1)
+        coarse, latent = z.split(prod(self.piece), dim=1)  # [B, C H W / 2]
+        return torch.cat([self.rest.inverse(coarse), latent.unflatten(1, self.piece)], dim=1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:

@@ -132,25 +132,25 @@ class AdditiveCoupling(Bijection):
 
 @final
 class AffineCoupling(Bijection):
-    """z_b = (x_b + t) exp(s); `net(x_a)` gives t and then what `scale` makes s of, along dim 1."""
+    """z_b = (x_b + t) exp(s); `net(x_a)` gives what `scale` makes s of, and then t, along dim 1."""
 
     def __init__(self, net: nn.Module, partition: Partition, scale: nn.Module):
         super().__init__()
         self.net, self.partition, self.scale = net, partition, scale
 
     def moves(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """t and s, in float32 or wider."""
-        t, raw = wide(self.net(a)).chunk(2, dim=1)
-        return t, self.scale(raw)
+        """s and t, in float32 or wider."""
+        raw, t = wide(self.net(a)).chunk(2, dim=1)
+        return self.scale(raw), t
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.partition.split(x)
-        t, s = self.moves(a)
+        s, t = self.moves(a)
         return self.partition.merge(a, ((b + t) * s.exp()).to(x.dtype)), per_picture(s)
 
     def inverse(self, z: Tensor) -> Tensor:
         a, b = self.partition.split(z)
-        t, s = self.moves(a)
+        s, t = self.moves(a)
         return self.partition.merge(a, (b * torch.exp(-s) - t).to(z.dtype))
 
 
@@ -163,7 +163,7 @@ def chessboard(height: int, width: int) -> Tensor:
 class MaskedAffineCoupling(Bijection):
     """Real NVP, Eq. 9, by a `mask` [1, C or 1, H, W] of ones where x passes: for sides that no square divides.
 
-    `net` sees the whole picture with zeros where the mask is 0, and makes t and s for all of it.
+    `net` sees the whole picture with zeros where the mask is 0, and makes s and t for all of it.
     """
 
     mask: Tensor
@@ -174,14 +174,14 @@ class MaskedAffineCoupling(Bijection):
         self.register_buffer("mask", mask)
 
     def moves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """t and s, zero where x passes."""
-        t, raw = wide(self.net(x * self.mask)).chunk(2, dim=1)
-        return t * (1 - self.mask), self.scale(raw) * (1 - self.mask)
+        """s and t, zero where x passes."""
+        raw, t = wide(self.net(x * self.mask)).chunk(2, dim=1)
+        return self.scale(raw) * (1 - self.mask), t * (1 - self.mask)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        t, s = self.moves(x)
+        s, t = self.moves(x)
         return ((x + t) * s.exp()).to(x.dtype), per_picture(s)
 
     def inverse(self, z: Tensor) -> Tensor:
-        t, s = self.moves(z)
+        s, t = self.moves(z)
         return (z * torch.exp(-s) - t).to(z.dtype)

@@ -82,7 +82,7 @@ class Flow(nn.Module):
         on_step: OnStep | None = None,
         temperature: float | None = None,
     ) -> Tensor:
-        """`n` pictures at `temperature` (none: the model's own). Raises `NumericalTrouble` where the inverse overflows."""
+        """`n` pictures at `temperature` (none: the model's own). Raises `NumericalTrouble` where some overflow."""
         x, bad = self.draw(n, noise, temperature)
         if bad.any():
             t = self.temperature if temperature is None else temperature
