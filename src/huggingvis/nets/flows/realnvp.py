@@ -2,8 +2,8 @@
 
 Dinh, Sohl-Dickstein & Bengio 2016, "Density estimation using Real NVP", arXiv 1605.08803: logits of pictures (Sec.
 4.1); at each scale three chessboard couplings, squeezing, three channel couplings, then half of the channels leave; at
-the last scale four chessboard couplings (Sec. 3.6). Activation norm (Kingma & Dhariwal 2018, arXiv 1807.03039, Sec. 3.1)
-stands in for the batch norm of Sec. 3.7, whose density depends on the batch. Book: chapter 3.
+the last scale four chessboard couplings (Sec. 3.6). Activation norm (Glow, Kingma & Dhariwal 2018, arXiv 1807.03039,
+Sec. 3.1) stands in for the batch norm of Sec. 3.7, whose density depends on the batch. Book: chapter 3.
 """
 
 from __future__ import annotations
