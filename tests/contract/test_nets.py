@@ -27,6 +27,19 @@ from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.nets.detector import Detector, DetectorConfig
 from huggingvis.nets.embeddings import TimeEmbedding
+from huggingvis.nets.flows.coupling import (
+    AffineCoupling,
+    Exp,
+    Halves,
+    MaskedAffineCoupling,
+    Sigmoid,
+    chessboard,
+)
+from huggingvis.nets.flows.glow import GlowConfig, glow
+from huggingvis.nets.flows.networks import CouplingConvs
+from huggingvis.nets.flows.nice import NICEConfig, nice
+from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
+from huggingvis.nets.gated_conv import GatedConvNet
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.lenet import LeNet5
@@ -179,6 +192,26 @@ CASES: dict[str, Case] = {
     "isotropic": Case(
         lambda: IsotropicConv(IsotropicConvConfig(1, 8, (4, 4), 3, 4, 8)),
         lambda d: (d.normal(1, 8, 8), d.clock(1000), {}), ((2, 1, 8, 8),),
+    ),
+    "nice": Case(
+        lambda: nice(NICEConfig(2, 8, 1), (1, 4, 4)), lambda d: (d.normal(1, 4, 4),), ((2, 16),),
+        call=lambda flow, x: flow.encode(x),
+    ),
+    "realnvp": Case(
+        lambda: realnvp(RealNVPConfig(2, 8, 1, alpha=0.1), (1, 4, 4)), lambda d: (d.normal(1, 4, 4).sigmoid(),),
+        ((2, 16),), call=lambda flow, x: flow.encode(x),
+    ),
+    "glow": Case(
+        lambda: glow(GlowConfig(2, 1, 8), (1, 4, 4)), lambda d: (d.normal(1, 4, 4),), ((2, 16),),
+        call=lambda flow, x: flow.encode(x),
+    ),
+    "sigmoid coupling": Case(
+        lambda: AffineCoupling(CouplingConvs(2, 4, 8), Halves(), Sigmoid()), lambda d: (d.normal(4, 4, 2),),
+        ((2, 4, 4, 2),), call=lambda layer, x: layer(x)[0],
+    ),
+    "masked coupling": Case(
+        lambda: MaskedAffineCoupling(GatedConvNet(1, 2, 8, 1), chessboard(4, 3), Exp()), lambda d: (d.normal(1, 4, 3),),
+        ((2, 1, 4, 3),), call=lambda layer, x: layer(x)[0],
     ),
     "lenet": Case(LeNet5, lambda d: (d.normal(1, 32, 32),), ((2, 10),)),
     "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),
