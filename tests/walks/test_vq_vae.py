@@ -19,6 +19,8 @@ from huggingvis.core.flags import parse
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
+from huggingvis.nets.vq_autoencoder import VQAutoencoder
+from huggingvis.objectives.vq_vae import VQVAE
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.token_stage import FSQ, LFQ, Averaged, ByGradient, CollapseWatch
@@ -86,6 +88,7 @@ def test_vq_vae_learns_loads_and_draws(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="8 x 8 pixels and no other"):
         generate(system, Request(canvas=Canvas(width=16, height=16)))
     model = system.generator(Request())
+    assert isinstance(model, VQVAE)
     x = torch.rand(2, 3, 8, 8) * 2 - 1
     assert model.encode(x).shape == (2, 2, 2) and model.decode(model.encode(x)).shape == x.shape
     assert bool((model.log_prob(x) < 0).all())
@@ -123,6 +126,19 @@ def test_other_quantisers_and_pixels(tmp_path: Path, quantiser: dict[str, Any], 
         drawn(system, "upright")
 
 
+@pytest.mark.parametrize("net", ["residual", "latent"])
+def test_bfloat16(tmp_path: Path, net: str) -> None:
+    stage = {**STAGE, "net": net, "steps": 12, "halvings": 1}
+    data = folder(tmp_path / "data", colour=True)
+    run = train(tmp_path / "run", {**SMALL, "data": data, "autoencoder": stage, "steps": 6, "precision": "bf16"})
+    told = Run.open(run.path / "autoencoder")
+    assert course(told, "validation.reconstruction")[-1] < 10 and course(told, "loss._perplexity")[-1] > 1.5
+    weights = told.weights("autoencoder")
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert weights["quantiser.codebook"].dtype == torch.float32 and float(weights["quantiser.usage"].sum()) > 0.1
+    assert drawn(bind_run(run.path), "lying").shape == (2, 8, 8, 3)
+
+
 def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     import diffusers
 
@@ -130,6 +146,7 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", colour=True)
     run = train(tmp_path / "run", {**SMALL, "data": data, "autoencoder": stage, "steps": 2})
     net = bind_run(run.path).parts["autoencoder"]
+    assert isinstance(net, VQAutoencoder)
     config = records.from_dict(vq_vae.Config, {**SMALL, "autoencoder": stage})
     there = diffusers_vq.to_diffusers(net, config.autoencoder.sizes(3), tmp_path / "vq")
     theirs = diffusers.VQModel.from_pretrained(there, low_cpu_mem_usage=False)

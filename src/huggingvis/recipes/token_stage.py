@@ -222,8 +222,8 @@ class CollapseWatch:
             return
         print(
             f"Codebook collapse at step {at.step}: the pictures of a batch share {used:.1f} of {self.size} codes, so "
-            "they cannot differ by more. Give the codebook a larger `revive` or a smaller `commitment`, lower the "
-            "learning rate, or take the quantiser FSQ, which has no codebook to collapse.",
+            "they cannot differ by more. Take the quantiser Averaged with a larger `revive`, or FSQ, which has no "
+            "codebook to collapse; a lower learning rate or a smaller `commitment` may help too.",
             file=sys.stderr,
         )
 
