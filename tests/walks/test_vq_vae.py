@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,10 +20,20 @@ from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
 from huggingvis.nets.vq_autoencoder import VQAutoencoder
-from huggingvis.objectives.vq_vae import VQVAE
+from huggingvis.objectives.vq_vae import VQVAE, VectorQuantised
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.token_stage import FSQ, LFQ, Averaged, ByGradient, CollapseWatch
+from huggingvis.recipes.sources import Facts
+from huggingvis.recipes.token_stage import (
+    FSQ,
+    LFQ,
+    Averaged,
+    ByGradient,
+    CollapseWatch,
+    TokenStage,
+    begin_at_mean,
+    fresh,
+)
 from huggingvis.recipes.variational import vq_vae
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.run import Run
@@ -154,6 +164,21 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(theirs(x).sample, net(x)[0], atol=1e-5)
         assert torch.allclose(diffusers_vq.from_diffusers(there)(x)[0], net(x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["logistic", "gaussian", "grey"])
+def test_the_decoder_begins_at_the_mean_of_the_pictures(likelihood: Literal["logistic", "gaussian", "grey"]) -> None:
+    torch.manual_seed(0)
+    config = TokenStage(width=16, likelihood=likelihood)
+    model = fresh(config, Facts("", 1, 8, 3))
+    x = torch.tensor([-0.8, 0.1, 0.6])[:, None, None] + 0.3 * torch.rand(64, 3, 8, 8)
+    objective, rng = VectorQuantised(model.autoencoder, model.likelihood), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        before = float(objective.validate({"image": x}, rng)["reconstruction"])
+        begin_at_mean(config, model, x)
+        after = float(objective.validate({"image": x}, rng)["reconstruction"])
+        shown = model.decode(model.encode(x)).mean((0, 2, 3))
+    assert after < before - 0.05 and torch.allclose(shown, x.mean((0, 2, 3)), atol=0.15)
 
 
 def test_quantisers_are_chosen_by_name() -> None:
