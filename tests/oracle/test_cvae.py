@@ -11,13 +11,14 @@ from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Decodes, Encodes, Generative, Likelihood
 from huggingvis.nets.autoencoder_kl import Posterior
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
-from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior, StandardPrior
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
 from huggingvis.objectives.cvae import (
     CVAE,
     BesideBaseline,
     ConditionalELBO,
     Independent,
     Quadrants,
+    StandardPrior,
     Vector,
     kl_between,
 )
