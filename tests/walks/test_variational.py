@@ -39,11 +39,11 @@ def trained_on(data: str) -> Tensor:
 @pytest.mark.parametrize("loss", ["squared", "linear", "entropy"])
 def test_autoencoder_learns_loads_and_draws(tmp_path: Path, loss: str) -> None:
     data = digits(tmp_path / "data")
-    run = train("autoencoder", tmp_path / "run", {**SMALL, "data": data, "steps": 60, "loss": loss})
-    assert len(course(run, "validation._squared_error")) == 3
+    run = train("autoencoder", tmp_path / "run", {**SMALL, "data": data, "steps": 120, "loss": loss})
+    assert len(course(run, "validation._squared_error")) == 6
     system = bind_run(run.path)
     model = system.parts["autoencoder"]
-    assert isinstance(model, Autoencoder) and int(model.code_count) == 8  # steps 0, 8, ... 56
+    assert isinstance(model, Autoencoder) and int(model.code_count) == 15  # steps 0, 8, ... 112
     x = trained_on(data)
     error, knowing_nothing = ((x - y).square().sum() for y in (model.decode(model.encode(x)), x.mean(0)))
     assert float(error) < 0.6 * float(knowing_nothing)
