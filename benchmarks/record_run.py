@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core.catalog import find_recipe
-from huggingvis.core.config import to_dict
+from huggingvis.core.config import KIND, to_dict
 from huggingvis.core.files import write_atomically
 from huggingvis.core.machine import cores, machine, versions
 from huggingvis.systems.packaged import packaged
@@ -42,7 +42,9 @@ def command(recipe: str, numbers: dict[str, Any], run: Path) -> str:
         first, _, rest = key.partition(".")
         known = to_dict(defaults[first]) if rest else defaults[first]
         for part in filter(None, rest.split(".")):
-            known = known[part] if isinstance(known, dict) else None
+            known = known.get(part) if isinstance(known, dict) else None
+        if rest == KIND:  # which of several records: the word after the flag itself
+            key, known = first, type(defaults[first]).__name__
         if isinstance(known, tuple):
             known = list(known)
         if value != known:

@@ -1,4 +1,4 @@
-"""The verbs: load, generate, train, evaluate, export, inspect, catalog. Everything the command line does, in Python.
+"""The verbs: load, generate, train, evaluate, explore, export, inspect, catalog: all the command line does, in Python.
 
     import huggingvis as hv
     pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
+    from huggingvis.edits.exploring import Finding
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None
 
 DEFAULT_MODEL = "tiny"
+CELL = 96
+"""Pixels of a cell of the sheets that explorations make."""
 _HERE = Path(__file__).parent
 
 
@@ -253,6 +256,32 @@ def _losses(path: Path) -> Evaluation:
     text = "\n".join(f"{key:<24} {value:.6g}" for key, value in losses.items())
     record = {"run": str(path), "recipe": run.config.get("recipe"), "step": last["step"], "held_out_losses": losses}
     return Evaluation(record, f"Held-out losses of {path} at step {last['step']}\n{text}")
+
+
+def explore(
+    name: str,
+    model: Model,
+    pictures: Sequence[Picture | str | Path] = (),
+    *,
+    numbers: Mapping[str, Any] | None = None,
+    device: str | None = None,
+) -> tuple[Picture, Finding]:
+    """What the latents of a model hold, as one labelled sheet, and what was found in words, numbers and tensors.
+
+    `name`: a file of edits/explore (reconstruct, interpolate, traverse, ...); `numbers` differ from its defaults.
+    Raises `UsageError` for a model that cannot do it.
+    """
+    from huggingvis.core.media import Picture
+    from huggingvis.edits.exploring import exploration
+    from huggingvis.export.grid import Sheet, contact_sheet
+    from huggingvis.export.image import open_picture
+
+    explorer = from_dict(exploration(name), dict(numbers or {}))
+    given = [p if isinstance(p, Picture) else open_picture(p) for p in pictures]
+    found = explorer(load(model, device=device), given)
+    tiles = found.tiles
+    sheet = Sheet(tiles.columns, CELL, tiles.row_labels, tiles.column_labels)
+    return contact_sheet(tiles.pictures, sheet, tiles.captions), found
 
 
 def export(pictures: Sequence[Picture], folder: str | Path) -> list[Path]:

@@ -78,6 +78,29 @@ class Decodes(Protocol):
 
 
 @runtime_checkable
+class Latent(Protocol):
+    """Pictures are made of latents that have a law of their own: `decode(latents(n, cond, noise=noise), cond)`.
+
+    `middle` is the latent that the others lie around, without a batch dimension: zeros for N(0, I).
+    """
+
+    @property
+    def middle(self) -> Tensor: ...
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor: ...
+
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Styles(Latent, Protocol):
+    """Latents are styles w, one for each of `layers` layers, [B, L, D]: those of two pictures can be mixed."""
+
+    @property
+    def layers(self) -> int: ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Tells log p(x) in nats, [B]."""
 

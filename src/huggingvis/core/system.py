@@ -19,7 +19,7 @@ from huggingvis.core.request import Limits, Request, Sampling
 
 @dataclass(frozen=True)
 class Spec:
-    """What a system is: `family` names the file that binds it, `size` its native (width, height)."""
+    """What a system is: `family` names the file that binds it, `size` its native (width, height), `channels` 1 or 3."""
 
     name: str
     family: str
@@ -27,6 +27,7 @@ class Spec:
     multiple: int = 1
     licence: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
+    channels: int = 3
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.core import ops
 from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Tappable
+
+KeyValues = tuple[Tensor, Tensor]  # [B, heads, M, d] each
 
 
 @final
@@ -36,11 +39,24 @@ class Attention(Tappable):
         self.to_out = nn.Linear(inner, dim)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        source = x if context is None else context
+        """`mask` bool, True where to look: [B, M] for all of x alike, or [B or 1, L, M]."""
+        look = None if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        return self._attend(*self._heads(x, x if context is None else context), look)
+
+    def grow(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Self-attention of one more position x [B, 1, D] to `past`, what earlier calls gave, and to itself."""
+        q, k, v = self._heads(x, x)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        return self._attend(q, k, v, None), (k, v)
+
+    def _heads(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = rearrange(self.to_q(x), "b l (h d) -> b h l d", h=self.heads)
         k = rearrange(self.to_k(source), "b m (h d) -> b h m d", h=self.heads)
         v = rearrange(self.to_v(source), "b m (h d) -> b h m d", h=self.heads)
-        look = None if mask is None else mask[:, None, None, :]  # [B, 1, 1, M]
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, look: Tensor | None) -> Tensor:
         if self.taps:
             return self._tapped(q, k, v, look)
         out = ops.attention(q, k, v, look)  # [B, h, L, d]

@@ -20,6 +20,9 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
 
+KEPT = 4096
+"""Times of which alpha and sigma are remembered."""
+
 
 @final
 class TableProcess(Process):
@@ -38,6 +41,7 @@ class TableProcess(Process):
         self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), bar.sqrt()])  # [T+1], entry i at t = i/T
         self._sigma = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - bar).sqrt()])  # [T+1]
         self._ends_in_noise = float(bar[-1]) == 0.0
+        self._known: dict[float, tuple[Tensor, Tensor]] = {}
         self._log_snr = torch.log(bar) - torch.log1p(-bar)  # [T]
 
     @classmethod
@@ -73,12 +77,10 @@ class TableProcess(Process):
         return torch.where((index - whole).abs() < 1e-9 * self.steps, whole, index)
 
     def alpha(self, t: Tensor) -> Tensor:
-        knot = self._knot(t)
-        return self._alpha[knot] if knot is not None else torch.sigmoid(self._lam(t)).sqrt()
+        return self._at(t)[0] if t.ndim == 0 and not t.requires_grad else torch.sigmoid(self._lam(t)).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        knot = self._knot(t)
-        return self._sigma[knot] if knot is not None else torch.sigmoid(-self._lam(t)).sqrt()
+        return self._at(t)[1] if t.ndim == 0 and not t.requires_grad else torch.sigmoid(-self._lam(t)).sqrt()
 
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
         """Inverse of the interpolation; `lam` below the table's end gives t = 1."""
@@ -108,12 +110,20 @@ class TableProcess(Process):
             da, ds = torch.where(last, -fall * s**3, da), torch.where(last, fall * a * s**2, ds)
         return da, ds
 
-    def _knot(self, t: Tensor) -> int | None:
-        """Number of the knot that a single time names, if it does: grids on tables need no interpolation then."""
-        if t.ndim > 0 or t.requires_grad:
-            return None
-        u = float(t) * self.steps
-        return round(u) if abs(u - round(u)) < 1e-9 * self.steps and 0 <= round(u) <= self.steps else None
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at a single time, kept: samplers ask for the few times of their grid again and again."""
+        time = float(t)
+        if time not in self._known:
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            u = time * self.steps
+            if abs(u - round(u)) < 1e-9 * self.steps and 0 <= round(u) <= self.steps:  # a knot needs no interpolation
+                self._known[time] = self._alpha[round(u)], self._sigma[round(u)]
+            else:
+                with torch.inference_mode(False):  # what is kept may be differentiated past later
+                    lam = self._lam(torch.tensor(time, dtype=torch.float64))
+                    self._known[time] = torch.sigmoid(lam).sqrt(), torch.sigmoid(-lam).sqrt()
+        return self._known[time]
 
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """u = t T, and k such that u lies between knots k - 1 (at u = k) and k (at u = k + 1)."""

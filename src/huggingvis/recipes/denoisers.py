@@ -175,7 +175,7 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
         schedules=schedule_names(),
     )
     card = {"data": facts.data, "classes": list(model.classes)}
-    spec = Spec(name, shell.family, (facts.size, facts.size), multiple, card=card)
+    spec = Spec(name, shell.family, (facts.size, facts.size), multiple, card=card, channels=facts.channels)
 
     def generator(request: Request) -> Diffusion:
         width, height = canvas_of(request, spec)

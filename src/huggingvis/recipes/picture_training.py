@@ -146,7 +146,7 @@ def picture_system(
     facts = Facts.of(run)
     size = (facts.size, facts.size)
     card = {"data": facts.data, **({"classes": list(classes)} if classes else {})}
-    spec = Spec(run.path.name, family, size, card=card)
+    spec = Spec(run.path.name, family, size, card=card, channels=facts.channels)
     conditioner: Conditioner = ClassConditioner(classes, device) if classes else Unconditional()
 
     def generator(request: Request) -> Generative:

@@ -11,14 +11,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 @final
 class Board:
-    """Scalars of one run, under `<run>/tensorboard`."""
+    """Scalars and remarks of one run, under `<run>/tensorboard`."""
 
     def __init__(self, folder: Path, first_step: int):
         self.writer = SummaryWriter(str(folder), purge_step=first_step)
 
-    def log(self, step: int, record: Mapping[str, float]) -> None:
+    def log(self, step: int, record: Mapping[str, float | str]) -> None:
         for key, value in record.items():
-            self.writer.add_scalar(key, value, step)
+            if isinstance(value, str):
+                self.writer.add_text(key, value, step)
+            else:
+                self.writer.add_scalar(key, value, step)
 
     def close(self) -> None:
         self.writer.close()

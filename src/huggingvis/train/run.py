@@ -123,8 +123,8 @@ class Run:
         mean = f"{net}.ema"
         return last.tensors(mean if averaged and mean in last.names() else net)
 
-    def log(self, step: int, record: Mapping[str, float]) -> None:
-        """Appends one line to metrics.jsonl (and to TensorBoard)."""
+    def log(self, step: int, record: Mapping[str, float | str]) -> None:
+        """Appends one line of numbers and remarks to metrics.jsonl (and to TensorBoard)."""
         if not self.parallel.writes:
             return
         path = self.path / "metrics.jsonl"

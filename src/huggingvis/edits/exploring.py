@@ -1,0 +1,120 @@
+"""Explorations: what a model's latents hold, shown as one labelled sheet and told in numbers.
+
+An exploration is a frozen dataclass of numbers in `edits/explore/NAME.py`, called `Exploration` there, and found by its
+file's name. It is called with a system and pictures. What a model can do is asked by the protocols of
+`core.protocols`: `Latent`, `Encodes`, `Decodes`, `Likelihood`, `Styles`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.media import Picture
+from huggingvis.core.protocols import Cond
+from huggingvis.core.request import Prompt, Request
+from huggingvis.core.system import System
+from huggingvis.edits import explore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Pictures row by row, and what is written beside, above and under them. `columns`: none for the column labels'."""
+
+    pictures: Sequence[Picture]
+    columns: int | None = None
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an exploration found: tiles to look at, a sentence, numbers as JSON values, tensors to keep."""
+
+    tiles: Tiles
+    text: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Exploration(Protocol):
+    """Called with a system and the pictures it is asked about."""
+
+    def __call__(self, system: System, pictures: Sequence[Picture]) -> Finding: ...
+
+
+def explorations() -> dict[str, type[Exploration]]:
+    """Every exploration by its name."""
+    names = sorted(found.name for found in pkgutil.iter_modules(explore.__path__))
+    return {name: importlib.import_module(f"{explore.__name__}.{name}").Exploration for name in names}
+
+
+def exploration(name: str) -> type[Exploration]:
+    """The exploration called `name`. Raises `UsageError` with the nearest."""
+    known = explorations()
+    if name.replace("-", "_") not in known:
+        raise unknown("exploration", name, known)
+    return known[name.replace("-", "_")]
+
+
+def able(system: System, protocol: type[T], need: str) -> T:
+    """The system's model, if it is able to do what `protocol` says. Raises `UsageError` saying what it would `need`."""
+    model = system.generator(Request())
+    if not isinstance(model, protocol):
+        raise UsageError(
+            f"{system.spec.name!r} is a {type(model).__name__} and has no {need}, so this cannot be shown of it. Take "
+            "a model of another family: `hvis catalog` lists them."
+        )
+    return model
+
+
+def asked(system: System, prompt: str, count: int) -> Cond:
+    """The condition of `count` pictures of `prompt`."""
+    return system.conditioner([Request(Prompt(prompt))] * count)
+
+
+def signals(system: System, pictures: Sequence[Picture]) -> Tensor:
+    """Pictures as the model sees them: the largest centred part of its shape, [B, C, H, W] in [-1, 1]."""
+    if not pictures:
+        raise UsageError("This exploration needs at least one picture. Name its file.")
+    width, height = system.spec.size
+    mode = "L" if system.spec.channels == 1 else "RGB"
+    fitted = [
+        ImageOps.fit(picture.to_pil().convert(mode), (width, height), Image.Resampling.BILINEAR) for picture in pictures
+    ]
+    x = np.stack([Picture.from_pil(image).to_signal() for image in fitted])
+    return torch.from_numpy(x).to(system.device)
+
+
+def shown(system: System, x: Tensor) -> list[Picture]:
+    """Samples of the model as pictures."""
+    return [Picture.from_signal(image) for image in system.codec.decode(x).float().cpu().numpy()]
+
+
+def between(a: Tensor, b: Tensor, share: Tensor, *, round_the_sphere: bool) -> Tensor:
+    """Latents on the way from `a` to `b` [...], at the shares [N]: [N, ...].
+
+    Round the sphere: the great circle of directions (Shoemake 1985), lengths changed evenly. Draws of N(0, I) in many
+    dimensions all have about the same length, which a straight line leaves in its middle.
+    """
+    s = share.reshape(-1, *[1] * a.ndim).to(a)
+    if not round_the_sphere:
+        return a + s * (b - a)
+    la, lb = a.norm(), b.norm()
+    angle = torch.arccos(((a / la) * (b / lb)).sum().clamp(-1.0, 1.0))
+    if angle < 1e-4 or angle > torch.pi - 1e-4:  # one direction, or opposite ones: no circle, or no single one
+        return a + s * (b - a)
+    direction = (torch.sin((1 - s) * angle) * (a / la) + torch.sin(s * angle) * (b / lb)) / torch.sin(angle)
+    return direction * (la + s * (lb - la))

@@ -1,0 +1,1 @@
+"""Normalising flows: invertible layers that compose, and the densities made of them. Book: chapter 3."""

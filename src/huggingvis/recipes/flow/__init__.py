@@ -1,0 +1,1 @@
+"""Normalising flows, one named method per file. Book: chapter 3."""

@@ -1,0 +1,69 @@
+"""Glow: activation norm, invertible 1 x 1 convolutions and affine couplings, at several scales.
+
+Kingma & Dhariwal 2018, "Glow: Generative Flow with Invertible 1x1 Convolutions" (arXiv 1807.03039). On MNIST the
+figure to compare `bits_per_dim` with is 1.05 (Grathwohl et al. 2018, arXiv 1810.01367, Table 2). Pictures look best at
+temperatures near 0.7 (the paper's Sec. 6). Book: chapter 3.
+
+    hvis train glow --run runs/glow --data mnist
+    hvis generate --model runs/glow -n 64
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from huggingvis.core.system import System
+from huggingvis.nets.flows.glow import GlowConfig, glow
+from huggingvis.recipes.flow_training import FlowTraining, bind_flow, shape_of, train_flow
+from huggingvis.recipes.picture_training import open_pictures
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.sources import Facts
+from huggingvis.train.run import Run
+
+SYSTEM = {
+    "name": "Glow",
+    "chapter": 3,
+    "paper": "1807.03039",
+    "files": [
+        "objectives/likelihood.py",
+        "nets/flows/bijection.py",
+        "nets/flows/coupling.py",
+        "nets/flows/mixing.py",
+        "nets/flows/glow.py",
+    ],
+    "built": "tests/walks/test_flows.py::test_flow_learns_loads_and_draws[glow]",
+    "exact": "tests/interop/test_flows.py::test_glow_block_is_normflows",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
+
+@dataclass(frozen=True)
+class Config(FlowTraining):
+    """Numbers of the training.
+
+    Attributes:
+        net: sizes of the flow.
+    """
+
+    net: GlowConfig = field(default_factory=GlowConfig)
+    steps: int = 60_000
+    batch: int = 128
+    lr: float = 5e-4
+    sample_every: int = 2000
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the flow in `setting`'s run folder."""
+    source = open_pictures(config)
+    flow = glow(config.net, shape_of(source.facts), temperature=config.temperature)
+    return train_flow("glow", config, setting, source, flow)
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained: pictures are latents of the prior, brought back through the flow."""
+    flow = glow(config.net, shape_of(Facts.of(run)), temperature=config.temperature)
+    return bind_flow("glow", flow, run, device)

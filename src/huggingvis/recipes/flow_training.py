@@ -1,0 +1,89 @@
+"""What the recipes of normalising flows share: dequantised pictures, a start from data, averaged weights, previews.
+
+Numbers in metrics.jsonl: `bits_per_dim` of 8-bit pictures; `_nats`, log p of pictures scaled to [0, 1];
+`_inverse_error` and `_sample_overflow`, the health of the inverse on held-out pictures. Book: chapter 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.noise import SeedNoise
+from huggingvis.core.system import System
+from huggingvis.nets.flows.bijection import Shape
+from huggingvis.nets.flows.model import Flow
+from huggingvis.objectives.likelihood import MaximumLikelihood, dequantise
+from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, picture_system, restored
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.sources import Facts, Source
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.run import Run
+
+FIRST_BATCH = 256
+"""Pictures from which activation norm starts, at least."""
+
+
+@dataclass(frozen=True)
+class FlowTraining(PictureTraining):
+    """Numbers of a flow's training.
+
+    Attributes:
+        temperature: what latents are multiplied by when pictures are drawn; 1 draws from the density itself.
+        warmup: steps over which the learning rate rises; it falls to zero along a cosine by the last step.
+        weight_decay: decoupled decay of matrices and kernels.
+        ema: decay of the averaged weights that are validated and drawn from.
+    """
+
+    temperature: float = 1.0
+    warmup: int = 200
+    weight_decay: float = 0.0
+    ema: float = 0.999
+
+
+def shape_of(facts: Facts) -> Shape:
+    """[C, H, W] of the training pictures."""
+    return (facts.channels, facts.size, facts.size)
+
+
+def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source, flow: Flow) -> Run:
+    """Train `flow` in `setting`'s run folder by the recipe called `name`."""
+    flow = flow.to(setting.device)
+    run = begin(setting, name, config, source)
+    start_from_data(flow, source, config, setting.device)
+
+    def draw() -> Tensor:
+        return flow.draw(64, SeedNoise(range(64)))[0]
+
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        MaximumLikelihood(flow, watched=flow),
+        source,
+        draw=draw,
+        optim=Optim(
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            warmup=config.warmup,
+            schedule=Cosine(config.steps, start=config.warmup),
+        ),
+        ema=Ema(ConstantDecay(config.ema)),
+    )
+
+
+def start_from_data(flow: Flow, source: Source, config: FlowTraining, device: torch.device) -> None:
+    """Sets activation norm by the first training pictures, the same ones in every process; a resumed run then finds
+    its own numbers in its checkpoint."""
+    count = min(len(source.training), max(config.batch, FIRST_BATCH))
+    rng = torch.Generator(device).manual_seed(config.seed)
+    flow.initialise(dequantise(source.training.batch(0, count)["image"].to(device), rng))
+
+
+def bind_flow(name: str, flow: Flow, run: Run, device: torch.device) -> System:
+    """A trained flow as a system that draws at the temperature of its run."""
+    restored(flow, run, "flow", device)
+    return picture_system(flow, {"flow": flow}, run, name, device)

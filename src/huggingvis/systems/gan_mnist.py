@@ -1,0 +1,64 @@
+"""A small public GAN of handwritten digits: real weights of the oldest kind.
+
+Binds `G--300.ckpt` and `D--300.ckpt` of github.com/csinva/gan-vae-pretrained-pytorch (MIT): multilayer perceptrons with
+two hidden layers of 256 (Goodfellow et al. 2014, arXiv 1406.2661, in its usual dress of leaky rectifiers and Adam),
+z ~ N(0, I) of 64. It draws ones too often, a mild mode collapse. Book: chapter 2, "Real weights".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from huggingvis.checkpoints.inspect import Family
+from huggingvis.checkpoints.io import assign, load
+from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.nets.mlp_gan import MLPCritic, MLPGenerator
+from huggingvis.objectives.gan import GAN
+from huggingvis.systems.unconditional import Unconditional
+
+SHAPE, LATENT, HIDDEN = (1, 28, 28), 64, (256, 256)
+
+FAMILY = Family("gan_mnist", {"0.weight": (256, LATENT), "2.weight": (256, 256), "4.weight": (784, 256)})
+
+
+def generator_map() -> KeyMap:
+    """The public files number their layers in one list; so do we."""
+    return KeyMap([Rule("layers.{i}.{leaf:word}", "{i}.{leaf:word}")])
+
+
+def critic_map() -> KeyMap:
+    """Ours begins by flattening the picture, which counts as a layer."""
+    return KeyMap([Rule(f"layers.{i + 1}.{{leaf:word}}", f"{i}.{{leaf:word}}") for i in (0, 2, 4)])
+
+
+def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+    """The system from the generator's file, running in `dtype`. Raises `FileProblem` for another file."""
+    with torch.device("meta"):
+        net = MLPGenerator(SHAPE, LATENT, HIDDEN)
+    assign(net, generator_map().to_ours(load(path, dtype=dtype, check=True)))
+    gan = GAN(net.eval().requires_grad_(False), LATENT)
+    side = SHAPE[1]
+    spec = Spec("gan-mnist", "gan_mnist", (side, side), multiple=side, licence="MIT")
+
+    def model(request: Request) -> GAN:
+        if canvas_of(request, spec) != spec.size:
+            raise UsageError(f"This model makes pictures of {side} x {side} pixels and no other. Leave the size out.")
+        return gan
+
+    limits = Limits(side=side, multiple=side, prompt_required=False)
+    usual = Sampling(steps=1, guidance_scale=1.0)
+    return System(spec, {"generator": net}, Unconditional(), Pixels(), model, usual, limits)
+
+
+def bind_critic(path: Path | str, *, dtype: torch.dtype = torch.float32) -> MLPCritic:
+    """Its discriminator, as logits: its own code ends in a sigmoid. Raises `FileProblem` for another file."""
+    with torch.device("meta"):
+        net = MLPCritic(SHAPE, HIDDEN)
+    assign(net, critic_map().to_ours(load(path, dtype=dtype, check=True)))
+    return net.eval().requires_grad_(False)

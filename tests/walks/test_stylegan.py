@@ -1,0 +1,80 @@
+"""Style-based generators on tiny pictures: they learn, load again, draw the same from the same seed, and resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
+
+from huggingvis.core.errors import UsageError
+from huggingvis.edits.gan_inversion import Search, invert
+from huggingvis.nets.stylegan import StyleGenerator
+from huggingvis.recipes.adversarial.stylegan import Config, sizes, slowed
+from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.sources import Facts
+
+__all__ = ["one_thread"]  # the fixture acts here as it does there
+
+SMALL = {"size": 8, "batch": 8, "lr": 5e-3, "latent_dim": 8, "mapping_layers": 2, "width": 8, "most": 8}
+
+
+def test_stylegan_learns_loads_and_draws(tmp_path: Path) -> None:
+    data = digits(tmp_path / "data", side=8)
+    run = train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 60, "sample_every": 30, "ema": 0.9})
+    for key in ("critic._spread", "critic._signs", "r1.penalty", "path.penalty", "validation.critic"):
+        assert course(run, key) and np.isfinite(course(run, key)).all(), key
+    assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (30, 60)]
+    system = bind_run(run.path)
+    assert system.spec.size == (8, 8) and system.spec.family == "stylegan"
+    pictures = drawn(system, count=8)
+    assert pictures.shape == (8, 8, 8, 1) and np.array_equal(pictures, drawn(system, count=8))
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert np.abs(drawn(system, count=1, seed=4)[0].astype(int) - pictures[1]).max() <= 1
+    assert abs(pictures.mean() - 72.5) < 45  # the pictures' mean; a fresh generator's is about 127
+    net = system.parts["generator"]
+    assert isinstance(net, StyleGenerator) and float(net.w_avg.abs().max()) > 0
+    with torch.no_grad():
+        own = net.decode(net.mapping(torch.randn(1, 8, generator=torch.Generator().manual_seed(0))))
+    assert float(invert(net, own, search=Search(steps=150)).psnr) > 40
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"net": {"kind": "StyleGAN1"}, "conditional": True},
+        {"augment": {"kind": "Adaptation", "kimg": 0.1}, "flip": True},
+    ],
+    ids=["the first, of classes", "the second, adapting"],
+)
+def test_stylegan_resumes_to_the_same_bits(tmp_path: Path, numbers: dict[str, object]) -> None:
+    numbers = {**SMALL, "sample_every": 0, "data": folder(tmp_path / "data"), **numbers}
+    straight = train("stylegan", tmp_path / "straight", {**numbers, "steps": 6})
+    train("stylegan", tmp_path / "broken", {**numbers, "steps": 3})
+    assert_same_weights(straight, train("stylegan", tmp_path / "broken", {**numbers, "steps": 6}, resume=True))
+    system = bind_run(straight.path)
+    assert drawn(system).shape == (2, 8, 8, 3)
+    if "conditional" in numbers:
+        assert not np.array_equal(drawn(system, "upright"), drawn(system, "lying"))
+        assert course(straight, "path.penalty") == []
+    else:
+        assert float(straight.checkpoints()[-1].tensors("objective")["augment_p"]) in (0.0, pytest.approx(0.32))
+
+
+def test_sizes_follow_the_pictures() -> None:
+    facts = Facts("mnist", 10, 32, 1, ("a", "b"))
+    found = sizes(Config(width=16, most=48, conditional=True), facts)
+    assert found.widths == (48, 48, 32, 16) and found.resolution == 32 and found.classes == 2
+    assert Config(batch=32).penalties(32).r1 == pytest.approx(0.0064)
+    for side, near in ((28, "16 or 32"), (6, "8 or 16")):
+        with pytest.raises(UsageError, match=f"power of 2.*found {side}.*--size {near}"):
+            sizes(Config(), Facts("mnist", 10, side, 1))
+
+
+def test_lazy_players_are_slowed() -> None:
+    """16 steps of a critic with R1 on top count as 17 (1912.04958, App. B)."""
+    optim = slowed(0.002, 16, True)
+    assert optim.lr == pytest.approx(0.002 * 16 / 17) and optim.betas == (0.0, pytest.approx(0.99 ** (16 / 17)))
+    assert slowed(0.002, 8, False).lr == 0.002
