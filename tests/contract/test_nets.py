@@ -45,10 +45,11 @@ from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
-from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerator
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
+from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
@@ -131,6 +132,7 @@ PLAIN = UNetConfig(
     channels=(8, 16), blocks=2, attention=(1, 0), groups=4, head_dim=4, concat_channels=1, scale_shift=True,
     downsample_padding=0,
 )  # fmt: skip
+STRIDED = StridedConfig(channels=2, size=16, width=4, latent_dim=5)
 AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
 STYLES = StyleGANSizes(widths=(8, 6), z_dim=5, w_dim=6, mapping_layers=2, mapping_lr=0.5, classes=3)
 TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
@@ -216,6 +218,16 @@ CASES: dict[str, Case] = {
     "lenet": Case(LeNet5, lambda d: (d.normal(1, 32, 32),), ((2, 10),)),
     "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),
     "conv decoder": Case(lambda: ConvDecoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(3),), ((2, 1, 8, 6),)),
+    "conv encoder with a condition": Case(
+        lambda: ConvEncoder((1, 8, 6), 3, (4, 8), moments=1, cond_dim=2),
+        lambda d: (d.normal(1, 8, 6), d.normal(2)), ((2, 3),),
+    ),
+    "mlp encoder with a condition": Case(
+        lambda: MLPEncoder((1, 4, 4), 3, (8,), cond_dim=2), lambda d: (d.normal(1, 4, 4), d.normal(2)), ((2, 6),)
+    ),
+    "mlp prior": Case(lambda: MLPPrior(4, 3, (8,)), lambda d: (d.normal(4),), ((2, 6),)),
+    "strided encoder": Case(lambda: StridedEncoder(STRIDED), lambda d: (d.normal(2, 16, 16),), ((2, 5),)),
+    "strided decoder": Case(lambda: StridedDecoder(STRIDED), lambda d: (d.normal(5),), ((2, 2, 16, 16),)),
     "mlp encoder": Case(lambda: MLPEncoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(1, 4, 4),), ((2, 6),)),
     **{
         name: Case(

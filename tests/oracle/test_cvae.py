@@ -11,13 +11,14 @@ from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Decodes, Encodes, Generative, Likelihood
 from huggingvis.nets.autoencoder_kl import Posterior
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
-from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior, StandardPrior
+from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
 from huggingvis.objectives.cvae import (
     CVAE,
     BesideBaseline,
     ConditionalELBO,
     Independent,
     Quadrants,
+    StandardPrior,
     Vector,
     kl_between,
 )
@@ -258,4 +259,4 @@ def test_networks_of_any_size(side: int) -> None:
     assert not torch.equal(cvae.encode(x, cond), cvae.encode(x))
     drawn = cvae.sample(2, {"vector": torch.eye(K)[:2]}, noise=SeedNoise([4, 5])).detach()
     one = cvae.sample(1, {"vector": torch.eye(K)[1:2]}, noise=SeedNoise([5])).detach()
-    assert torch.allclose(drawn[1:], one, atol=1e-6)
+    assert torch.allclose(drawn[1:], one, rtol=1e-4, atol=1e-5)

@@ -85,15 +85,3 @@ class MLPPrior(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         return self.layers(c)
-
-
-@final
-class StandardPrior(nn.Module):
-    """c [B, P] -> zeros [B, 2 D]: N(0, I), which no condition moves."""
-
-    def __init__(self, latent_dim: int):
-        super().__init__()
-        self.latent_dim = latent_dim
-
-    def forward(self, c: Tensor) -> Tensor:
-        return c.new_zeros(len(c), 2 * self.latent_dim)

@@ -113,6 +113,18 @@ class Quadrants:
 
 
 @final
+class StandardPrior(nn.Module):
+    """c [B, P] -> zeros [B, 2 D]: N(0, I), which no condition moves."""
+
+    def __init__(self, latent_dim: int):
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def forward(self, c: Tensor) -> Tensor:
+        return c.new_zeros(len(c), 2 * self.latent_dim)
+
+
+@final
 class CVAE(nn.Module):
     """Encoder (y, c) -> [B, 2 D], prior c -> [B, 2 D], decoder [z, c] [B, D + P] -> [B, C, H, W].
 

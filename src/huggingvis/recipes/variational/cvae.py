@@ -22,8 +22,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch
 from huggingvis.core.system import System
-from huggingvis.nets.mlp_vae import MLPPrior, StandardPrior
-from huggingvis.objectives.cvae import CVAE, ConditionalELBO, Vector
+from huggingvis.nets.mlp_vae import MLPPrior
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
 from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of, shape_of
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
