@@ -90,15 +90,21 @@ class Autoencoder(nn.Module):
         """The code z, [B, D]."""
         return self.encoder(x)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The picture of a code, [B, C, H, W]."""
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """The picture of a code, [B, C, H, W]; nothing conditions it."""
         return self.pixels.picture(self.decoder(z))
 
-    def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
-        """Pictures of `n` codes drawn from the normal law of the codes seen, [n, C, H, W].
+    @property
+    def middle(self) -> Tensor:
+        """The mean of the codes seen, [D]."""
+        return self.code_mean
 
-        Raises `UsageError` where none were seen.
-        """
+    def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
+        """Pictures of `n` codes drawn from the normal law of the codes seen, [n, C, H, W]."""
+        return self.decode(self.latents(n, cond, noise=noise))
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """Draws of the normal law of the codes seen, [n, D]. Raises `UsageError` where none were seen."""
         if not self.code_count:
             raise UsageError(
                 "This autoencoder has seen no codes yet, so there is nothing to draw from. Train it for a step, or "
@@ -108,7 +114,7 @@ class Autoencoder(nn.Module):
         # not by Cholesky: a code that never changes leaves the covariance singular
         values, vectors = torch.linalg.eigh(self.code_cov.double())
         root = (vectors * values.clamp(min=0).sqrt()).to(eps.dtype)  # [D, D]
-        return self.decode(self.code_mean + eps @ root.T)
+        return self.code_mean + eps @ root.T
 
     @torch.no_grad()
     def observe_codes(

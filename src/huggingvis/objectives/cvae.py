@@ -164,9 +164,18 @@ class CVAE(nn.Module):
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """Means of p(y|x,z) for `n` draws z ~ p(z|x): [n, C, H, W]. There are no steps to report."""
+        return self.decode(self.latents(n, cond, noise=noise), cond)
+
+    @property
+    def middle(self) -> Tensor:
+        """The latent 0, [D]: q and p both live around it."""
+        return next(self.decoder.parameters()).new_zeros(self.latent_dim)
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """Draws of p(z|x), [n, D]."""
         like = next(self.decoder.parameters())
         p = gaussian(self.prior(self.given.numbers(cond, n, like)))
-        return self.decode(p.draw(noise.draw(like.new_empty(n, self.latent_dim))).to(like.dtype), cond)
+        return p.draw(noise.draw(like.new_empty(n, self.latent_dim))).to(like.dtype)
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, cond: Cond | None = None, *, draws: int = 100, seed: int = 0) -> Tensor:

@@ -163,14 +163,22 @@ class VAE(nn.Module):
         """The mean of q(z|x), [B, D]."""
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The mean of p(x|z), [B, C, H, W]."""
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """The mean of p(x|z), [B, C, H, W]; nothing conditions it."""
         return self.likelihood.mean(self.decoder(z))
+
+    @property
+    def middle(self) -> Tensor:
+        """The mean of p(z), [D]."""
+        return next(self.decoder.parameters()).new_zeros(self.latent_dim)
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """Draws of p(z) = N(0, I), [n, D]."""
+        return noise.draw(self.middle.expand(n, -1))
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """Means of p(x|z) for `n` draws z ~ N(0, I): [n, C, H, W]. There are no steps to report."""
-        like = next(self.decoder.parameters())
-        return self.decode(noise.draw(like.new_empty(n, self.latent_dim)))
+        return self.decode(self.latents(n, cond, noise=noise))
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, draws: int = 64, seed: int = 0) -> Tensor:

@@ -59,15 +59,23 @@ class Flow(nn.Module):
         z: Tensor = self(x)[0]
         return z
 
-    def decode(self, z: Tensor) -> Tensor:
-        """[B, D] -> [B, C, H, W]; inside [-1, 1] where the density is."""
+    @property
+    def middle(self) -> Tensor:
+        """The middle of the latents' density, [D]."""
+        return next(self.parameters()).new_zeros(self.dims)
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """Draws of the latents' density at temperature 1, [n, D]."""
+        return self.prior.draw(self.middle.expand(n, -1), noise)
+
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """[B, D] -> [B, C, H, W]; inside [-1, 1] where the density is. Nothing conditions it."""
         return self.pixels.inverse(self.body.inverse(z))
 
     @torch.no_grad()
     def draw(self, n: int, noise: Noise, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Samples [n, C, H, W], and which of them overflowed [n] (those are plain grey)."""
-        like = next(self.parameters())
-        z = self.prior.draw(like.new_empty(n, self.dims), noise)
+        z = self.latents(n, {}, noise=noise)
         h = self.body.inverse(z * (self.temperature if temperature is None else temperature))
         bad = ~(h.abs() < OVERFLOW).flatten(1).all(1)  # written so that NaN is bad
         x = self.pixels.inverse(h)
