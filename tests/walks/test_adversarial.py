@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
+from walks.test_recipes import one_thread
 
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.mlp_gan import MLPCritic, MLPGenerator
