@@ -66,7 +66,6 @@ class Config(AdversarialTraining):
     game: NonSaturating | Minimax | LeastSquares | Hinge | Wasserstein = Wasserstein(drift=1e-3)
     penalty: GradientPenalty | R1 | None = GradientPenalty()
     betas: tuple[float, float] = (0.0, 0.99)
-    ema: float = 0.999
     width: int = 32
     most: int = 128
     fade: int = 100_000
