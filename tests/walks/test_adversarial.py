@@ -96,11 +96,13 @@ def test_dcgan_learns_loads_and_draws(tmp_path: Path) -> None:
     assert pictures.mean() < 105  # a fresh generator's pictures are grey
 
 
-def test_pggan_grows_loads_and_draws(tmp_path: Path) -> None:
+def test_pggan_grows_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = {"data": folder(tmp_path / "data"), "size": 8, "width": 4, "most": 8, "fade": 64, "settle": 64}
     numbers |= {"batch": 8, "latent_dim": 4, "sample_every": 0}
     straight = train("pggan", tmp_path / "straight", {**numbers, "steps": 18})
+    assert "have grown" not in capsys.readouterr().err
     broken = train("pggan", tmp_path / "broken", {**numbers, "steps": 5})
+    assert "5 steps end before the pictures have grown to 8 pixels, which takes 17" in capsys.readouterr().err
     young = drawn(bind_run(broken.path)).astype(int)
     assert young.shape == (2, 8, 8, 3) and np.abs(young[:, ::2] - young[:, 1::2]).max() == 0  # still 4 pixels
     middle = train("pggan", tmp_path / "broken", {**numbers, "steps": 12}, resume=True)
