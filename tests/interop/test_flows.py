@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import huggingvis.systems
+from huggingvis.checkpoints.inspect import families_in, identify, inspect
 from huggingvis.checkpoints.io import load, save
+from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Request
 from huggingvis.nets.flows.bijection import Bijection, Squeeze
@@ -171,6 +174,14 @@ def test_public_flow_goes_back_and_draws_digits() -> None:
 
 @needs_data
 def test_public_flow_goes_out_as_it_came_in(tmp_path: Path) -> None:
-    tensors = load(FILE, inside="state_dict")
+    tensors = load(FILE)
     back = load(save(tmp_path / "x.safetensors", mnist_flow.keymap().to_theirs(mnist_flow.keymap().to_ours(tensors))))
     assert back.keys() == tensors.keys() and all(torch.equal(back[key], tensors[key]) for key in tensors)
+
+
+@needs_data
+def test_public_flow_is_recognised_and_others_are_refused() -> None:
+    family = identify(inspect(FILE).tensors, families_in(huggingvis.systems))
+    assert family is not None and family.name == "mnist_flow"
+    with pytest.raises(FileProblem):
+        mnist_flow.bind(FILE.parents[1] / "mnist_vae/vae_epoch_25.pth")

@@ -162,7 +162,7 @@ def test_fsq_is_that_of_vector_quantize_pytorch(levels: tuple[int, ...]) -> None
 
     theirs, ours = FSQ(list(levels)), FiniteScalarQuantiser(levels)
     z, weight = 2 * draw(3, len(levels), 6, 6), draw(3, len(levels), 6, 6, seed=1)
-    grads = []
+    grads: list[Any] = []
     for net in (ours, theirs):
         x = z.clone().requires_grad_()
         found = net(x)

@@ -52,7 +52,7 @@ LAYERS: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
     "squeeze": (Squeeze, PICTURE),
     "factor out": (lambda: FactorOut(MAP, Chain([Scale(2), Flatten((2, 4, 4))])), MAP),
     "1x1": (lambda: InvertibleConv(4), MAP),
-    "additive": (lambda: AdditiveCoupling(CouplingMLP(3, 3, 8, 2), EvenOdd(flip=True)), FLAT),
+    "additive": (lambda: AdditiveCoupling(CouplingMLP(3, 3, 8, 2), EvenOdd(flip=True), 3), FLAT),
     "affine": (lambda: AffineCoupling(convs(), Halves(), Tanh(2)), MAP),
     "sigmoid": (lambda: AffineCoupling(convs(), Halves(flip=True), Sigmoid()), MAP),
     "checkerboard": (lambda: AffineCoupling(CouplingResNet(2, 4, 8, 1), Checkerboard(flip=True), Exp()), MAP),

@@ -138,6 +138,12 @@ def test_averages_are_equations_6_to_8() -> None:
     assert torch.allclose(quantiser.usage * 54, n, atol=1e-12)
 
 
+def average(notes: list[list[Tensor]]) -> Callable[[Tensor], Tensor]:
+    """What a rank hears when each asks for the mean of what it noted, in order."""
+    means = iter([(a + b) / 2 for a, b in zip(*notes)])
+    return lambda mine: next(means)
+
+
 def test_pieces_and_ranks_make_the_same_step() -> None:
     z = draw(8, 2, 3, 3)
     whole, pieces = averaged(decay=0.5), averaged(decay=0.5)
@@ -150,8 +156,7 @@ def test_pieces_and_ranks_make_the_same_step() -> None:
         rank.observe(part, rank(part).codes, rng())
     notes = [[rank._seen.clone(), rank._lots.clone()] for rank in ranks]
     for rank in ranks:
-        asked = iter([(a + b) / 2 for a, b in zip(*notes)])
-        rank.settle(lambda x, asked=asked: next(asked))
+        rank.settle(average(notes))
     for other in (pieces, *ranks):
         assert torch.allclose(other.codebook, whole.codebook, atol=1e-12)
 
@@ -180,8 +185,7 @@ def test_two_ranks_revive_the_same_latent() -> None:
         rank.observe(part, rank(part).codes, rng(i))
     notes = [[rank._seen.clone(), rank._lots.clone()] for rank in ranks]
     for rank in ranks:
-        asked = iter([(a + b) / 2 for a, b in zip(*notes)])
-        rank.settle(lambda x, asked=asked: next(asked))
+        rank.settle(average(notes))
     assert torch.equal(ranks[0].codebook, ranks[1].codebook)
     latents = torch.cat([vectors(part) for part in parts])
     apart = torch.cdist(ranks[0].codebook, latents).min(1).values

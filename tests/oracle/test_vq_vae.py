@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.protocols import Decodes, Encodes, Generative, Likelihood, Step
-from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
+from huggingvis.nets.code_prior import CodePrior, CodePriorConfig, Past
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantised, Quantiser, VectorQuantiser
 from huggingvis.nets.vq_autoencoder import VQAutoencoder, grid_of, residual_vq
@@ -75,7 +75,7 @@ def test_growing_code_by_code_gives_the_same_logits() -> None:
     net = prior(vector_dim=3, size=7, grid=(4, 3))
     codes = torch.randint(7, (2, 4, 3), generator=torch.Generator().manual_seed(0))
     cond = {"vector": BatchNoise(0).draw(torch.empty(2, 3).double())}
-    whole, past = net(codes, cond), []
+    whole, past = net(codes, cond), Past()
     for i in range(12):
         logits, past = net.grow(codes.flatten(1)[:, max(i - 1, 0)], past, i, cond)
         assert torch.allclose(logits, whole[:, i], atol=1e-12)
@@ -196,6 +196,7 @@ def toy() -> VQVAE:
     autoencoder = VQAutoencoder(Toy(1.0), quantiser, Toy(2.0), (1, 1))
     for conv in (autoencoder.quant_conv, autoencoder.post_quant_conv):
         nn.init.ones_(conv.weight)
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
     return VQVAE(autoencoder.double(), Bernoulli(), AutoregressiveCodes(prior(grid=(1, 2))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,9 +19,21 @@ from huggingvis.core.flags import parse
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
+from huggingvis.nets.vq_autoencoder import VQAutoencoder
+from huggingvis.objectives.vq_vae import VQVAE, VectorQuantised
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.token_stage import FSQ, LFQ, Averaged, ByGradient, CollapseWatch
+from huggingvis.recipes.sources import Facts
+from huggingvis.recipes.token_stage import (
+    FSQ,
+    LFQ,
+    Averaged,
+    ByGradient,
+    CollapseWatch,
+    TokenStage,
+    begin_at_mean,
+    fresh,
+)
 from huggingvis.recipes.variational import vq_vae
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.run import Run
@@ -86,6 +98,7 @@ def test_vq_vae_learns_loads_and_draws(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="8 x 8 pixels and no other"):
         generate(system, Request(canvas=Canvas(width=16, height=16)))
     model = system.generator(Request())
+    assert isinstance(model, VQVAE)
     x = torch.rand(2, 3, 8, 8) * 2 - 1
     assert model.encode(x).shape == (2, 2, 2) and model.decode(model.encode(x)).shape == x.shape
     assert bool((model.log_prob(x) < 0).all())
@@ -123,6 +136,19 @@ def test_other_quantisers_and_pixels(tmp_path: Path, quantiser: dict[str, Any], 
         drawn(system, "upright")
 
 
+@pytest.mark.parametrize("net", ["residual", "latent"])
+def test_bfloat16(tmp_path: Path, net: str) -> None:
+    stage = {**STAGE, "net": net, "steps": 12, "halvings": 1}
+    data = folder(tmp_path / "data", colour=True)
+    run = train(tmp_path / "run", {**SMALL, "data": data, "autoencoder": stage, "steps": 6, "precision": "bf16"})
+    told = Run.open(run.path / "autoencoder")
+    assert course(told, "validation.reconstruction")[-1] < 10 and course(told, "loss._perplexity")[-1] > 1.5
+    weights = told.weights("autoencoder")
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert weights["quantiser.codebook"].dtype == torch.float32 and float(weights["quantiser.usage"].sum()) > 0.1
+    assert drawn(bind_run(run.path), "lying").shape == (2, 8, 8, 3)
+
+
 def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     import diffusers
 
@@ -130,6 +156,7 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", colour=True)
     run = train(tmp_path / "run", {**SMALL, "data": data, "autoencoder": stage, "steps": 2})
     net = bind_run(run.path).parts["autoencoder"]
+    assert isinstance(net, VQAutoencoder)
     config = records.from_dict(vq_vae.Config, {**SMALL, "autoencoder": stage})
     there = diffusers_vq.to_diffusers(net, config.autoencoder.sizes(3), tmp_path / "vq")
     theirs = diffusers.VQModel.from_pretrained(there, low_cpu_mem_usage=False)
@@ -137,6 +164,21 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(theirs(x).sample, net(x)[0], atol=1e-5)
         assert torch.allclose(diffusers_vq.from_diffusers(there)(x)[0], net(x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["logistic", "gaussian", "grey"])
+def test_the_decoder_begins_at_the_mean_of_the_pictures(likelihood: Literal["logistic", "gaussian", "grey"]) -> None:
+    torch.manual_seed(0)
+    config = TokenStage(width=16, likelihood=likelihood)
+    model = fresh(config, Facts("", 1, 8, 3))
+    x = torch.tensor([-0.8, 0.1, 0.6])[:, None, None] + 0.3 * torch.rand(64, 3, 8, 8)
+    objective, rng = VectorQuantised(model.autoencoder, model.likelihood), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        before = float(objective.validate({"image": x}, rng)["reconstruction"])
+        begin_at_mean(config, model, x)
+        after = float(objective.validate({"image": x}, rng)["reconstruction"])
+        shown = model.decode(model.encode(x)).mean((0, 2, 3))
+    assert after < before - 0.05 and torch.allclose(shown, x.mean((0, 2, 3)), atol=0.15)
 
 
 def test_quantisers_are_chosen_by_name() -> None:

@@ -113,6 +113,7 @@ class CodePrior(nn.Module):
         x = self.dropout(x + self._told(cond, x))
         after: Past = []
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, CausalBlock)
             x, seen = block.grow(x, past[i] if past else None)
             after.append(seen)
         return self.out(self.norm(x))[:, 0], after

@@ -82,11 +82,14 @@ class ResidualDecoder(nn.Module):
         self.middle = nn.Conv2d(width, width, 3, padding=1)
         self.stack = ResidualStack(width, max(width // 4, 1), blocks)
         widths = [width, *_widths(width, levels)[-2::-1], channels]
-        ups = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths)]
-        self.up = nn.ModuleList(ups if levels else [nn.Conv2d(width, channels, 3, padding=1)])
+        ups: list[nn.Conv2d | nn.ConvTranspose2d] = [
+            nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths)
+        ]
+        ups = ups if levels else [nn.Conv2d(width, channels, 3, padding=1)]
+        self.up = nn.ModuleList(ups)
         _prepare(self)
         with torch.no_grad():
-            self.up[-1].weight.mul_(0.1)  # pictures begin near the middle grey
+            ups[-1].weight.mul_(0.1)  # pictures begin near the middle grey
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.stack(self.middle(z))

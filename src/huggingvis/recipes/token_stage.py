@@ -12,7 +12,7 @@ from typing import Literal, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from huggingvis.core.config import to_dict
 from huggingvis.data.cache import ArrayCache, Recipe
@@ -171,6 +171,20 @@ def fresh(config: TokenStage, facts: Facts) -> VQVAE:
     return VQVAE(net, likelihood, UniformCodes(quantiser.size, grid))
 
 
+@torch.no_grad()
+def begin_at_mean(config: TokenStage, model: VQVAE, x: Tensor) -> None:
+    """Sets the decoder's last bias so that at first it gives the mean (and the spread) of the pictures `x`.
+
+    Else all latents hurry one way together to make up for it, away from the codebook or out of the reach of tanh.
+    """
+    mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=0.01)  # [C]
+    spread = torch.log(std * 3**0.5 / torch.pi) + 2  # a logistic variable's deviation is pi s / sqrt 3
+    known = {"logistic": torch.cat([mean, spread]), "gaussian": mean, "grey": torch.logit((mean + 1) / 2, eps=1e-3)}
+    convs = [m for m in model.autoencoder.decoder.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert convs[-1].bias is not None
+    convs[-1].bias.copy_(known[config.likelihood])
+
+
 def train_tokens(
     config: TokenStage, model: VQVAE, training: PictureTraining, source: Source, run: Run, setting: Setting
 ) -> None:
@@ -178,6 +192,7 @@ def train_tokens(
 
     `training` says the rest. Sheets show held-out pictures above their reconstructions.
     """
+    begin_at_mean(config, model, source.training.batch(0, 256)["image"])
     model.to(setting.device)
     net = model.autoencoder
     record = {"stage": "autoencoder", "config": to_dict(config)}
@@ -222,8 +237,8 @@ class CollapseWatch:
             return
         print(
             f"Codebook collapse at step {at.step}: the pictures of a batch share {used:.1f} of {self.size} codes, so "
-            "they cannot differ by more. Give the codebook a larger `revive` or a smaller `commitment`, lower the "
-            "learning rate, or take the quantiser FSQ, which has no codebook to collapse.",
+            "they cannot differ by more. Lower the learning rate, take quantiser Averaged with a larger `revive` or "
+            "a smaller `commitment`, or FSQ, which has no codebook.",
             file=sys.stderr,
         )
 

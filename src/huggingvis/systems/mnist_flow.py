@@ -62,7 +62,7 @@ def network(alpha: float = ALPHA) -> Flow:
 
 def load_flow(path: Path | str, *, alpha: float = ALPHA, dtype: torch.dtype = torch.float32) -> Flow:
     """The flow with the file's weights, frozen, running in `dtype`. Raises `FileProblem` for another file."""
-    ours = keymap().to_ours(load(path, dtype=dtype, check=True, inside="state_dict"))
+    ours = keymap().to_ours(load(path, dtype=dtype, check=True))
     with torch.device("meta"):
         flow = network(alpha)
     assign(flow, ours)

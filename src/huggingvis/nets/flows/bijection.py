@@ -59,6 +59,11 @@ def no_change(x: Tensor) -> Tensor:
     return x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
+def along_channels(numbers: Tensor, x: Tensor) -> Tensor:
+    """[C] as something that broadcasts over x [B, C, ...]."""
+    return numbers.reshape(-1, *[1] * (x.ndim - 2))
+
+
 @final
 class Chain(Bijection):
     """f_n o ... o f_1: the layers in the order in which data meets them."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from huggingvis.nets.flows.bijection import Bijection, no_change, per_picture, wide
+from huggingvis.nets.flows.bijection import Bijection, along_channels, no_change, per_picture, wide
 
 
 class Partition(Protocol):
@@ -115,19 +115,34 @@ class Tanh(nn.Module):
 
 @final
 class AdditiveCoupling(Bijection):
-    """z_b = x_b + net(x_a)."""
+    """z_b = x_b + g net(x_a), with one g > 0 for each of the `channels` that are moved.
 
-    def __init__(self, net: nn.Module, partition: Partition):
+    `initialise` makes g the deviation of x_b. The same functions without it: but values that hardly vary (a digit's
+    border) weigh a thousand times more in the likelihood, and would drown the gradient of all others.
+    """
+
+    def __init__(self, net: nn.Module, partition: Partition, channels: int):
         super().__init__()
         self.net, self.partition = net, partition
+        self.log_gain = nn.Parameter(torch.zeros(channels))
+
+    def shift(self, a: Tensor) -> Tensor:
+        """What is added, in float32 or wider."""
+        return wide(self.net(a)) * along_channels(wide(self.log_gain).exp(), a)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.partition.split(x)
-        return self.partition.merge(a, b + self.net(a).to(x.dtype)), no_change(x)
+        return self.partition.merge(a, (b + self.shift(a)).to(x.dtype)), no_change(x)
 
     def inverse(self, z: Tensor) -> Tensor:
         a, b = self.partition.split(z)
-        return self.partition.merge(a, b - self.net(a).to(z.dtype))
+        return self.partition.merge(a, (b - self.shift(a)).to(z.dtype))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        moved = wide(self.partition.split(x)[1]).transpose(0, 1).flatten(1)  # [C, B ...]
+        self.log_gain.copy_(moved.std(1, correction=0).clamp_min(1e-6).log())
+        return self(x)[0]
 
 
 @final

@@ -24,6 +24,14 @@ def _from_zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     return layer
 
 
+def _keeping_size(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """Starts so that a rectifier after it keeps the size of activations (He et al. 2015, arXiv 1502.01852, Eq. 10)."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 @final
 class CouplingMLP(nn.Module):
     """[B, D_in] -> [B, D_out] through `depth` hidden layers of `width` rectified units."""
@@ -31,7 +39,7 @@ class CouplingMLP(nn.Module):
     def __init__(self, d_in: int, d_out: int, width: int = 1000, depth: int = 5):
         super().__init__()
         widths = (d_in, *[width] * depth)
-        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (_keeping_size(nn.Linear(a, b)), nn.ReLU())]
         self.layers = nn.Sequential(*hidden, _from_zero(nn.Linear(widths[-1], d_out)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,8 +52,8 @@ class CouplingConvs(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, width: int = 512):
         super().__init__()
-        self.first = nn.Conv2d(c_in, width, 3, padding=1)
-        self.middle = nn.Conv2d(width, width, 1)
+        self.first = _keeping_size(nn.Conv2d(c_in, width, 3, padding=1))
+        self.middle = _keeping_size(nn.Conv2d(width, width, 1))
         self.last = _from_zero(nn.Conv2d(width, c_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:

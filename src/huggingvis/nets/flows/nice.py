@@ -45,6 +45,6 @@ def nice(config: NICEConfig, shape: Shape, prior: Prior | None = None, temperatu
     body: list[Bijection] = [Flatten(shape)]
     for number in range(config.couplings):
         network = CouplingMLP(half, half, config.width, config.depth)
-        body.append(AdditiveCoupling(network, EvenOdd(flip=number % 2 == 1)))
+        body.append(AdditiveCoupling(network, EvenOdd(flip=number % 2 == 1), half))
     body.append(Scale(dims))
     return Flow(ToUnit(), Chain(body), prior or StandardLogistic(), shape, temperature)

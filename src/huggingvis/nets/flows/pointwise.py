@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
-from huggingvis.nets.flows.bijection import Bijection, no_change, per_picture, wide
+from huggingvis.nets.flows.bijection import Bijection, along_channels, no_change, per_picture, wide
 
 
 @final
@@ -53,11 +53,6 @@ class Logit(Bijection):
         return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
 
 
-def _along_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    """[C] as something that broadcasts over x [B, C, ...]."""
-    return numbers.reshape(-1, *[1] * (x.ndim - 2))
-
-
 @final
 class Scale(Bijection):
     """z = x exp(s), one s for each channel (of vectors: each dimension); `initialise` brings their mean square to 1.
@@ -71,11 +66,11 @@ class Scale(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s = wide(self.log_scale)
-        z = (x * _along_channels(s.exp(), x)).to(x.dtype)
+        z = (x * along_channels(s.exp(), x)).to(x.dtype)
         return z, no_change(x) + s.sum() * x[0, 0].numel()
 
     def inverse(self, z: Tensor) -> Tensor:
-        return z * _along_channels(torch.exp(-self.log_scale), z)
+        return z * along_channels(torch.exp(-self.log_scale), z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:
@@ -99,11 +94,11 @@ class ActNorm(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s = wide(self.log_scale)
-        z = (x + _along_channels(self.shift, x)) * _along_channels(s.exp(), x)
+        z = (x + along_channels(self.shift, x)) * along_channels(s.exp(), x)
         return z.to(x.dtype), no_change(x) + s.sum() * x[0, 0].numel()
 
     def inverse(self, z: Tensor) -> Tensor:
-        return z * _along_channels(torch.exp(-self.log_scale), z) - _along_channels(self.shift, z)
+        return z * along_channels(torch.exp(-self.log_scale), z) - along_channels(self.shift, z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class Config:
     reads: tuple[bool, ...] = (True, False)
     middle: int = 1
     heads: int = 4
-    steps: int = 10_000
+    steps: int = 9_000
     batch: int = 64
     lr: float = 2e-3
     empty: float = 0.1

@@ -4,8 +4,8 @@ van den Oord, Vinyals & Kavukcuoglu 2017, "Neural Discrete Representation Learni
 grids of codes (Eq. 1 to 3; the codebook follows its latents, App. A.1), and an autoregressive model of the grids, with
 the source's classes if it has some, makes it a generative model (Sec. 3.3). Finite scalar (2309.15505) and lookup-free
 (2310.05737) quantisers can take the codebook's place. The first stage keeps a run folder of its own inside this one.
-`validation._bits_per_dim` in metrics.jsonl bounds the bits that each 8-bit value costs: pixels given codes, and codes.
-Book: chapter 1.
+`validation._bits_per_dim` in metrics.jsonl bounds the bits that each 8-bit value costs: pixels given codes, and codes
+(given their class, if the prior knows classes). Book: chapter 1.
 
     hvis train vq_vae --run runs/vq --data mnist
     hvis generate 7 --model runs/vq
