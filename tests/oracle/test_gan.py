@@ -14,12 +14,13 @@ from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Cond, Decodes, Generative
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
-from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
+from huggingvis.nets.mlp_gan import Maxout, MaxoutCritic, MLPCritic, MLPGenerator
 from huggingvis.objectives.adversarial import (
     R1,
     Game,
     GradientPenalty,
     Hinge,
+    Judge,
     LeastSquares,
     Minimax,
     NonSaturating,
@@ -53,6 +54,11 @@ class Plane(nn.Module):
 
     def forward(self, x: Tensor, cond: Cond) -> Tensor:
         return x.flatten(1) @ self.weight + self.bias
+
+
+def plane(weight: Tensor, bias: float = 0.0) -> Judge:
+    """The same as a function of pictures alone."""
+    return lambda x: x.flatten(1) @ weight + bias
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -153,11 +159,11 @@ def test_penalties_of_a_plane() -> None:
     unit = torch.ones(16, dtype=torch.float64) / 4
     real, fake = (torch.randn(5, 1, 4, 4, generator=seeded(i), dtype=torch.float64) for i in (0, 1))
     for scale, expected in ((1.0, 0.0), (3.0, 40.0), (0.0, 10.0)):
-        judge = lambda x, scale=scale: x.flatten(1) @ (scale * unit) + 0.7  # noqa: E731
+        judge = plane(scale * unit, 0.7)
         assert float(GradientPenalty()(judge, real, fake, seeded())) == pytest.approx(expected, abs=1e-12)
         assert float(R1(gamma=4.0)(judge, real, fake, seeded())) == pytest.approx(2 * scale**2, abs=1e-12)
     wide = GradientPenalty(weight=10.0, target=3.0)
-    assert float(wide(lambda x: x.flatten(1) @ (3 * unit), real, fake, seeded())) == pytest.approx(0.0, abs=1e-12)
+    assert float(wide(plane(3 * unit), real, fake, seeded())) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_penalty_is_taken_between_real_and_made_pictures() -> None:
@@ -308,7 +314,7 @@ def test_dcgan_is_the_papers() -> None:
     assert shapes == [(1024, 4, 4), (512, 8, 8), (256, 16, 16), (128, 32, 32)] and out.shape == (2, 3, 64, 64)
     assert maps == [(128, 32, 32), (256, 16, 16), (512, 8, 8), (1024, 4, 4)]
     kernels = [(1024, 512), (512, 256), (256, 128), (128, 3)]
-    assert [tuple(c.weight.shape) for c in generator.convs] == [(a, b, 5, 5) for a, b in kernels]
+    assert [tuple(c.get_parameter("weight").shape) for c in generator.convs] == [(a, b, 5, 5) for a, b in kernels]
     norms = 2 * (1024 + 512 + 256 + 128)
     assert count(generator) == 100 * 16 * 1024 + 25 * sum(a * b for a, b in kernels) + norms + 3 == 18_855_043
     kernels = [(3, 128), (128, 256), (256, 512), (512, 1024)]
@@ -321,7 +327,7 @@ def test_dcgan_starts_as_the_paper_says_and_makes_the_same_from_the_same_noise()
     torch.manual_seed(0)
     net = DCGANGenerator((1, 28, 28), width=16)
     assert net.sizes == [(4, 4), (7, 7), (14, 14), (28, 28)] and net.grid == (64, 4, 4)
-    assert float(net.convs[0].weight.std()) == pytest.approx(0.02, rel=0.03)
+    assert float(net.convs[0].get_parameter("weight").detach().std()) == pytest.approx(0.02, rel=0.03)
     gan = GAN(net, 100, uniform).eval()
     four = gan.sample(4, {}, noise=SeedNoise(range(4)))
     assert four.equal(gan.sample(4, {}, noise=SeedNoise(range(4))))
@@ -346,10 +352,12 @@ def test_multilayer_perceptrons_are_the_authors() -> None:
     assert count(CGANCritic(shape, 10)) == 785 * 1200 + 11 * 250 + 291 * 960 + 241
     critic = MaxoutCritic((1, 2, 2), (3,), pieces=2, dropout=(0.0, 0.0))
     x = torch.randn(6, 1, 2, 2, generator=seeded())
-    linear = critic.layers[2].linear
+    maxout, last = critic.layers[2], critic.layers[4]
+    assert isinstance(maxout, Maxout) and isinstance(last, nn.Linear)
+    linear = maxout.linear
     pieces = (x.flatten(1) @ linear.weight.T + linear.bias).reshape(6, 3, 2)
     hidden = torch.maximum(pieces[..., 0], pieces[..., 1])
-    assert torch.allclose(critic(x, {}), hidden @ critic.layers[4].weight[0] + critic.layers[4].bias, atol=1e-6)
+    assert torch.allclose(critic(x, {}), hidden @ last.weight[0] + last.bias, atol=1e-6)
 
 
 def test_models_have_the_capabilities_that_verbs_look_for() -> None:

@@ -33,7 +33,7 @@ def test_one_sample_is_one_normal() -> None:
 def test_width_is_chosen_on_validation_and_pixels_are_in_unit_range() -> None:
     """Samples and data N(1/2, 0.05^2) in [0, 1]: with many samples in few dimensions the narrowest width wins."""
     pictures = [(0.1 * drawn(n, 2, i)).reshape(n, 1, 1, 2) for i, n in enumerate((4000, 300, 300))]
-    score = parzen(*pictures)
+    score = parzen(pictures[0], pictures[1], pictures[2])
     assert score.sigma == SIGMAS[0] == 0.1 and score.n == 300 and SIGMAS[-1] == pytest.approx(1.0)
     smoothed = torch.distributions.Normal(0.5, math.hypot(0.05, 0.1)).log_prob((pictures[2] + 1) / 2).flatten(1).sum(1)
     assert score.mean == pytest.approx(float(smoothed.mean()), abs=0.03)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
+from walks.test_recipes import one_thread
 
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.mlp_gan import MLPCritic, MLPGenerator
@@ -95,11 +96,13 @@ def test_dcgan_learns_loads_and_draws(tmp_path: Path) -> None:
     assert pictures.mean() < 105  # a fresh generator's pictures are grey
 
 
-def test_pggan_grows_loads_and_draws(tmp_path: Path) -> None:
+def test_pggan_grows_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = {"data": folder(tmp_path / "data"), "size": 8, "width": 4, "most": 8, "fade": 64, "settle": 64}
     numbers |= {"batch": 8, "latent_dim": 4, "sample_every": 0}
     straight = train("pggan", tmp_path / "straight", {**numbers, "steps": 18})
+    assert "have grown" not in capsys.readouterr().err
     broken = train("pggan", tmp_path / "broken", {**numbers, "steps": 5})
+    assert "5 steps end before the pictures have grown to 8 pixels, which takes 17" in capsys.readouterr().err
     young = drawn(bind_run(broken.path)).astype(int)
     assert young.shape == (2, 8, 8, 3) and np.abs(young[:, ::2] - young[:, 1::2]).max() == 0  # still 4 pixels
     middle = train("pggan", tmp_path / "broken", {**numbers, "steps": 12}, resume=True)
@@ -116,7 +119,7 @@ def test_mode_collapse_is_named_once_with_advice(tmp_path: Path, capsys: pytest.
     objective = Adversarial(GAN(MLPGenerator((1, 4, 4), 3, (8,)), 3), MLPCritic((1, 4, 4), (8,)))
     batch = {"image": torch.randn(16, 1, 4, 4, generator=torch.Generator().manual_seed(0))}
     with torch.no_grad():
-        objective.generator.layers[-3].weight.zero_()  # z no longer matters
+        objective.generator.get_parameter("layers.0.weight").zero_()  # z no longer matters
         watched = objective.critic_loss(batch, 0, torch.Generator().manual_seed(0))
     losses = {f"critic.{key}": float(watched[key]) for key in WATCHED}
     assert losses["critic._spread"] < 1e-3

@@ -46,7 +46,7 @@ class AdversarialTraining(PictureTraining):
         critic_steps: steps of the critic for one of the generator.
         critic_lr: learning rate of the critic; none: that of the generator.
         betas: of Adam, for both.
-        ema: decay of the generator's averaged weights; 0: none.
+        ema: decay of the generator's averaged weights (Yazici et al. 2018, arXiv 1806.04498); 0: none.
     """
 
     batch: int = 64
@@ -58,7 +58,7 @@ class AdversarialTraining(PictureTraining):
     critic_steps: int = 1
     critic_lr: float | None = None
     betas: tuple[float, float] = (0.5, 0.999)
-    ema: float = 0.0
+    ema: float = 0.999
 
     def __post_init__(self) -> None:
         if isinstance(self.game, Wasserstein) and not isinstance(self.penalty, GradientPenalty):

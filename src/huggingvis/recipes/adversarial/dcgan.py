@@ -47,6 +47,7 @@ class Config(AdversarialTraining):
 
     steps: int = 20_000
     batch: int = 128
+    ema: float = 0.0  # batch statistics belong to the live weights, not to their average
     width: int = 64
 
 

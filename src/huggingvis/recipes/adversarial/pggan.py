@@ -11,6 +11,7 @@ WGAN-GP with drift, Adam with beta1 0 and averaged weights (App. A.1). A side of
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,6 @@ class Config(AdversarialTraining):
     game: NonSaturating | Minimax | LeastSquares | Hinge | Wasserstein = Wasserstein(drift=1e-3)
     penalty: GradientPenalty | R1 | None = GradientPenalty()
     betas: tuple[float, float] = (0.0, 0.99)
-    ema: float = 0.999
     width: int = 32
     most: int = 128
     fade: int = 100_000
@@ -94,6 +94,12 @@ def train(config: Config, setting: Setting) -> Run:
     net, growing = generator(config, facts)
     critic = ProgressiveCritic(shape, widths(config, growing.stages))
     objective = ProgressiveTraining(net, critic, config.latent_dim, growing, config.rules())
+    if config.steps <= growing.last:
+        print(
+            f"{config.steps} steps end before the pictures have grown to {facts.size} pixels, which takes "
+            f"{growing.last + 1}. Ask for more --steps, or for fewer images to --fade and --settle.",
+            file=sys.stderr,
+        )
     run = begin(setting, "pggan", config, source)
 
     def draw() -> Tensor:
