@@ -363,7 +363,7 @@ def test_multilayer_perceptrons_are_the_authors() -> None:
 def test_models_have_the_capabilities_that_verbs_look_for() -> None:
     gan = GAN(MLPGenerator((1, 4, 4), 3, (8,)), 3)
     assert isinstance(gan, Generative) and isinstance(gan, Decodes)
-    assert gan.decode(gan.latents(2, SeedNoise([0, 1]))).equal(gan.sample(2, {}, noise=SeedNoise([0, 1])))
+    assert gan.decode(gan.latents(2, {}, noise=SeedNoise([0, 1]))).equal(gan.sample(2, {}, noise=SeedNoise([0, 1])))
 
 
 def test_the_wasserstein_game_asks_for_its_penalty() -> None:

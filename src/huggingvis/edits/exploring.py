@@ -81,8 +81,9 @@ def able(system: System, protocol: type[T], need: str) -> T:
 
 
 def asked(system: System, prompt: str, count: int) -> Cond:
-    """The condition of `count` pictures of `prompt`."""
-    return system.conditioner([Request(Prompt(prompt))] * count)
+    """The condition of `count` pictures of `prompt`; of a model's first class where it has classes and none is named."""
+    classes = system.spec.card.get("classes", ())
+    return system.conditioner([Request(Prompt(prompt or str(next(iter(classes), ""))))] * count)
 
 
 def signals(system: System, pictures: Sequence[Picture]) -> Tensor:

@@ -46,10 +46,14 @@ class GAN(nn.Module):
         super().__init__()
         self.generator, self.latent_dim, self.prior = generator, latent_dim, prior
 
-    def latents(self, n: int, noise: Noise) -> Tensor:
+    @property
+    def middle(self) -> Tensor:
+        """The mean of z, [D]."""
+        return next(self.generator.parameters()).new_zeros(self.latent_dim)
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
         """`n` draws of z, [n, D]."""
-        like = next(self.generator.parameters())
-        return self.prior(noise.draw(like.new_empty(n, self.latent_dim)))
+        return self.prior(noise.draw(self.middle.expand(n, -1)))
 
     def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
         """The pictures of z [B, D], [B, C, H, W]."""
@@ -57,7 +61,7 @@ class GAN(nn.Module):
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """[n, C, H, W]. Rows of `cond["vector"]` without a class get one by lot. There are no steps to report."""
-        z = self.latents(n, noise)
+        z = self.latents(n, cond, noise=noise)
         return self.decode(z, {"vector": some_class(cond["vector"], noise)} if "vector" in cond else {})
 
 

@@ -71,14 +71,22 @@ class ProgressiveGAN(nn.Module):
         super().__init__()
         self.generator, self.latent_dim, self.growth, self.size = generator, latent_dim, growth, size
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The pictures of z [B, D]; coarse ones are enlarged by nearest neighbour."""
+    @property
+    def middle(self) -> Tensor:
+        """The mean of z, [D]."""
+        return next(self.generator.parameters()).new_zeros(self.latent_dim)
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """`n` draws of z ~ N(0, I), [n, D]."""
+        return noise.draw(self.middle.expand(n, -1))
+
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """The pictures of z [B, D]; coarse ones are enlarged by nearest neighbour. Nothing conditions them."""
         return F.interpolate(self.generator(z, self.growth), size=self.size, mode="nearest")
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """[n, C, H, W]. There are no steps to report."""
-        like = next(self.generator.parameters())
-        return self.decode(noise.draw(like.new_empty(n, self.latent_dim)))
+        return self.decode(self.latents(n, cond, noise=noise))
 
 
 def faded(x: Tensor, growth: Growth, stages: int) -> Tensor:

@@ -27,7 +27,7 @@ class Exploration:
         steps: pictures of a row, its ends included.
         path: slerp (round the sphere) or linear.
         rows: ways between draws, where no pictures are given.
-        prompt: class of the pictures, for a model of classes.
+        prompt: class of the pictures, for a model of classes; empty: its first.
         seed: of the draws.
     """
 

@@ -29,7 +29,7 @@ class Exploration:
         rows: how many, where none are named.
         reach: from minus this to plus this, in deviations of a draw.
         steps: pictures of a row.
-        prompt: class of the pictures, for a model of classes.
+        prompt: class of the pictures, for a model of classes; empty: its first.
         seed: of the draw.
     """
 

@@ -27,7 +27,7 @@ class Exploration:
     Attributes:
         psi: the shares.
         rows: draws.
-        prompt: class of the pictures, for a model of classes.
+        prompt: class of the pictures, for a model of classes; empty: its first.
         seed: of the draws.
     """
 
