@@ -124,7 +124,7 @@ def test_an_official_file_loads_to_the_same_networks(tmp_path: Path, protocol: i
 
 
 def test_an_official_file_generates(tmp_path: Path) -> None:
-    path, net, _ = official_file(tmp_path / "ffhq.pkl")
+    path, _, _ = official_file(tmp_path / "ffhq.pkl")
     system = stylegan2.bind(path, psi=0.0)
     pictures = generate(system, Request(canvas=Canvas(count=2)))
     assert [p.size for p in pictures] == [(16, 16), (16, 16)] and system.spec.name == "ffhq"
