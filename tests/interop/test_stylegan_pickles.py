@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from huggingvis.api import load
 from huggingvis.checkpoints.persistent_pickle import Record, load_networks, network
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Canvas, Request
@@ -128,6 +129,8 @@ def test_an_official_file_generates(tmp_path: Path) -> None:
     system = stylegan2.bind(path, psi=0.0)
     pictures = generate(system, Request(canvas=Canvas(count=2)))
     assert [p.size for p in pictures] == [(16, 16), (16, 16)] and system.spec.name == "ffhq"
+    by_path = generate(load(path), Request(canvas=Canvas(count=2)))
+    assert by_path[0].pixels.shape == (16, 16, 3) and not np.array_equal(by_path[0].pixels, pictures[0].pixels)
     with pytest.raises(UsageError, match="16"):
         generate(system, Request(canvas=Canvas(width=32, height=32)))
 

@@ -14,6 +14,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Turn
 from huggingvis.core.protocols import Decodes, Generative
+from huggingvis.edits.style_grids import mixing_grid, truncation_sweep
 from huggingvis.nets.adain_synthesis import AdaINSynthesis, adain
 from huggingvis.nets.layer_noise import DrawnNoise, LayerNoise, NoNoise, StoredNoise
 from huggingvis.nets.modulated_conv import modulated_conv2d, modulated_upconv2d
@@ -168,6 +169,21 @@ def test_mixing_leaves_earlier_layers_alone(version: str, layer: int) -> None:
     assert same == [i < layer for i in range(len(units))]
     each = mix(a, b, torch.tensor([layer, net.layers]))
     assert torch.equal(each[0], mix(a, b, layer)[0]) and torch.equal(each[1], a[1])
+
+
+@both
+def test_sheets_show_mixing_and_truncation(version: str) -> None:
+    net = generator(version)
+    a, b = (net.spread(net.mapping(normal(n, 6, seed=n))) for n in (2, 3))
+    grid = mixing_grid(net, a, b, 2)
+    assert grid.shape == (2, 3, 3, 16, 16)
+    assert torch.allclose(grid[1, 2], net.decode(mix(a[1:], b[2:], 2))[0], atol=1e-10)
+    assert torch.allclose(mixing_grid(net, a, b, net.layers)[:, 0], net.decode(a), atol=1e-10)
+    sweep = truncation_sweep(net, b, (0.0, 0.5, 1.0))
+    assert torch.allclose(sweep[0], sweep[0, :1].expand(3, -1, -1, -1), atol=1e-10)
+    assert torch.allclose(sweep[2], net.decode(b), atol=1e-10)
+    with pytest.raises(UsageError, match="6 layers to mix at, found 7"):
+        mixing_grid(net, a, b, 7)
 
 
 @both
@@ -451,3 +467,15 @@ def test_layers_have_the_shapes_of_their_place() -> None:
     conv = StyledConv(5, 6, 8, SIZES, enlarges=True)
     assert conv(torch.zeros(2, 5, 4, 4), torch.zeros(2, 7), StoredNoise()).shape == (2, 6, 8, 8)
     assert generator("v2").layers == generator("v1").layers == 6
+
+
+@both
+def test_each_network_is_one_graph(version: str) -> None:
+    """Nothing in them makes the compiler give up or fall back: whatever backend fuses it, it sees all of it."""
+    net = generator(version)
+    critic = StyleDiscriminator(SIZES, residual=version == "v2").double().requires_grad_(False)
+    ws = net.spread(net.mapping(normal(2, 6)))
+    one = torch.compile(net.synthesis, backend="eager", fullgraph=True)
+    x = one(ws, StoredNoise())
+    assert torch.allclose(x, net.decode(ws), atol=1e-12)
+    assert torch.allclose(torch.compile(critic, backend="eager", fullgraph=True)(x), critic(x), atol=1e-12)
