@@ -27,10 +27,10 @@ SMALL = {"size": 8, "batch": 8, "lr": 5e-3, "latent_dim": 8, "mapping_layers": 2
 
 def test_stylegan_learns_loads_and_draws(tmp_path: Path) -> None:
     data = digits(tmp_path / "data", side=8)
-    run = train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 60, "sample_every": 30, "ema": 0.9})
+    run = train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 40, "sample_every": 20, "ema": 0.9})
     for key in ("critic._spread", "critic._signs", "r1.penalty", "path.penalty", "validation.critic"):
         assert course(run, key) and np.isfinite(course(run, key)).all(), key
-    assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (30, 60)]
+    assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (20, 40)]
     system = bind_run(run.path)
     assert system.spec.size == (8, 8) and system.spec.family == "stylegan"
     pictures = drawn(system, count=8)
