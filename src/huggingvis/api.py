@@ -57,7 +57,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 
 def load(model: Model = None, *, device: str | None = None) -> System:
-    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, or a run folder.
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, a run folder, or an
+    official StyleGAN2 file (.pkl).
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
@@ -81,6 +82,10 @@ def load(model: Model = None, *, device: str | None = None) -> System:
         )
     if not path.exists():
         raise unknown("model or run folder", str(model), packaged_models())
+    if path.is_file() and path.suffix == ".pkl":
+        from huggingvis.systems import stylegan2
+
+        return stylegan2.bind(path, where)
     if path.is_file():
         raise FileProblem(f"{path} is a single file; expected a model folder or a run folder. Give its folder.")
     family, known = read_record(path)["family"], _families()

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from huggingvis.api import load
 from huggingvis.checkpoints.persistent_pickle import Record, load_networks, network
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Canvas, Request
@@ -30,6 +31,11 @@ from huggingvis.systems import stylegan2
 
 SIZES = StyleGANSizes((10, 8, 6), 3, 5, 7, 2, 0.01, 0, 256.0)
 SOURCE = "import sys; sys.modules['the_source_was_run'] = sys"  # what travels with each class, and must never be run
+
+
+def _reconstruct_persistent_obj(meta: object) -> object:
+    """As `torch_utils.persistence._reconstruct_persistent_obj`, which would build the class from its source."""
+    raise AssertionError("the official code was called")
 
 
 class EasyDict(dict):  # type: ignore[type-arg]
@@ -49,15 +55,10 @@ class Persistent:
 @pytest.fixture(autouse=True)
 def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The names that a pickle of the official code refers to, for as long as it is written."""
-
-    def _reconstruct_persistent_obj(meta: object) -> object:
-        raise AssertionError("the official code was called")
-
     for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     for thing, module in ((_reconstruct_persistent_obj, "torch_utils.persistence"), (EasyDict, "dnnlib.util")):
         monkeypatch.setattr(thing, "__module__", module)
-        monkeypatch.setattr(thing, "__qualname__", thing.__name__)
         setattr(sys.modules[module], thing.__name__, thing)
     yield
     assert "the_source_was_run" not in sys.modules
@@ -128,6 +129,8 @@ def test_an_official_file_generates(tmp_path: Path) -> None:
     system = stylegan2.bind(path, psi=0.0)
     pictures = generate(system, Request(canvas=Canvas(count=2)))
     assert [p.size for p in pictures] == [(16, 16), (16, 16)] and system.spec.name == "ffhq"
+    by_path = generate(load(path), Request(canvas=Canvas(count=2)))
+    assert by_path[0].pixels.shape == (16, 16, 3) and not np.array_equal(by_path[0].pixels, pictures[0].pixels)
     with pytest.raises(UsageError, match="16"):
         generate(system, Request(canvas=Canvas(width=32, height=32)))
 
@@ -155,8 +158,8 @@ def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
 class Calls:
     """Pickles as a call of `function`."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None):
-        self.parts = (function, arguments) if state is None else (function, arguments, state)
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        self.parts = (function, arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.parts
@@ -172,7 +175,7 @@ def hostile(mark: Path) -> dict[str, Any]:
     """Contents that would make a file at `mark`, reach beyond memory, or change what reads them."""
     touch = f"touch {mark}"
     rebuild, from_bytes = torch._utils._rebuild_tensor_v2, torch.storage._load_from_bytes  # type: ignore[attr-defined]
-    floats = torch.zeros(4).storage()
+    floats = torch.zeros(4)._typed_storage()
     hooks: collections.OrderedDict[Any, Any] = collections.OrderedDict()
     return {
         "a shell command": Calls(os.system, touch),
@@ -187,7 +190,7 @@ def hostile(mark: Path) -> dict[str, Any]:
         "an array of objects": np.array([print, len], dtype=object),
         "an array of records": np.zeros(2, dtype=[("a", "f4")]),
         "another version": Persistent("G", {}, version=5),
-        "a state that is no table": Calls(type(Persistent("G", {}).__reduce__()[0]), {}, {}),
+        "a state that is no table": Persistent("G", [1]),  # type: ignore[arg-type]
     }
 
 

@@ -14,6 +14,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Turn
 from huggingvis.core.protocols import Decodes, Generative
+from huggingvis.edits.style_grids import mixing_grid, truncation_sweep
 from huggingvis.nets.adain_synthesis import AdaINSynthesis, adain
 from huggingvis.nets.layer_noise import DrawnNoise, LayerNoise, NoNoise, StoredNoise
 from huggingvis.nets.modulated_conv import modulated_conv2d, modulated_upconv2d
@@ -168,6 +169,21 @@ def test_mixing_leaves_earlier_layers_alone(version: str, layer: int) -> None:
     assert same == [i < layer for i in range(len(units))]
     each = mix(a, b, torch.tensor([layer, net.layers]))
     assert torch.equal(each[0], mix(a, b, layer)[0]) and torch.equal(each[1], a[1])
+
+
+@both
+def test_sheets_show_mixing_and_truncation(version: str) -> None:
+    net = generator(version)
+    a, b = (net.spread(net.mapping(normal(n, 6, seed=n))) for n in (2, 3))
+    grid = mixing_grid(net, a, b, 2)
+    assert grid.shape == (2, 3, 3, 16, 16)
+    assert torch.allclose(grid[1, 2], net.decode(mix(a[1:], b[2:], 2))[0], atol=1e-10)
+    assert torch.allclose(mixing_grid(net, a, b, net.layers)[:, 0], net.decode(a), atol=1e-10)
+    sweep = truncation_sweep(net, b, (0.0, 0.5, 1.0))
+    assert torch.allclose(sweep[0], sweep[0, :1].expand(3, -1, -1, -1), atol=1e-10)
+    assert torch.allclose(sweep[2], net.decode(b), atol=1e-10)
+    with pytest.raises(UsageError, match="6 layers to mix at, found 7"):
+        mixing_grid(net, a, b, 7)
 
 
 @both
@@ -394,25 +410,32 @@ def test_blitting_is_exact() -> None:
     assert torch.equal(moved[..., :6], x[..., 2:]) and torch.equal(moved[..., 6:], x[..., 6:].flip(3))
 
 
-def smooth(side: int = 32) -> Tensor:
-    line = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+def bump(x: Tensor, y: Tensor) -> Tensor:
+    """A smooth picture known everywhere: a Gaussian around (3, -2), two pixels wide."""
+    return torch.exp(-((x - 3) ** 2 + (y + 2) ** 2) / 8)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 0, 1.5], [0, 1, -0.5]],
+        [[0, -1, 0], [1, 0, 0]],
+        [[0.8, -0.6, 1], [0.6, 0.8, 0]],
+        [[0.5, 0, 0], [0, 0.5, 0]],
+        [[0.7, 0, 0], [0, 1.4, 0]],
+    ],
+    ids=["shift", "right angle", "rotation", "scale", "aspect"],
+)
+def test_warping_looks_where_it_says(rows: list[list[float]]) -> None:
+    f, line = Augment().taps.double(), torch.arange(32, dtype=torch.float64) - 15.5
     y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.exp(-((x - 3) ** 2 + (y + 2) ** 2) / 32)[None, None]
-
-
-def test_warping_moves_a_smooth_picture_as_it_says() -> None:
-    """A Gaussian bump at (3, -2) seen 1.5 further, a right angle round, and twice as far."""
-    f, x = Augment().taps.double(), smooth()
-    assert torch.allclose(warp(x, motion([[1, 0, 0], [0, 1, 0]]), f), x, rtol=0, atol=1e-6)
-    line = torch.arange(32, dtype=torch.float64) - 15.5
-    for rows, place in (
-        ([[1, 0, 1.5], [0, 1, 0]], (1.5, -2)),
-        ([[0, -1, 0], [1, 0, 0]], (-2, -3)),
-        ([[2, 0, 0], [0, 2, 0]], (1.5, -1)),
-    ):
-        y = warp(x, motion(rows), f)[0, 0]
-        centre = float((y.sum(0) * line).sum() / y.sum()), float((y.sum(1) * line).sum() / y.sum())
-        assert centre == pytest.approx(place, abs=0.08)  # the symlet is not quite symmetric
+    picture = bump(x, y)[None, None]
+    still = warp(picture, motion([[1, 0, 0], [0, 1, 0]]), f)
+    assert torch.allclose(still, picture, rtol=0, atol=1e-6)
+    (a, b, c), (d, e, g) = rows
+    want = bump(a * x + b * y + c, d * x + e * y + g)
+    inside = (slice(8, 24), slice(8, 24))
+    assert torch.allclose(warp(picture, motion(rows), f)[0, 0][inside], want[inside], rtol=0, atol=0.03)
 
 
 def test_colours_turn_about_grey() -> None:
@@ -451,3 +474,13 @@ def test_layers_have_the_shapes_of_their_place() -> None:
     conv = StyledConv(5, 6, 8, SIZES, enlarges=True)
     assert conv(torch.zeros(2, 5, 4, 4), torch.zeros(2, 7), StoredNoise()).shape == (2, 6, 8, 8)
     assert generator("v2").layers == generator("v1").layers == 6
+
+
+def test_each_network_is_one_graph() -> None:
+    """Nothing in them makes the compiler give up or fall back: whatever backend fuses it, it sees all of it."""
+    net = generator("v2", StyleGANSizes((8, 8), z_dim=6, w_dim=7, mapping_layers=2))
+    critic = StyleDiscriminator(StyleGANSizes((8, 8))).double().requires_grad_(False)
+    ws = net.spread(net.mapping(normal(2, 6)))
+    x = torch.compile(net.synthesis, backend="eager", fullgraph=True)(ws, StoredNoise())
+    assert torch.allclose(x, net.decode(ws), atol=1e-12)
+    assert torch.allclose(torch.compile(critic, backend="eager", fullgraph=True)(x), critic(x), atol=1e-12)

@@ -9,11 +9,15 @@ import pytest
 import torch
 from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
 
-from huggingvis.core.errors import UsageError
+from huggingvis.checkpoints.io import load
+from huggingvis.core import config as records
+from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.edits.gan_inversion import Search, invert
 from huggingvis.nets.stylegan import StyleGenerator
+from huggingvis.recipes.adversarial import gan_inversion
 from huggingvis.recipes.adversarial.stylegan import Config, sizes, slowed
 from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 
 __all__ = ["one_thread"]  # the fixture acts here as it does there
@@ -23,10 +27,10 @@ SMALL = {"size": 8, "batch": 8, "lr": 5e-3, "latent_dim": 8, "mapping_layers": 2
 
 def test_stylegan_learns_loads_and_draws(tmp_path: Path) -> None:
     data = digits(tmp_path / "data", side=8)
-    run = train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 60, "sample_every": 30, "ema": 0.9})
+    run = train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 40, "sample_every": 20, "ema": 0.9})
     for key in ("critic._spread", "critic._signs", "r1.penalty", "path.penalty", "validation.critic"):
         assert course(run, key) and np.isfinite(course(run, key)).all(), key
-    assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (30, 60)]
+    assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (20, 40)]
     system = bind_run(run.path)
     assert system.spec.size == (8, 8) and system.spec.family == "stylegan"
     pictures = drawn(system, count=8)
@@ -61,6 +65,23 @@ def test_stylegan_resumes_to_the_same_bits(tmp_path: Path, numbers: dict[str, ob
         assert course(straight, "path.penalty") == []
     else:
         assert float(straight.checkpoints()[-1].tensors("objective")["augment_p"]) in (0.0, pytest.approx(0.32))
+
+
+def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:
+    data = digits(tmp_path / "data", side=8)
+    model = train("stylegan", tmp_path / "model", {**SMALL, "data": data, "steps": 4, "sample_every": 0})
+    numbers = {"model": str(model.path), "data": data, "count": 2, "steps": 30}
+    psnr = []
+    for space in ("W", "WPlus"):
+        config = records.from_dict(gan_inversion.Config, {**numbers, "space": {"kind": space}})
+        run = gan_inversion.train(config, Setting(tmp_path / space, progress=False))
+        psnr += course(run, "psnr")
+        assert load(run.path / "styles.safetensors")["ws"].shape == (2, 4, 8)
+        assert (run.samples / "inverted.png").is_file()
+    assert psnr[1] > psnr[0] > 5  # a style for each layer reaches further
+    for wrong, said in (("", "Which generator"), (str(tmp_path / "nothing"), "nothing")):
+        with pytest.raises(HvisError, match=said):
+            gan_inversion.train(gan_inversion.Config(model=wrong), Setting(tmp_path / "no"))
 
 
 def test_sizes_follow_the_pictures() -> None:

@@ -124,7 +124,7 @@ class _Reader(pickle.Unpickler):
 def _names() -> Names:
     """What a pickle may ask for. Made for one file, so that whatever it does to them is gone with it."""
 
-    class Table(dict):  # type: ignore[type-arg]
+    class Table(dict[Any, Any]):
         """dnnlib.EasyDict: a dictionary, and nothing else."""
 
         def __setstate__(self, state: object) -> None:
@@ -163,13 +163,14 @@ def _array_names() -> Names:
             self.order = state[1]
 
         def real(self) -> np.dtype[Any]:
-            return np.dtype(self.spec).newbyteorder(self.order.replace("|", "="))
+            return np.dtype((">" if self.order == ">" else "=") + self.spec)
 
     class Array(np.ndarray[Any, Any]):
-        def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+        def __setstate__(self, state: tuple[Any, ...]) -> None:
             _, shape, dtype, fortran, raw = state
             plain = np.frombuffer(_checked(raw, bytes), _checked(dtype, DType).real())
-            super().__setstate__(plain.reshape(shape, order="F" if fortran else "C").__reduce__()[2])
+            state_of: Any = plain.reshape(shape, order="F" if fortran else "C").__reduce__()[2]
+            super().__setstate__(state_of)
 
     def array(kind: object, shape: object, code: object) -> Array:
         return Array((0,))

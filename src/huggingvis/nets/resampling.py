@@ -61,14 +61,21 @@ def blur2d(x: Tensor, taps: Tensor) -> Tensor:
 def _filtered(x: Tensor, taps: Tensor, axis: int, up: int, down: int, padding: Padding) -> Tensor:
     """One axis of `upfirdn2d`."""
     channels, k, size = x.shape[1], len(taps), x.shape[axis]
-    rows = axis == 2
-    stride = (lambda n: (n, 1)) if rows else (lambda n: (1, n))
-    kernel = taps.view((1, 1, k, 1) if rows else (1, 1, 1, k)).expand(channels, -1, -1, -1)  # [C, 1, K, 1] or its twin
+    kernel = taps.view(_along(axis, k)).expand(channels, 1, -1, -1)  # [C, 1, K, 1] or [C, 1, 1, K]
     if up == 1:
-        x = F.pad(x, (0, 0, *padding) if rows else padding)
-        return F.conv2d(x, kernel.flip(axis), stride=stride(down), groups=channels)  # conv2d correlates, hence the flip
-    full = F.conv_transpose2d(x, kernel, stride=stride(up), groups=channels)  # (size - 1) up + k along the axis
+        x = _padded(x, axis, padding)
+        kernel = kernel.flip(axis)  # conv2d correlates
+        return F.conv2d(x, kernel, stride=_along(axis, down), groups=channels)
+    full = F.conv_transpose2d(x, kernel, stride=_along(axis, up), groups=channels)  # (size - 1) up + k along the axis
     first, last = k - 1 - padding[0], size * up + padding[1]
-    ends = (-first, last - full.shape[axis])
-    full = F.pad(full, (0, 0, *ends) if rows else ends)
-    return full if down == 1 else full[(slice(None),) * axis + (slice(None, None, down),)]
+    full = _padded(full, axis, (-first, last - full.shape[axis]))
+    return full if down == 1 else full[:, :, :: _along(axis, down)[0], :: _along(axis, down)[1]]
+
+
+def _along(axis: int, n: int) -> tuple[int, int]:
+    """(n, 1) for rows, (1, n) for columns."""
+    return (n, 1) if axis == 2 else (1, n)
+
+
+def _padded(x: Tensor, axis: int, ends: Padding) -> Tensor:
+    return F.pad(x, (0, 0, *ends) if axis == 2 else (*ends, 0, 0))

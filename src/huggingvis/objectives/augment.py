@@ -140,7 +140,7 @@ class Augment(nn.Module):
 
 def blit(x: Tensor, motion: Tensor) -> Tensor:
     """x [B, C, S, S] rearranged by maps of pixels onto pixels [B, 3, 3]; beyond the border it goes on mirrored."""
-    xs, ys = _seen(motion, x.shape[-1], 0, 1.0)
+    xs, ys = _seen(motion, x.shape[-1], 0, 1.0, 0.0)
     return _look(x, torch.round(xs).long(), torch.round(ys).long())
 
 
@@ -153,7 +153,9 @@ def warp(x: Tensor, motion: Tensor, taps: Tensor) -> Tensor:
     half, side, taps = len(taps) // 2, x.shape[-1], taps.to(x.dtype)
     wide = F.pad(x, (half,) * 4, mode="reflect")  # half for what lies beyond the border, half for the filter
     fine = upfirdn2d(wide, taps, up=2, padding=(0, -1), gain=4.0)  # [B, C, 2 (S + half), same]
-    xs, ys = _seen(motion, side, half, 2.0)  # [B, 2 S + 2 half, 2 S + 2 half]
+    places = torch.arange(len(taps), dtype=motion.dtype, device=motion.device) - (len(taps) - 1) / 2
+    phase = -(places * taps.to(motion.dtype)).sum()  # the filter is not symmetric: its output lies this much aside
+    xs, ys = _seen(motion, side, half, 2.0, phase)  # [B, 2 S + 2 half, 2 S + 2 half]
     return upfirdn2d(_bilinear(fine, xs, ys), taps.flip(0), down=2, padding=(-1, -1))
 
 
@@ -166,16 +168,17 @@ def recolour(x: Tensor, tint: Tensor) -> Tensor:
     return torch.einsum("bij,bjhw->bihw", tint[:, :3, :3], x) + tint[:, :3, 3, None, None]
 
 
-def _seen(motion: Tensor, side: int, margin: int, density: float) -> tuple[Tensor, Tensor]:
+def _seen(motion: Tensor, side: int, margin: int, density: float, phase: Tensor | float) -> tuple[Tensor, Tensor]:
     """Where each pixel of a result with `margin` pixels around it looks: x and y indices, [B, N, N] each.
 
-    Both grids have `density` pixels to one of the picture; indices count from the margin's corner.
+    Both grids have `density` pixels to one of the picture, and their centres lie `phase` off; indices count from the
+    margin's corner.
     """
     n = round(side * density) + 2 * margin
-    line = torch.arange(n, dtype=motion.dtype, device=motion.device) - (n - 1) / 2
+    line = torch.arange(n, dtype=motion.dtype, device=motion.device) - (n - 1) / 2 + phase
     y, x = torch.meshgrid(line, line, indexing="ij")
     linear, shift = motion[:, :2, :2], motion[:, :2, 2] * density
-    at = torch.einsum("bij,jhw->bihw", linear, torch.stack([x, y])) + shift[:, :, None, None] + (n - 1) / 2
+    at = torch.einsum("bij,jhw->bihw", linear, torch.stack([x, y])) + shift[:, :, None, None] + (n - 1) / 2 - phase
     return at[:, 0], at[:, 1]
 
 
