@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.errors import UsageError
+from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Turn
 from huggingvis.core.protocols import Decodes, Generative
-from huggingvis.edits.style_grids import mixing_grid, truncation_sweep
+from huggingvis.core.system import Spec, System
+from huggingvis.edits.exploring import exploration
 from huggingvis.nets.adain_synthesis import AdaINSynthesis, adain
 from huggingvis.nets.layer_noise import DrawnNoise, LayerNoise, NoNoise, StoredNoise
 from huggingvis.nets.modulated_conv import modulated_conv2d, modulated_upconv2d
@@ -24,6 +28,7 @@ from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, StyleMapping
 from huggingvis.nets.stylegan2_synthesis import StyledConv, StyleGAN2Synthesis
 from huggingvis.objectives.augment import Augment, Draws, Strengths, blit, recolour, warp
 from huggingvis.objectives.stylegan import Adaptive, Penalties, StyleGAN, path_lengths
+from huggingvis.systems.unconditional import Unconditional
 
 SIZES = StyleGANSizes(widths=(12, 12, 8), z_dim=6, w_dim=7, mapping_layers=3)
 SYNTHESES: dict[str, Callable[[StyleGANSizes], nn.Module]] = {"v1": AdaINSynthesis, "v2": StyleGAN2Synthesis}
@@ -173,17 +178,19 @@ def test_mixing_leaves_earlier_layers_alone(version: str, layer: int) -> None:
 
 @both
 def test_sheets_show_mixing_and_truncation(version: str) -> None:
-    net = generator(version)
-    a, b = (net.spread(net.mapping(normal(n, 6, seed=n))) for n in (2, 3))
-    grid = mixing_grid(net, a, b, 2)
-    assert grid.shape == (2, 3, 3, 16, 16)
-    assert torch.allclose(grid[1, 2], net.decode(mix(a[1:], b[2:], 2))[0], atol=1e-10)
-    assert torch.allclose(mixing_grid(net, a, b, net.layers)[:, 0], net.decode(a), atol=1e-10)
-    sweep = truncation_sweep(net, b, (0.0, 0.5, 1.0))
-    assert torch.allclose(sweep[0], sweep[0, :1].expand(3, -1, -1, -1), atol=1e-10)
-    assert torch.allclose(sweep[2], net.decode(b), atol=1e-10)
-    with pytest.raises(UsageError, match="6 layers to mix at, found 7"):
-        mixing_grid(net, a, b, 7)
+    """The explorations of styles: each cell mixes the sources at its edges; psi 0 is one picture, psi 1 the draws."""
+    net = generator(version).float().requires_grad_(False)
+    system = System(Spec("g", "stylegan", (16, 16)), {}, Unconditional(), Pixels(), lambda request: net)
+    finding = exploration("mix")(layer=2, rows=2, columns=3, seed=5)(system, ())
+    ws = net.latents(5, {}, noise=SeedNoise(range(5, 10)))
+    cell = net.decode(mix(ws[1:2], ws[4:5], 2))[0]
+    assert np.array_equal(finding.tiles.pictures[2 * 4 + 3].pixels, Picture.from_signal(cell.numpy()).pixels)
+    with pytest.raises(UsageError, match="6 layers of styles"):
+        exploration("mix")(layer=7)(system, ())
+    sweep = exploration("truncation")(psi=(0.0, 1.0), rows=2, seed=5)(system, ())
+    shown = [tile.pixels for tile in sweep.tiles.pictures]
+    assert np.array_equal(shown[0], shown[2]) and not np.array_equal(shown[1], shown[3])
+    assert np.array_equal(shown[3], Picture.from_signal(net.decode(ws[1:2])[0].numpy()).pixels)
 
 
 @both

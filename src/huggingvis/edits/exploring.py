@@ -81,7 +81,7 @@ def able(system: System, protocol: type[T], need: str) -> T:
 
 
 def asked(system: System, prompt: str, count: int) -> Cond:
-    """The condition of `count` pictures of `prompt`; of a model's first class where it has classes and none is named."""
+    """The condition of `count` pictures of `prompt`; of its first class where a model has some and none is named."""
     classes = system.spec.card.get("classes", ())
     return system.conditioner([Request(Prompt(prompt or str(next(iter(classes), ""))))] * count)
 

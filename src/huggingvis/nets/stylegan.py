@@ -159,6 +159,15 @@ class StyleGenerator(nn.Module):
     def forward(self, z: Tensor, label: Tensor | None, noise: LayerNoise) -> Tensor:
         return self.paint(self.spread(self.mapping(z, label)), noise)
 
+    @property
+    def middle(self) -> Tensor:
+        """The mean style, [D]."""
+        return self.w_avg
+
+    def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
+        """Truncated styles of `n` draws, [n, L, D]: what `decode` takes."""
+        return self.styles(n, cond, noise)
+
     def styles(self, n: int, cond: Cond, noise: Noise) -> Tensor:
         """Truncated styles of `n` draws, [n, L, D]."""
         w_avg = self.w_avg
@@ -172,7 +181,7 @@ class StyleGenerator(nn.Module):
         """Pictures of `n` draws of z and of the layers' noise: [n, C, H, W]. There are no steps to report."""
         return self.paint(self.styles(n, cond, noise), DrawnNoise(noise.draw))
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
         """Pictures of styles w, [B, D] or [B, L, D], as they are, with the stored noise: a function of w alone."""
         return self.paint(z if z.ndim == 3 else self.spread(z), StoredNoise())
 

@@ -56,6 +56,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         device=args.device or usual.device,
     )
     path = save(sheet, args.output) if args.output is not None else save_numbered(sheet, Path("out"), args.what)
+    kept: dict[str, str] = {}
+    if found.tensors:
+        from huggingvis.checkpoints.io import save as keep
+
+        beside = path.with_suffix(".safetensors")
+        keep(beside, dict(found.tensors))
+        kept["tensors"] = str(beside)
     screen.say(found.text)
     screen.say(str(path))
-    return {"what": args.what, "sheet": str(path), **found.record}
+    return {"what": args.what, "sheet": str(path), **kept, **found.record}

@@ -51,12 +51,13 @@ class Exploration:
         chosen = self.numbers if self.numbers is not None else self._strongest(system, model, start, spread)
         if not chosen or min(chosen) < 0 or max(chosen) >= flat.shape[1]:
             raise UsageError(f"This latent has the numbers 0 to {flat.shape[1] - 1}; found {list(chosen)}.")
+        middle = model.middle.expand(start.shape).flatten()  # [D]
         values = torch.linspace(-self.reach, self.reach, self.steps)
         cond = asked(system, self.prompt, self.steps)
         tiles: list[Picture] = []
         for number in chosen:
             z = start.flatten().repeat(self.steps, 1)  # [steps, D]
-            z[:, number] = model.middle.flatten()[number] + values.to(z) * spread[number]
+            z[:, number] = middle[number] + values.to(z) * spread[number]
             tiles += shown(system, model.decode(z.unflatten(1, start.shape), cond))
         rows, columns = tuple(f"z{n}" for n in chosen), tuple(f"{float(v):+.1f}" for v in values)
         text = f"Numbers {', '.join(map(str, chosen))} of {flat.shape[1]}, each {self.reach:g} deviations both ways."

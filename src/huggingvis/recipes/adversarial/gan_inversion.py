@@ -32,7 +32,7 @@ SYSTEM = {
     "name": "GAN inversion",
     "chapter": 2,
     "paper": "1904.03189",
-    "files": ["edits/gan_inversion.py", "edits/style_grids.py"],
+    "files": ["edits/gan_inversion.py", "edits/explore/invert.py"],
     "built": "tests/walks/test_stylegan.py::test_held_out_pictures_are_inverted",
     "exact": "tests/oracle/test_gan_inversion.py::test_own_pictures_are_found_again",
     "trained": None,
