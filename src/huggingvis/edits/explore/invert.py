@@ -37,8 +37,8 @@ class Exploration:
         model = system.generator(Request())
         if not isinstance(model, StyleGenerator):
             raise UsageError(
-                f"{system.spec.name!r} is a {type(model).__name__}; only style-based generators are inverted. Train one "
-                "with `hvis train stylegan`, or give an official .pkl file."
+                f"{system.spec.name!r} is a {type(model).__name__}; only style-based generators are inverted. Train "
+                "one with `hvis train stylegan`, or give an official .pkl file."
             )
         x = signals(system, pictures)
         found = invert(model, x, self.space, Search(self.steps, self.lr))
