@@ -51,7 +51,7 @@ from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerato
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.nets.style_discriminator import StyleDiscriminator
-from huggingvis.nets.stylegan import StyleGANSizes, fresh_generator
+from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
@@ -117,6 +117,10 @@ def text_condition(draw: Draw) -> dict[str, Tensor]:
 
 def around(quantiser: Callable[[], Quantiser]) -> Callable[[], VQAutoencoder]:
     return lambda: residual_vq(quantiser(), (3, 2), width=32, levels=1, blocks=1)
+
+
+def styled(synthesis: Callable[[StyleGANSizes], nn.Module]) -> Callable[[], StyleGenerator]:
+    return lambda: fresh_generator(STYLES, synthesis(STYLES))
 
 
 def halves(net: VQAutoencoder, x: Tensor) -> tuple[Tensor, ...]:
@@ -231,10 +235,10 @@ CASES: dict[str, Case] = {
     "mlp encoder": Case(lambda: MLPEncoder((1, 4, 4), 3, (8,)), lambda d: (d.normal(1, 4, 4),), ((2, 6),)),
     **{
         name: Case(
-            lambda kind=kind: fresh_generator(STYLES, kind(STYLES)), lambda d: (d.normal(5), d.normal(3)),
-            ((2, 3, 8, 8),), call=lambda net, z, label: net(z, label, StoredNoise()),
+            build, lambda d: (d.normal(5), d.normal(3)), ((2, 3, 8, 8),),
+            call=lambda net, z, label: net(z, label, StoredNoise()),
         )
-        for name, kind in (("stylegan", AdaINSynthesis), ("stylegan 2", StyleGAN2Synthesis))
+        for name, build in (("stylegan", styled(AdaINSynthesis)), ("stylegan 2", styled(StyleGAN2Synthesis)))
     },
     "style discriminator": Case(
         lambda: StyleDiscriminator(replace(STYLES, classes=0), group=1), lambda d: (d.normal(3, 8, 8),), ((2,),)

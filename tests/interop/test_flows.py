@@ -6,11 +6,12 @@ import gzip
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import huggingvis.systems
 from huggingvis.checkpoints.inspect import families_in, identify, inspect
@@ -28,10 +29,11 @@ from huggingvis.systems import mnist_flow
 
 DATA = os.environ.get("HUGGINGVIS_TESTDATA")
 FILE = Path(DATA or ".") / "weights/mnist_flow/MNISTFlow_simple.ckpt"
+Theirs = Any  # a module of normflows, which has no types
 needs_data = pytest.mark.skipif(not DATA, reason="HUGGINGVIS_TESTDATA is not set: the real weights are not at hand")
 
 
-def away_from_zero(net: nn.Module) -> nn.Module:
+def away_from_zero(net: Theirs) -> Theirs:
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -40,7 +42,7 @@ def away_from_zero(net: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def copy_net(ours: CouplingConvs, theirs: nn.Module) -> None:
+def copy_net(ours: CouplingConvs, theirs: Theirs) -> None:
     """normflows' three convolutions; it interleaves shifts and scales, and names what takes latents to data."""
     first, _, middle, _, last = theirs.net
     for mine, other in ((ours.first, first), (ours.middle, middle)):
@@ -52,13 +54,15 @@ def copy_net(ours: CouplingConvs, theirs: nn.Module) -> None:
 @torch.no_grad()
 def turn_shift(net: CouplingConvs, scale_too: bool) -> None:
     """Theirs takes the shift away, ours adds it; an exponential scale of theirs is one from latents to data."""
-    start = 0 if scale_too else len(net.last.bias) // 2
-    net.last.weight[start:] *= -1
-    net.last.bias[start:] *= -1
+    weight, bias = net.last.weight, net.last.bias
+    assert bias is not None
+    start = 0 if scale_too else len(bias) // 2
+    weight[start:] *= -1
+    bias[start:] *= -1
 
 
 @torch.no_grad()
-def assert_twins(ours: Bijection, theirs: nn.Module, x: Tensor) -> None:
+def assert_twins(ours: Bijection, theirs: Theirs, x: Tensor) -> None:
     z, log_det = ours(x)
     want, want_log_det = theirs.inverse(x)
     assert torch.allclose(z, want, atol=1e-10)
@@ -89,7 +93,7 @@ def test_coupling_is_normflows(law: str, flip: bool) -> None:
 
 
 @torch.no_grad()
-def actnorm_of(theirs: nn.Module) -> ActNorm:
+def actnorm_of(theirs: Theirs) -> ActNorm:
     ours = ActNorm(theirs.s.numel()).double()
     ours.shift.copy_(-theirs.t.flatten())
     ours.log_scale.copy_(-theirs.s.flatten())
@@ -97,7 +101,7 @@ def actnorm_of(theirs: nn.Module) -> ActNorm:
 
 
 @torch.no_grad()
-def conv_of(theirs: nn.Module) -> InvertibleConv:
+def conv_of(theirs: Theirs) -> InvertibleConv:
     ours = InvertibleConv(len(theirs.log_S)).double()
     named = {
         "permutation": theirs.P,

@@ -38,18 +38,20 @@ def _reconstruct_persistent_obj(meta: object) -> object:
     raise AssertionError("the official code was called")
 
 
-class EasyDict(dict):  # type: ignore[type-arg]
+class EasyDict(dict):
     """As `dnnlib.util.EasyDict`."""
 
 
 class Persistent:
     """Pickles as an instance of an official persistent class does."""
 
+    meta: dict[str, Any]
+
     def __init__(self, kind: str, state: dict[str, Any], version: int = 6):
         self.meta = {"type": "class", "version": version, "module_src": SOURCE, "class_name": kind, "state": state}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,), None)  # type: ignore[attr-defined]
+        return (sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,), None)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +96,7 @@ def official_file(path: Path, protocol: int = 4, **changed: Any) -> tuple[Path, 
     net.w_avg.normal_()
     tensors = stylegan2.generator_keymap().to_theirs(net.state_dict())
     tensors["synthesis.b8.resample_filter"] = torch.outer(taps(), taps())
-    facts = {
+    facts: dict[str, dict[str, Any]] = {
         "mapping": {"z_dim": 5, "w_dim": 7, "c_dim": 0},
         "mapping.fc0": {"bias_gain": 0.01},
         "synthesis.b16": {"architecture": "skip", **changed},
@@ -174,7 +176,7 @@ def storage_bytes(content: object) -> bytes:
 def hostile(mark: Path) -> dict[str, Any]:
     """Contents that would make a file at `mark`, reach beyond memory, or change what reads them."""
     touch = f"touch {mark}"
-    rebuild, from_bytes = torch._utils._rebuild_tensor_v2, torch.storage._load_from_bytes  # type: ignore[attr-defined]
+    rebuild, from_bytes = torch._utils._rebuild_tensor_v2, torch.storage._load_from_bytes
     floats = torch.zeros(4)._typed_storage()
     hooks: collections.OrderedDict[Any, Any] = collections.OrderedDict()
     return {

@@ -58,8 +58,8 @@ def numbers_of(theirs: nn.Module, ours: nn.Module) -> None:
             a.copy_(b)
 
 
-def pair(kind: str, loss: str, **numbers: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """pythae's model, and encoder and decoder of ours with its weights."""
+def pair(kind: str, loss: str, **numbers: Any) -> tuple[Any, nn.Module, nn.Module]:
+    """pythae's model (which has no types), and encoder and decoder of ours with its weights."""
     models = pytest.importorskip("pythae.models", reason="pythae is not installed")
     torch.manual_seed(0)
     config = getattr(models, f"{kind}Config")

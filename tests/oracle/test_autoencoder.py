@@ -12,7 +12,7 @@ from huggingvis.core.objective import Turn
 from huggingvis.core.protocols import Decodes, Encodes, Generative
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
-from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, Reconstruction, SquaredError
+from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
 
 SHAPE, D = (2, 3, 2), 3
 PIXELS = 12
@@ -107,8 +107,12 @@ def test_every_parameter_learns_and_the_law_follows_the_training(side: int) -> N
     shape = (1, side, side)
     conv = ConvEncoder(shape, 3, (8, 8), moments=1), ConvDecoder(shape, 3, (8, 8))
     mlp = MLPEncoder(shape, 3, (16,), moments=1), MLPDecoder(shape, 3, (16,))
-    for nets, pixels in ((conv, CrossEntropy()), (mlp, SquaredError(logistic=True))):
-        ae = Autoencoder(*nets, pixels, 3)
+    kinds: list[tuple[nn.Module, nn.Module, PixelError]] = [
+        (*conv, CrossEntropy()),
+        (*mlp, SquaredError(logistic=True)),
+    ]
+    for encoder, decoder, pixels in kinds:
+        ae = Autoencoder(encoder, decoder, pixels, 3)
         assert isinstance(ae, Encodes) and isinstance(ae, Decodes) and isinstance(ae, Generative)
         objective, batch = Reconstruction(ae), {"image": torch.rand(4, *shape) * 2 - 1}
         objective.loss(batch, 0, RNG)["reconstruction"].backward()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, SeedNoise
-from huggingvis.core.protocols import Decodes, Encodes, Generative, Likelihood
+from huggingvis.core.protocols import Batch, Decodes, Encodes, Generative, Likelihood
 from huggingvis.nets.autoencoder_kl import Posterior
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
@@ -27,11 +27,11 @@ from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, NegativeELBO
 SHAPE, D, K = (1, 6, 5), 3, 4
 
 
-def labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def labels(batch: Batch) -> dict[str, Tensor]:
     return {"vector": batch["vector"]}
 
 
-def picture(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def picture(batch: Batch) -> dict[str, Tensor]:
     return {"concat": batch["image"]}
 
 
@@ -107,7 +107,8 @@ class Exact(nn.Module):
         self.maps, self.logvar, self.shift = maps, logvar, shift
 
     def forward(self, *given: Tensor) -> Tensor:
-        mean = sum(x.flatten(1) @ m.T for x, m in zip(given, self.maps, strict=True)) + self.shift
+        parts = [x.flatten(1) @ m.T for x, m in zip(given, self.maps, strict=True)]
+        mean = torch.stack(parts).sum(0) + self.shift
         return torch.cat([mean, self.logvar.expand_as(mean)], dim=1)
 
 

@@ -43,7 +43,7 @@ def convs() -> nn.Module:
     return CouplingConvs(2, 4, 8)
 
 
-LAYERS: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
+LAYERS: dict[str, tuple[Callable[[], Bijection | Flow], tuple[int, ...]]] = {
     "to unit": (ToUnit, PICTURE),
     "logit": (lambda: Chain([ToUnit(), Logit(0.05)]), PICTURE),
     "scale": (lambda: Scale(6), FLAT),
@@ -81,6 +81,7 @@ def pictures(n: int, shape: tuple[int, ...], seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("name", LAYERS)
 def test_inverse(name: str) -> None:
     layer, x = moved(LAYERS[name][0]), pictures(3, LAYERS[name][1])
+    assert isinstance(layer, Bijection | Flow)
     for kind, most in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         layer.to(kind)
         with torch.no_grad():

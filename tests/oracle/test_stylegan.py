@@ -18,6 +18,8 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Turn
 from huggingvis.core.protocols import Decodes, Generative
 from huggingvis.core.system import Spec, System
+from huggingvis.edits.explore.mix import Exploration as Mixing
+from huggingvis.edits.explore.truncation import Exploration as Truncated
 from huggingvis.edits.exploring import exploration
 from huggingvis.nets.adain_synthesis import AdaINSynthesis, adain
 from huggingvis.nets.layer_noise import DrawnNoise, LayerNoise, NoNoise, StoredNoise
@@ -181,13 +183,14 @@ def test_sheets_show_mixing_and_truncation(version: str) -> None:
     """The explorations of styles: each cell mixes the sources at its edges; psi 0 is one picture, psi 1 the draws."""
     net = generator(version).float().requires_grad_(False)
     system = System(Spec("g", "stylegan", (16, 16)), {}, Unconditional(), Pixels(), lambda request: net)
-    finding = exploration("mix")(layer=2, rows=2, columns=3, seed=5)(system, ())
+    assert exploration("mix") is Mixing and exploration("truncation") is Truncated
+    finding = Mixing(layer=2, rows=2, columns=3, seed=5)(system, ())
     ws = net.latents(5, {}, noise=SeedNoise(range(5, 10)))
     cell = net.decode(mix(ws[1:2], ws[4:5], 2))[0]
     assert np.array_equal(finding.tiles.pictures[2 * 4 + 3].pixels, Picture.from_signal(cell.numpy()).pixels)
     with pytest.raises(UsageError, match="6 layers of styles"):
-        exploration("mix")(layer=7)(system, ())
-    sweep = exploration("truncation")(psi=(0.0, 1.0), rows=2, seed=5)(system, ())
+        Mixing(layer=7)(system, ())
+    sweep = Truncated(psi=(0.0, 1.0), rows=2, seed=5)(system, ())
     shown = [tile.pixels for tile in sweep.tiles.pictures]
     assert np.array_equal(shown[0], shown[2]) and not np.array_equal(shown[1], shown[3])
     assert np.array_equal(shown[3], Picture.from_signal(net.decode(ws[1:2])[0].numpy()).pixels)
@@ -294,6 +297,7 @@ def test_r1_of_a_linear_critic_is_its_squared_length() -> None:
         16 * 3.0 / 2 * float(game.critic.a.detach().square().sum()), rel=1e-12
     )
     losses["penalty"].backward()
+    assert game.critic.a.grad is not None
     assert torch.allclose(game.critic.a.grad, 16 * 3.0 * game.critic.a, atol=1e-10)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe
@@ -17,6 +19,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
 from huggingvis.edits.generate import generate
 from huggingvis.nets.flows.glow import glow
+from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood
 from huggingvis.recipes.flow import glow as glow_recipe
 from huggingvis.recipes.flow_training import shape_of, start_from_data
@@ -73,6 +76,10 @@ def test_flow_learns_loads_and_draws(tmp_path: Path, recipe: str) -> None:
         generate(system, Request(canvas=Canvas(width=16, height=16)))
 
 
+def four(flow: Flow) -> Tensor:
+    return flow.draw(4, SeedNoise(range(4)))[0]
+
+
 def resumed(path: Path, data: str, *parts: int) -> Run:
     """Trained at a constant rate until each of `parts` steps, every time by fresh objects."""
     for number, steps in enumerate(parts):
@@ -88,7 +95,7 @@ def resumed(path: Path, data: str, *parts: int) -> Run:
             run,
             MaximumLikelihood(flow),
             source,
-            draw=lambda flow=flow: flow.draw(4, SeedNoise(range(4)))[0],
+            draw=partial(four, flow),
         )
     return run
 

@@ -33,7 +33,7 @@ class DiscretisedLogistic:
         """The nearest of 256 values: resized and mirrored pictures lie between them."""
         return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
-    def log_prob(self, out: Tensor, x: Tensor) -> Tensor:
+    def each(self, out: Tensor, x: Tensor) -> Tensor:
         mu, log_s = out.to(torch.promote_types(out.dtype, torch.float32)).chunk(2, dim=1)  # [B, C, H, W] each
         log_s = (log_s - 2).clamp(min=self.floor)  # fresh nets, which give 0, begin with s = 0.14
         rate = torch.exp(-log_s)
@@ -41,8 +41,10 @@ class DiscretisedLogistic:
         # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - e^(b - a)), without cancellation
         inside = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-rate * (2 / 255)))
         least, most = x < -1 + 1 / 255, x > 1 - 1 / 255
-        each = torch.where(least, F.logsigmoid(above), torch.where(most, F.logsigmoid(-below), inside))
-        return each.flatten(1).sum(1)
+        return torch.where(least, F.logsigmoid(above), torch.where(most, F.logsigmoid(-below), inside))
+
+    def log_prob(self, out: Tensor, x: Tensor) -> Tensor:
+        return self.each(out, x).flatten(1).sum(1)
 
     def mean(self, out: Tensor) -> Tensor:
         return out.chunk(2, dim=1)[0].clamp(-1, 1)
