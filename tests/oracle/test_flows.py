@@ -87,7 +87,8 @@ def test_inverse(name: str) -> None:
         with torch.no_grad():
             z = layer(x.to(kind))[0]
             back = layer.decode(z) if isinstance(layer, Flow) else layer.inverse(z)
-        assert z.dtype == kind and float((back - x.to(kind)).abs().max()) < most
+        largest = max(1.0, float(z.abs().max()))  # what rounds on the way
+        assert z.dtype == kind and float((back - x.to(kind)).abs().max()) < most * largest
 
 
 @pytest.mark.parametrize("name", LAYERS)

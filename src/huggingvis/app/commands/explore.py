@@ -16,6 +16,7 @@ from huggingvis.app.arguments import add_record, words_of
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
+from huggingvis.core.errors import UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.flags import parse
 
@@ -23,7 +24,7 @@ from huggingvis.core.flags import parse
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from huggingvis.edits.exploring import exploration, explorations
 
-    parser.add_argument("what", help="what to look at; `hvis explore WHAT --help` shows its numbers")
+    parser.add_argument("what", nargs="?", help="what to look at; `hvis explore WHAT --help` shows its numbers")
     parser.add_argument("pictures", nargs="*", type=Path, help="pictures it is asked about")
     parser.add_argument("--model", metavar="NAME", help="a run folder, a model folder or a packaged model")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
@@ -39,6 +40,12 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    if args.what is None:
+        from huggingvis.edits.exploring import explorations
+
+        raise UsageError(
+            f"Say what to look at, as in `hvis explore reconstruct picture.png`; there are {', '.join(explorations())}."
+        )
     usual = preferences()
     if args.output is not None:
         check_folder(args.output.parent)
