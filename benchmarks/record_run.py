@@ -16,12 +16,13 @@ import os
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from huggingvis.core.catalog import find_recipe
-from huggingvis.core.config import KIND, to_dict
+from huggingvis.core.config import KIND, from_dict, to_dict
 from huggingvis.core.files import write_atomically
 from huggingvis.core.machine import cores, machine, versions
 from huggingvis.systems.packaged import packaged
@@ -33,39 +34,38 @@ WEIGHTS = packaged("tiny").parent
 STRETCHES = 60
 
 
-def command(recipe: str, numbers: dict[str, Any], run: Path) -> str:
+def command(recipe: str, numbers: Mapping[str, Any], run: str) -> str:
     """The command line of a training: only what differs from the recipe's defaults."""
-    fields = find_recipe(recipe).Config.__dataclass_fields__
-    defaults = {key: field.default for key, field in fields.items()}
-    words = ["hvis", "train", recipe, "--run", f"runs/{run.name}"]
-    for key, value in _flat(numbers):
-        first, _, rest = key.partition(".")
-        known = to_dict(defaults[first]) if rest else defaults[first]
-        for part in filter(None, rest.split(".")):
-            known = known.get(part) if isinstance(known, dict) else None
-        if rest == KIND:  # which of several records: the word after the flag itself
-            key, known = first, type(defaults[first]).__name__
-        if isinstance(known, tuple):
-            known = list(known)
-        if value != known:
-            text = ",".join(map(str, value)) if isinstance(value, list) else _shown(value)
-            words += [f"--{key.replace('_', '-')}", text]
+    kind = find_recipe(recipe).Config
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    defaults = to_dict(from_dict(kind, {name: numbers[name] for name in required}))
+    words = ["hvis", "train", recipe, "--run", f"runs/{run}"]
+    for name, value in numbers.items():
+        words += _said(name, value, object() if name in required else defaults.get(name))
     return " ".join(word if VARIABLE in word else shlex.quote(word) for word in words)
+
+
+def _said(name: str, value: Any, default: Any) -> list[str]:
+    """The words that set `name` to `value` where that is not its default; nested records have dotted names."""
+    if not isinstance(value, dict):
+        return [] if value == default else [f"--{name.replace('_', '-')}", _shown(value)]
+    known = default if isinstance(default, dict) else {}
+    if value.get(KIND) == known.get(KIND):
+        return [w for key in value if key != KIND for w in _said(f"{name}.{key}", value[key], known.get(key))]
+    words = [f"--{name.replace('_', '-')}", str(value[KIND])]  # which of several records
+    return words + [w for key in value if key != KIND for w in _said(f"{name}.{key}", value[key], object())]
 
 
 def _shown(value: object) -> str:
     """A value as it stands on a command line: packaged models by their names, test data below their variable."""
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ",".join(map(_shown, value))
     if not isinstance(value, str):
         return str(value)
     data = os.environ.get("HUGGINGVIS_TESTDATA")
     return Path(value).name if Path(value).parent == WEIGHTS else value.replace(data, VARIABLE) if data else value
-
-
-def _flat(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for key, value in numbers.items():
-        out += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return out
 
 
 def curve(lines: Sequence[dict[str, float]], key: str) -> list[list[float]]:
@@ -85,8 +85,8 @@ def record(path: Path, sheet: str | None) -> dict[str, Any]:
     held_out = [line for line in lines if any(key.startswith("validation.") for key in line)]
     last = {k.removeprefix("validation."): v for k, v in held_out[-1].items() if k != "step"} if held_out else {}
     return {
-        "command": command(recipe, numbers, path),
-        "seed": numbers["seed"],
+        "command": command(recipe, numbers, path.resolve().name),
+        "seed": numbers.get("seed", 0),
         "seconds": max(line.get("seconds", 0.0) for line in lines),
         "machine": machine(cores()),
         "versions": versions(()),

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import math
+import shlex
 import statistics
 import sys
 from argparse import Namespace
@@ -137,3 +138,28 @@ def test_processes_are_measured_and_failures_told(common: ModuleType) -> None:
         assert large.peak_mib > 300
     with pytest.raises(RuntimeError, match="no such thing"):
         common.process([sys.executable, "-S", "-c", "raise SystemExit('no such thing')"])
+
+
+# ---- records of trainings --------------------------------------------------------------------------------------------
+
+OTHER: dict[str, dict[str, Any]] = {
+    "vae": {"data": "folder:pictures of mine", "widths": [8, 4], "size": 32, "flip": True},
+    "pggan": {"penalty": {"kind": "R1", "gamma": 3.0}, "game": {"kind": "Hinge"}},
+    "gan": {"penalty": {"kind": "GradientPenalty", "weight": 1.5}, "game": {"kind": "Wasserstein", "drift": 0.0}},
+    "vq_vae": {"autoencoder": {"quantiser": {"kind": "FSQ", "levels": [3, 5]}}, "steps": 7},
+    "text_to_image": {"autoencoder": "tiny", "reading": "runs/words", "lattice": 8},
+}
+
+
+@pytest.mark.parametrize("recipe", OTHER)
+def test_a_recorded_command_repeats_the_training(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words of the record give back the configuration that was trained, whatever differs from the defaults."""
+    from huggingvis.core.catalog import find_recipe
+    from huggingvis.core.config import from_dict, to_dict
+    from huggingvis.core.flags import parse
+
+    kind = find_recipe(recipe).Config
+    config = from_dict(kind, OTHER[recipe])
+    words = shlex.split(module("record_run", monkeypatch).command(recipe, to_dict(config), "mine"))
+    assert words[:5] == ["hvis", "train", recipe, "--run", "runs/mine"]
+    assert parse(kind, words[5:]) == config

@@ -16,9 +16,9 @@ from torch import Tensor
 import huggingvis.systems
 from huggingvis.checkpoints.inspect import families_in, identify, inspect
 from huggingvis.checkpoints.io import load, save
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.request import Request
+from huggingvis.core.request import Canvas, Request
 from huggingvis.nets.flows.bijection import Bijection, Squeeze
 from huggingvis.nets.flows.coupling import AffineCoupling, Exp, Halves, Sigmoid
 from huggingvis.nets.flows.mixing import GlowStep, InvertibleConv
@@ -173,7 +173,10 @@ def test_public_flow_goes_back_and_draws_digits() -> None:
     assert float((flow.decode(flow.encode(x)) - x).abs().max()) < 1e-9
     system = mnist_flow.bind(FILE)
     pictures = system.generator(Request()).sample(2, {}, noise=SeedNoise([0, 1]))
-    assert pictures.shape == (2, 1, 28, 28) and 0.6 < float((pictures < -0.5).float().mean()) < 0.95
+    assert pictures.shape == (2, system.spec.channels, 28, 28)
+    assert system.spec.channels == 1 and 0.6 < float((pictures < -0.5).float().mean()) < 0.95
+    with pytest.raises(UsageError, match="28 x 28 pixels and no other, but 56 x 28"):
+        system.generator(Request(canvas=Canvas(width=56)))
 
 
 @needs_data

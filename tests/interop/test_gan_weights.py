@@ -48,8 +48,8 @@ def test_the_generator_draws_like_its_own_code() -> None:
         z, want = (torch.from_numpy(file[key]) for key in ("z", "images"))
     assert float((bound().decode(z) - want).abs().max()) < 1e-5
     (picture,) = generate(gan_mnist.bind(GENERATOR), Request())
-    assert picture.size == (28, 28)
-    with pytest.raises(UsageError, match="28 x 28 pixels and no other|between 28 and 28"):
+    assert picture.pixels.shape == (28, 28, gan_mnist.bind(GENERATOR).spec.channels) == (28, 28, 1)
+    with pytest.raises(UsageError, match="28 x 28 pixels and no other, but 56 x 56"):
         generate(gan_mnist.bind(GENERATOR), Request(canvas=Canvas(width=56, height=56)))
 
 

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import huggingvis as hv
 import huggingvis.systems
 from huggingvis.checkpoints.inspect import families_in, identify, inspect
 from huggingvis.checkpoints.io import load, save
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
 from huggingvis.edits.generate import generate
@@ -191,12 +193,27 @@ def test_the_mnist_vae_generates() -> None:
 
 
 @real
+def test_the_mnist_vae_is_explored_in_grey() -> None:
+    system = mnist_vae.bind(MNIST)
+    given = [Picture.from_signal(x) for x in digits(0, 3).numpy()]
+    sheet, found = hv.explore("reconstruct", system, [*given, Picture(np.repeat(given[0].pixels, 3, axis=2))])
+    assert [p.pixels.shape for p in found.tiles.pictures] == [(28, 28, 1)] * 8 and sheet.pixels.ndim == 3
+    decibels = found.record["psnr_db"]
+    assert min(decibels) > 12 and decibels[3] == pytest.approx(
+        decibels[0], abs=0.1
+    )  # a grey picture in RGB is the same
+    assert system.spec.channels == 1 and system.spec.size == (28, 28)
+    with pytest.raises(UsageError, match="28 x 28 pixels and no other"):
+        generate(system, Request(canvas=Canvas(width=56)))
+
+
+@real
 @torch.no_grad()
 def test_the_cifar_autoencoder_is_its_own_code() -> None:
     want = expected("cifar10_autoencoder/expected_ae_128_first4.npz")
     with np.load(ROOT / "images/cifar10/cifar10_train_first4000.npz") as file:
         x = torch.from_numpy(file["images"][:256]).permute(0, 3, 1, 2) / 127.5 - 1
-    ae = cifar10_autoencoder.bind(CIFAR)
+    ae = cifar10_autoencoder.autoencoder(CIFAR)
     z = ae.encode(x)
     assert gap(z[:4], want["latent"]) < 1e-5 and gap(ae.decode(want["latent"]), want["recon"]) < 1e-5
     per_value = float((x - ae.decode(z)).square().mean())
@@ -207,6 +224,23 @@ def test_the_cifar_autoencoder_is_its_own_code() -> None:
     ae.observe_codes(z)
     drawn = ae.sample(256, {}, noise=SeedNoise(range(256)))
     assert drawn.shape == x.shape and gap(drawn.mean((0, 2, 3)), x.mean((0, 2, 3))) < 0.15
+
+
+@real
+@torch.no_grad()
+def test_the_cifar_system_reconstructs_in_colour_and_draws_once_it_has_seen_codes() -> None:
+    system = cifar10_autoencoder.bind(CIFAR)
+    with np.load(ROOT / "images/cifar10/cifar10_train_first4000.npz") as file:
+        pictures = [Picture(pixels) for pixels in file["images"][:64]]
+    _, found = hv.explore("reconstruct", system, pictures)
+    assert {p.pixels.shape for p in found.tiles.pictures} == {(32, 32, system.spec.channels)}
+    assert system.spec.channels == 3 and np.mean(found.record["psnr_db"]) > 20
+    with pytest.raises(UsageError, match="seen no codes"):
+        generate(system, Request())
+    model = system.generator(Request())
+    assert isinstance(model, Autoencoder)
+    model.observe_codes(model.encode(torch.stack([torch.from_numpy(p.to_signal()) for p in pictures])))
+    assert generate(system, Request())[0].pixels.shape == (32, 32, 3)
 
 
 @real

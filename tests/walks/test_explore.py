@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from conftest import Hvis
 from small_runs import digits, picture, train
 
 import huggingvis as hv
+from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, Latent
-from huggingvis.core.system import System
+from huggingvis.core.system import Spec, System
 from huggingvis.edits.exploring import able, between, exploration, explorations, signals
 from huggingvis.recipes.loading import bind_run
+from huggingvis.systems.unconditional import Unconditional
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +100,25 @@ def test_truncation_goes_from_one_picture_to_the_draws(vae: System) -> None:
 def test_bits_put_the_strangest_first(vae: System, bars: list[Picture]) -> None:
     strange = Picture(np.random.default_rng(0).integers(0, 255, (12, 12, 1), dtype=np.uint8))
     finding = hv.explore("bits", vae, [*bars, strange])[1]
-    assert int(np.argmin(finding.record["nats"])) == 3
+    assert int(np.argmin(finding.record["log_prob"])) == 3
     first = finding.tiles.pictures[0].pixels.astype(int)
     assert np.abs(first - strange.pixels.astype(int)).max() <= 1
+
+
+def test_a_density_tells_bits_per_number() -> None:
+    """An even density on [-1, 1] needs 8 bits for one of 256 levels."""
+
+    class Even:
+        dims = 48
+
+        def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x),), -self.dims * math.log(2), dtype=torch.float64)
+
+    even = Even()
+    system = System(Spec("even", "none", (4, 4)), {}, Unconditional(), Pixels(), lambda request: even)  # type: ignore[arg-type, return-value]
+    noise = Picture(np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8))
+    record = exploration("bits")()(system, [noise]).record
+    assert record["unit"] == "bits per number" and record["told"] == [pytest.approx(8.0)]
 
 
 def test_what_a_model_cannot_do_is_said(vae: System) -> None:

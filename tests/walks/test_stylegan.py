@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
 
 from huggingvis.checkpoints.io import load
 from huggingvis.core import config as records
 from huggingvis.core.errors import HvisError, UsageError
+from huggingvis.core.objective import Turn
 from huggingvis.edits.gan_inversion import Search, invert
 from huggingvis.nets.stylegan import StyleGenerator
+from huggingvis.objectives.augment import Augment, Strengths
+from huggingvis.objectives.stylegan import Adaptive, StyleGAN
 from huggingvis.recipes.adversarial import gan_inversion
-from huggingvis.recipes.adversarial.stylegan import Config, sizes, slowed
+from huggingvis.recipes.adversarial.stylegan import Config, generator, sizes, slowed
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -49,7 +55,7 @@ def test_stylegan_learns_loads_and_draws(tmp_path: Path) -> None:
     "numbers",
     [
         {"net": {"kind": "StyleGAN1"}, "conditional": True},
-        {"augment": {"kind": "Adaptation", "kimg": 0.1}, "flip": True},
+        {"augment": {"kind": "Adaptation", "kimg": 0.1, "target": -2.0}, "flip": True},
     ],
     ids=["the first, of classes", "the second, adapting"],
 )
@@ -64,7 +70,69 @@ def test_stylegan_resumes_to_the_same_bits(tmp_path: Path, numbers: dict[str, ob
         assert not np.array_equal(drawn(system, "upright"), drawn(system, "lying"))
         assert course(straight, "path.penalty") == []
     else:
-        assert float(straight.checkpoints()[-1].tensors("objective")["augment_p"]) in (0.0, pytest.approx(0.32))
+        kept = straight.checkpoints()[-1].tensors("objective")
+        # every mean sign is above -2, so p rose once, at the fourth step: by 8 pictures x 4 steps of 100
+        assert float(kept["augment_p"]) == pytest.approx(0.32)
+        assert float(kept["signs"][1]) == 16 and "judged" not in kept  # the two steps after it
+
+
+class Known(nn.Module):
+    """A critic that tells the sign of a picture's mean."""
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return x.mean((1, 2, 3))
+
+
+def adapting(batch: int) -> StyleGAN:
+    torch.manual_seed(0)
+    net = generator(Config(latent_dim=4, mapping_layers=1, width=4, most=4), Facts("none", 8, 8, 3))
+    unchanged = Augment(Strengths(blit=0.0, geometry=0.0, colour=0.0))
+    game = StyleGAN(net, Known(), augment=unchanged, adaptive=Adaptive(batch, target=0.3, every=4, kimg=1.0))
+    game.augment_p.fill_(0.5)
+    return game
+
+
+def on_two_ranks(games: list[StyleGAN], batches: list[Tensor], steps: range) -> None:
+    """Critic turns of two processes, each on its half of batches [2 B, C, H, W], as threads that meet in `reduce`."""
+    meeting, told = Barrier(2, timeout=60), [torch.zeros(0), torch.zeros(0)]
+
+    def play(rank: int) -> None:
+        def reduce(x: Tensor) -> Tensor:
+            told[rank] = x.clone()
+            meeting.wait()
+            mean = (told[0] + told[1]) / 2
+            meeting.wait()
+            return mean
+
+        game = games[rank]
+        for step in steps:
+            batch = {"image": batches[step].chunk(2)[rank]}
+            game.critic_loss(batch, step, torch.Generator().manual_seed(step))
+            game.after(critic_turn(game), step, params={}, batch=batch, reduce=reduce)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(play, rank) for rank in (0, 1)]:
+            done.result()
+
+
+def critic_turn(game: StyleGAN) -> Turn:
+    return next(turn for turn in game.turns(0) if turn.name == "critic")
+
+
+def test_processes_adapt_alike_and_a_checkpoint_holds_what_all_of_them_saw() -> None:
+    """Rank 0 alone finds signs of 1 throughout; both together 1/4, below the target, until the last four steps."""
+    mixed = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    pictures = [signs[:, None, None, None].expand(-1, 3, 8, 8) for signs in (*[mixed] * 4, *[mixed.abs()] * 4)]
+    ranks, again = [adapting(8), adapting(8)], [adapting(8), adapting(8)]
+    on_two_ranks(ranks, pictures, range(3))
+    for game, later in zip(ranks, again):
+        assert game.signs.tolist() == [3.0, 12.0] and game.judged.tolist() == [0.0, 0.0]  # 3 steps of 2 and 8, halved
+        later.load_state_dict(ranks[0].state_dict())
+    for pair in (ranks, again):
+        on_two_ranks(pair, pictures, range(3, 4))
+        assert [float(game.augment_p) for game in pair] == pytest.approx([0.5 - 0.032] * 2)  # 8 x 4 of 1000 pictures
+        on_two_ranks(pair, pictures, range(4, 8))
+        assert [float(game.augment_p) for game in pair] == pytest.approx([0.5] * 2)
 
 
 def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Batch
 
 Losses = Mapping[str, Tensor]
@@ -23,6 +24,7 @@ class Turn:
     """One player's move: minimise `loss(batch, step, rng)` over the nets named in `nets`.
 
     It is taken every `every`-th step, `repeat` times (lazy regularisation; several critic steps per generator step).
+    Raises `UsageError` where either is below 1.
     """
 
     loss: Callable[[Batch, int, torch.Generator], Losses]
@@ -30,6 +32,13 @@ class Turn:
     every: int = 1
     repeat: int = 1
     name: str = "loss"
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.repeat < 1:
+            raise UsageError(
+                f"Turn {self.name!r} is taken every k-th step, n times, with k and n at least 1; found every "
+                f"{self.every} and repeat {self.repeat}. Leave the turn out instead of never taking it."
+            )
 
 
 class Objective(nn.Module, ABC):

@@ -107,6 +107,14 @@ class Likelihood(Protocol):
     def log_prob(self, x: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Density(Likelihood, Protocol):
+    """`log_prob` is that of a continuous density over pictures in [-1, 1], which have `dims` numbers each."""
+
+    @property
+    def dims(self) -> int: ...
+
+
 class Conditioner(Protocol):
     """Turns requests (one per picture) into a `Cond`; `prepare` adds what no step changes.
 

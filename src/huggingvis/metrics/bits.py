@@ -19,7 +19,7 @@ from huggingvis.core.errors import UsageError
 
 
 def bits_per_dim(nats: Tensor, dims: int, levels: int | None = 256) -> Tensor:
-    """Bits per value, float64 [B], of pictures with `dims` values (C H W) and log-likelihoods `nats` [B].
+    """Bits per value, float64 [B] on the CPU, of pictures with `dims` values (C H W) and log-likelihoods `nats` [B].
 
     `levels`: bins that [-1, 1] is cut into, for a density over [-1, 1]; None where `nats` are log-probabilities of
     discrete values already. Raises `UsageError` for numbers below 1.
@@ -27,4 +27,4 @@ def bits_per_dim(nats: Tensor, dims: int, levels: int | None = 256) -> Tensor:
     if dims < 1 or (levels is not None and levels < 1):
         raise UsageError(f"A picture has at least one value and one level, found {dims} values and {levels} levels.")
     width = 1.0 if levels is None else 2.0 / levels
-    return -(nats.detach().double() / dims + math.log(width)) / math.log(2)
+    return -(nats.detach().cpu().double() / dims + math.log(width)) / math.log(2)

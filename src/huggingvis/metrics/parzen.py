@@ -36,6 +36,11 @@ class ParzenScore:
     n: int
 
 
+def _wide(x: Tensor) -> Tensor:
+    """`x` in float64; on the CPU where its device has none."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()
+
+
 def parzen_log_prob(samples: Tensor, x: Tensor, sigma: float, chunk: int = 1000) -> Tensor:
     """log p(x) in nats, [M] float64, of rows `x` [M, D] under kernels of width `sigma` on rows `samples` [N, D].
 
@@ -47,7 +52,7 @@ def parzen_log_prob(samples: Tensor, x: Tensor, sigma: float, chunk: int = 1000)
         )
     if not sigma > 0:
         raise UsageError(f"The width of a kernel is positive, found {sigma}; the papers try 0.1 to 1.")
-    s, x = (check_finite(rows.detach().double(), "The picture") for rows in (samples, x))
+    s, x = (check_finite(_wide(rows.detach()), "The picture") for rows in (samples, x))
     squares = s.square().sum(1)  # [N]
     parts = []
     for rows in x.split(chunk):
@@ -63,7 +68,7 @@ def parzen(samples: Tensor, validation: Tensor, x: Tensor, sigmas: Sequence[floa
     The width is chosen on `validation`, which must not be `x` itself nor have trained the generator.
     Raises as `parzen_log_prob`.
     """
-    rows = [((p.double() + 1) / 2).flatten(1) for p in (samples, validation, x)]  # [N, D] in [0, 1]
+    rows = [((_wide(p.detach()) + 1) / 2).flatten(1) for p in (samples, validation, x)]  # [N, D] in [0, 1]
     scores = {sigma: float(parzen_log_prob(rows[0], rows[1], sigma).mean()) for sigma in sigmas}
     best = max(scores, key=lambda sigma: scores[sigma])
     found = parzen_log_prob(rows[0], rows[2], best)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huggingvis.core.classes import some_class
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Cond, OnStep
@@ -174,7 +175,8 @@ class StyleGenerator(nn.Module):
         z = noise.draw(w_avg.new_empty(n, self.mapping.z_dim))
         label = None
         if self.mapping.classes:
-            label = _some_class(cond.get("vector"), noise.draw(w_avg.new_empty(n, self.mapping.classes)))
+            none = w_avg.new_zeros(n, self.mapping.classes)
+            label = some_class(cond.get("vector", none).to(w_avg.dtype), noise)
         return self.truncation(self.spread(self.mapping(z, label)), w_avg)
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
@@ -184,14 +186,6 @@ class StyleGenerator(nn.Module):
     def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
         """Pictures of styles w, [B, D] or [B, L, D], as they are, with the stored noise: a function of w alone."""
         return self.paint(z if z.ndim == 3 else self.spread(z), StoredNoise())
-
-
-def _some_class(label: Tensor | None, draw: Tensor) -> Tensor:
-    """`label` [B, K] with rows of zeros replaced by the class at which `draw` [B, K] is largest."""
-    drawn = F.one_hot(draw.argmax(1), draw.shape[1]).to(draw.dtype)
-    if label is None:
-        return drawn
-    return torch.where(label.sum(1, keepdim=True) > 0, label.to(draw.dtype), drawn)
 
 
 def fresh_generator(sizes: StyleGANSizes, synthesis: nn.Module, truncation: Truncation | None = None) -> StyleGenerator:

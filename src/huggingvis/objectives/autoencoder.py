@@ -111,9 +111,9 @@ class Autoencoder(nn.Module):
                 "show it pictures: model.observe_codes(model.encode(pictures))."
             )
         eps = noise.draw(self.code_mean.new_empty(n, self.latent_dim))
-        # not by Cholesky: a code that never changes leaves the covariance singular
-        values, vectors = torch.linalg.eigh(self.code_cov.double())
-        root = (vectors * values.clamp(min=0).sqrt()).to(eps.dtype)  # [D, D]
+        # not by Cholesky: a code that never changes leaves the covariance singular; on the CPU, for MPS has no float64
+        values, vectors = torch.linalg.eigh(self.code_cov.cpu().double())
+        root = (vectors * values.clamp(min=0).sqrt()).to(eps)  # [D, D]
         return self.code_mean + eps @ root.T
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.classes import some_class
 from huggingvis.core.noise import Noise
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Cond, OnStep
@@ -63,14 +64,6 @@ class GAN(nn.Module):
         """[n, C, H, W]. Rows of `cond["vector"]` without a class get one by lot. There are no steps to report."""
         z = self.latents(n, cond, noise=noise)
         return self.decode(z, {"vector": some_class(cond["vector"], noise)} if "vector" in cond else {})
-
-
-def some_class(vector: Tensor, noise: Noise) -> Tensor:
-    """One-hot classes [B, K] with each empty row replaced by a class drawn from `noise`, all alike likely."""
-    u = 0.5 + 0.5 * torch.erf(noise.draw(vector[:, :1].float()) / math.sqrt(2.0))  # [B, 1] uniform on [0, 1]
-    drawn = (u * vector.shape[1]).long().clamp(max=vector.shape[1] - 1)
-    lot = torch.zeros_like(vector).scatter(1, drawn, 1.0)
-    return torch.where(vector.any(1, keepdim=True), vector, lot)
 
 
 @dataclass(frozen=True)

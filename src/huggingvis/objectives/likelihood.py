@@ -51,12 +51,12 @@ def dequantise(x: Tensor, rng: torch.Generator, levels: int = 256) -> Tensor:
 def log_probability(model: Likelihood, x: Tensor, *, draws: int = 1, seed: int = 0, levels: int = 256) -> Tensor:
     """log P of pictures with `levels` values, by `draws` dequantisations of each: a lower bound in expectation.
 
-    x [B, C, H, W] in [-1, 1]; nats, float64 [B]. Divide by -(C H W log 2) for bits per dimension.
+    x [B, C, H, W] in [-1, 1]; nats, float64 [B] on the CPU. Divide by -(C H W log 2) for bits per dimension.
     """
     if draws < 1:
         raise UsageError(f"The bound needs at least one draw, found {draws}.")
     rng = torch.Generator(x.device).manual_seed(seed)
-    each = [model.log_prob(dequantise(x, rng, levels)).double() for _ in range(draws)]
+    each = [model.log_prob(dequantise(x, rng, levels)).cpu().double() for _ in range(draws)]
     return torch.logsumexp(torch.stack(each), 0) - math.log(draws) + x[0].numel() * math.log(2 / levels)
 
 

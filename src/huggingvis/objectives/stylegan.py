@@ -89,6 +89,7 @@ class StyleGAN(Objective):
     path_mean: Tensor
     augment_p: Tensor
     signs: Tensor
+    judged: Tensor
     lengths: Tensor
     w: Tensor
 
@@ -111,6 +112,8 @@ class StyleGAN(Objective):
             self.register_buffer(name, torch.zeros(()))
         for name, size in (("signs", 1), ("lengths", 1), ("w", len(generator.w_avg))):
             self.register_buffer(name, torch.zeros(size + 1))  # a sum over pictures, and their number
+        # of one turn and one process; `signs` gathers it over turns and processes, and is the same on all of them
+        self.register_buffer("judged", torch.zeros(2), persistent=False)
 
     def nets(self) -> Mapping[str, nn.Module]:
         return {"generator": self.generator, "critic": self.critic}
@@ -184,7 +187,7 @@ class StyleGAN(Objective):
         true, fake = self.logits(real, label, rng), self.logits(made, label, rng)
         with torch.no_grad():
             signs = true.sign()
-            _add(self.signs, signs[:, None])
+            _add(self.judged, signs[:, None])
         losses = {**self.game.critic(true, fake), "_signs": signs.mean(), **self._variety(made, batch)}
         return losses if self.augment is None else losses | {"_augment": self.augment_p.clone()}
 
@@ -206,10 +209,16 @@ class StyleGAN(Objective):
             self.path_mean.lerp_(_taken(self.lengths, reduce)[0], self.penalties.path_decay)
         elif turn.name == "critic":
             self.generator.w_avg.lerp_(_taken(self.w, reduce), 1 - self.penalties.w_decay)
-            if self.augment is None or self.adaptive is None:
-                self.signs.zero_()
-            elif (step + 1) % self.adaptive.every == 0:
-                self.augment_p.copy_(self.adaptive.moved(self.augment_p, _taken(self.signs, reduce)[0]))
+            if self.augment is not None and self.adaptive is not None:
+                self._adapt(self.adaptive, step, reduce)
+            self.judged.zero_()
+
+    def _adapt(self, rule: Adaptive, step: int, reduce: Reduce) -> None:
+        # at every turn, not when p moves: checkpoints come between, and hold what the first process knows
+        self.signs += reduce(self.judged)
+        if (step + 1) % rule.every == 0:
+            self.augment_p.copy_(rule.moved(self.augment_p, self.signs[0] / self.signs[1]))
+            self.signs.zero_()
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:

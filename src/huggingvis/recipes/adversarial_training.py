@@ -95,7 +95,7 @@ def fit_adversarial(
 ) -> Run:
     """`fit` with an optimiser for each player, unclipped, and the alarms."""
     generator = Optim(lr=config.lr, betas=config.betas, clip=None)
-    critic = Optim(lr=config.critic_lr or config.lr, betas=config.betas, clip=None)
+    critic = Optim(lr=config.lr if config.critic_lr is None else config.critic_lr, betas=config.betas, clip=None)
     ema = Ema(ConstantDecay(config.ema), nets=("generator",)) if config.ema else None
     return fit_pictures(
         config,

@@ -47,6 +47,11 @@ class UNetSizes:
                 f"A U-Net needs an entry of `attention` for each level: found channels {list(self.channels)} and "
                 f"attention {list(self.attention)}. Make them equally long."
             )
+        if self.heads < 1:
+            raise UsageError(
+                f"The attention of a U-Net has at least one head, found {self.heads}. For none, set `attention` and "
+                "`middle` to 0."
+            )
         wrong = [width for width in self.channels if width < 1 or width % GROUPS or width % self.heads]
         if wrong:
             raise UsageError(

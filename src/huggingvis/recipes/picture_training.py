@@ -18,18 +18,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from huggingvis.codecs.pixels import Pixels
-from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Batches, Conditioner, Generative
-from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.core.protocols import Batches, Generative
+from huggingvis.core.system import System
 from huggingvis.recipes.classes import ClassConditioner
 from huggingvis.recipes.previews import Previews
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Source, View, open_source
 from huggingvis.runtime.attention import choose
-from huggingvis.systems.unconditional import Unconditional
+from huggingvis.systems.fixed_size import FixedSize
 from huggingvis.train.callbacks import Callback
 from huggingvis.train.ema import Ema
 from huggingvis.train.fit import fit
@@ -144,27 +141,12 @@ def picture_system(
 ) -> System:
     """A trained model that draws pictures of its training pictures' size in one go, of `classes` if it knows some."""
     facts = Facts.of(run)
-    size = (facts.size, facts.size)
-    card = {"data": facts.data, **({"classes": list(classes)} if classes else {})}
-    spec = Spec(run.path.name, family, size, card=card, channels=facts.channels)
-    conditioner: Conditioner = ClassConditioner(classes, device) if classes else Unconditional()
-
-    def generator(request: Request) -> Generative:
-        asked = canvas_of(request, spec)
-        if asked != size:
-            raise UsageError(
-                f"This model makes pictures of {size[0]} x {size[1]} pixels and no other, but {asked[0]} x {asked[1]} "
-                "were asked for. Leave the size out, or train one with that --size."
-            )
-        return model
-
-    return System(
-        spec=spec,
-        parts=parts,
-        conditioner=conditioner,
-        codec=Pixels(),
-        generator=generator,
-        defaults=Sampling(steps=1, guidance_scale=1.0),
-        limits=Limits(multiple=1, prompt_required=False),
-        device=device,
+    described = FixedSize(
+        run.path.name,
+        family,
+        (facts.channels, facts.size, facts.size),
+        card={"data": facts.data, **({"classes": list(classes)} if classes else {})},
+        otherwise=", or train one with that --size",
     )
+    conditioner = ClassConditioner(classes, device) if classes else None
+    return described.system(model, parts, conditioner=conditioner, device=device)

@@ -13,10 +13,13 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.system import System
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.objectives.autoencoder import Autoencoder, SquaredError
+from huggingvis.systems.fixed_size import FixedSize
 
 CONFIG = StridedConfig()
+SHAPE = (CONFIG.channels, CONFIG.size, CONFIG.size)
 
 FAMILY = Family(
     "cifar10_autoencoder",
@@ -49,8 +52,8 @@ def decoder_map() -> KeyMap:
     )
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Autoencoder:
-    """The autoencoder, running in `dtype`; it has seen no codes yet. Raises `FileProblem` for another file."""
+def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """The model itself, running in `dtype`; it has seen no codes yet. Raises `FileProblem` for another file."""
     with torch.device("meta"):
         encoder, decoder = StridedEncoder(CONFIG), StridedDecoder(CONFIG)
     tensors = load(path, dtype=dtype, check=True)
@@ -58,3 +61,14 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Autoencoder
     assign(encoder, ours)
     assign(decoder, decoder_map().to_ours(left))
     return Autoencoder(encoder, decoder, SquaredError(), CONFIG.latent_dim).eval().requires_grad_(False)
+
+
+def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+    """The system from its weights file. Raises `FileProblem` for another file.
+
+    It encodes and decodes. Drawing raises the model's own `UsageError` until it has been shown codes, for the file
+    tells no law of them: `system.parts["autoencoder"].observe_codes(...)`.
+    """
+    model = autoencoder(path, dtype=dtype)
+    described = FixedSize("cifar10-autoencoder", "cifar10_autoencoder", SHAPE, licence="MIT")
+    return described.system(model, {"autoencoder": model})

@@ -14,13 +14,10 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.codecs.pixels import Pixels
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.core.system import System
 from huggingvis.nets.mlp_gan import MLPCritic, MLPGenerator
 from huggingvis.objectives.gan import GAN
-from huggingvis.systems.unconditional import Unconditional
+from huggingvis.systems.fixed_size import FixedSize
 
 SHAPE, LATENT, HIDDEN = (1, 28, 28), 64, (256, 256)
 
@@ -43,17 +40,7 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
         net = MLPGenerator(SHAPE, LATENT, HIDDEN)
     assign(net, generator_map().to_ours(load(path, dtype=dtype, check=True)))
     gan = GAN(net.eval().requires_grad_(False), LATENT)
-    side = SHAPE[1]
-    spec = Spec("gan-mnist", "gan_mnist", (side, side), multiple=side, licence="MIT")
-
-    def model(request: Request) -> GAN:
-        if canvas_of(request, spec) != spec.size:
-            raise UsageError(f"This model makes pictures of {side} x {side} pixels and no other. Leave the size out.")
-        return gan
-
-    limits = Limits(side=side, multiple=side, prompt_required=False)
-    usual = Sampling(steps=1, guidance_scale=1.0)
-    return System(spec, {"generator": net}, Unconditional(), Pixels(), model, usual, limits)
+    return FixedSize("gan-mnist", "gan_mnist", SHAPE, licence="MIT").system(gan, {"generator": net})
 
 
 def bind_critic(path: Path | str, *, dtype: torch.dtype = torch.float32) -> MLPCritic:

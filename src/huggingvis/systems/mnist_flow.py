@@ -14,16 +14,14 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.codecs.pixels import Pixels
-from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.system import Spec, System
+from huggingvis.core.system import System
 from huggingvis.nets.flows.bijection import Chain, Flatten
 from huggingvis.nets.flows.coupling import MaskedAffineCoupling, Tanh, chessboard
 from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.pointwise import Logit, ToUnit
 from huggingvis.nets.flows.prior import StandardNormal
 from huggingvis.nets.gated_conv import GatedConvNet
-from huggingvis.systems.unconditional import Unconditional
+from huggingvis.systems.fixed_size import FixedSize
 
 FAMILY = Family("mnist_flow", {"flows.1.scaling_factor": (1,), "flows.8.network.nn.8.weight": (2, 64, 3, 3)})
 
@@ -72,13 +70,4 @@ def load_flow(path: Path | str, *, alpha: float = ALPHA, dtype: torch.dtype = to
 def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file. Raises `FileProblem` for another file."""
     flow = load_flow(path, dtype=dtype)
-
-    def generator(request: Request) -> Flow:
-        return flow
-
-    side = SHAPE[1]
-    spec = Spec("mnist-flow", "mnist_flow", (side, side), multiple=side, licence="MIT")
-    limits = Limits(side=side, multiple=side, prompt_required=False)
-    return System(
-        spec, {"flow": flow}, Unconditional(), Pixels(), generator, Sampling(steps=1, guidance_scale=1.0), limits
-    )
+    return FixedSize("mnist-flow", "mnist_flow", SHAPE, licence="MIT").system(flow, {"flow": flow})

@@ -17,13 +17,10 @@ from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Reverse, Split
-from huggingvis.codecs.pixels import Pixels
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.system import Spec, System, canvas_of
+from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import VAE, Bernoulli
-from huggingvis.systems.unconditional import Unconditional
+from huggingvis.systems.fixed_size import FixedSize
 
 SHAPE, HIDDEN, LATENT = (1, 28, 28), (400,), 20
 
@@ -71,13 +68,4 @@ def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> VAE:
 def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file, which makes pictures of 28 x 28 pixels. Raises `FileProblem`."""
     vae = autoencoder(path, dtype=dtype)
-    side = SHAPE[1]
-    spec = Spec("mnist-vae", "mnist_vae", (side, side), multiple=side, licence="MIT")
-
-    def generator(request: Request) -> VAE:
-        if canvas_of(request, spec) != spec.size:
-            raise UsageError(f"This model makes pictures of {side} x {side} pixels and no other. Leave the size out.")
-        return vae
-
-    usual, limits = Sampling(steps=1, guidance_scale=1.0), Limits(side=side, multiple=side, prompt_required=False)
-    return System(spec, {"vae": vae}, Unconditional(), Pixels(), generator, usual, limits)
+    return FixedSize("mnist-vae", "mnist_vae", SHAPE, licence="MIT").system(vae, {"vae": vae})

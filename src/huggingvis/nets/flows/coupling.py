@@ -1,11 +1,12 @@
 r"""Coupling layers: one part of x passes unchanged and decides how the other part is moved.
 
     z_b = x_b + t(x_a)                                  additive, NICE (Dinh et al. 2014, arXiv 1410.8516), Eq. 4
-    z_b = (x_b + t(x_a)) exp(s(x_a))                    affine, Real NVP (Dinh et al. 2016, arXiv 1605.08803), Eq. 5
+    z_b = (x_b + t(x_a)) exp(s(x_a))                    affine, after Real NVP (Dinh et al. 2016, arXiv 1605.08803)
 
-with log-determinants 0 and sum s. The shift comes before the scale, as in Glow (Kingma & Dhariwal 2018, arXiv
-1807.03039, Table 1); Real NVP's order is the same family. What passes is said by a partition, so that the network sees
-and makes only what is needed, instead of a mask. Book: chapter 3.
+with log-determinants 0 and sum s. We add before we scale, as the published code of Glow does. The papers scale first:
+x_b exp(s) + t in Real NVP, Eq. 5, and s x_b + t in Glow (Kingma & Dhariwal 2018, arXiv 1807.03039, Table 1). With t
+exp(s) for the papers' t it is the same family and the same log-determinant. What passes is said by a partition, so that
+the network sees and makes only what is needed, instead of a mask. Book: chapter 3.
 """
 
 from __future__ import annotations
@@ -176,7 +177,8 @@ def chessboard(height: int, width: int) -> Tensor:
 
 @final
 class MaskedAffineCoupling(Bijection):
-    """Real NVP, Eq. 9, by a `mask` [1, C or 1, H, W] of ones where x passes: for sides that no square divides.
+    """Real NVP, Eq. 9, but adding before scaling, by a `mask` [1, C or 1, H, W] of ones where x passes: for sides that
+    no square divides.
 
     `net` sees the whole picture with zeros where the mask is 0, and makes s and t for all of it.
     """

@@ -4,6 +4,7 @@ r"""Invertible layers that treat each value, or each channel, by itself: ranges,
     z_i = x_i exp(s_i)                                  NICE, Dinh et al. 2014, arXiv 1410.8516, Sec. 3.3
     z_c = (x_c + b_c) exp(s_c), unit on a first batch   Glow, Kingma & Dhariwal 2018, arXiv 1807.03039, Sec. 3.1
 
+The last adds before it scales, as the published code of Glow does; its paper has the scale first, s x + b (Table 1).
 Book: chapter 3.
 """
 
