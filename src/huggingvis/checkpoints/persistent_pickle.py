@@ -3,66 +3,125 @@
 Such a file is a pickle of networks whose classes travel along as source code, to be run when it is opened; whoever
 opens one with `pickle.load` trusts its author with the machine. Here a pickle may only build plain containers, numpy
 arrays, tensors and inert `Record`s of the networks' state: each name it may ask for is in one table below, made anew
-for each file, with stand-ins of our own behind most of them; the source code is thrown away unread. Any other name, and
-any file that is no such pickle, is refused. Layout: github.com/NVlabs/stylegan3, torch_utils/persistence.py, version 6.
-Book: chapter 2.
+for each file, with stand-ins of our own behind most of them; the source code is thrown away unread. Any other name, any
+file that is no such pickle, and one that unfolds to more than its size (`checkpoints.pickle_bounds`), is refused.
+Layout: github.com/NVlabs/stylegan3, torch_utils/persistence.py, version 6. Book: chapter 2.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from huggingvis.checkpoints.pickle_bounds import Allowance, Numbers, check_opcodes, checked, said, tensor_over
 from huggingvis.core.errors import FileProblem, unknown
 from huggingvis.core.files import explain
 
 Names = dict[tuple[str, str], Any]
 
 _KINDS = "biuf?"  # of numpy numbers: signed, unsigned, float, bool
+_DEEPEST, _LONGEST = 32, 200  # parts within parts; letters of a name (official files: 5 and about 30)
 _WORKSHOP = "only networks of the official PyTorch repositories (stylegan2-ada-pytorch, stylegan3) are read"
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Record:
     """A persistent network as it was stored: the name of its class, and its state, which holds records again."""
 
     kind: str
     state: Mapping[str, Any]
 
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("a network with a second state")
+
     def child(self, name: str) -> Record:
         """The part of that name. Raises `FileProblem` where there is none."""
         found = _table(self.state, "_modules").get(name)
         if not isinstance(found, Record):
-            raise FileProblem(f"The stored network {self.kind!r} has no part {name!r}: it is another kind of network.")
+            raise FileProblem(
+                f"The stored network {self.kind!r} has no part {name!r}: it is another kind of network; {_WORKSHOP}."
+            )
         return found
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name, as a module's `state_dict` would give them."""
-        return dict(self._walk(""))
+    def whole(self, key: str, low: int, high: int) -> int:
+        """The whole number `key` of the state. Raises `FileProblem` where it is missing or not from `low` to `high`."""
+        found = self.state.get(key)
+        if not (type(found) is int and low <= found <= high):
+            raise self._other(f"a whole number {key!r} from {low} to {high}", key)
+        return found
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        for kind in ("_parameters", "_buffers"):
-            for name, value in _table(self.state, kind).items():
+    def real(self, key: str, low: float, high: float) -> float:
+        """The number `key` of the state. Raises `FileProblem` where it is missing or not from `low` to `high`."""
+        found: Any = self.state.get(key)
+        if type(found) not in (int, float) or not low <= found <= high:  # NaN is not
+            raise self._other(f"a number {key!r} from {low:g} to {high:g}", key)
+        return float(found)
+
+    def _other(self, wanted: str, key: str) -> FileProblem:
+        found = said(self.state[key]) if key in self.state else "nothing of that name"
+        return FileProblem(
+            f"The stored network {self.kind!r} should state {wanted}, but holds {found}. The file is damaged or holds "
+            "another kind of network: get it again, or another."
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, as a module's `state_dict` would give them; what several names share, once.
+
+        Raises `FileProblem` for a network that contains itself, is nested too deeply, or has more numbers in its
+        tensors than in the file.
+        """
+        found = dict(self._walk("", (), set()))
+        behind = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in found.values()}
+        if sum(value.numel() * value.itemsize for value in found.values()) > sum(behind.values()):
+            raise FileProblem(
+                f"The tensors of the stored network {self.kind!r} should each have numbers of their own, but share "
+                "them. The file was made to look larger than it is: get it from its publisher."
+            )
+        return found
+
+    def _walk(self, prefix: str, path: tuple[int, ...], seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+        """`path`: the tables of parts around this record; `seen`: all tables that were walked."""
+        for kind in ("_parameters", "_buffers", "_modules"):
+            table = _table(self.state, kind)
+            here = (*path, id(table))
+            if table and (id(table) in path or len(here) > _DEEPEST):
+                raise FileProblem(
+                    f"The stored network {self.kind!r} should be a tree of parts, at most {_DEEPEST} deep, but "
+                    f"{prefix[:60]!r} leads {'back to itself' if id(table) in path else 'further'}. The file is "
+                    "damaged or hostile: get it again."
+                )
+            entries = {} if id(table) in seen else table
+            seen.add(id(table))
+            for name, value in entries.items():
                 if isinstance(value, Tensor):
-                    yield prefix + name, value.detach()
-        for name, part in _table(self.state, "_modules").items():
-            if isinstance(part, Record):
-                yield from part._walk(f"{prefix}{name}.")
+                    yield prefix + _name(name), value.detach().as_subclass(Tensor)
+                elif isinstance(value, Record):
+                    yield from value._walk(f"{prefix}{_name(name)}.", here, seen)
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def _table(state: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = state.get(key, {})
-    return found if isinstance(found, dict) else {}
+    found = state.get(key)
+    return found if isinstance(found, dict) else _NOTHING
+
+
+def _name(key: object) -> str:
+    if not isinstance(key, str) or len(key) > _LONGEST:
+        raise FileProblem(
+            f"Names in a pickle of networks should be texts of at most {_LONGEST} letters, found {said(key)}. It is "
+            "damaged, or no official file: get it again."
+        )
+    return key
 
 
 def load_networks(path: Path | str) -> dict[str, Any]:
@@ -72,21 +131,22 @@ def load_networks(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            content = _Reader(file, path).load()
+        file = io.BytesIO(path.read_bytes())
+        check_opcodes(file)
+        content = _Reader(file, path).load()
     except FileProblem:
         raise
     except OSError as error:
         raise explain(error, path, "read") from error
     except Exception as error:  # a pickle that lies fails in any way; nothing in it has run
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise FileProblem(
             f"{path} cannot be read as a pickle of networks: {first}. It is damaged, cut short, or something else: get "
             "it again."
         ) from error
     if not isinstance(content, dict) or not any(isinstance(value, Record) for value in content.values()):
         raise FileProblem(f"{path} holds a {type(content).__name__} without networks; {_WORKSHOP}.")
-    return {str(key): value for key, value in content.items()}
+    return {_name(key): value for key, value in content.items()}
 
 
 def network(path: Path | str, name: str = "G_ema") -> Record:
@@ -100,9 +160,9 @@ def network(path: Path | str, name: str = "G_ema") -> Record:
 class _Reader(pickle.Unpickler):
     """An unpickler that knows the names of one table and no other."""
 
-    def __init__(self, file: io.BufferedReader, path: Path):
+    def __init__(self, file: io.BytesIO, path: Path):
         super().__init__(file)
-        self.path, self.names = path, _names()
+        self.path, self.names = path, _names(Allowance(file.getbuffer().nbytes))
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.names:
@@ -118,43 +178,50 @@ class _Reader(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise FileProblem(f"{self.path} was refused: it refers to data outside itself ({pid!r:.80}); {_WORKSHOP}.")
+        raise FileProblem(f"{self.path} was refused: it refers to data outside itself ({said(pid)}); {_WORKSHOP}.")
 
 
-def _names() -> Names:
+def _names(allowed: Allowance) -> Names:
     """What a pickle may ask for. Made for one file, so that whatever it does to them is gone with it."""
 
     class Table(dict[Any, Any]):
-        """dnnlib.EasyDict: a dictionary, and nothing else."""
+        """dnnlib.EasyDict and OrderedDict: an empty dictionary to be filled, and nothing else."""
+
+        def __init__(self) -> None:
+            super().__init__()
 
         def __setstate__(self, state: object) -> None:
             if state:
                 raise pickle.UnpicklingError("a table with hidden attributes")
 
-    arrays = _array_names()
+    def sized(kind: str, value: Any) -> Any:
+        allowed.spend(kind, len(value))
+        return value
+
     table: Names = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): lambda meta: _record(meta),
         ("dnnlib.util", "EasyDict"): Table,
         ("dnnlib", "EasyDict"): Table,
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): lambda *facts: _tensor(*facts),
-        ("torch._utils", "_rebuild_parameter"): lambda data, *rest: _checked(data, Tensor),
-        ("torch.storage", "_load_from_bytes"): lambda data: _storage(data),
-        ("torch", "Size"): lambda sides: tuple(int(side) for side in sides),
-        ("_codecs", "encode"): lambda text, coding: _checked(text, str).encode("latin1"),
+        ("collections", "OrderedDict"): Table,
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *facts: tensor_over(*facts),
+        ("torch._utils", "_rebuild_parameter"): lambda data, *rest: checked(data, Tensor),
+        ("torch.storage", "_load_from_bytes"): lambda data: Numbers(sized("tensors", checked(data, bytes))),
+        ("torch", "Size"): lambda sides: tuple(int(side) for side in sized("shapes", sides)),
+        ("_codecs", "encode"): lambda text, coding: sized("texts", checked(text, str)).encode("latin1"),
     }
     for module in ("builtins", "__builtin__"):
-        table |= {(module, "set"): lambda items: set(items), (module, "bytearray"): lambda *raw: _bytes(*raw)}
-    return table | arrays
+        table[module, "set"] = lambda items: set(sized("sets", checked(items, list)))
+        table[module, "bytearray"] = lambda raw=b"", *rest: sized("bytes", _bytes(raw, *rest))
+    return table | _array_names(allowed)
 
 
-def _array_names() -> Names:
+def _array_names(allowed: Allowance) -> Names:
     """numpy arrays and numbers, through stand-ins that check before numpy sees them."""
 
     class DType:
         def __init__(self, spec: object, *rest: object):
             if not (isinstance(spec, str) and spec[:1] in _KINDS and spec[1:].isdecimal() and len(spec) <= 3):
-                raise pickle.UnpicklingError(f"numpy numbers of type {spec!r:.40}")
+                raise pickle.UnpicklingError(f"numpy numbers of type {said(spec)}")
             self.spec, self.order = spec, "="
 
         def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -168,59 +235,36 @@ def _array_names() -> Names:
     class Array(np.ndarray[Any, Any]):
         def __setstate__(self, state: tuple[Any, ...]) -> None:
             _, shape, dtype, fortran, raw = state
-            plain = np.frombuffer(_checked(raw, bytes), _checked(dtype, DType).real())
+            plain = np.frombuffer(checked(raw, bytes), checked(dtype, DType).real())
+            allowed.spend("arrays", plain.nbytes)
             state_of: Any = plain.reshape(shape, order="F" if fortran else "C").__reduce__()[2]
             super().__setstate__(state_of)
 
-    def array(kind: object, shape: object, code: object) -> Array:
-        return Array((0,))
-
     def number(dtype: object, raw: object) -> object:
-        return np.frombuffer(_checked(raw, bytes), _checked(dtype, DType).real())[0].item()
+        return np.frombuffer(checked(raw, bytes), checked(dtype, DType).real())[0].item()
 
     def from_buffer(raw: object, dtype: object, shape: Any, order: str) -> np.ndarray[Any, Any]:
-        plain = np.frombuffer(_bytes(raw), _checked(dtype, DType).real())
+        plain = np.frombuffer(_bytes(raw), checked(dtype, DType).real())
+        allowed.spend("arrays", plain.nbytes)
         return plain.reshape(shape, order="F" if order == "F" else "C")
 
     out: Names = {("numpy", "dtype"): DType, ("numpy", "ndarray"): "numpy.ndarray"}
     for core in ("numpy.core", "numpy._core"):
-        out |= {(f"{core}.multiarray", "_reconstruct"): array, (f"{core}.multiarray", "scalar"): number}
+        out |= {
+            (f"{core}.multiarray", "_reconstruct"): lambda *facts: Array((0,)),
+            (f"{core}.multiarray", "scalar"): number,
+        }
         out |= {(f"{core}.numeric", "_frombuffer"): from_buffer}
     return out
 
 
-def _checked(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise pickle.UnpicklingError(f"a {type(value).__name__} where a {kind.__name__} belongs")
-    return value
-
-
 def _bytes(raw: object = b"") -> bytes:
-    return bytes(raw) if isinstance(raw, bytearray | pickle.PickleBuffer) else bytes(_checked(raw, bytes))
+    return bytes(raw) if isinstance(raw, bytearray | pickle.PickleBuffer) else bytes(checked(raw, bytes))
 
 
 def _record(meta: object) -> Record:
     """What stands where the pickle would have had its class built from source and filled with its state."""
-    table = _checked(meta, dict)
+    table = checked(meta, dict)
     if table.get("type") != "class" or table.get("version") != 6:
-        raise pickle.UnpicklingError(f"a persistent {table.get('type')!r:.20} of version {table.get('version')!r:.20}")
-    return Record(str(table.get("class_name")), _checked(table.get("state"), dict))
-
-
-def _storage(data: object) -> Any:
-    """A tensor's numbers, which are a PyTorch file within the file: read by PyTorch's own restricted reader."""
-    return torch.load(io.BytesIO(_checked(data, bytes)), map_location="cpu", weights_only=True)
-
-
-def _tensor(storage: object, offset: int, size: Any, stride: Any, *rest: object) -> Tensor:
-    """A tensor over `storage`, all of it within."""
-    numbers: torch.TypedStorage = _checked(storage, torch.TypedStorage)
-    steps = list(zip(size, stride, strict=True))
-    last = offset + sum((n - 1) * step for n, step in steps)
-    if (
-        offset < 0
-        or any(n < 0 or step < 0 for n, step in steps)
-        or (all(size) and last >= numbers._untyped_storage.nbytes() // numbers.dtype.itemsize)
-    ):
-        raise pickle.UnpicklingError(f"a tensor of shape {list(size)!r:.60} that reaches beyond its numbers")
-    return torch.empty(0, dtype=numbers.dtype).set_(numbers._untyped_storage, offset, tuple(size), tuple(stride))
+        raise pickle.UnpicklingError(f"a persistent {said(table.get('type'))} of version {said(table.get('version'))}")
+    return Record(checked(table.get("class_name"), str)[:_LONGEST], checked(table.get("state"), dict))

@@ -53,9 +53,13 @@ def pixel_norm(x: Tensor) -> Tensor:
     return (wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-8)).to(x.dtype)
 
 
-def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """x [B, C, H, W] with one more channel: how much the pictures of its group differ, one number a group (Sec. 3)."""
-    size = next(g for g in range(min(group, len(x)), 0, -1) if len(x) % g == 0)
+def minibatch_deviation(x: Tensor, group: int | None = 4) -> Tensor:
+    """x [B, C, H, W] with one more channel: how much the pictures of its group differ, one number a group (Sec. 3).
+
+    `group`: pictures of a group, or the next smaller number that divides the batch; None: the whole batch is one.
+    """
+    most = len(x) if group is None else min(group, len(x))
+    size = next(g for g in range(most, 0, -1) if len(x) % g == 0)
     grouped = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (size, -1))  # [G, M, C, H, W]
     variance = grouped.var(0, correction=0)  # [M, C, H, W]
     mean = (variance + 1e-8).sqrt().mean((1, 2, 3)).to(x.dtype)  # [M]

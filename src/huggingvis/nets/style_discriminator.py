@@ -75,7 +75,7 @@ def _active(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
 class StyleDiscriminatorHead(nn.Module):
     """[B, width, 4, 4] -> one logit a picture, or a vector to be projected on a class: [B, out]."""
 
-    def __init__(self, width: int, out: int, group: int, clamp: float | None):
+    def __init__(self, width: int, out: int, group: int | None, clamp: float | None):
         super().__init__()
         self.conv = EqualConv2d(width + 1, width, 3, padding=1)
         self.fc = EqualLinear(width * 16, width)
@@ -91,10 +91,10 @@ class StyleDiscriminatorHead(nn.Module):
 class StyleDiscriminator(nn.Module):
     """Pictures [B, C, H, W] and, of a conditional one, one-hot classes [B, K] -> logits [B]: real above, made below 0.
 
-    `group`: pictures whose spread is measured together, see `nets.pggan`.
+    `group`: pictures whose spread is measured together, None for the whole batch, see `nets.pggan`.
     """
 
-    def __init__(self, sizes: StyleGANSizes, residual: bool = True, group: int = 4):
+    def __init__(self, sizes: StyleGANSizes, residual: bool = True, group: int | None = 4):
         super().__init__()
         levels = range(len(sizes.widths) - 1, 0, -1)
         self.blocks = nn.ModuleDict({str(sizes.sides[i]): StyleDiscriminatorBlock(i, sizes, residual) for i in levels})
