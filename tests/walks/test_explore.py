@@ -57,6 +57,7 @@ def test_ways_between_latents() -> None:
     assert torch.allclose(way[1], 3 * torch.full((2,), 0.5, dtype=torch.float64).sqrt())
     same = between(a, 2 * a, share, round_the_sphere=True)  # one direction: no circle, no division by zero
     assert torch.allclose(same[1], 1.5 * a)
+    assert torch.allclose(between(0 * a, b, share, round_the_sphere=True)[1], b / 2)  # the middle has no direction
 
 
 def test_reconstruct_tells_the_error_it_shows(vae: System, bars: list[Picture]) -> None:
@@ -128,6 +129,9 @@ def test_what_a_model_cannot_do_is_said(vae: System) -> None:
         hv.explore("classes", vae)
     with pytest.raises(UsageError, match="at least one picture"):
         hv.explore("reconstruct", vae)
+    for name, numbers in (("traverse", {"steps": 0}), ("truncation", {"rows": 0}), ("interpolate", {"steps": 1})):
+        with pytest.raises(UsageError, match="at least|and one"):
+            hv.explore(name, vae, numbers=numbers)
 
 
 def test_by_command(run: Path, bars: list[Picture], hvis: Hvis, tmp_path: Path) -> None:

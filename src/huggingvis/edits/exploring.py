@@ -80,9 +80,10 @@ def able(system: System, protocol: type[T], need: str) -> T:
     return model
 
 
-def asked(system: System, prompt: str, count: int) -> Cond:
-    """The condition of `count` pictures of `prompt`; of its first class where a model has some and none is named."""
-    classes = system.spec.card.get("classes", ())
+def asked(system: System, prompt: str, count: int, *, any_class: bool = False) -> Cond:
+    """The condition of `count` pictures of `prompt`. Where a model has classes and none is named: of the first, or of
+    `any_class`, as encoders see a picture of which they are told nothing."""
+    classes = () if any_class else system.spec.card.get("classes", ())
     return system.conditioner([Request(Prompt(prompt or str(next(iter(classes), ""))))] * count)
 
 
@@ -111,9 +112,9 @@ def between(a: Tensor, b: Tensor, share: Tensor, *, round_the_sphere: bool) -> T
     dimensions all have about the same length, which a straight line leaves in its middle.
     """
     s = share.reshape(-1, *[1] * a.ndim).to(a)
-    if not round_the_sphere:
-        return a + s * (b - a)
     la, lb = a.norm(), b.norm()
+    if not round_the_sphere or la == 0 or lb == 0:  # the middle itself has no direction
+        return a + s * (b - a)
     angle = torch.arccos(((a / la) * (b / lb)).sum().clamp(-1.0, 1.0))
     if angle < 1e-4 or angle > torch.pi - 1e-4:  # one direction, or opposite ones: no circle, or no single one
         return a + s * (b - a)

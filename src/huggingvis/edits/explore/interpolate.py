@@ -43,7 +43,8 @@ class Exploration:
             raise UsageError(f"A way has two steps and one row at least, found {self.steps} and {self.rows}.")
         model = able(system, Latent, "latents with a law of their own")
         ends = self._ends(system, model, pictures)
-        share, cond = torch.linspace(0, 1, self.steps), asked(system, self.prompt, self.steps)
+        share = torch.linspace(0, 1, self.steps)
+        cond = asked(system, self.prompt, self.steps, any_class=bool(pictures))
         middle, sphere = model.middle, self.path == "slerp"
         rows = [
             model.decode(middle + between(a - middle, b - middle, share, round_the_sphere=sphere), cond)

@@ -38,6 +38,8 @@ class Exploration:
 
     @torch.no_grad()
     def __call__(self, system: System, pictures: Sequence[Picture]) -> Finding:
+        if self.rows < 1 or self.columns < 1:
+            raise UsageError(f"A sheet has one row and one column at least, found {self.rows} and {self.columns}.")
         model = able(system, Styles, "styles for each layer")
         count = self.rows + self.columns
         ws = model.latents(count, asked(system, "", count), noise=SeedNoise(range(self.seed, self.seed + count)))

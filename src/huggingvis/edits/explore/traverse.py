@@ -42,6 +42,8 @@ class Exploration:
 
     @torch.no_grad()
     def __call__(self, system: System, pictures: Sequence[Picture]) -> Finding:
+        if self.steps < 1 or self.rows < 1:
+            raise UsageError(f"A sheet has one row and one step at least, found {self.rows} and {self.steps}.")
         model = able(system, Latent, "latents with a law of their own")
         seeds = range(self.seed, self.seed + DRAWS)
         draws = model.latents(DRAWS, asked(system, self.prompt, DRAWS), noise=SeedNoise(seeds))
@@ -53,7 +55,7 @@ class Exploration:
             raise UsageError(f"This latent has the numbers 0 to {flat.shape[1] - 1}; found {list(chosen)}.")
         middle = model.middle.expand(start.shape).flatten()  # [D]
         values = torch.linspace(-self.reach, self.reach, self.steps)
-        cond = asked(system, self.prompt, self.steps)
+        cond = asked(system, self.prompt, self.steps, any_class=bool(pictures))
         tiles: list[Picture] = []
         for number in chosen:
             z = start.flatten().repeat(self.steps, 1)  # [steps, D]

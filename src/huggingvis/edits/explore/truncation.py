@@ -12,6 +12,7 @@ from typing import final
 
 import torch
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Latent
@@ -38,6 +39,8 @@ class Exploration:
 
     @torch.no_grad()
     def __call__(self, system: System, pictures: Sequence[Picture]) -> Finding:
+        if self.rows < 1 or not self.psi:
+            raise UsageError(f"A sheet has one row and one psi at least, found {self.rows} and {list(self.psi)}.")
         model = able(system, Latent, "latents with a law of their own")
         cond = asked(system, self.prompt, self.rows)
         z = model.latents(self.rows, cond, noise=SeedNoise(range(self.seed, self.seed + self.rows)))
