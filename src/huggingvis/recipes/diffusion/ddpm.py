@@ -30,7 +30,7 @@ SYSTEM = {
     "files": ["objectives/denoise.py", "processes/table.py", "samplers/ancestral.py", "nets/unet.py"],
     "built": "tests/walks/test_recipes.py::test_ddpm_learns_loads_and_draws",
     "exact": "tests/oracle/test_solvers.py::test_ancestral_step_is_bayes",
-    "trained": None,
+    "trained": "benchmarks/trained/ddpm.json",
     "explained": None,
     "usable": None,
 }
