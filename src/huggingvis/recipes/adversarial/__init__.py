@@ -1,0 +1,1 @@
+"""Adversarial models, one named method per file. Book: chapter 2."""
