@@ -67,6 +67,16 @@ def test_reconstruct_tells_the_error_it_shows(vae: System, bars: list[Picture]) 
         assert told == pytest.approx(10 * np.log10(255**2 / np.square(before - after).mean()), abs=0.1)
 
 
+def test_latent_diffusion_reconstructs_by_its_autoencoder(tiny_model: Path) -> None:
+    system = hv.load(tiny_model, device="cpu")
+    noise = Picture(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    finding = hv.explore("reconstruct", system, [noise])[1]
+    codec = system.codec
+    assert isinstance(codec, Encodes)
+    y = codec.decode(codec.encode(signals(system, [noise])))[0]
+    assert np.array_equal(finding.tiles.pictures[1].pixels, Picture.from_signal(y.numpy()).pixels)
+
+
 def test_interpolate_begins_and_ends_at_its_pictures(vae: System, bars: list[Picture]) -> None:
     tiles = hv.explore("interpolate", vae, bars[:2], numbers={"steps": 5, "path": "linear"})[1].tiles.pictures
     codes = able(vae, Encodes, "encoder").encode(signals(vae, bars[:2]))
