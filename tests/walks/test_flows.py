@@ -22,7 +22,7 @@ from huggingvis.nets.flows.glow import glow
 from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood
 from huggingvis.recipes.flow import glow as glow_recipe
-from huggingvis.recipes.flow_training import shape_of, start_from_data
+from huggingvis.recipes.flow_training import start_from_data
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures
 from huggingvis.recipes.setting import Setting
@@ -86,7 +86,7 @@ def resumed(path: Path, data: str, *parts: int) -> Run:
         config = records.from_dict(glow_recipe.Config, {**SMALL, "net": NETS["glow"], "data": data, "steps": steps})
         setting = Setting(path, resume=number > 0, progress=False)
         source = open_pictures(config)
-        flow = glow(config.net, shape_of(source.facts))
+        flow = glow(config.net, source.facts.shape)
         run = begin(setting, "glow", config, source)
         start_from_data(flow, source, config, setting.device)
         fit_pictures(

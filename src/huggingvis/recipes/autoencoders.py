@@ -12,7 +12,6 @@ from huggingvis.core.errors import UsageError
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
-from huggingvis.recipes.sources import Facts
 
 NetName = Literal["mlp", "conv"]
 LikelihoodName = Literal["bernoulli", "grey", "gaussian"]
@@ -27,11 +26,6 @@ def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:
         "gaussian": Gaussian(std),
     }
     return known[name]
-
-
-def shape_of(facts: Facts) -> tuple[int, int, int]:
-    """[C, H, W] of the pictures."""
-    return facts.channels, facts.size, facts.size
 
 
 @dataclass(frozen=True)

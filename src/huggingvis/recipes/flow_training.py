@@ -13,12 +13,11 @@ from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.system import System
-from huggingvis.nets.flows.bijection import Shape
 from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood, dequantise
 from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, Source
+from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
@@ -42,11 +41,6 @@ class FlowTraining(PictureTraining):
     warmup: int = 200
     weight_decay: float = 0.0
     ema: float = 0.999
-
-
-def shape_of(facts: Facts) -> Shape:
-    """[C, H, W] of the training pictures."""
-    return (facts.channels, facts.size, facts.size)
 
 
 def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source, flow: Flow) -> Run:

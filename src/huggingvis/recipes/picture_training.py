@@ -144,7 +144,7 @@ def picture_system(
     described = FixedSize(
         run.path.name,
         family,
-        (facts.channels, facts.size, facts.size),
+        facts.shape,
         card={"data": facts.data, **({"classes": list(classes)} if classes else {})},
         otherwise=", or train one with that --size",
     )

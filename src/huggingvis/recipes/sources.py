@@ -91,6 +91,11 @@ class Facts:
     channels: int
     classes: tuple[str, ...] = ()
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one picture: [C, H, W]."""
+        return self.channels, self.size, self.size
+
     def keep(self, run: Run) -> None:
         """Write the facts into the run folder, or compare with those of a run that goes on. Raises `UsageError`."""
         path = run.path / "source.toml"

@@ -167,7 +167,7 @@ def fresh(config: TokenStage, facts: Facts) -> VQVAE:
         net = latent_vq(quantiser, config.sizes(facts.channels), channels[1])
     else:
         net = residual_vq(quantiser, channels, config.width, config.halvings, config.blocks)
-    grid = grid_of(net, (facts.channels, facts.size, facts.size))
+    grid = grid_of(net, facts.shape)
     return VQVAE(net, likelihood, UniformCodes(quantiser.size, grid))
 
 

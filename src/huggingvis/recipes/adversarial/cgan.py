@@ -54,7 +54,7 @@ class Config(AdversarialTraining):
 
 def generator(config: Config, facts: Facts) -> GAN:
     """The generator with fresh weights. Raises `UsageError` for data without classes."""
-    shape, classes = (facts.channels, facts.size, facts.size), classes_of(True, facts)
+    shape, classes = facts.shape, classes_of(True, facts)
     return GAN(CGANGenerator(shape, config.latent_dim, len(classes), config.net), config.latent_dim, uniform)
 
 
@@ -63,7 +63,7 @@ def train(config: Config, setting: Setting) -> Run:
     source = open_pictures(config)
     facts = source.facts
     gan = generator(config, facts)
-    critic = CGANCritic((facts.channels, facts.size, facts.size), len(facts.classes), config.net)
+    critic = CGANCritic(facts.shape, len(facts.classes), config.net)
     objective = Adversarial(gan, critic, config.rules(), LabelCondition(len(facts.classes)))
     run = begin(setting, "cgan", config, source)
     shown = {"vector": each_class(len(facts.classes), 8, setting.device)}

@@ -53,7 +53,7 @@ class Config(AdversarialTraining):
 
 def generator(config: Config, facts: Facts) -> GAN:
     """The generator with fresh weights."""
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     return GAN(DCGANGenerator(shape, config.latent_dim, config.width), config.latent_dim, uniform)
 
 
@@ -62,7 +62,7 @@ def train(config: Config, setting: Setting) -> Run:
     source = open_pictures(config)
     facts = source.facts
     gan = generator(config, facts)
-    critic = DCGANCritic((facts.channels, facts.size, facts.size), config.width)
+    critic = DCGANCritic(facts.shape, config.width)
     run = begin(setting, "dcgan", config, source)
 
     def draw() -> Tensor:

@@ -59,13 +59,13 @@ class Config(AdversarialTraining):
 
 def generator(config: Config, facts: Facts) -> GAN:
     """The generator with fresh weights."""
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     return GAN(MLPGenerator(shape, config.latent_dim, config.hidden), config.latent_dim, PRIORS[config.prior])
 
 
 def critic(config: Config, facts: Facts) -> nn.Module:
     """The critic with fresh weights."""
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     return (MaxoutCritic if config.critic == "maxout" else MLPCritic)(shape, config.critic_hidden)
 
 

@@ -81,7 +81,7 @@ def widths(config: Config, stages: int) -> tuple[int, ...]:
 def generator(config: Config, facts: Facts) -> tuple[ProgressiveGenerator, Growing]:
     """The generator with fresh weights, and how it grows. Raises `UsageError` for sizes that cannot be grown to."""
     stages = stages_of(facts.size)
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     net = ProgressiveGenerator(shape, widths(config, stages), config.latent_dim)
     return net, Growing(stages, config.batch, config.fade, config.settle)
 
@@ -90,7 +90,7 @@ def train(config: Config, setting: Setting) -> Run:
     """Train both nets in `setting`'s run folder."""
     source = open_pictures(config)
     facts = source.facts
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     net, growing = generator(config, facts)
     critic = ProgressiveCritic(shape, widths(config, growing.stages))
     objective = ProgressiveTraining(net, critic, config.latent_dim, growing, config.rules())

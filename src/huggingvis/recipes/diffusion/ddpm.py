@@ -44,7 +44,7 @@ class Config(DenoiserTraining):
 def model(config: Config, facts: Facts) -> Model:
     """The model with fresh weights."""
     check_side(facts.size, config.net.multiple)
-    shape = (facts.channels, facts.size, facts.size)
+    shape = facts.shape
     names = (config.process, config.prediction)
     return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
 

@@ -16,7 +16,7 @@ import torch
 
 from huggingvis.core.system import System
 from huggingvis.nets.flows.nice import NICEConfig, nice
-from huggingvis.recipes.flow_training import FlowTraining, bind_flow, shape_of, train_flow
+from huggingvis.recipes.flow_training import FlowTraining, bind_flow, train_flow
 from huggingvis.recipes.picture_training import open_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -52,11 +52,11 @@ class Config(FlowTraining):
 def train(config: Config, setting: Setting) -> Run:
     """Train the flow in `setting`'s run folder."""
     source = open_pictures(config)
-    flow = nice(config.net, shape_of(source.facts), temperature=config.temperature)
+    flow = nice(config.net, source.facts.shape, temperature=config.temperature)
     return train_flow("nice", config, setting, source, flow)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained: pictures are latents of the prior, brought back through the flow."""
-    flow = nice(config.net, shape_of(Facts.of(run)), temperature=config.temperature)
+    flow = nice(config.net, Facts.of(run).shape, temperature=config.temperature)
     return bind_flow("nice", flow, run, device)

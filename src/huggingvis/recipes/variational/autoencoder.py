@@ -23,7 +23,7 @@ from torch import Tensor
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, NetName, shape_of
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, NetName
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     begin,
@@ -80,7 +80,7 @@ def network(config: Config, facts: Facts) -> Autoencoder:
     usual = CONV_WIDTHS if config.net == "conv" else (1000, 500, 250)
     coders, shape = (
         Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim),
-        shape_of(facts),
+        facts.shape,
     )
     return Autoencoder(coders.encoder(shape, moments=1), coders.decoder(shape), errors[config.loss], config.latent_dim)
 

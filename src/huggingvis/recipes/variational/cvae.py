@@ -24,7 +24,7 @@ from huggingvis.core.protocols import Batch
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of, shape_of
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
     PictureTraining,
@@ -104,7 +104,7 @@ def network(config: Config, facts: Facts) -> CVAE:
         )
     usual = CONV_WIDTHS if config.net == "conv" else (512, 256)
     coders = Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim)
-    shape, classes = shape_of(facts), len(facts.classes)
+    shape, classes = facts.shape, len(facts.classes)
     learned = config.prior == "learned"
     prior = MLPPrior(classes, config.latent_dim) if learned else StandardPrior(config.latent_dim)
     encoder, decoder = coders.encoder(shape, cond_dim=classes), coders.decoder(shape, cond_dim=classes)

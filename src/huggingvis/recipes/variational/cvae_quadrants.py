@@ -28,7 +28,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
-from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of, shape_of
+from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
 from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -67,7 +67,7 @@ def pictures_given(batch: Batch) -> Cond:
 
 def networks(config: Config, facts: Facts) -> tuple[CVAE, Independent]:
     """The model and its baseline with fresh weights."""
-    shape, given, widths = shape_of(facts), Quadrants(config.seen), config.widths
+    shape, given, widths = facts.shape, Quadrants(config.seen), config.widths
     numbers = shape[0] * shape[1] * shape[2]
     coders, likelihood = Coders("mlp", widths, config.latent_dim), likelihood_of(config.likelihood, config.std)
     encoder, decoder = coders.encoder(shape, cond_dim=numbers), coders.decoder(shape, cond_dim=numbers)

@@ -22,7 +22,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of, shape_of
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     begin,
@@ -84,7 +84,7 @@ def network(config: Config, facts: Facts) -> VAE:
     """The model with fresh weights."""
     usual = CONV_WIDTHS if config.net == "conv" else (512, 256)
     coders = Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim)
-    shape, likelihood = shape_of(facts), likelihood_of(config.likelihood, config.std)
+    shape, likelihood = facts.shape, likelihood_of(config.likelihood, config.std)
     return VAE(coders.encoder(shape), coders.decoder(shape), likelihood, config.latent_dim)
 
 

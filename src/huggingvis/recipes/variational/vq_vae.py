@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.protocols import Batch
 from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
 from huggingvis.objectives.code_prior import AutoregressiveCodes, CodeLikelihood
+from huggingvis.objectives.denoise import unconditional
 from huggingvis.objectives.vq_vae import VQVAE
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.denoisers import classes_of
@@ -132,11 +133,6 @@ class Examples:
         if self.conditional and labels is not None:
             out["label"] = with_any(labels, self.empty, index)
         return out
-
-
-def unconditional(batch: Batch) -> Cond:
-    """Nothing is told."""
-    return {}
 
 
 def joined(first: VQVAE, net: CodePrior) -> VQVAE:
