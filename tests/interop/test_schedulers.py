@@ -24,7 +24,7 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.dpm_solver import DPMSolverPP2M
+from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, Schedule, Shifted, Trailing
 from huggingvis.samplers.heun import Heun
@@ -221,7 +221,7 @@ def test_dpm_solver_pp_2m(prediction: str, spacing: str, betas: str) -> None:
     reference = theirs(scheduler, begin())
     schedule = Karras(20, rounded=True) if spacing == "karras" else SPACINGS[spacing][1]
     process = TableProcess(scheduler.alphas_cumprod)
-    assert_same(ours(process, prediction, DPMSolverPP2M(), schedule, begin(), []), reference)
+    assert_same(ours(process, prediction, DPMSolver(), schedule, begin(), []), reference)
 
 
 @pytest.mark.parametrize(("steps", "lower"), [(10, 1e-3), (20, 0.0)])
@@ -232,7 +232,7 @@ def test_dpm_solver_that_ends_at_the_first_knot(steps: int, lower: float) -> Non
     reference = theirs(scheduler, begin())
     process = TableProcess(scheduler.alphas_cumprod)
     schedule = Linspace(steps, open_end=True, clean_end=False)
-    assert_same(ours(process, "epsilon", DPMSolverPP2M(lower), schedule, begin(), []), reference)
+    assert_same(ours(process, "epsilon", DPMSolver(first_below=lower), schedule, begin(), []), reference)
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])

@@ -22,14 +22,14 @@ from huggingvis.processes.vp import CosineVP, LinearVP
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.churn import Churn
 from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.dpm_solver import DPMSolverPP2M
+from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.names import SAMPLERS, SCHEDULES, sampler_of, schedule_of, split_label
 
 F64 = torch.float64
-EVERY = [Ancestral(), Ancestral(1.0), DDIM(), DDIM(0.5), Euler(), Euler(Churn(0.2)), Heun(), Heun(1.0), DPMSolverPP2M()]
+EVERY = [Ancestral(), Ancestral(1.0), DDIM(), DDIM(0.5), Euler(), Euler(Churn(0.2)), Heun(), Heun(1.0), DPMSolver()]
 
 
 def tensor(value: float) -> Tensor:
@@ -79,7 +79,7 @@ def exact() -> tuple[Tensor, Tensor]:
         (Euler(), (40, 80, 160, 320), 1.0, 1e-2),
         (Heun(), (30, 60, 120), 2.0, 7e-4),
         (Heun(1.0), (30, 60, 120), 2.0, 7e-4),
-        (DPMSolverPP2M(), (40, 80, 160), 2.0, 6e-4),
+        (DPMSolver(), (40, 80, 160), 2.0, 6e-4),
     ],
 )
 def test_order_of_convergence(
@@ -101,7 +101,7 @@ def test_order_of_convergence(
 def test_second_order_also_on_flow_from_pure_noise() -> None:
     process, x = RectifiedFlow(), start(32)
     end = rk4(process, x, torch.linspace(1, 0.02, 201, dtype=F64))
-    for sampler, bound in ((Heun(), 6e-4), (Heun(1.0), 3e-4), (DPMSolverPP2M(), 2e-3)):
+    for sampler, bound in ((Heun(), 6e-4), (Heun(1.0), 3e-4), (DPMSolver(), 2e-3)):
         errors = [
             float((run(process, sampler, x, Uniform(n, 1, 0.02)(process)) - end).norm(dim=1).mean()) for n in (40, 80)
         ]
@@ -230,7 +230,7 @@ def test_grid_values() -> None:
 
 def test_names() -> None:
     assert split_label("DPM++ 2M Karras") == ("dpm++2m", "karras") and split_label("Euler a") == ("euler-a", None)
-    assert sampler_of("dpmpp_2m") == sampler_of("DPMSolverMultistepScheduler") == DPMSolverPP2M()
+    assert sampler_of("dpmpp_2m") == sampler_of("DPMSolverMultistepScheduler") == DPMSolver()
     assert sampler_of("DDIM", eta=0.3) == DDIM(0.3) and sampler_of("k_euler_ancestral") == DDIM(1.0)
     assert schedule_of("SGM Uniform", 5) == Linspace(5, rounded=False, open_end=True)
     spelled = [name.lower() for row in SAMPLERS for name in {n.lower() for n in row.names()}]

@@ -1,0 +1,46 @@
+r"""The midpoint method on the probability-flow ODE: two calls per step, second order; the community's "DPM2".
+
+Karras et al. 2022, arXiv 2206.00364, with K. Crowson's k-diffusion (2022): Euler's step to the geometric mean of the
+noise levels rho = sigma/alpha, and from the start again the whole step with the noise found there. With r = alpha_s /
+alpha_t it is x_s = r x_t + (sigma_s - r sigma_t) eps_mid. A step from pure noise or to clean data is Euler's.
+Book: chapter 4, "EDM".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Process
+from huggingvis.core.protocols import Bound
+from huggingvis.core.sample import Sampler, State
+from huggingvis.samplers._levels import clean, half_log_snr, levels
+from huggingvis.samplers.plms import transfer
+
+
+@final
+@dataclass(frozen=True)
+class Midpoint(Sampler):
+    """The midpoint method in log sigma/alpha."""
+
+    order = 2
+
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        x0 = clean(denoise(x, t))  # [B, ...]
+        c = levels(process, t, s)
+        here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
+        if not (math.isfinite(here) and math.isfinite(there)):
+            old = c.s_s / c.s_t
+            return (c.a_s - c.a_t * old) * x0 + old * x, state
+        inner = process.t_of_logsnr(torch.tensor(here + there, dtype=torch.float64))
+        half = levels(process, t, inner)
+        y = transfer(x, (x - c.a_t * x0) / c.s_t, half)  # [B, ...]
+        eps = (y - half.a_s * clean(denoise(y, inner))) / half.s_s  # [B, ...]
+        return transfer(x, eps, c), state
