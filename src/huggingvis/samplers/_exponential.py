@@ -2,8 +2,8 @@ r"""Exponential integrators: the linear part of the diffusion ODE or SDE is solv
 
 In half log-SNR lambda = log(alpha/sigma), with h = lambda_s - lambda_t and u = (lambda - lambda_t)/h,
 
-    data     x_s = sigma_s/sigma_t e^(-eta h) x_t + alpha_s I[x_0](z)  + sigma_s sqrt(1 - e^(-2 eta h)) eps,  z = (1+eta) h
-    noise    x_s = alpha_s/alpha_t x_t - (1+eta) sigma_s J[eps](h)     + sigma_s sqrt(e^(2 h) - 1) eps   (last part: eta = 1)
+    data    x_s = sigma_s/sigma_t e^(-eta h) x_t + alpha_s I[x_0](z) + sigma_s sqrt(1 - e^(-2 eta h)) z',  z = (1+eta) h
+    noise   x_s = alpha_s/alpha_t x_t - (1+eta) sigma_s J[eps](h) + eta sigma_s sqrt(e^(2 h) - 1) z',      eta = 0 or 1
 
     I[f](z) = int_0^1 z e^(-z (1-u)) f(u) du,     J[f](h) = int_0^1 h e^(h (1-u)) f(u) du = -I[f](-h)
 

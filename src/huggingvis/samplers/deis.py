@@ -2,8 +2,8 @@ r"""DEIS: the exponential integrator with the noise as a polynomial through the 
 
 Zhang & Chen 2022, arXiv 2204.13902, eq. 15: x_s = alpha_s/alpha_t x_t + sum_j C_j eps_j, the C_j integrals of Lagrange
 polynomials. Here the polynomial is in log(sigma/alpha), as in diffusers' DEISMultistepScheduler; in sigma/alpha itself
-(their rho-AB) the method is `lms.LMS`. With one or two nodes it is DPM-Solver in its exact form; with three it keeps the
-whole second difference. Book: chapter 4, "Multistep".
+(their rho-AB) the method is `lms.LMS`. With one or two nodes it is DPM-Solver in its exact form; with three it keeps
+the whole second difference. Book: chapter 4, "Multistep".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import moments, weights
-from huggingvis.samplers._levels import clean, half_log_snr, levels
+from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 
 
 @final
@@ -45,9 +45,8 @@ class DEIS(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
-        if not (math.isfinite(here) and math.isfinite(there)):
-            old = c.s_s / c.s_t
-            return (c.a_s - c.a_t * old) * x0 + old * x, None
+        if c.blind or not math.isfinite(there):
+            return euler(x, x0, c), None
         eps = (x - c.a_t * x0) / c.s_t  # [B, ...]
         state = ((eps, here), *(state or ()))[: self.order]
         h = there - here

@@ -1,8 +1,8 @@
 r"""DPM++ SDE: DPM-Solver++ 2S with fresh noise in both of its stages; two calls per step.
 
 K. Crowson's k-diffusion (2022), after Lu et al. 2022, arXiv 2211.01095. With `ancestral_form.down_from`: the inner
-point, at the share r of the step in half log-SNR, is reached by Euler's step and noise; then the whole step is made with
-the belief (1 - 1/(2r)) x_0 + 1/(2r) x_0', and noise. Book: chapter 4, "Fresh noise".
+point, at the share r of the step in half log-SNR, is reached by Euler's step and noise; then the whole step is made
+with the belief (1 - 1/(2r)) x_0 + 1/(2r) x_0', and noise. Book: chapter 4, "Fresh noise".
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, half_log_snr, levels
+from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 from huggingvis.samplers.ancestral_form import down_from
 
 
 @final
 @dataclass(frozen=True)
 class DPMSolverSDE(Sampler):
-    """`eta`: share of fresh noise; `r`: where the inner point lies. Steps from pure noise and to clean data are single."""
+    """`eta`: share of fresh noise; `r`: where the inner point lies. From pure noise and to clean data: one call."""
 
     eta: float = 1.0
     r: float = 0.5
@@ -39,7 +39,7 @@ class DPMSolverSDE(Sampler):
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
         if not math.isfinite(there):
             return c.a_s * x0, state
-        if not math.isfinite(here):
+        if c.blind:
             return self._noised(process, x, x0, t, s, noise), state
         inner = process.t_of_logsnr(torch.tensor(2 * (here + self.r * (there - here)), dtype=torch.float64))
         y = self._noised(process, x, x0, t, inner, noise)  # [B, ...]
@@ -50,5 +50,4 @@ class DPMSolverSDE(Sampler):
         """Euler's step with the belief `x0` past s, and noise back to s."""
         down = down_from(process, t, s, self.eta)
         c = levels(process, t, down)
-        old = c.s_s / c.s_t
-        return process.renoise((c.a_s - c.a_t * old) * x0 + old * x, down, s, noise.draw(x))
+        return process.renoise(euler(x, x0, c), down, s, noise.draw(x))

@@ -23,14 +23,14 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, half_log_snr, levels
+from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 from huggingvis.samplers.dpm_solver import Form, OfNoise
 
 
 @final
 @dataclass(frozen=True)
 class DPMSolverSinglestep(Sampler):
-    """`order` 2 or 3, with as many calls a step. `form` without fresh noise; `OfNoise` is DPM-Solver, `OfData` is ++."""
+    """`order` 2 or 3, with as many calls a step. `form`, without fresh noise: `OfNoise` DPM-Solver, `OfData` the ++."""
 
     order: int = 2
     form: Form = OfNoise()
@@ -45,9 +45,8 @@ class DPMSolverSinglestep(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
-        if not (math.isfinite(here) and math.isfinite(there)):
-            old = c.s_s / c.s_t
-            return (c.a_s - c.a_t * old) * x0 + old * x, state
+        if c.blind or not math.isfinite(there):
+            return euler(x, x0, c), state
         h = there - here
         m0 = self.form.value(x, x0, c)  # [B, ...]
 

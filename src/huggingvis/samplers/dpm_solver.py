@@ -7,7 +7,7 @@ before, in u = (lambda - lambda_t)/h with the gaps r_0, r_1 before it:
     D_1 = (m_0 - m_1)/r_0,  D_1' = (m_1 - m_2)/r_1,  D_2 = (D_1 - D_1')/(r_0 + r_1)
     order 2   m_0 + u D_1                 order 3   m_0 + u (D_1 + r_0 D_2) + u^2 D_2
 
-and integrated as `_exponential` says. Two habits of the authors' program, which everyone's pictures come from, are kept:
+and integrated as `_exponential` says. Two habits of the authors' program, where all known pictures come from, are kept:
 order 2 weighs D_1 by half of the weight of m_0 (`midpoint`, the u at half of the step) and order 3 counts half of the
 u^2. The community's "DPM++ 2M", "2M SDE" and "3M SDE" are these. There is no history at the first step, and a step to
 clean data ends at the belief. Book: chapter 4, "DPM-Solver".
@@ -126,7 +126,7 @@ class DPMSolver(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
-        if not math.isfinite(here):  # pure noise: nothing can be told of a slope from here
+        if c.blind:
             return self._first(x, x0, c, noise), None
         m = self.form.value(x, x0, c)  # [B, ...]
         state = ((m, here), *(state or ()))[: self.order]

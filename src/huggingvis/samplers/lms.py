@@ -21,7 +21,7 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import weights
-from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers._levels import clean, euler, levels
 
 
 @final
@@ -42,9 +42,8 @@ class LMS(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         k = self.tilt
-        if c.a_t + k * c.s_t <= 1e-6 * c.s_t:  # the cosine's alpha(1) is zero up to rounding
-            old = c.s_s / c.s_t
-            return (c.a_s - c.a_t * old) * x0 + old * x, None
+        if k == 0.0 and c.blind:
+            return euler(x, x0, c), None
         start, end = c.a_t + k * c.s_t, c.a_s + k * c.s_s
         tau, tau_s = c.s_t / start, c.s_s / end
         slope = (x - c.a_t * x0) / c.s_t - k * x0  # [B, ...]

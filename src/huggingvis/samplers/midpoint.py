@@ -19,7 +19,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, half_log_snr, levels
+from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 from huggingvis.samplers.plms import transfer
 
 
@@ -36,9 +36,8 @@ class Midpoint(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
-        if not (math.isfinite(here) and math.isfinite(there)):
-            old = c.s_s / c.s_t
-            return (c.a_s - c.a_t * old) * x0 + old * x, state
+        if c.blind or not math.isfinite(there):
+            return euler(x, x0, c), state
         inner = process.t_of_logsnr(torch.tensor(here + there, dtype=torch.float64))
         half = levels(process, t, inner)
         y = transfer(x, (x - c.a_t * x0) / c.s_t, half)  # [B, ...]

@@ -21,7 +21,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import Levels, clean, levels
+from huggingvis.samplers._levels import Levels, clean, euler, levels
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
@@ -82,7 +82,7 @@ class PseudoRungeKutta:
 @final
 @dataclass(frozen=True)
 class PNDM(Sampler):
-    """PNDM, PLMS; its state is the noises of the steps before, newest first. Not for grids that begin at alpha = 0."""
+    """PNDM, PLMS; its state is the noises of the steps before, newest first. From pure noise a step is Euler's."""
 
     warm_up: WarmUp = Repeated()
     order = 4
@@ -90,8 +90,11 @@ class PNDM(Sampler):
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
+        x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
-        eps = noise_of(denoise, process, x, t)  # [B, ...]
+        if c.blind:
+            return euler(x, x0, c), None
+        eps = (x - c.a_t * x0) / c.s_t  # [B, ...]
         before = (eps, *(state or ()))[:4]
         if len(before) <= self.warm_up.steps:
             return self.warm_up(denoise, process, x, t, s, eps), before

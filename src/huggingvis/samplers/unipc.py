@@ -20,7 +20,7 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import weights
-from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
+from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, levels
 from huggingvis.samplers.dpm_solver import Form, OfData
 
 
@@ -57,9 +57,8 @@ class UniPC(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
-        if not math.isfinite(here):
-            old = c.s_s / c.s_t
-            return (c.a_s - c.a_t * old) * x0 + old * x, None
+        if c.blind:
+            return euler(x, x0, c), None
         m = self.form.value(x, x0, c)  # [B, ...]
         past: tuple[tuple[Tensor, float], ...] = ()
         if state is not None:
