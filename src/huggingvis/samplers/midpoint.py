@@ -1,8 +1,8 @@
 r"""The midpoint method on the probability-flow ODE: two calls per step, second order; the community's "DPM2".
 
 Karras et al. 2022, arXiv 2206.00364, with K. Crowson's k-diffusion (2022): Euler's step to the geometric mean of the
-noise levels rho = sigma/alpha, and from the start again the whole step with the noise found there. With r = alpha_s /
-alpha_t it is x_s = r x_t + (sigma_s - r sigma_t) eps_mid. A step from pure noise or to clean data is Euler's.
+noise levels rho = sigma/alpha, and from the start again the whole step with the noise found there:
+x_s = alpha_s/alpha_t x_t + (sigma_s - alpha_s/alpha_t sigma_t) eps_mid. From pure noise and to clean data: Euler.
 Book: chapter 4, "EDM".
 """
 
@@ -20,7 +20,6 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
-from huggingvis.samplers.plms import transfer
 
 
 @final
@@ -40,6 +39,7 @@ class Midpoint(Sampler):
             return euler(x, x0, c), state
         inner = process.t_of_logsnr(torch.tensor(here + there, dtype=torch.float64))
         half = levels(process, t, inner)
-        y = transfer(x, (x - c.a_t * x0) / c.s_t, half)  # [B, ...]
+        y = euler(x, x0, half)  # [B, ...]
         eps = (y - half.a_s * clean(denoise(y, inner))) / half.s_s  # [B, ...]
-        return transfer(x, eps, c), state
+        keep = c.a_s / c.a_t
+        return keep * x + (c.s_s - keep * c.s_t) * eps, state

@@ -12,53 +12,47 @@ makes each of the first three steps with four calls. Book: chapter 4, "Multistep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final
 
 from torch import Tensor
 
 from huggingvis.core.noise import Noise
-from huggingvis.core.process import Process
+from huggingvis.core.process import Eps, Prediction, Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import Levels, clean, euler, levels
+from huggingvis.samplers._levels import clean, euler, levels
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-def noise_of(denoise: Bound, process: Process, x: Tensor, t: Tensor) -> Tensor:
-    """What the network believes the noise in x_t to be, [B, ...]."""
-    return process.eps(x, clean(denoise(x, t)), t)
-
-
-def transfer(x: Tensor, eps: Tensor, c: Levels) -> Tensor:
-    """DDIM's step with this noise (eq. 11), written without a difference of near numbers."""
-    return (c.a_s / c.a_t) * x + (c.s_s - c.a_s / c.a_t * c.s_t) * eps
+Asking = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> what the network predicts there."""
+Stepping = Callable[[Tensor, Tensor], Tensor]
+"""(prediction, s) -> x_s from the start of the step, by the transfer part."""
 
 
 class WarmUp(Protocol):
-    """How the steps without enough history are made."""
+    """How the first `steps` steps are made, `told` being the prediction at their start."""
 
     steps: int
 
-    def __call__(self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
-        """x_s from x_t, `eps` being the noise believed in at x_t."""
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        """x_s."""
         ...
 
 
 @final
 @dataclass(frozen=True)
 class Repeated:
-    """The first step twice: Euler's, then with the mean of the noises at its two ends."""
+    """The first step twice: Euler's, then with the mean of the predictions at its two ends."""
 
     steps: int = 1
 
-    def __call__(self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
-        c = levels(process, t, s)
-        if c.s_s == 0.0:
-            return transfer(x, eps, c)
-        end = noise_of(denoise, process, transfer(x, eps, c), s)
-        return transfer(x, (eps + end) / 2, c)
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        once = go(told, s)
+        return once if float(s) == 0.0 else go((told + ask(once, s)) / 2, s)
 
 
 @final
@@ -68,23 +62,25 @@ class PseudoRungeKutta:
 
     steps: int = 3
 
-    def __call__(self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
         half = (t + s) / 2
-        to_half, to_end = levels(process, t, half), levels(process, t, s)
-        second = noise_of(denoise, process, transfer(x, eps, to_half), half)
-        third = noise_of(denoise, process, transfer(x, second, to_half), half)
-        if to_end.s_s == 0.0:
-            return transfer(x, (eps + 2 * second + 2 * third) / 5, to_end)
-        fourth = noise_of(denoise, process, transfer(x, third, to_end), s)
-        return transfer(x, (eps + 2 * second + 2 * third + fourth) / 6, to_end)
+        second = ask(go(told, half), half)
+        third = ask(go(second, half), half)
+        if float(s) == 0.0:  # nothing can be asked about clean data
+            return go((told + 2 * second + 2 * third) / 5, s)
+        return go((told + 2 * second + 2 * third + ask(go(third, s), s)) / 6, s)
 
 
 @final
 @dataclass(frozen=True)
 class PNDM(Sampler):
-    """PNDM, PLMS; its state is the noises of the steps before, newest first. From pure noise a step is Euler's."""
+    """PNDM, PLMS; its state is the predictions of the steps before, newest first. From pure noise a step is Euler's.
+
+    `of`: what is averaged. The paper averages noises; diffusers averages whatever the network predicts, v for some.
+    """
 
     warm_up: WarmUp = Repeated()
+    of: Prediction = Eps()
     order = 4
 
     def step(
@@ -94,10 +90,19 @@ class PNDM(Sampler):
         c = levels(process, t, s)
         if c.blind:
             return euler(x, x0, c), None
-        eps = (x - c.a_t * x0) / c.s_t  # [B, ...]
-        before = (eps, *(state or ()))[:4]
+        told = self._told(process, x, x0, t)
+        before = (told, *(state or ()))[:4]
         if len(before) <= self.warm_up.steps:
-            return self.warm_up(denoise, process, x, t, s, eps), before
+            return self.warm_up(self._asking(denoise, process), self._stepping(process, x, t), t, s, told), before
         mean = sum(w * past for w, past in zip(ADAMS_BASHFORTH[len(before) - 1], before, strict=True))
         assert isinstance(mean, Tensor)
-        return transfer(x, mean, c), before
+        return self._stepping(process, x, t)(mean, s), before
+
+    def _told(self, process: Process, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        return self.of.target(process, x0, process.eps(x, x0, t), t)
+
+    def _asking(self, denoise: Bound, process: Process) -> Asking:
+        return lambda x, t: self._told(process, x, clean(denoise(x, t)), t)
+
+    def _stepping(self, process: Process, x: Tensor, t: Tensor) -> Stepping:
+        return lambda told, s: euler(x, self.of.x0(process, told, x, t), levels(process, t, s))
