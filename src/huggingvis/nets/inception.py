@@ -51,7 +51,7 @@ class FrozenNorm(nn.Module):
 
 @final
 class Unit(nn.Module):
-    """Convolution, normalisation, rectifier. `padding`: same (the grid keeps its size) or valid (whole windows only)."""
+    """Convolution, normalisation, rectifier. `padding`: same (the grid keeps its size) or valid (it shrinks)."""
 
     def __init__(self, c_in: int, c_out: int, kernel: Kernel, stride: int = 1, padding: str = "same"):
         super().__init__()
