@@ -30,6 +30,9 @@ class PictureSet(Protocol):
     """What `data.imageset.ImageSet` and `data.folder.FolderSet` have in common."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def labels(self) -> np.ndarray | None: ...
 
     @property
@@ -157,6 +160,10 @@ class Pictures:
         """`count` of the pictures, evenly spaced; all where there are fewer."""
         count = min(count, len(self))
         return Pictures(self.pictures, self.items[np.arange(count) * len(self) // count], self.view, self.facts)
+
+    def without(self, others: Pictures) -> Pictures:
+        """Those that are not among `others` of the same set."""
+        return Pictures(self.pictures, np.setdiff1d(self.items, others.items), self.view, self.facts)
 
     def _at(self, places: np.ndarray, mirrored: np.ndarray) -> Batch:
         out: dict[str, object] = {"image": self.images(places, mirrored)}

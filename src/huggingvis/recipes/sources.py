@@ -5,8 +5,7 @@
     folder:PATH                                        images, class sub-folders, captions (see data.folder)
     world[:N]                                          N layouts of the synthetic world with English captions
 
-A source gives batches addressed by number: each epoch is a permutation that depends on (seed, epoch) alone, so a killed
-training resumes on exactly its next batch. A part of the pictures is held out for validation. Book: chapter 1.
+A part of the pictures is held out for validation; standard sets have test pictures too. Book: chapter 1.
 """
 
 from __future__ import annotations
