@@ -13,6 +13,7 @@ from huggingvis.core.errors import HvisError
 from huggingvis.core.system import System
 from huggingvis.data.world import World
 from huggingvis.export.image import open_picture
+from huggingvis.recipes.scene_evaluation import SceneScores
 
 REPOSITORY = Path(__file__).parents[2]
 CARD = REPOSITORY / "benchmarks" / "tiny_scene_accuracy.json"

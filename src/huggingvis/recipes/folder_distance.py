@@ -83,23 +83,25 @@ class FolderDistance:
             f"{folders[0]} ({len(files[0]):,} pictures) against {folders[1]} ({len(files[1]):,})\n"
             f"FID {fid:.6g}\nKID {kid.value:.4g} [{kid.low:.4g}, {kid.high:.4g}], 95 % confidence, by {kid.n:,} of each"
         )
-        return Evaluation(record, text, tuple(_notes(*map(len, files), digest)))
+        return Evaluation(record, text, tuple(notes(*map(len, files), digest)))
 
 
-def look(files: Sequence[Path], extract: Features, device: torch.device, tick: Tick) -> Looked:
-    """The features of all pictures in `files`. Raises `FileProblem` naming one that cannot be read."""
-    moments, kept, done = Moments.empty(DIM), [], 0
-    count = min(KEPT, len(files))
+def look(files: Sequence[Path], extract: Features, device: torch.device, tick: Tick, kept: int = KEPT) -> Looked:
+    """The features of all pictures in `files`; those of `kept` are kept. Raises `FileProblem` naming a damaged one."""
+    moments: Moments | None = None
+    parts, done = [], 0
+    count = min(kept, len(files))
     chosen = torch.zeros(len(files), dtype=torch.bool)
     chosen[torch.arange(count) * len(files) // count] = True
     for x in _batches(files):
         with torch.no_grad():
             features = as_features(extract(x.to(device)))  # [B, D]
-        moments = moments.add(features)
-        kept.append(features[chosen[done : done + len(x)]])
+        moments = Moments.of(features) if moments is None else moments.add(features)
+        parts.append(features[chosen[done : done + len(x)]])
         done += len(x)
         tick(done)
-    return Looked(moments, torch.cat(kept))
+    assert moments is not None  # there are two files at least
+    return Looked(moments, torch.cat(parts))
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -129,7 +131,8 @@ def _batches(files: Sequence[Path]) -> Iterator[Tensor]:
             yield torch.stack(list(pool.map(ready, files[start : start + CHUNK])))
 
 
-def _notes(n: int, m: int, digest: str) -> Iterator[str]:
+def notes(n: int, m: int, digest: str) -> Iterator[str]:
+    """How far FID of `n` against `m` pictures reaches, by an Inception file with the SHA-256 `digest`."""
     yield (
         f"FID of finite sets is too high, by an amount that falls as 1 / n: compare this one only with FIDs of {n:,} "
         f"against {m:,} pictures (published ones mostly have {USUAL:,}). KID has no such bias."

@@ -25,9 +25,10 @@ from huggingvis.core.files import check_folder, write_atomically
 from huggingvis.core.machine import cores, machine, versions
 
 if TYPE_CHECKING:
-    from huggingvis.recipes.evaluation import Evaluator
+    from huggingvis.recipes.evaluation import Evaluator, Wanted
 
 SPLITS = ("train", "validation", "test")
+WHICH = "train, validation or test (default test)"
 PICTURES = ("data", "split", "root", "limit")
 
 
@@ -38,9 +39,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("model", nargs="?", help="a packaged model, a model folder, a run folder or a picture folder")
     count("--prompts", "prompts in each language, the same number of each kind (default 1000)")
     parser.add_argument("--data", metavar="NAME", help="pictures to measure on, as in training (default the run's own)")
-    parser.add_argument(
-        "--split", metavar="NAME", type=one_of("split", SPLITS), help=f"{', '.join(SPLITS[:2])} or test"
-    )
+    parser.add_argument("--split", metavar="NAME", type=one_of("split", SPLITS), help=WHICH)
     parser.add_argument("--root", metavar="DIR", help="folder of standard data sets (default the run's own)")
     count("--limit", "measure on that many of the pictures, evenly spaced (default all)")
     count("--draws", "random draws of each held-out number (default its family's own)")
@@ -111,7 +110,7 @@ def _only(args: argparse.Namespace, *allowed: str) -> None:
             raise UsageError(f"--{name} does not go together with --{allowed[0]}. Leave one of them out.")
 
 
-def _pictures(args: argparse.Namespace) -> Any:
+def _pictures(args: argparse.Namespace) -> Wanted:
     from huggingvis.data.standard import Split
     from huggingvis.recipes.evaluation import Wanted
 
