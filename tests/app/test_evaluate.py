@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 from PIL import Image
 from small_runs import digits, folder, picture, train
 
+from huggingvis.data.standard import Split
+from huggingvis.metrics.parzen import parzen
 from huggingvis.objectives.vae import VAE
+from huggingvis.recipes.drawing import drawn
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.pictures import View
-from huggingvis.recipes.sources import open_source
+from huggingvis.recipes.sources import open_source, open_split
 
 SMALL = {"batch": 16, "steps": 6, "sample_every": 6}
 NETS: dict[str, dict[str, Any]] = {
@@ -33,7 +37,7 @@ NETS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_files(place: Path, count: int = 20, side: int = 12) -> Path:
+def official_files(place: Path, count: int = 20, side: int = 12) -> Path:
     """Official test files of 'MNIST', with `count` pictures, upright (0) and lying (1) bars."""
     place.mkdir(parents=True)
     images = np.stack([picture(i % 2, i // 2, side, colour=False)[..., 0] for i in range(count)])
@@ -42,9 +46,6 @@ def test_files(place: Path, count: int = 20, side: int = 12) -> Path:
     labels = (np.arange(count) % 2).astype(np.uint8)
     (place / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, count) + labels.tobytes())
     return place
-
-
-test_files.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_families_are_compared_by_their_own_numbers(hvis: Any, runs: Path, recip
 
 def test_the_test_files_of_a_folder_are_taken(hvis: Any, runs: Path, tmp_path: Path) -> None:
     """And the numbers are the model's own, on every one of their pictures."""
-    root = test_files(tmp_path / "official")
+    root = official_files(tmp_path / "official")
     said = hvis(["evaluate", runs / "vae", "--data", "mnist", "--root", root, "--draws", 30, "--seed", 4, "--json"])
     assert said.code == 0, said.err
     found = said.document
@@ -110,24 +111,26 @@ def test_bits_and_nats_of_a_flow_are_one_number(hvis: Any, runs: Path) -> None:
 
 
 def test_parzen_window_of_a_run(hvis: Any, runs: Path, tmp_path: Path) -> None:
-    words = ["evaluate", runs / "gan", "--parzen", 30, "--data", runs / "data"]
-    root = test_files(tmp_path / "official")
+    words = ["evaluate", runs / "gan", "--parzen", 30]
+    root = official_files(tmp_path / "official")
     (root / "mnist-part.npz").write_bytes(next((runs / "data").glob("*.npz")).read_bytes())
-    said = hvis([*words[:4], "--data", f"mnist:{root}", "--json"])
+    said = hvis([*words, "--data", f"mnist:{root}", "--json"])
     assert said.code == 0, said.err
     found = said.document
     assert (found["n"], found["samples"], found["width_chosen_on"]) == (20, 30, 4)
     assert found["parzen"]["sigma"] in [pytest.approx(10 ** (-1 + i / 9)) for i in range(10)]
-    assert np.isfinite(found["parzen"]["mean"]) and found["parzen"]["error"] > 0
-    held = hvis([*words[:4], "--split", "validation", "--json"]).document
-    assert (held["n"], held["width_chosen_on"]) == (4, 4)  # of eight, half choose and half are measured
-    assert "nats per picture" in hvis([*words[:4], "--split", "validation"]).out
+    system = bind_run(runs / "gan")
+    samples = torch.cat(list(drawn(system, [""] * 30, system.defaults)))
+    held = open_source(f"mnist:{runs / 'data'}", View()).held_out
+    official = torch.cat([batch["image"] for batch in open_split(f"mnist:{root}", Split.TEST, View()).once(20)])
+    want = parzen(samples, torch.cat([batch["image"] for batch in held.some(4).once(4)]), official)
+    assert found["parzen"] == {name: pytest.approx(value) for name, value in asdict(want).items()}
+    found = hvis([*words, "--split", "validation", "--json"]).document
+    assert (found["n"], found["width_chosen_on"]) == (4, 4)  # of eight, half choose and half are measured
+    assert "nats per picture" in hvis([*words, "--split", "validation"]).out
 
 
 def test_splits_of_a_folder(tmp_path: Path) -> None:
-    from huggingvis.data.standard import Split
-    from huggingvis.recipes.sources import open_split
-
     data = folder(tmp_path, count=40)
     source = open_source(data, View(size=8))
     parts = {split: open_split(data, split, View(size=8)) for split in Split}

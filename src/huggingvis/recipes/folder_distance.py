@@ -89,7 +89,8 @@ class FolderDistance:
 def look(files: Sequence[Path], extract: Features, device: torch.device, tick: Tick, kept: int = KEPT) -> Looked:
     """The features of all pictures in `files`; those of `kept` are kept. Raises `FileProblem` naming a damaged one."""
     moments: Moments | None = None
-    parts, done = [], 0
+    parts: list[Tensor] = []
+    done = 0
     count = min(kept, len(files))
     chosen = torch.zeros(len(files), dtype=torch.bool)
     chosen[torch.arange(count) * len(files) // count] = True

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 from huggingvis.core.protocols import Batch, Measure
-from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
+from huggingvis.recipes.evaluation import Evaluation, Subject, Tick, Wanted
 from huggingvis.recipes.loading import measure_of
 from huggingvis.recipes.pictures import Facts, Pictures, View
 
@@ -77,7 +77,7 @@ class HeldOut:
         return Evaluation({**record, "meaning": measure.meaning, "measured": numbers}, text)
 
 
-def told(measure: Measure, batches: Iterable[Batch], draws: int, seed: int, tick: Any) -> dict[str, Tensor]:
+def told(measure: Measure, batches: Iterable[Batch], draws: int, seed: int, tick: Tick) -> dict[str, Tensor]:
     """What `measure` tells of every picture of `batches`, float64 [N] each on the CPU."""
     parts: dict[str, list[Tensor]] = {}
     done = 0

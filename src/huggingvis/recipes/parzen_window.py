@@ -49,7 +49,8 @@ class ParzenWindow:
         with subject.progress("drawing", self.samples) as tick:
             numbers = replace(system.defaults, seed=self.seed)
             samples = torch.cat(list(drawn(system, self._prompts(system), numbers, on_chunk=tick)))
-        score = parzen(*(x.to(subject.device) for x in (samples, _all(validation), _all(measured))))
+        held, x = (_all(pictures).to(subject.device) for pictures in (validation, measured))
+        score = parzen(samples.to(subject.device), held, x)
         record = wanted.record(run, score.n) | {"samples": self.samples, "seed": self.seed}
         text = (
             f"{run.path} at step {record['step']} on {score.n:,} pictures of {wanted}\n"

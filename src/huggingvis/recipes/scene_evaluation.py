@@ -152,7 +152,7 @@ class SceneScores:
         text = f"{render_table(rows)}\n\n{LEGEND}" + "".join(
             f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items()
         )
-        notes = ()
+        notes: tuple[str, ...] = ()
         if found.prompts != self.prompts:
             said = f"{found.prompts} prompts in each language, not {self.prompts}"
             notes = (f"{said}: every kind of prompt gets the same number.",)
