@@ -40,6 +40,7 @@ from huggingvis.nets.flows.networks import CouplingConvs
 from huggingvis.nets.flows.nice import NICEConfig, nice
 from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
 from huggingvis.nets.gated_conv import GatedConvNet
+from huggingvis.nets.inception import InceptionV3
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.lenet import LeNet5
@@ -218,6 +219,9 @@ CASES: dict[str, Case] = {
     "masked coupling": Case(
         lambda: MaskedAffineCoupling(GatedConvNet(1, 2, 8, 1), chessboard(4, 3), Exp()), lambda d: (d.normal(1, 4, 3),),
         ((2, 1, 4, 3),), call=lambda layer, x: layer(x)[0],
+    ),
+    "inception": Case(
+        InceptionV3, lambda d: (d.normal(3, 75, 75),), ((2, 2048),), call=lambda net, x: net.layers(x).mean((2, 3))
     ),
     "lenet": Case(LeNet5, lambda d: (d.normal(1, 32, 32),), ((2, 10),)),
     "conv encoder": Case(lambda: ConvEncoder((1, 8, 6), 3, (4, 8)), lambda d: (d.normal(1, 8, 6),), ((2, 6),)),

@@ -138,3 +138,16 @@ class Batches(Protocol):
     def batch(self, index: int, size: int) -> Batch:
         """Batch number `index` of `size` items: a pure function of its arguments."""
         ...
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a family of models is compared by on pictures that it was not trained on.
+
+    `each(batch, draws, seed)` tells named numbers of every picture of a batch, [B] each; `meaning` says in words what
+    they are and in which unit. `draws`: how many random draws they are estimated by where none are asked for.
+    """
+
+    each: Callable[[Batch, int, int], Mapping[str, Tensor]]
+    meaning: str
+    draws: int = 1

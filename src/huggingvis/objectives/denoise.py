@@ -115,6 +115,16 @@ class Denoising(Objective):
         return (Turn(self.loss, tuple(self.nets())),)
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        each, t = self.errors(batch, rng)
+        late = (t > 0.5).to(each.device)
+        return {
+            "mse": each.mean(),
+            "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
+            "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
+        }
+
+    def errors(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The mean square that the net is off by for each item, and the time at which it was asked, [B] each."""
         x0 = batch["x0"]
         t = self.times.draw(len(x0), rng)  # [B]
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
@@ -122,10 +132,10 @@ class Denoising(Objective):
         target = self.prediction.target(self.process, x0, eps, t)
         out = self.net(x, self.process.clock(t).float().to(x.device), self.condition(batch))
         off = (out.float() - target).square()  # [B, C, ...]
-        each = (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)  # [B]
-        late = (t > 0.5).to(each.device)
-        return {
-            "mse": each.mean(),
-            "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
-            "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
-        }
+        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1), t
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """The loss on each item, at `draws` times: `mse`, [B]."""
+        rng = torch.Generator(batch["x0"].device).manual_seed(seed)
+        return {"mse": torch.stack([self.errors(batch, rng)[0] for _ in range(draws)]).mean(0)}

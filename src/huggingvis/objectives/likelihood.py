@@ -60,6 +60,14 @@ def log_probability(model: Likelihood, x: Tensor, *, draws: int = 1, seed: int =
     return torch.logsumexp(torch.stack(each), 0) - math.log(draws) + x[0].numel() * math.log(2 / levels)
 
 
+def measure_density(model: Likelihood, batch: Batch, draws: int, seed: int, levels: int = 256) -> dict[str, Tensor]:
+    """What papers tell of a density on `image`, [B] each: bits per dimension of its `levels`, and the log-density of
+    pictures scaled to [0, 1], by `draws` dequantisations."""
+    x = batch["image"]
+    log_p, dims = log_probability(model, x, draws=draws, seed=seed, levels=levels), x[0].numel()
+    return {"bits_per_dim": -log_p / (dims * math.log(2)), "log_density": log_p + dims * math.log(levels)}
+
+
 @final
 class MaximumLikelihood(Objective):
     """Batch: `image` [B, C, H, W] in [-1, 1]. Minimises bits per dimension of `model`, an `nn.Module` with `log_prob`.

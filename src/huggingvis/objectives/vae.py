@@ -186,6 +186,16 @@ class VAE(nn.Module):
         q = self.posterior(x)
         return importance_bound(q, lambda eps: self.log_weight(x, q, eps), draws, seed)
 
+    @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """Both bounds of log p of `image` as it is observed once: Eq. 3 by one draw, and L_k. Nats, [B]."""
+        rng = torch.Generator(batch["image"].device).manual_seed(seed)
+        x = self.likelihood.observe(batch["image"], rng)
+        q = self.posterior(x)
+        eps = torch.randn(q.mean.shape, generator=rng, device=rng.device, dtype=q.mean.dtype)
+        given = self.likelihood.log_prob(self.decoder(q.draw(eps)).to(x.dtype), x)
+        return {"elbo": given - q.kl(), "log_likelihood": self.log_prob(x, draws, seed)}
+
 
 @final
 class NegativeELBO(Objective):

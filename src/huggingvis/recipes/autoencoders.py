@@ -16,6 +16,12 @@ from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
 NetName = Literal["mlp", "conv"]
 LikelihoodName = Literal["bernoulli", "grey", "gaussian"]
 CONV_WIDTHS = (32, 64, 128)
+PIXELS: dict[LikelihoodName, str] = {
+    "bernoulli": "pictures binarised at random, once",
+    "grey": "grey values as chances of being on",
+    "gaussian": "a density of values in [-1, 1]",
+}
+"""What the likelihoods speak of."""
 
 
 def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:

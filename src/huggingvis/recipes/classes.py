@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from huggingvis.core.errors import unknown
+from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.request import Request
 from huggingvis.data.draws import stable_hash
@@ -40,6 +40,11 @@ class LabelCondition:
         self.classes = classes
 
     def __call__(self, batch: Batch) -> Cond:
+        if "label" not in batch:
+            raise UsageError(
+                f"This model knows {self.classes} classes, and these pictures are not sorted into the same ones. Give "
+                "pictures of the classes that it was trained on."
+            )
         return {"vector": one_hot(batch["label"], self.classes)}
 
 

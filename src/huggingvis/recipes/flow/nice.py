@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.nets.flows.nice import NICEConfig, nice
-from huggingvis.recipes.flow_training import FlowTraining, bind_flow, train_flow
+from huggingvis.recipes.flow_training import FlowTraining, bind_flow, measure_flow, train_flow
 from huggingvis.recipes.picture_training import open_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -60,3 +61,8 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained: pictures are latents of the prior, brought back through the flow."""
     flow = nice(config.net, Facts.of(run).shape, temperature=config.temperature)
     return bind_flow("nice", flow, run, device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """Bits per dimension and nats of a run of this recipe."""
+    return measure_flow(nice(config.net, Facts.of(run).shape), run, device)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
 from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, NetName
@@ -106,3 +107,10 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     model = network(config, Facts.of(run))
     restored(model, run, "autoencoder", device)
     return picture_system(model, {"autoencoder": model}, run, "autoencoder", device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The paper's figure."""
+    model = network(config, Facts.of(run))
+    restored(model, run, "autoencoder", device)
+    return Measure(model.measure, "sum of squared errors per picture of values in [0, 1]")

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch
+from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, PIXELS, Coders, LikelihoodName, NetName, likelihood_of
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
     PictureTraining,
@@ -136,3 +136,17 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     model = network(config, facts)
     restored(model, run, "cvae", device)
     return picture_system(model, {"cvae": model}, run, "cvae", device, classes=facts.classes)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The importance bound of log p of a picture given its class."""
+    facts = Facts.of(run)
+    model, condition = network(config, facts), LabelCondition(len(facts.classes))
+    restored(model, run, "cvae", device)
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        y = model.likelihood.observe(batch["image"], torch.Generator(device).manual_seed(seed))
+        return {"log_likelihood": model.log_prob(y, condition(batch), draws=draws, seed=seed)}
+
+    meaning = "lower bound of log p of a picture given its class, in nats, by importance sampling"
+    return Measure(each, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)

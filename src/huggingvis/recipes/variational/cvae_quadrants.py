@@ -4,8 +4,8 @@ Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Cond
 Sec. 5.1: networks of two layers of 1000 units, 200 latent numbers, and beside them the baseline, the same network
 without z, whose pixels are independent. Both are trained here at once, neither touching the other. In metrics.jsonl,
 nats per held-out picture: `validation.baseline` and, by importance sampling, `validation._negative_cll`. The paper has
-about 100.0, 62.1, 26.0 for the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `negative_cll` of
-this file scores a trained run as its table does. Sheets have eight digits: what is given, the truth, the baseline's
+about 100.0, 62.1, 26.0 for the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `hvis evaluate`
+scores a trained run as its table does. Sheets have eight digits: what is given, the truth, the baseline's
 prediction, and five draws. Book: chapter 1.
 
     hvis train cvae_quadrants --run runs/quadrants --data mnist --seen 1
@@ -16,16 +16,14 @@ prediction, and five draws. Book: chapter 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
 from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
@@ -103,18 +101,23 @@ def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
     return cvae, baseline
 
 
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The rows of the paper's table 1."""
+    cvae, baseline = networks_of(run, device)
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        return negative_cll(cvae, baseline, batch["image"], draws, seed)
+
+    return Measure(each, "negative log p of the hidden quadrants given the others, in nats per picture", draws=100)
+
+
 @torch.no_grad()
-def negative_cll(
-    cvae: CVAE, baseline: Independent, pictures: Iterable[Tensor], draws: int = 100, seed: int = 0
-) -> dict[str, float]:
-    """The rows of the paper's table 1 for batches of `pictures` [B, C, H, W]: nats per picture, lower is better."""
-    sums: dict[str, Any] = dict.fromkeys(("baseline", "monte_carlo", "importance"), 0.0)
-    count = 0
-    for x in pictures:
-        y = cvae.likelihood.observe(x, torch.Generator(x.device).manual_seed(seed + count))
-        cond = {"concat": y}
-        sums["baseline"] -= float(baseline.log_prob(y, cond).sum())
-        sums["monte_carlo"] -= float(cvae.monte_carlo_log_prob(y, cond, draws=draws, seed=seed + count).sum())
-        sums["importance"] -= float(cvae.log_prob(y, cond, draws=draws, seed=seed + count).sum())
-        count += len(x)
-    return {name: total / max(count, 1) for name, total in sums.items()}
+def negative_cll(cvae: CVAE, baseline: Independent, x: Tensor, draws: int = 100, seed: int = 0) -> dict[str, Tensor]:
+    """The rows of the paper's table 1 for each of the pictures x [B, C, H, W]: nats, [B], lower is better."""
+    y = cvae.likelihood.observe(x, torch.Generator(x.device).manual_seed(seed))
+    cond = {"concat": y}
+    return {
+        "baseline": -baseline.log_prob(y, cond),
+        "monte_carlo": -cvae.monte_carlo_log_prob(y, cond, draws=draws, seed=seed),
+        "importance": -cvae.log_prob(y, cond, draws=draws, seed=seed),
+    }

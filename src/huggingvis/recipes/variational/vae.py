@@ -20,9 +20,10 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, PIXELS, Coders, LikelihoodName, NetName, likelihood_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     begin,
@@ -108,3 +109,11 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     vae = network(config, Facts.of(run))
     restored(vae, run, "vae", device)
     return picture_system(vae, {"vae": vae}, run, "vae", device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The bounds that are told of such models; tables have L_5000."""
+    vae = network(config, Facts.of(run))
+    restored(vae, run, "vae", device)
+    meaning = "lower bounds of log p in nats per picture: elbo by one draw of z, log_likelihood by importance sampling"
+    return Measure(vae.measure, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)
