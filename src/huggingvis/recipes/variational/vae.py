@@ -22,9 +22,15 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import (
+    CONV_WIDTHS,
+    AutoencoderTraining,
+    Coders,
+    LikelihoodName,
+    NetName,
+    likelihood_of,
+)
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
     begin,
     fit_pictures,
     open_pictures,
@@ -49,7 +55,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -100,7 +106,16 @@ def train(config: Config, setting: Setting) -> Run:
     objective: Objective = NegativeELBO(vae, config.beta)
     if config.draws != 1:
         objective = ImportanceWeighted(vae, config.draws)
-    return fit_pictures(config, setting, run, objective, source, draw=draw)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        source,
+        draw=draw,
+        optim=config.optim(),
+        ema=config.averages(),
+    )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
