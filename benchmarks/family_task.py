@@ -150,4 +150,5 @@ def quiet() -> contextlib.ExitStack:
     logging.disable(logging.INFO)
     stack.callback(logging.disable, logging.NOTSET)
     stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     return stack
