@@ -136,7 +136,7 @@ def _strokes(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarr
     off = rng.normal(0, 0.2, count)
     distance = x * np.sin(angle)[:, None, None] - y * np.cos(angle)[:, None, None] - off[:, None, None]
     inside = (x**2 + y**2 < 0.6)[None]
-    return (255 * np.exp(-((distance / 0.15) ** 2)) * inside).astype(np.uint8), labels
+    return np.clip(270 * np.exp(-((distance / 0.15) ** 2)) * inside, 0, 255).astype(np.uint8), labels
 
 
 def seeded(task: Task) -> torch.Generator:
