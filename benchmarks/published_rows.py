@@ -56,8 +56,8 @@ def _quadrants(seen: int, baseline: float, cvae: float, reproduced: str) -> Row:
         system=f"CVAE, {seen} quadrant{plural} seen",
         recipe="cvae_quadrants",
         numbers={
-            "seen": seen, "steps": 6000, "batch": 200, "lr": 1e-3, "weight_decay": 0.1, "precision": "bf16",
-            "sample_every": 500,
+            "seen": seen, "steps": 6000, "batch": 200, "schedule": "cosine", "weight_decay": 0.1, "ema": 0.999,
+            "precision": "bf16", "sample_every": 500,
         },
         paper={"monte_carlo": cvae, "baseline": baseline},
         unit="nats",
@@ -95,8 +95,8 @@ ROWS: dict[str, Row] = {
         system="VAE, one stochastic layer of 50",
         recipe="vae",
         numbers={
-            "widths": (500, 500), "latent_dim": 50, "steps": 60_000, "batch": 128, "precision": "bf16",
-            "sample_every": 3000,
+            "widths": (500, 500), "latent_dim": 50, "steps": 60_000, "schedule": "cosine", "ema": 0.999,
+            "precision": "bf16", "sample_every": 3000,
         },
         paper={"log_likelihood": -86.76},
         unit="nats",
@@ -159,7 +159,7 @@ ROWS: dict[str, Row] = {
         system="Real NVP, two scales",
         recipe="realnvp",
         numbers={
-            "net": {"width": 32, "blocks": 2}, "steps": 5000, "batch": 64, "precision": "bf16", "sample_every": 500,
+            "net": {"width": 32, "blocks": 2, "alpha": 1e-3}, "steps": 5000, "batch": 64, "precision": "bf16", "sample_every": 500,
         },
         paper={"bits_per_dim": 1.06},
         unit="bits/dim",
@@ -173,7 +173,7 @@ ROWS: dict[str, Row] = {
         system="Glow, two scales",
         recipe="glow",
         numbers={
-            "net": {"width": 96, "depth": 8}, "lr": 1e-3, "steps": 5000, "batch": 64, "precision": "bf16",
+            "net": {"width": 96, "depth": 8, "alpha": 1e-3}, "lr": 1e-3, "steps": 5000, "batch": 64, "precision": "bf16",
             "sample_every": 500,
         },
         paper={"bits_per_dim": 1.05},

@@ -14,7 +14,7 @@ from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
 from huggingvis.recipes.picture_training import PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
-from huggingvis.train.optim import Cosine, Optim
+from huggingvis.train.optim import Constant, Cosine, Optim
 
 NetName = Literal["mlp", "conv"]
 LikelihoodName = Literal["bernoulli", "grey", "gaussian"]
@@ -23,21 +23,24 @@ CONV_WIDTHS = (32, 64, 128)
 
 @dataclass(frozen=True)
 class AutoencoderTraining(PictureTraining):
-    """Numbers of an autoencoder's training; the learning rate falls to zero along a cosine by the last step.
+    """Numbers of an autoencoder's training.
 
     Attributes:
+        schedule: of the learning rate, constant, or cosine (to zero by the last step), which pays in long trainings.
         weight_decay: decoupled decay of matrices and kernels.
         muon: matrices and kernels move by Muon, which gains more from a step and takes longer over it.
         ema: decay of the averaged weights that are validated and drawn from; 0: none.
     """
 
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.0
     muon: bool = False
-    ema: float = 0.999
+    ema: float = 0.0
 
     def optim(self) -> Optim:
         """The optimiser of every net."""
-        return Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=Cosine(self.steps), muon=self.muon)
+        course = Cosine(self.steps) if self.schedule == "cosine" else Constant()
+        return Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
 
     def averages(self) -> Ema | None:
         """Which weights are averaged: all or none."""

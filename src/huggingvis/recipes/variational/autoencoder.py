@@ -66,6 +66,7 @@ class Config(AutoencoderTraining):
     widths: tuple[int, ...] | None = None
     latent_dim: int = 30
     steps: int = 20_000
+    schedule: Literal["constant", "cosine"] = "cosine"
 
 
 def network(config: Config, facts: Facts) -> Autoencoder:
