@@ -4,11 +4,11 @@
     python benchmarks/families.py --only vae --minutes 5            one of them, trained longer
     python benchmarks/families.py --batch 8 --steps 100 --repeats 1 --minutes 0.05       a look whether it runs
 
-Both sides see the same digits in the same batches with the same learning rate and architectures of the same size.
-Pictures a second are those of whole fresh trainings in turn, after their first 50 steps. Then each side trains anew for
-as many steps as its own median says fill `--minutes`, and is scored on held-out digits by one function. Ours train as
-their recipes do (averaged weights, a falling learning rate), peers as they come, with the learning rate of ours, which
-is faster than their default. Lines are those of `family_snippets.py`, which are run.
+Both sides see the same digits in batches of one size, with one learning rate and architectures of one size. Pictures a
+second are those of whole fresh trainings in turn, after their first 50 steps. Then each side trains anew for as many
+steps as its own median says fill `--minutes`, and is scored on held-out digits by one function. Each trains as it comes
+(our flows with averaged weights and a falling learning rate), but for the learning rate, which is ours on both sides.
+Lines are those of `family_snippets.py`, which are run.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ ROWS: dict[str, Row] = {
         system="Real NVP, two scales",
         recipe="realnvp",
         numbers={
-            "net": {"width": 32, "blocks": 2, "alpha": 1e-3}, "steps": 5000, "batch": 64, "precision": "bf16", "sample_every": 500,
+            "net": {"width": 32, "blocks": 2, "alpha": 1e-3}, "steps": 5000, "batch": 64, "precision": "bf16",
+            "sample_every": 500,
         },
         paper={"bits_per_dim": 1.06},
         unit="bits/dim",
@@ -173,8 +174,8 @@ ROWS: dict[str, Row] = {
         system="Glow, two scales",
         recipe="glow",
         numbers={
-            "net": {"width": 96, "depth": 8, "alpha": 1e-3}, "lr": 1e-3, "steps": 5000, "batch": 64, "precision": "bf16",
-            "sample_every": 500,
+            "net": {"width": 96, "depth": 8, "alpha": 1e-3}, "lr": 1e-3, "steps": 5000, "batch": 64,
+            "precision": "bf16", "sample_every": 500,
         },
         paper={"bits_per_dim": 1.05},
         unit="bits/dim",
