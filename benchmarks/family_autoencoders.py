@@ -116,7 +116,7 @@ def _loop(objective: Objective, training: Batches, task: Task, steps: int, rng: 
 # ---- pythae ----------------------------------------------------------------------------------------------------------
 
 
-class Encoder(BaseEncoder):  # type: ignore[misc]
+class Encoder(BaseEncoder):
     """Ours as pythae calls it, with pictures in [0, 1]."""
 
     def __init__(self, net: VQAutoencoder):
@@ -127,7 +127,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
         return ModelOutput(embedding=self.last(self.first(2 * x - 1)))
 
 
-class Decoder(BaseDecoder):  # type: ignore[misc]
+class Decoder(BaseDecoder):
     """Ours as pythae calls it, with pictures in [0, 1]."""
 
     def __init__(self, net: VQAutoencoder):
@@ -138,7 +138,7 @@ class Decoder(BaseDecoder):  # type: ignore[misc]
         return ModelOutput(reconstruction=(self.last(self.first(z)) + 1) / 2)
 
 
-class Ticking(TrainingCallback):  # type: ignore[misc]
+class Ticking(TrainingCallback):
     """Times of their steps."""
 
     def __init__(self, clock: Clock):

@@ -62,6 +62,8 @@ def record(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from published_measures import MEASURES, pictures_of
 
+    from huggingvis.recipes.sources import Facts
+
     row = row_of(name)
     if run.config["recipe"] != row.recipe:
         raise UsageError(f"{run.path} was trained by {run.config['recipe']!r}, the row {name!r} is of {row.recipe!r}.")
@@ -76,6 +78,7 @@ def record(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
         "seed": run.config["config"].get("seed", 0),
         "seconds": max(line.get("seconds", 0.0) for line in lines),
         "steps": int(lines[-1]["step"]),
+        "epochs": round(lines[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
         "machine": machine(cores()),
         "versions": versions(()),
         "split": given.split,
@@ -169,8 +172,10 @@ def _details(name: str, row: Row, told: Mapping[str, Any] | None) -> str:
     beside = "".join(f"; {key.replace('_', ' ')} {found['value']:.5g}" for key, found in rest.items())
     about = told["machine"]
     parts += [
-        f"- Trained: {told['steps']:,} steps in {told['seconds'] / 60:.1f} min, seed {told['seed']}, on "
-        f"{about['cpu']}, {about['cores']} cores; " + ", ".join(f"{k} {v}" for k, v in told["versions"].items()) + ".",
+        f"- Trained: {told['steps']:,} steps ({told['epochs']:g} epochs) in {told['seconds'] / 60:.1f} min, seed "
+        f"{told['seed']}, on {about['cpu']}, {about['cores']} cores; "
+        + ", ".join(f"{k} {v}" for k, v in told["versions"].items())
+        + ".",
         f"- Scored: {told['pictures']:,} pictures ({told['split']}){beside}.",
     ]
     points = [value for _, value in told["curve"]["points"]]

@@ -70,8 +70,8 @@ def _quadrants(seen: int, baseline: float, cvae: float, reproduced: str) -> Row:
             "prior; beside it the network without z, and importance sampling"
         ),
         alike=(
-            "same task, layers of 1000 units and latents as the paper; pixels are binarised anew each time (the "
-            "baseline's figure is the same for grey values, being linear in them); validation pictures"
+            "same task, layers of 1000 units and latents as the paper; pixels are binarised anew each time, where "
+            "those of the reproduction are grey"
         ),
         curve="_negative_cll",
         minutes=10,
@@ -87,7 +87,7 @@ ROWS: dict[str, Row] = {
         unit="squared error",
         source="Hinton & Salakhutdinov 2006, Science 313, 504, Fig. 2B",
         measured="squared error of a picture of values in [0, 1], mean; beside it that of 30 principal components",
-        alike="same layers; 50,000 training pictures in place of 60,000; no pretraining; validation pictures",
+        alike="same layers; 50,000 training pictures in place of 60,000; no pretraining",
         curve="_squared_error",
         minutes=14,
     ),
@@ -104,8 +104,8 @@ ROWS: dict[str, Row] = {
         source="Burda, Grosse & Salakhutdinov 2015, arXiv 1509.00519, Table 1 (VAE, k = 1, one layer)",
         measured="`VAE.log_prob` with 5,000 draws on stochastically binarised digits",
         alike=(
-            "same bound, latents and binarisation; hidden layers of 500 SiLU units in place of 200 tanh; 150 epochs in "
-            "place of 3,280; validation pictures"
+            "same bound, latents and binarisation; hidden layers of 500 SiLU units in place of 200 tanh; the paper "
+            "trains for 3,280 epochs"
         ),
         curve="_elbo",
         minutes=12,
@@ -122,7 +122,7 @@ ROWS: dict[str, Row] = {
         more=True,
         source="Goodfellow et al. 2014, arXiv 1406.2661, Table 1 (225 ± 2)",
         measured="`metrics.parzen.parzen` with 10,000 pictures; the width chosen on 1,000 others of the validation set",
-        alike="same networks and estimator; Adam and averaged weights in place of momentum; validation pictures",
+        alike="same networks and estimator; Adam and averaged weights in place of momentum",
         curve="_rank",
         minutes=13,
     ),
@@ -135,7 +135,7 @@ ROWS: dict[str, Row] = {
         more=True,
         source="Mirza & Osindero 2014, arXiv 1411.1784, Table 1 (132 ± 1.8)",
         measured="as GAN, 1,000 pictures of each class",
-        alike="same networks and estimator; Adam and averaged weights in place of momentum; validation pictures",
+        alike="same networks and estimator; Adam and averaged weights in place of momentum",
         curve="_rank",
         minutes=12,
     ),
@@ -149,8 +149,8 @@ ROWS: dict[str, Row] = {
         source="Dinh, Krueger & Bengio 2014, arXiv 1410.8516, Sec. 5.1, table of results",
         measured="`Flow.log_prob` of dequantised digits in [0, 1], one draw each",
         alike=(
-            "same couplings, prior, dequantisation and unit; couplings and scales start from a first batch; 40 epochs "
-            "in place of 1,500; validation pictures"
+            "same couplings, prior, dequantisation and unit; couplings and scales start from a first batch; the paper "
+            "trains for 1,500 epochs"
         ),
         curve="_nats",
         minutes=15,
@@ -166,7 +166,7 @@ ROWS: dict[str, Row] = {
         unit="bits/dim",
         source="Grathwohl et al. 2018, arXiv 1810.01367, Table 2 (their own training of it)",
         measured="`objectives.likelihood.log_probability`, one draw of the dequantisation",
-        alike="same data, dequantisation and unit; smaller networks and 6 epochs: a budget; validation pictures",
+        alike="same data, dequantisation and unit; smaller networks and few epochs: a budget",
         curve="bits_per_dim",
         minutes=15,
     ),
@@ -181,7 +181,7 @@ ROWS: dict[str, Row] = {
         unit="bits/dim",
         source="Grathwohl et al. 2018, arXiv 1810.01367, Table 2 (their own training of it)",
         measured="`objectives.likelihood.log_probability`, one draw of the dequantisation",
-        alike="same data, dequantisation and unit; smaller networks and 6 epochs: a budget; validation pictures",
+        alike="same data, dequantisation and unit; smaller networks and few epochs: a budget",
         curve="bits_per_dim",
         minutes=15,
     ),
