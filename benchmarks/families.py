@@ -28,6 +28,7 @@ import family_snippets as snippets
 import torch
 from common import Report, interleaved, parser, row
 from family_task import START, Contender, Task, Trained, keep_digits, quiet
+from torch import Tensor
 
 HELD_OUT = 1000
 
@@ -109,27 +110,24 @@ def _equal_time(
 ) -> None:
     """What each way a user has reaches in `--minutes`; plain loops of a library that has a trainer are left out."""
     held_out = task.source().held_out.batch(0, HELD_OUT)["image"]
-    ways = {who: act for who, act in family.contenders.items() if who.endswith("its recipe")}
-    ways |= dict([next((who, act) for who, act in family.contenders.items() if not _mine(who))])
+    peer = next(who for who in family.contenders if not _mine(who))
+    ways = {who: act for who, act in family.contenders.items() if who.endswith("its recipe") or who == peer}
     scores, facts = {}, {}
     for who, act in ways.items():
         steps = max(START + 10, round(60 * options.minutes * statistics.median(rates[who]) / task.batch))
-        with torch.no_grad():
-            each = trained_score(act, task, steps, held_out)
+        each = _score(trained(act, task, steps), held_out)
         scores[who] = float(each.mean())
         error = float(each.std()) / len(each) ** 0.5
         facts[who] = {"steps": steps, "minutes": options.minutes, "standard_error": float(f"{error:.2g}")}
-    peers = {who: [score] for who, score in scores.items() if not _mine(who)}
     for who, score in scores.items():
-        beside = peers if _mine(who) else None
+        beside = {peer: [scores[peer]]} if _mine(who) else None
         report.add(row(f"{name}: {family.scored}", who, family.unit, [score], beside=beside, facts=facts[who]))
 
 
-def trained_score(act: Contender, task: Task, steps: int, held_out: torch.Tensor) -> torch.Tensor:
-    """Scores of held-out pictures after a fresh training, [B]."""
-    with torch.enable_grad():
-        out = trained(act, task, steps)
-    return torch.cat([out.score(x) for x in held_out.split(250)]).double()
+@torch.no_grad()
+def _score(found: Trained, held_out: Tensor) -> Tensor:
+    """Of each held-out picture, [B]."""
+    return torch.cat([found.score(x) for x in held_out.split(250)]).double()
 
 
 def _lines(name: str, family: Family, task: Task, report: Report) -> None:
