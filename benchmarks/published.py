@@ -100,7 +100,7 @@ def budget(name: str, data: str) -> str:
     row = row_of(name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        clock = threading.Thread(target=_stop_after, args=(path / "config.toml", SECONDS), daemon=True)
+        clock = threading.Thread(target=_stop_after, args=(path / "metrics.jsonl", SECONDS), daemon=True)
         clock.start()
         with contextlib.suppress(Cancelled):
             hv.train(row.recipe, path, {**row.numbers, "data": data, "sample_every": 1_000_000}, device="cpu")
@@ -117,7 +117,7 @@ def budget(name: str, data: str) -> str:
 
 
 def _stop_after(begun: Path, seconds: float) -> None:
-    """Presses ctrl-C so many seconds after the run folder is there."""
+    """Presses ctrl-C so many seconds after the file is there, which a training makes when it is ready to be stopped."""
     wait = threading.Event()
     while not begun.exists():
         wait.wait(0.05)
