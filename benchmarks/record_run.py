@@ -81,11 +81,12 @@ def course(run: Run) -> dict[str, Any]:
     lines = run.metrics()
     held_out = [line for line in lines if any(key.startswith("validation.") for key in line)]
     last = {k.removeprefix("validation."): v for k, v in held_out[-1].items() if k != "step"} if held_out else {}
+    names = {key for line in lines for key, value in line.items() if _loss(key) and not isinstance(value, str)}
     return {
         "seconds": max(line.get("seconds", 0.0) for line in lines),
         "steps": int(lines[-1]["step"]),
         "held_out": last,
-        "curves": {name: curve(lines, name) for name in sorted({key for line in lines for key in line if _loss(key)})},
+        "curves": {name: curve(lines, name) for name in sorted(names)},
     }
 
 

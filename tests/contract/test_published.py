@@ -87,6 +87,21 @@ def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path:
         published.record("nice", run, Namespace())
 
 
+def test_a_record_tells_every_loss_and_every_stage(published: ModuleType, tmp_path: Path) -> None:
+    from huggingvis.core.catalog import find_recipe
+    from huggingvis.core.config import to_dict
+    from huggingvis.train.run import Run
+
+    run = Run.create(tmp_path / "whole", {"recipe": "gan", "config": to_dict(find_recipe("gan").Config())})
+    run.log(50, {"critic": 1.0, "lr.critic": 0.1, "grad_norm.critic": 2.0, "alarm": "collapse", "seconds": 3.0})
+    run.log(50, {"validation._rank": 0.5})
+    Run.create(run.path / "first", {"stage": "first"}).log(40, {"loss": 2.0, "seconds": 4.0})
+    told = importlib.import_module("record_run").record(run.path, None)
+    assert told["seconds"] == 7.0 and told["steps"] == 50 and told["held_out"] == {"_rank": 0.5}
+    assert told["curves"] == {"critic": [[50, 1.0]], "validation._rank": [[50, 0.5]]}
+    assert told["stages"]["first"] == {"seconds": 4.0, "steps": 40, "held_out": {}, "curves": {"loss": [[40, 2.0]]}}
+
+
 # ---- peers -----------------------------------------------------------------------------------------------------------
 
 
