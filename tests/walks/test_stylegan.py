@@ -143,7 +143,7 @@ def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:
     for space in ("W", "WPlus"):
         config = records.from_dict(gan_inversion.Config, {**numbers, "space": {"kind": space}})
         run = gan_inversion.train(config, Setting(tmp_path / space, progress=False))
-        psnr += course(run, "psnr")
+        psnr += course(run, "validation.psnr")
         assert load(run.path / "styles.safetensors")["ws"].shape == (2, 4, 8)
         assert (run.samples / "inverted.png").is_file()
     assert psnr[1] > psnr[0] > 5  # a style for each layer reaches further

@@ -121,3 +121,18 @@ def test_quadrants_are_completed(tmp_path: Path) -> None:
     assert scores["importance"] < scores["monte_carlo"] + 1.0
     again = negative_cll(cvae, baseline, many, draws=30)
     assert scores == {name: float(nats.mean()) for name, nats in again.items()}
+
+
+@pytest.mark.parametrize("recipe", ["vae", "nice"])
+def test_schedule_averages_and_muon_are_asked_for(tmp_path: Path, recipe: str) -> None:
+    """The last rate is small, averages are kept and lag behind, matrices have Muon's memory, the rest Adam's."""
+    sizes = {"widths": [32, 32], "schedule": "cosine"} if recipe == "vae" else {"net": {"width": 32, "depth": 2}}
+    numbers = {"data": digits(tmp_path / "data"), "steps": 4, "batch": 4, "lr": 1e-2, "ema": 0.9, "muon": True}
+    net = "vae" if recipe == "vae" else "flow"
+    run = train(recipe, tmp_path / "run", {**numbers, **sizes})
+    assert 0 < course(run, f"lr.{net}")[-1] < 2e-3
+    last = run.checkpoints()[-1]
+    live, averaged = last.tensors(net), last.tensors(f"{net}.ema")
+    assert any(not torch.equal(live[key], averaged[key]) for key in live)
+    state = last.tensors(f"{net}.optim")
+    assert any("momentum" in key for key in state) and any("exp_avg" in key for key in state)

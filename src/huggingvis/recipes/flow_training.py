@@ -36,12 +36,14 @@ class FlowTraining(PictureTraining):
         temperature: what latents are multiplied by when pictures are drawn; 1 draws from the density itself.
         warmup: steps over which the learning rate rises; it falls to zero along a cosine by the last step.
         weight_decay: decoupled decay of matrices and kernels.
+        muon: matrices and kernels move by Muon, which gains more from a step and takes longer over it.
         ema: decay of the averaged weights that are validated and drawn from.
     """
 
     temperature: float = 1.0
     warmup: int = 200
     weight_decay: float = 0.0
+    muon: bool = False
     ema: float = 0.999
 
 
@@ -66,6 +68,7 @@ def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source
             weight_decay=config.weight_decay,
             warmup=config.warmup,
             schedule=Cosine(config.steps, start=config.warmup),
+            muon=config.muon,
         ),
         ema=Ema(ConstantDecay(config.ema)),
     )

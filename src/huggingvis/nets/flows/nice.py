@@ -17,6 +17,9 @@ from huggingvis.nets.flows.networks import CouplingMLP
 from huggingvis.nets.flows.pointwise import Scale, ToUnit
 from huggingvis.nets.flows.prior import Prior, StandardLogistic
 
+SCALE_SPEED = 10.0
+"""How much faster than weights the logarithms of scales move: a training of 5,000 steps has to suffice for them."""
+
 
 @dataclass(frozen=True)
 class NICEConfig:
@@ -46,5 +49,5 @@ def nice(config: NICEConfig, shape: Shape, prior: Prior | None = None, temperatu
     for number in range(config.couplings):
         network = CouplingMLP(half, half, config.width, config.depth)
         body.append(AdditiveCoupling(network, EvenOdd(flip=number % 2 == 1), half))
-    body.append(Scale(dims))
+    body.append(Scale(dims, SCALE_SPEED))
     return Flow(ToUnit(), Chain(body), prior or StandardLogistic(), shape, temperature)

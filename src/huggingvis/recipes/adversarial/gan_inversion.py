@@ -9,6 +9,7 @@ each picture's PSNR in metrics.jsonl. Book: chapter 2.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,11 +88,13 @@ def train(config: Config, setting: Setting) -> Run:
     run = setting.begin("gan_inversion", config)
     source.facts.keep(run)
     x = source.held_out.batch(0, min(config.count, len(source.held_out)))["image"].to(setting.device)
+    began = time.monotonic()
     found = invert(net, x, config.space, Search(config.steps, config.lr))
+    seconds = time.monotonic() - began
     save_tensors(run.path / "styles.safetensors", {"ws": found.ws})
     save(_sheet(torch.cat([x, found.pictures])), run.samples / "inverted.png")
-    each = {f"psnr.{i}": float(value) for i, value in enumerate(found.psnr)}
-    run.log(config.steps, {"psnr": float(found.psnr.mean()), **each})
+    each = {f"validation.psnr.{i}": float(value) for i, value in enumerate(found.psnr)}
+    run.log(config.steps, {"validation.psnr": float(found.psnr.mean()), **each, "seconds": round(seconds, 3)})
     run.close()
     return run
 

@@ -24,10 +24,17 @@ from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, PIXELS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import (
+    CONV_WIDTHS,
+    PIXELS,
+    AutoencoderTraining,
+    Coders,
+    LikelihoodName,
+    NetName,
+    likelihood_of,
+)
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
     Sets,
     begin,
     fit_pictures,
@@ -54,7 +61,7 @@ ROWS = 16
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -127,7 +134,16 @@ def train(config: Config, setting: Setting) -> Run:
 
     objective = ConditionalELBO(model, LabelCondition(classes), beta=config.beta, alpha=config.alpha)
     sets = Sets(SomeUnlabelled(source.training, config.empty), source.held_out)
-    return fit_pictures(config, setting, run, objective, sets, draw=draw)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        sets,
+        draw=draw,
+        optim=config.optim(),
+        ema=config.averages(),
+    )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

@@ -2,11 +2,12 @@
 
 Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models" (NeurIPS),
 Sec. 5.1: networks of two layers of 1000 units, 200 latent numbers, and beside them the baseline, the same network
-without z, whose pixels are independent. Both are trained here at once, neither touching the other. In metrics.jsonl,
-nats per held-out picture: `validation.baseline` and, by importance sampling, `validation._negative_cll`. The paper has
-about 100.0, 62.1, 26.0 for the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `hvis evaluate`
-scores a trained run as its table does. Sheets have eight digits: what is given, the truth, the baseline's
-prediction, and five draws. Book: chapter 1.
+without z, whose pixels are independent. Both are trained here at once, neither touching the other; the baseline needs
+`--weight-decay`, or fewer steps, not to learn its pictures by heart. In metrics.jsonl, nats per held-out picture:
+`validation.baseline` and, by importance sampling, `validation._negative_cll`. The paper has about 100.0, 62.1, 26.0 for
+the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `hvis evaluate` scores a trained run as its table
+does. Sheets have eight digits: what is given, the truth, the baseline's prediction, and five draws.
+Book: chapter 1.
 
     hvis train cvae_quadrants --run runs/quadrants --data mnist --seen 1
 
@@ -26,16 +27,15 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
-from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
-from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_of
+from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
-from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -46,7 +46,6 @@ class Config(PictureTraining):
         widths: hidden layers of every network.
         latent_dim: numbers in z.
         alpha: share of the conditional bound in the loss, the rest draws from the prior.
-        weight_decay: of every network; the baseline needs it, or fewer steps, not to learn its pictures by heart.
     """
 
     seen: int = 1
@@ -55,7 +54,6 @@ class Config(PictureTraining):
     widths: tuple[int, ...] = (1000, 1000)
     latent_dim: int = 200
     alpha: float = 1.0
-    weight_decay: float = 0.0
 
 
 def pictures_given(batch: Batch) -> Cond:
@@ -88,8 +86,16 @@ def train(config: Config, setting: Setting) -> Run:
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]
         return torch.cat([given, truth, baseline.predict(cond), *draws])
 
-    optim = Optim(lr=config.lr, weight_decay=config.weight_decay)
-    return fit_pictures(config, setting, run, objective, source, draw=draw, optim=optim)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        source,
+        draw=draw,
+        optim=config.optim(),
+        ema=config.averages(),
+    )
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:

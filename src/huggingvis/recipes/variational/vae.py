@@ -23,9 +23,16 @@ from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, PIXELS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import (
+    CONV_WIDTHS,
+    PIXELS,
+    AutoencoderTraining,
+    Coders,
+    LikelihoodName,
+    NetName,
+    likelihood_of,
+)
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
     begin,
     fit_pictures,
     open_pictures,
@@ -50,7 +57,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -101,7 +108,16 @@ def train(config: Config, setting: Setting) -> Run:
     objective: Objective = NegativeELBO(vae, config.beta)
     if config.draws != 1:
         objective = ImportanceWeighted(vae, config.draws)
-    return fit_pictures(config, setting, run, objective, source, draw=draw)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        source,
+        draw=draw,
+        optim=config.optim(),
+        ema=config.averages(),
+    )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
