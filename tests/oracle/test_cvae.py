@@ -12,16 +12,8 @@ from huggingvis.core.protocols import Batch, Decodes, Encodes, Generative, Likel
 from huggingvis.nets.autoencoder_kl import Posterior
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
-from huggingvis.objectives.cvae import (
-    CVAE,
-    BesideBaseline,
-    ConditionalELBO,
-    Independent,
-    Quadrants,
-    StandardPrior,
-    Vector,
-    kl_between,
-)
+from huggingvis.objectives.completion import BesideBaseline, Independent, Quadrants
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector, kl_between
 from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, NegativeELBO
 
 SHAPE, D, K = (1, 6, 5), 3, 4

@@ -9,9 +9,7 @@ this file scores a trained run as its table does. Sheets have eight digits: what
 prediction, and five draws. Book: chapter 1.
 
     hvis train cvae_quadrants --run runs/quadrants --data mnist --seen 1
-
-    cvae, baseline = networks_of(Run.open("runs/quadrants"), torch.device("cpu"))
-    whole = cvae.sample(8, {"concat": pictures}, noise=SeedNoise(range(8)))      # pictures [8, 1, 28, 28] in [-1, 1]
+    hvis explore complete digit.png --model runs/quadrants --draws 8 -o completed.png
 """
 
 from __future__ import annotations
@@ -26,10 +24,19 @@ from torch import Tensor
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
-from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
+from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO
 from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
-from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.picture_training import (
+    PictureTraining,
+    begin,
+    fit_pictures,
+    open_pictures,
+    picture_system,
+    restored,
+)
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.optim import Optim
@@ -95,12 +102,19 @@ def train(config: Config, setting: Setting) -> Run:
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
-    """What a run of this recipe trained, ready to use."""
+    """What a run of this recipe trained, ready to use: the model and its baseline."""
     config: Config = records.from_dict(Config, run.config["config"])
     cvae, baseline = networks(config, Facts.of(run))
     restored(cvae, run, "cvae", device)
     restored(baseline, run, "baseline", device)
     return cvae, baseline
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained: it completes the pictures it is given, and draws none without."""
+    cvae, baseline = networks_of(run, device)
+    model = Completer(cvae, Quadrants(config.seen))
+    return picture_system(model, {"cvae": cvae, "baseline": baseline}, run, "cvae_quadrants", device)
 
 
 @torch.no_grad()
