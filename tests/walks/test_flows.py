@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_runs import assert_same_weights, course, digits, drawn, train
 from torch import Tensor
 
 from huggingvis.core import config as records
-from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
@@ -44,34 +44,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def digits(path: Path, count: int = 48, side: int = 8) -> str:
-    """A part of 'MNIST' in the form a directory may hold: bright bars at four places."""
-    path.mkdir(parents=True, exist_ok=True)
-    images = np.full((count, side, side), 20, np.uint8)
-    for i in range(count):
-        images[i, :, 2 * (i % 4) : 2 * (i % 4) + 2] = 230
-    np.savez(path / "mnist-part.npz", images=images, labels=np.arange(count, dtype=np.int64) % 4)
-    return f"mnist:{path}"
-
-
-def train(recipe: str, path: Path, data: str, resume: bool = False, **numbers: Any) -> Run:
-    module = find_recipe(recipe)
-    config = records.from_dict(module.Config, {**SMALL, "net": NETS[recipe], "data": data, **numbers})
-    run: Run = module.train(config, Setting(path, resume=resume, progress=False))
-    return run
-
-
 @pytest.mark.parametrize("recipe", NETS)
 def test_flow_learns_loads_and_draws(tmp_path: Path, recipe: str) -> None:
-    run = train(recipe, tmp_path / "run", digits(tmp_path / "data"), steps=60, sample_every=20)
-    bits = [record["validation.bits_per_dim"] for record in run.metrics() if "validation.bits_per_dim" in record]
+    data = digits(tmp_path / "data", side=8)
+    numbers = {**SMALL, "net": NETS[recipe], "data": data, "steps": 60, "sample_every": 20}
+    run = train(recipe, tmp_path / "run", numbers)
+    bits = course(run, "validation.bits_per_dim")
     assert len(bits) == 3 and bits[2] < bits[0] - 0.05
-    health = [record for record in run.metrics() if "validation._inverse_error" in record]
-    assert all(record["validation._inverse_error"] < 1e-3 for record in health)
+    assert all(error < 1e-3 for error in course(run, "validation._inverse_error"))
     assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (20, 40, 60)]
     system = bind_run(run.path)
-    first, again = (generate(system, Request(canvas=Canvas(count=2)))[0].pixels for _ in range(2))
-    assert system.spec.family == recipe and first.shape == (8, 8, 1) and np.array_equal(first, again)
+    first = drawn(system)
+    assert system.spec.family == recipe and first.shape == (2, 8, 8, 1) and np.array_equal(first, drawn(system))
     with pytest.raises(UsageError, match="8 x 8 pixels and no other"):
         generate(system, Request(canvas=Canvas(width=16, height=16)))
 
@@ -89,27 +73,16 @@ def resumed(path: Path, data: str, *parts: int) -> Run:
         flow = glow(config.net, source.facts.shape)
         run = begin(setting, "glow", config, source)
         start_from_data(flow, source, config, setting.device)
-        fit_pictures(
-            config,
-            setting,
-            run,
-            MaximumLikelihood(flow),
-            source,
-            draw=partial(four, flow),
-        )
+        fit_pictures(config, setting, run, MaximumLikelihood(flow), source, draw=partial(four, flow))
     return run
 
 
 def test_flow_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """Activation norm too: what it started from is in the checkpoint, and no flag beside it."""
-    data = digits(tmp_path / "data")
-    one, two = (resumed(tmp_path / str(parts), data, *parts).checkpoints()[-1] for parts in ((6,), (2, 6)))
-    assert one.step == two.step and one.names() == two.names()
-    for name in one.names():
-        first, second = one.tensors(name), two.tensors(name)
-        assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    data = digits(tmp_path / "data", side=8)
+    assert_same_weights(*(resumed(tmp_path / str(parts), data, *parts) for parts in ((6,), (2, 6))))
 
 
 def test_sides_that_cannot_be_halved_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiples of 4, found 6 x 6"):
-        train("realnvp", tmp_path / "run", digits(tmp_path / "data"), size=6, steps=1)
+        train("realnvp", tmp_path / "run", {"data": digits(tmp_path / "data", side=6), "steps": 1})

@@ -24,7 +24,7 @@ from huggingvis.objectives.adversarial import (
 )
 from huggingvis.objectives.gan import Contest, Prior, Rules, normal, uniform
 from huggingvis.recipes.alarms import Alarm
-from huggingvis.recipes.picture_training import PictureTraining, fit_pictures
+from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -97,17 +97,8 @@ def fit_adversarial(
     generator = Optim(lr=config.lr, betas=config.betas, clip=None)
     critic = Optim(lr=config.lr if config.critic_lr is None else config.critic_lr, betas=config.betas, clip=None)
     ema = Ema(ConstantDecay(config.ema), nets=("generator",)) if config.ema else None
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        objective,
-        source,
-        draw=draw,
-        optim={"generator": generator, "critic": critic},
-        ema=ema,
-        on_step=alarms(),
-    )
+    updates = Updates({"generator": generator, "critic": critic}, ema)
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates, on_step=alarms())
 
 
 def preview_noise(columns: int = 8, rows: int = 8, repeat: bool = False) -> Noise:

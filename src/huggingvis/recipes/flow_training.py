@@ -15,7 +15,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.system import System
 from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood, dequantise
-from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, picture_system, restored
+from huggingvis.recipes.picture_training import PictureTraining, Updates, begin, fit_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -52,6 +52,12 @@ def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source
     def draw() -> Tensor:
         return flow.draw(64, SeedNoise(range(64)))[0]
 
+    optim = Optim(
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        schedule=Cosine(config.steps, start=config.warmup),
+    )
     return fit_pictures(
         config,
         setting,
@@ -59,13 +65,7 @@ def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source
         MaximumLikelihood(flow, watched=flow),
         source,
         draw=draw,
-        optim=Optim(
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            warmup=config.warmup,
-            schedule=Cosine(config.steps, start=config.warmup),
-        ),
-        ema=Ema(ConstantDecay(config.ema)),
+        updates=Updates(optim, Ema(ConstantDecay(config.ema))),
     )
 
 

@@ -33,6 +33,7 @@ from huggingvis.recipes.classes import LabelCondition
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -210,11 +211,13 @@ def train(config: Config, setting: Setting) -> Run:
         objective,
         source,
         draw=draw,
-        optim={
-            "generator": slowed(config.lr, penalties.path_every, penalties.path > 0),
-            "critic": slowed(config.lr, penalties.r1_every, penalties.r1 > 0),
-        },
-        ema=Ema(ConstantDecay(config.ema), nets=("generator",)),
+        updates=Updates(
+            {
+                "generator": slowed(config.lr, penalties.path_every, penalties.path > 0),
+                "critic": slowed(config.lr, penalties.r1_every, penalties.r1 > 0),
+            },
+            Ema(ConstantDecay(config.ema), nets=("generator",)),
+        ),
         on_step=alarms(),
     )
 

@@ -26,6 +26,7 @@ from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelEr
 from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, NetName
 from huggingvis.recipes.picture_training import (
     PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -98,7 +99,7 @@ def train(config: Config, setting: Setting) -> Run:
         return torch.cat([*pairs, model.sample(32, {}, noise=SeedNoise(range(32)))])
 
     optim = Optim(lr=config.lr, schedule=Cosine(config.steps))
-    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, optim=optim)
+    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, updates=Updates(optim))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

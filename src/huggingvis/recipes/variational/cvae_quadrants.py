@@ -31,6 +31,7 @@ from huggingvis.objectives.cvae import CVAE, ConditionalELBO
 from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -98,7 +99,7 @@ def train(config: Config, setting: Setting) -> Run:
         return torch.cat([given, truth, baseline.predict(cond), *draws])
 
     optim = Optim(lr=config.lr, weight_decay=config.weight_decay)
-    return fit_pictures(config, setting, run, objective, source, draw=draw, optim=optim)
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=Updates(optim))
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
