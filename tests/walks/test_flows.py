@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import assert_same_weights, course, digits, drawn, train
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
+from huggingvis.edits.exploring import exploration
 from huggingvis.edits.generate import generate
 from huggingvis.nets.flows.glow import glow
 from huggingvis.nets.flows.model import Flow
@@ -60,6 +61,27 @@ def test_flow_learns_loads_and_draws(tmp_path: Path, recipe: str) -> None:
         generate(system, Request(canvas=Canvas(width=16, height=16)))
 
 
+@pytest.mark.parametrize("recipe", NETS)
+def test_conditional_flow_draws_the_class_it_is_asked_for(tmp_path: Path, recipe: str) -> None:
+    """Upright bars light whole columns and lying ones whole rows: where the spread is tells which was drawn."""
+    data = folder(tmp_path / "data", count=48, side=8, colour=False)
+    numbers = {**SMALL, "net": NETS[recipe], "data": data, "size": 8, "channels": 1, "conditional": True}
+    run = train(recipe, tmp_path / "run", {**numbers, "steps": 120, "sample_every": 60, "temperature": 0.5})
+    assert course(run, "validation._right")[-1] > 0.7 > 0.5 > course(run, "validation.class")[-1] / 0.01
+    system = bind_run(run.path)
+
+    def uprightness(prompt: str) -> float:
+        pictures = drawn(system, prompt, count=16)[..., 0].astype(float)
+        return float((pictures.mean(1).std(-1) - pictures.mean(2).std(-1)).mean())
+
+    assert uprightness("upright") > uprightness("lying") + 10
+    assert np.array_equal(drawn(system, "upright"), drawn(system, "1")) and drawn(system).shape == (2, 8, 8, 1)
+    tiles = exploration("classes")(columns=2)(system, []).tiles
+    assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
+    with pytest.raises(UsageError, match="no classes to condition on"):
+        train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
+
+
 def four(flow: Flow) -> Tensor:
     return flow.draw(4, SeedNoise(range(4)))[0]
 
@@ -81,6 +103,15 @@ def test_flow_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """Activation norm too: what it started from is in the checkpoint, and no flag beside it."""
     data = digits(tmp_path / "data", side=8)
     assert_same_weights(*(resumed(tmp_path / str(parts), data, *parts) for parts in ((6,), (2, 6))))
+
+
+@pytest.mark.parametrize("recipe", NETS)
+def test_training_in_bf16_ends_where_float32_does(tmp_path: Path, recipe: str) -> None:
+    numbers = {**SMALL, "net": NETS[recipe], "data": digits(tmp_path / "data", side=8), "steps": 40, "sample_every": 20}
+    runs = [train(recipe, tmp_path / name, {**numbers, "precision": name}) for name in ("fp32", "bf16")]
+    wide, narrow = (course(run, "validation.bits_per_dim") for run in runs)
+    assert narrow != wide and max(abs(a - b) for a, b in zip(wide, narrow, strict=True)) < 0.02
+    assert all(error < 1e-3 for error in course(runs[1], "validation._inverse_error"))
 
 
 def test_sides_that_cannot_be_halved_are_refused_in_words(tmp_path: Path) -> None:

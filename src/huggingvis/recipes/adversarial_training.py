@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
@@ -104,8 +103,3 @@ def fit_adversarial(
 def preview_noise(columns: int = 8, rows: int = 8, repeat: bool = False) -> Noise:
     """Noise of a sheet; with `repeat` that of one row again in every row, so that a column shows one z."""
     return SeedNoise([i % columns if repeat else i for i in range(columns * rows)])
-
-
-def each_class(classes: int, columns: int, device: torch.device) -> Tensor:
-    """One-hot classes of a sheet with a row of `columns` pictures for each class, [classes columns, classes]."""
-    return torch.eye(classes, device=device).repeat_interleave(columns, dim=0)

@@ -28,8 +28,8 @@ from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.objectives.augment import Augment, Strengths
 from huggingvis.objectives.denoise import unconditional
 from huggingvis.objectives.stylegan import Adaptive, Penalties, StyleGAN
-from huggingvis.recipes.adversarial_training import alarms, each_class
-from huggingvis.recipes.classes import LabelCondition
+from huggingvis.recipes.adversarial_training import alarms
+from huggingvis.recipes.classes import LabelCondition, each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
