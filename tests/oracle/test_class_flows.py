@@ -95,7 +95,7 @@ def test_draws_of_a_class_lie_where_it_is(base: Prior) -> None:
     assert float(z[:, 0].mean()) == pytest.approx(place, abs=0.03 * spread)
     assert z.std(0).tolist() == pytest.approx([spread, deviation], rel=0.02)
     any_class = prior.draw(like, BatchNoise(0)).detach()
-    assert float(any_class[:, 0].mean()) == pytest.approx(float(prior.mean.mean()), abs=0.05)
+    assert float(any_class[:, 0].mean()) == pytest.approx(prior.mean.mean().item(), abs=0.05)
     cold = prior.draw(like, BatchNoise(0), vector(*[1] * len(like)), temperature=0.0)
     assert torch.equal(cold, torch.tensor([place, 0.0], dtype=torch.float64).expand_as(like))
 
