@@ -6,6 +6,7 @@ import hashlib
 import pickle
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -340,12 +341,15 @@ def test_mistakes_are_explained(make, message: str) -> None:
         make()
 
 
-def test_on_a_lattice_corners_are_whole_and_sizes_few() -> None:
-    world = World(lattice=16)
+@pytest.mark.parametrize("lattice", [16, 8])
+def test_on_a_lattice_corners_are_whole_and_sizes_few(lattice: int) -> None:
+    world = World(lattice=lattice)
     layouts = [world.layout(i) for i in range(300)]
     boxes = [thing.box for layout in layouts for thing in layout.things]
-    assert all((box.x0 * 16).is_integer() and (box.y0 * 16).is_integer() for box in boxes)
+    assert all((box.x0 * lattice).is_integer() and (box.y0 * lattice).is_integer() for box in boxes)
     assert all(box.x1 <= 1 + 1e-9 and box.y1 <= 1 + 1e-9 for box in boxes)
     assert len({round(max(box.width, box.height), 6) for box in boxes}) <= 8
     assert all(layout.holds(layout.relation) for layout in layouts if layout.relation)
     assert World().layout(5) != world.layout(5)  # the plain world stays as it was
+    apart = [lay.things for lay in layouts if lay.relation is None or lay.relation.kind not in ("inside", "behind")]
+    assert all(a.box.overlap(b.box) == 0 for things in apart for a, b in combinations(things, 2))

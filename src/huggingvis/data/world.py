@@ -62,6 +62,13 @@ def _snapped(box: Box, lattice: int) -> Box:
     return Box(x, y, x + width, y + height)
 
 
+def _clear(layout: Layout) -> bool:
+    """Whether things lie over one another only where that is said; a lattice may push together what was apart."""
+    if layout.relation is not None and layout.relation.kind in ("inside", "behind"):
+        return True
+    return all(a.box.overlap(b.box) == 0.0 for a, b in combinations(layout.things, 2))
+
+
 @dataclass(frozen=True)
 class World:
     """Captioned layouts over `sprites`, drawn for a canvas of `size` pixels.
@@ -117,7 +124,7 @@ class World:
         for _ in range(PATIENCE):
             layout = self._on_ground(draws, compose())
             true = layout.relation is None or layout.holds(layout.relation)
-            if true and (self.split == "all" or self._belongs(layout)):
+            if true and _clear(layout) and (self.split == "all" or self._belongs(layout)):
                 return layout
         raise UsageError(
             f"Found no layout for the split {self.split!r} among {PATIENCE} drawn: with "

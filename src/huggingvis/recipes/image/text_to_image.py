@@ -78,7 +78,8 @@ class Config:
         reading: run folder of the text encoder, or a model folder or packaged model that has one.
         size: side of the pictures in pixels.
         layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
-        lattice: things of training pictures stand on a lattice of this many places across; none: anywhere.
+        lattice: things of training pictures stand on a lattice of this many places across; none: anywhere. As many as
+            the latents have cells, and a thing has the same latents wherever it stands.
         channels: width of each U-Net level.
         depth: transformer blocks at each level.
         reads: for each level without transformer blocks, whether its positions look at the text.
@@ -99,7 +100,7 @@ class Config:
     reading: str
     size: int = 64
     layouts: int = 100_000
-    lattice: int | None = 16
+    lattice: int | None = 8
     channels: tuple[int, ...] = (128, 160)
     depth: tuple[int, ...] = (0, 1)
     reads: tuple[bool, ...] = (True, False)
