@@ -147,7 +147,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "pggan": {"penalty": {"kind": "R1", "gamma": 3.0}, "game": {"kind": "Hinge"}},
     "gan": {"penalty": {"kind": "GradientPenalty", "weight": 1.5}, "game": {"kind": "Wasserstein", "drift": 0.0}},
     "vq_vae": {"autoencoder": {"quantiser": {"kind": "FSQ", "levels": [3, 5]}}, "steps": 7},
-    "text_to_image": {"autoencoder": "tiny", "reading": "runs/words", "lattice": 8},
+    "text_to_image": {"autoencoder": "tiny", "reading": "runs/words", "lattice": 16},
 }
 
 

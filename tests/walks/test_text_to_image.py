@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.errors import HvisError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
-from huggingvis.data.world import World
+from huggingvis.data.sprites import COLOURS
+from huggingvis.data.world import World, held_out
+from huggingvis.data.worldset import WorldSet
 from huggingvis.edits.generate import CHUNK, generate, repeat
 from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
@@ -20,6 +23,7 @@ from huggingvis.recipes.text import reading
 from huggingvis.systems import tiny
 from huggingvis.systems.judges.world import bind as bind_judge
 
+COLOUR_NAMES = tuple(COLOURS)
 SAMPLING = Sampling(steps=3, guidance_scale=2.0, seed=5)
 
 
@@ -102,3 +106,24 @@ def test_scores_come_with_floor_and_ceiling(runs: Path) -> None:
     assert score.prompts == 12
     assert 0.0 <= score.model.accuracy["en"]["all"].value <= 1.0
     assert score.frechet["floor"].value < score.frechet["model"].value
+
+
+def test_captions_for_the_reader_put_every_colour_to_everything() -> None:
+    world = World(split="train")
+    data = WorldSet(world, 400, pictures=False)
+    tokenizer = TextTokenizer.learn(["a cat"], vocabulary=300)  # any: only the labels are looked at
+    labels = reading.Captions(data, tokenizer, empty=0.0, tint=1.0).batch(0, 400)["colours"]  # [400, 4]
+    plain: list[bool] = []
+    shapes: set[tuple[str, str | None]] = set()
+    for n, layout in enumerate(data.layouts):
+        said = reading.tinted(layout, n)
+        assert [COLOUR_NAMES[i] if i >= 0 else None for i in labels[n, : len(said.things)]] == [
+            thing.colour for thing in said.things
+        ]
+        assert all(thing.colour in world.caption(said) for thing in said.things if thing.colour)
+        pairs = set(zip((thing.key for thing in layout.things), (thing.key for thing in said.things), strict=True))
+        assert len(pairs) == len({before for before, _ in pairs}) == len({after for _, after in pairs})
+        plain += [after.colour is None for before, after in zip(layout.things, said.things) if not before.colour]
+        shapes |= {(after.sprite, after.colour) for before, after in zip(layout.things, said.things) if before.colour}
+    assert 0.4 < sum(plain) / len(plain) < 0.6
+    assert any(held_out(("colour", sprite, colour)) for sprite, colour in shapes if colour)

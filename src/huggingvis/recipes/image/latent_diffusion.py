@@ -38,7 +38,7 @@ SYSTEM = {
         "codecs/kl_latents.py",
     ],
     "built": "tests/walks/test_recipes.py::test_latent_diffusion_learns_loads_and_draws",
-    "exact": None,
+    "exact": "tests/interop/test_nets.py::test_autoencoder",
     "trained": None,
     "explained": None,
     "usable": None,

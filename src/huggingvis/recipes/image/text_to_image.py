@@ -62,7 +62,7 @@ SYSTEM = {
         "processes/flow.py",
     ],
     "built": "tests/walks/test_text_to_image.py::test_a_run_draws_and_its_folder_draws_the_same",
-    "exact": None,
+    "exact": "tests/interop/test_nets.py::test_unet_with_text",
     "trained": "benchmarks/trained/tiny-generator.json",
     "explained": None,
     "usable": None,
@@ -106,7 +106,7 @@ class Config:
     reads: tuple[bool, ...] = (True, False)
     middle: int = 1
     heads: int = 4
-    steps: int = 9_000
+    steps: int = 15_000
     batch: int = 64
     lr: float = 2e-3
     empty: float = 0.1

@@ -40,7 +40,7 @@ class Config:
         latent_autoencoder.Config(steps=2600, layouts=60_000, adversary_from=0.9, seed=2),
         latent_autoencoder.Config(steps=1000, layouts=32_000, lr=5e-4, adversary_from=1.0, latent_noise=0.05, seed=3),
     )
-    reading: reading.Config = reading.Config(steps=2000, batch=128, layouts=60_000)
+    reading: reading.Config = reading.Config()
     generator: text_to_image.Config = field(default_factory=lambda: text_to_image.Config("", ""))
 
 
