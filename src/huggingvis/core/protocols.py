@@ -101,6 +101,26 @@ class Styles(Latent, Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    """Tells what pictures x [B, C, H, W] in [-1, 1] may look like where they are not seen.
+
+    Which part is seen is the model's to say: one that takes any mask is bound to a mask before it is asked.
+    """
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Where pictures like x are seen, bool [1 or B, 1, H, W]; the rest of x is never looked at."""
+        ...
+
+    def complete(self, x: Tensor, *, noise: Noise) -> Tensor:
+        """A draw for each picture, equal to x where it is seen."""
+        ...
+
+    def likeliest(self, x: Tensor) -> Tensor:
+        """The same without chance: what is believed most of each picture."""
+        ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Tells log p(x) in nats, [B]."""
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.shapes import double, widest
 
 
 class TimeLaw(ABC):
@@ -38,7 +39,7 @@ class UniformTimes(TimeLaw):
     least: float = 1e-3
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        u = _wide(torch.rand((), generator=rng, dtype=_widest(rng.device), device=rng.device))
+        u = double(torch.rand((), generator=rng, dtype=widest(rng.device), device=rng.device))
         t = (u + torch.arange(n, device=u.device, dtype=torch.float64) / n) % 1
         return self.least + (1 - self.least) * t
 
@@ -52,7 +53,7 @@ class Knots(TimeLaw):
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         k = torch.randint(1, self.T + 1, (n,), generator=rng, device=rng.device)
-        return _wide(k) / self.T
+        return double(k) / self.T
 
 
 @final
@@ -64,17 +65,8 @@ class LogitNormal(TimeLaw):
     std: float = 1.0
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        z = _wide(torch.randn(n, generator=rng, dtype=_widest(rng.device), device=rng.device))
+        z = double(torch.randn(n, generator=rng, dtype=widest(rng.device), device=rng.device))
         return torch.sigmoid(self.mean + self.std * z).clamp(1e-3, 1 - 1e-3)
-
-
-def _widest(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _wide(x: Tensor) -> Tensor:
-    """`x` in float64; on the CPU where its device has none."""
-    return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
 def unconditional(batch: Batch) -> Cond:

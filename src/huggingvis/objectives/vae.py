@@ -52,6 +52,10 @@ class Likelihood(Protocol):
         """E[x|z], the picture to show."""
         ...
 
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        """What the decoder gives, [C] or more, where it says `mean` and as well as it can `std` of each channel [C]."""
+        ...
+
 
 @final
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class Bernoulli:
     def mean(self, out: Tensor) -> Tensor:
         return 2 * torch.sigmoid(out) - 1
 
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        return torch.logit((mean + 1) / 2, eps=1e-3)
+
 
 @final
 @dataclass(frozen=True)
@@ -105,6 +112,9 @@ class Gaussian:
 
     def mean(self, out: Tensor) -> Tensor:
         return out
+
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        return mean
 
 
 def gaussian(out: Tensor) -> Posterior:

@@ -32,6 +32,11 @@ def with_any(labels: Tensor, share: float, index: int) -> Tensor:
     return torch.where(torch.tensor(left_out), torch.full_like(labels, ANY), labels)
 
 
+def each_class(classes: int, columns: int, device: torch.device) -> Tensor:
+    """One-hot classes of a sheet with a row of `columns` pictures for each class, [classes columns, classes]."""
+    return torch.eye(classes, device=device).repeat_interleave(columns, dim=0)
+
+
 @final
 class LabelCondition:
     """Training batches' `label` -> the `vector` port."""

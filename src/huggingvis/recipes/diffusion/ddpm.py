@@ -19,7 +19,7 @@ from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
-from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -67,8 +67,7 @@ def train(config: Config, setting: Setting) -> Run:
         fresh.objective(),
         sets,
         draw=lambda: fresh.preview(config.samples, config.sample_steps),
-        optim=config.optim,
-        ema=config.averages,
+        updates=Updates(config.optim, config.averages),
     )
 
 

@@ -21,7 +21,7 @@ from huggingvis.data.cache import ArrayCache
 from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName, UNetSizes
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
 from huggingvis.recipes.first_stage import FirstStage, Latents, bind_codec, fit_codec, train_autoencoder
-from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.train.run import Run
@@ -98,8 +98,7 @@ def train(config: Config, setting: Setting) -> Run:
         fresh.objective(),
         sets,
         draw=draw,
-        optim=config.optim,
-        ema=config.averages,
+        updates=Updates(config.optim, config.averages),
     )
 
 

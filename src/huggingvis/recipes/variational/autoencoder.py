@@ -26,6 +26,7 @@ from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
 from huggingvis.recipes.autoencoders import CONV_WIDTHS, AutoencoderTraining, Coders, NetName
 from huggingvis.recipes.picture_training import (
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -97,16 +98,8 @@ def train(config: Config, setting: Setting) -> Run:
         pairs = [rows for part in zip(seen.split(8), again.split(8), strict=True) for rows in part]
         return torch.cat([*pairs, model.sample(32, {}, noise=SeedNoise(range(32)))])
 
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        Reconstruction(model),
-        source,
-        draw=draw,
-        optim=config.optim(),
-        ema=config.averages(),
-    )
+    updates = Updates(config.optim(), config.averages())
+    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, updates=updates)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

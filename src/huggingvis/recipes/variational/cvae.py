@@ -36,6 +36,7 @@ from huggingvis.recipes.autoencoders import (
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
     Sets,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -50,7 +51,14 @@ SYSTEM = {
     "name": "CVAE",
     "chapter": 1,
     "paper": "Sohn, Lee & Yan 2015",
-    "files": ["objectives/cvae.py", "nets/mlp_vae.py", "nets/conv_vae.py", "recipes/variational/cvae_quadrants.py"],
+    "files": [
+        "objectives/cvae.py",
+        "objectives/completion.py",
+        "nets/mlp_vae.py",
+        "nets/conv_vae.py",
+        "recipes/variational/cvae_quadrants.py",
+        "edits/explore/complete.py",
+    ],
     "built": "tests/walks/test_variational.py::test_cvae_draws_the_class_it_is_asked_for",
     "exact": "tests/oracle/test_cvae.py::test_without_a_condition_it_is_the_vae",
     "trained": None,
@@ -141,8 +149,7 @@ def train(config: Config, setting: Setting) -> Run:
         objective,
         sets,
         draw=draw,
-        optim=config.optim(),
-        ema=config.averages(),
+        updates=Updates(config.optim(), config.averages()),
     )
 
 

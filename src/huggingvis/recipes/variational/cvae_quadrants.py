@@ -10,9 +10,7 @@ does. Sheets have eight digits: what is given, the truth, the baseline's predict
 Book: chapter 1.
 
     hvis train cvae_quadrants --run runs/quadrants --data mnist --seen 1
-
-    cvae, baseline = networks_of(Run.open("runs/quadrants"), torch.device("cpu"))
-    whole = cvae.sample(8, {"concat": pictures}, noise=SeedNoise(range(8)))      # pictures [8, 1, 28, 28] in [-1, 1]
+    hvis explore complete digit.png --model runs/quadrants --draws 8 -o completed.png
 """
 
 from __future__ import annotations
@@ -25,10 +23,19 @@ from torch import Tensor
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Cond, Measure
+from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
-from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
+from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO
 from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_of
-from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.picture_training import (
+    Updates,
+    begin,
+    fit_pictures,
+    open_pictures,
+    picture_system,
+    restored,
+)
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -86,25 +93,24 @@ def train(config: Config, setting: Setting) -> Run:
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]
         return torch.cat([given, truth, baseline.predict(cond), *draws])
 
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        objective,
-        source,
-        draw=draw,
-        optim=config.optim(),
-        ema=config.averages(),
-    )
+    updates = Updates(config.optim(), config.averages())
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates)
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
-    """What a run of this recipe trained, ready to use."""
+    """What a run of this recipe trained, ready to use: the model and its baseline."""
     config: Config = records.from_dict(Config, run.config["config"])
     cvae, baseline = networks(config, Facts.of(run))
     restored(cvae, run, "cvae", device)
     restored(baseline, run, "baseline", device)
     return cvae, baseline
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained: it completes the pictures it is given, and draws none without."""
+    cvae, baseline = networks_of(run, device)
+    model = Completer(cvae, Quadrants(config.seen))
+    return picture_system(model, {"cvae": cvae, "baseline": baseline}, run, "cvae_quadrants", device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:

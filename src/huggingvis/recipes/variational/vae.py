@@ -33,6 +33,7 @@ from huggingvis.recipes.autoencoders import (
     likelihood_of,
 )
 from huggingvis.recipes.picture_training import (
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -115,8 +116,7 @@ def train(config: Config, setting: Setting) -> Run:
         objective,
         source,
         draw=draw,
-        optim=config.optim(),
-        ema=config.averages(),
+        updates=Updates(config.optim(), config.averages()),
     )
 
 

@@ -35,6 +35,7 @@ from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     Sets,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -169,8 +170,7 @@ def train(config: Config, setting: Setting) -> Run:
         CodeLikelihood(net, condition, dims),
         Sets(examples(source.training, "training", config.empty), examples(source.held_out, "held out", 0.0)),
         draw=draw,
-        optim=Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.01),
-        ema=Ema(ConstantDecay(config.ema)),
+        updates=Updates(Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.01), Ema(ConstantDecay(config.ema))),
     )
 
 
