@@ -2,7 +2,7 @@
 # make test       everything CI runs: fast tests on two cores
 # make test-slow  what takes minutes: trainings and full-size comparisons
 # make check      style and types
-# make bench      side by side with peers, about ten minutes; wants a machine with nothing else to do
+# make bench      side by side with peers, about twenty minutes; wants a machine with nothing else to do
 # make clean      remove what the above made, `.venv` included; `out` and `runs` are yours and stay
 
 PYTHON ?= python3
@@ -55,7 +55,7 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 bench: $(VENV)/.bench
-	@for name in startup loop world picture training_step; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in startup loop world picture training_step families; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
 clean:

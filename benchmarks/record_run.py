@@ -4,8 +4,8 @@
     python benchmarks/record_run.py runs/vae                        writes benchmarks/trained/vae.json
     python benchmarks/record_run.py runs/vae --sheet sheet.png      and names a sheet of what it draws
 
-The record holds the command that repeats the training, its seed, seconds, machine and versions, the curve of its losses
-(averages over at most 60 stretches) and its last held-out losses.
+The record holds the command that repeats the training, its seed, seconds, machine and versions, the curves of its
+losses (averages over at most 60 stretches), its last held-out losses, and the same of each stage before it.
 """
 
 from __future__ import annotations
@@ -70,29 +70,45 @@ def _shown(value: object) -> str:
 
 def curve(lines: Sequence[dict[str, float]], key: str) -> list[list[float]]:
     """[step, mean of `key`] over stretches of the training."""
-    points = [(int(line["step"]), line[key]) for line in lines if key in line]
+    points = [(int(line["step"]), line[key]) for line in lines if not isinstance(line.get(key, ""), str)]
     size = max(1, -(-len(points) // STRETCHES))
     pieces = [points[i : i + size] for i in range(0, len(points), size)]
     return [[piece[-1][0], float(f"{statistics.fmean(value for _, value in piece):.5g}")] for piece in pieces]
 
 
-def record(path: Path, sheet: str | None) -> dict[str, Any]:
-    """The record of a finished run."""
-    run = Run.open(path)
-    recipe, numbers = run.config["recipe"], run.config["config"]
+def course(run: Run) -> dict[str, Any]:
+    """What a training logged: its seconds, steps, last held-out losses, and the curves of its losses."""
     lines = run.metrics()
-    names = sorted({key for line in lines for key in line if key.startswith(("loss.", "validation.")) or key == "loss"})
     held_out = [line for line in lines if any(key.startswith("validation.") for key in line)]
     last = {k.removeprefix("validation."): v for k, v in held_out[-1].items() if k != "step"} if held_out else {}
+    names = {key for line in lines for key, value in line.items() if _loss(key) and not isinstance(value, str)}
+    return {
+        "seconds": max(line.get("seconds", 0.0) for line in lines),
+        "steps": int(lines[-1]["step"]),
+        "held_out": last,
+        "curves": {name: curve(lines, name) for name in sorted(names)},
+    }
+
+
+def _loss(key: str) -> bool:
+    """Whether a number in metrics.jsonl is a loss, or watched beside the losses."""
+    return key not in ("step", "seconds") and not key.startswith(("lr.", "grad_norm."))
+
+
+def record(path: Path, sheet: str | None) -> dict[str, Any]:
+    """The record of a finished run. Stages with folders of their own inside it are told apart, their seconds in all."""
+    run = Run.open(path)
+    recipe, numbers = run.config["recipe"], run.config["config"]
+    stages = {folder.parent.name: course(Run.open(folder.parent)) for folder in sorted(path.glob("*/config.toml"))}
+    own = course(run)
     return {
         "command": command(recipe, numbers, path.resolve().name),
         "seed": numbers.get("seed", 0),
-        "seconds": max(line.get("seconds", 0.0) for line in lines),
+        **own,
+        "seconds": round(own["seconds"] + sum(stage["seconds"] for stage in stages.values()), 3),
         "machine": machine(cores()),
         "versions": versions(()),
-        "steps": int(lines[-1]["step"]),
-        "held_out": last,
-        "curves": {name: curve(lines, name) for name in names},
+        **({"stages": stages} if stages else {}),
         **({"sheet": sheet} if sheet else {}),
     }
 

@@ -10,7 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None
@@ -193,74 +194,24 @@ def train(
     return result
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured: `record` in JSON values, `text` for people."""
-
-    record: Mapping[str, Any]
-    text: str
-
-
 def evaluate(
     model: Model = None,
+    how: Evaluator | None = None,
     *,
-    prompts: int = 1000,
-    seed: int = 0,
     device: str | None = None,
-    on_chunk: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Scene accuracy of a text-to-image system beside its floor and ceiling; of another run its held-out losses.
+    """What is measured of a model, a run or a folder of pictures, in JSON values and in words.
 
-    `on_chunk` hears how many pictures of a language are done.
+    `how`: `SceneScores`, `HeldOut`, `ParzenWindow`, `FolderDistance` (see `recipes.evaluation`), each with its numbers;
+    without it scene accuracy where sentences are read, and of another run its last held-out losses. `progress` makes a
+    bar for each piece of work. Raises `UsageError` for a model that cannot be measured so.
     """
-    if prompts < 1:
-        raise UsageError(f"prompts must be 1 or more, found {prompts}.")
-    run = Path(model) if isinstance(model, str | Path) and (Path(model) / "config.toml").is_file() else None
-    if run is not None and not _reads_sentences(run):
-        return _losses(run)
-    system = load(model, device=device)
-    if not system.limits.prompt_required:
-        raise UsageError(
-            f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its run "
-            "folder for its held-out losses."
-        )
-    from huggingvis.metrics.scene_table import LEGEND, render_table, table_record
-    from huggingvis.recipes.scene_evaluation import evaluate as score
-    from huggingvis.systems.judges.world import bind
+    from huggingvis.recipes.evaluation import Subject, silent
+    from huggingvis.recipes.usual_evaluation import Usual
 
-    found = score(system, bind(), total=prompts, seed=seed, on_chunk=on_chunk)
-    rows = {"floor": found.floor, "model": found.model, "ceiling": found.ceiling}
-    frechet = {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in found.frechet.items()}
-    record = {"model": system.spec.name, "prompts": found.prompts, "seed": seed}
-    text = f"{render_table(rows)}\n\n{LEGEND}" + "".join(
-        f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items()
-    )
-    return Evaluation({**record, "scene_accuracy": table_record(rows), "frechet": frechet}, text)
-
-
-def _reads_sentences(run: Path) -> bool:
-    """Whether a run generates from sentences; one that generates nothing, or from classes, has its losses."""
-    from huggingvis.recipes.loading import Binds
-    from huggingvis.train.run import Run
-
-    name = Run.open(run).config.get("recipe")
-    if not isinstance(name, str) or not isinstance(_catalog.find_recipe(name), Binds):
-        return False
-    return load(run, device="cpu").limits.prompt_required
-
-
-def _losses(path: Path) -> Evaluation:
-    from huggingvis.train.run import Run
-
-    run = Run.open(path)
-    lines = [line for line in run.metrics() if any(key.startswith("validation.") for key in line)]
-    if not lines:
-        raise FileProblem(f"{path} has no held-out losses yet. Let it train until its first validation.")
-    last = lines[-1]
-    losses = {key.removeprefix("validation."): value for key, value in last.items() if key.startswith("validation.")}
-    text = "\n".join(f"{key:<24} {value:.6g}" for key, value in losses.items())
-    record = {"run": str(path), "recipe": run.config.get("recipe"), "step": last["step"], "held_out_losses": losses}
-    return Evaluation(record, f"Held-out losses of {path} at step {last['step']}\n{text}")
+    subject = Subject(model, device_of(device), lambda: load(model, device=device), progress or silent)
+    return (how or Usual())(subject)
 
 
 def explore(

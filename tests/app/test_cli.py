@@ -332,13 +332,3 @@ def test_evaluate_explains_its_table_and_how_many_prompts_there_were(hvis: Any) 
     assert said.code == 0, said.err
     assert "floor: " in said.out and "ceiling: " in said.out
     assert "6 prompts in each language, not 1" in said.paragraph
-
-
-def test_progress_counts_on_through_both_languages() -> None:
-    from huggingvis.app.commands.evaluate import _through
-
-    seen: list[int] = []
-    on_chunk = _through(seen.append)
-    for done in (64, 100, 64, 100):
-        on_chunk(done)
-    assert seen == [64, 100, 164, 200]

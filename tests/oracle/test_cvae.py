@@ -7,21 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.noise import BatchNoise, SeedNoise
-from huggingvis.core.protocols import Batch, Decodes, Encodes, Generative, Likelihood
+from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
+from huggingvis.core.protocols import Batch, Completes, Decodes, Encodes, Generative, Likelihood
 from huggingvis.nets.autoencoder_kl import Posterior
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
-from huggingvis.objectives.cvae import (
-    CVAE,
-    BesideBaseline,
-    ConditionalELBO,
-    Independent,
-    Quadrants,
-    StandardPrior,
-    Vector,
-    kl_between,
-)
+from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector, kl_between
 from huggingvis.objectives.vae import VAE, Bernoulli, Gaussian, NegativeELBO
 
 SHAPE, D, K = (1, 6, 5), 3, 4
@@ -210,6 +202,11 @@ def test_only_hidden_values_are_told_and_only_given_ones_are_read(seen: int) -> 
     for made in (drawn, baseline.predict(before)):
         assert torch.equal(made[:, :, given.mask(6, 5)], x[:, :, given.mask(6, 5)])
         assert int((made != x).sum()) == 4 * hidden
+    completer = Completer(cvae, given)
+    assert isinstance(completer, Completes) and torch.equal(completer.seen(x)[0, 0], given.mask(6, 5))
+    middle = ReplayNoise([torch.zeros(4, D)])  # z* = E[z|x]
+    assert torch.equal(completer.complete(x, noise=middle), completer.likeliest(x))
+    assert torch.equal(completer.likeliest(x), completer.likeliest(other))
     nn.init.zeros_(baseline.decoder.get_parameter("layers.2.weight"))
     nn.init.zeros_(baseline.decoder.get_parameter("layers.2.bias"))
     assert torch.allclose(baseline.log_prob(x, before), torch.tensor(hidden * -0.693147), atol=1e-4)

@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[Callable[[], Bijection | Flow], tuple[int, ...]]] = {
     "to unit": (ToUnit, PICTURE),
     "logit": (lambda: Chain([ToUnit(), Logit(0.05)]), PICTURE),
     "scale": (lambda: Scale(6), FLAT),
+    "fast scale": (lambda: Scale(6, speed=10.0), FLAT),
     "actnorm": (lambda: ActNorm(4), MAP),
     "flatten": (lambda: Flatten(MAP), MAP),
     "squeeze": (Squeeze, PICTURE),
@@ -107,7 +108,7 @@ def test_additive_couplings_keep_volume() -> None:
     assert isinstance(flow, Flow) and isinstance(flow.body, Chain)
     log_det = flow(pictures(3, PICTURE))[1]
     scale = next(layer for layer in flow.body.layers() if isinstance(layer, Scale))
-    expected = scale.log_scale.sum() - 16 * math.log(2)
+    expected = scale.speed * scale.log_scale.sum() - 16 * math.log(2)
     assert torch.allclose(log_det, expected.expand(3), atol=1e-12)
 
 
@@ -249,7 +250,7 @@ def test_more_draws_tighten_the_bound() -> None:
     flow = moved(lambda: nice(NICEConfig(2, 16, 1), PICTURE))
     assert isinstance(flow, Flow)
     with torch.no_grad():
-        flow.get_parameter("body.steps.3.log_scale").fill_(5.0)  # sharp enough to differ within a bin
+        flow.get_parameter("body.steps.3.log_scale").fill_(0.5)  # sharp enough to differ within a bin
     x = pictures(64, PICTURE)
     one, many = (float(log_probability(flow, x, draws=k).mean()) for k in (1, 32))
     assert one + 0.05 < many

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
+from huggingvis.core.shapes import double, widest
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL, Posterior
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, UniformTimes
@@ -78,6 +79,11 @@ def test_focal_loss_is_the_formula() -> None:
     at = -((1 - p[0, 0]) ** 2) * p[0, 0].log()
     off = -((1 - 0.6) ** 4) * p[0, 1] ** 2 * (1 - p[0, 1]).log()
     assert float(focal(logits, target)) == pytest.approx(float(at + off), rel=1e-6)
+
+
+def test_float64_is_reckoned_where_there_is_some() -> None:
+    assert widest(torch.device("mps")) == torch.float32 and widest(torch.device("cpu")) == torch.float64
+    assert torch.equal(double(torch.tensor([0.1])), torch.tensor([0.1]).double())
 
 
 def test_things_are_read_in_order_of_kind_then_from_left() -> None:

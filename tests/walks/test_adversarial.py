@@ -104,7 +104,7 @@ def test_dcgan_learns_loads_and_draws(tmp_path: Path) -> None:
 
 def test_pggan_grows_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = {"data": folder(tmp_path / "data"), "size": 8, "width": 4, "most": 8, "fade": 64, "settle": 64}
-    numbers |= {"batch": 8, "latent_dim": 4, "sample_every": 0}
+    numbers |= {"batch": 8, "latent_dim": 4, "sample_every": 6}
     straight = train("pggan", tmp_path / "straight", {**numbers, "steps": 18})
     assert "have grown" not in capsys.readouterr().err
     broken = train("pggan", tmp_path / "broken", {**numbers, "steps": 5})
@@ -113,11 +113,16 @@ def test_pggan_grows_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert young.shape == (2, 8, 8, 3) and np.abs(young[:, ::2] - young[:, 1::2]).max() == 0  # still 4 pixels
     middle = train("pggan", tmp_path / "broken", {**numbers, "steps": 12}, resume=True)
     assert np.abs(np.diff(drawn(bind_run(middle.path)).astype(int), axis=1)[:, ::2]).max() > 0
-    assert_same_weights(straight, train("pggan", tmp_path / "broken", {**numbers, "steps": 18}, resume=True))
+    whole = train("pggan", tmp_path / "broken", {**numbers, "steps": 18}, resume=True)
+    assert_same_weights(straight, whole)
+    for key in ("validation.critic", "validation.generator", "validation._spread"):  # of players as grown at 6, 12, 18
+        assert len(course(straight, key)) == 3 and course(straight, key) == course(whole, key)[-3:]
+    names = [f"step-{step:08d}.png" for step in (6, 12, 18)]
+    assert [p.name for p in sorted(straight.samples.iterdir())] == names
+    assert all((straight.samples / name).read_bytes() == (whole.samples / name).read_bytes() for name in names)
     (real,), (drift,) = course(straight, "critic.real"), course(straight, "critic.drift")
     assert 1e-3 * real**2 < drift < 1e-3  # 0.001 E D(x)^2 is above that of the mean, and holds D near 0
     assert 1.0 < course(straight, "critic.penalty")[0] < 10.0  # 10 for a critic without slope
-    assert sorted(p.name for p in straight.samples.iterdir()) == ["step-00000018.png"]
     with pytest.raises(UsageError, match="never gives 9 pixels"):
         train("pggan", tmp_path / "odd", {**numbers, "size": 9, "steps": 1})
 
@@ -134,12 +139,17 @@ def test_mode_collapse_is_named_once_with_advice(tmp_path: Path, capsys: pytest.
     well = dict.fromkeys(losses, 1.0)
     alarm = next(a for a in alarms() if a.key == "critic._spread")
 
-    def at(step: int, values: dict[str, float]) -> None:
-        alarm(TrainStep(step, 9999, values, objective, None, run))
+    def at(step: int, values: dict[str, float], measured: int | None = None) -> None:
+        steps = dict.fromkeys(values, measured or step)
+        alarm(TrainStep(step, 9999, values, steps, objective, None, run))
 
     for step in range(1, alarm.after + alarm.patience):
         at(step, losses)
     assert run.metrics() == [] and capsys.readouterr().err == ""  # not before it has lasted
+    for step in range(2500, 2500 + 2 * alarm.patience):
+        at(step, well, 2500)  # a number read once, as on an accelerator, is one measurement
+        at(step, losses, 2501)
+    assert run.metrics() == []
     for step in range(3000, 3000 + 2 * alarm.patience):
         at(step, losses)
     (record,) = run.metrics()

@@ -36,12 +36,21 @@ def vae(run: Path) -> System:
 
 
 @pytest.fixture(scope="module")
+def quadrants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("completed")
+    numbers = {"widths": [32], "latent_dim": 4, "batch": 16, "lr": 3e-3, "steps": 40, "sample_every": 40, "seen": 2}
+    return train("cvae_quadrants", root / "run", {**numbers, "data": digits(root / "data")}).path
+
+
+@pytest.fixture(scope="module")
 def bars() -> list[Picture]:
     return [Picture(picture(i % 2, i, 12, colour=False)) for i in range(3)]
 
 
 def test_every_exploration_is_found_by_its_file() -> None:
-    assert {"bits", "classes", "interpolate", "mix", "reconstruct", "traverse", "truncation"} <= set(explorations())
+    assert {"bits", "classes", "complete", "interpolate", "mix", "reconstruct", "traverse", "truncation"} <= set(
+        explorations()
+    )
     assert all(kind.__doc__ for kind in explorations().values())
     with pytest.raises(UsageError, match="interpolate"):
         exploration("interpolte")
@@ -132,9 +141,33 @@ def test_a_density_tells_bits_per_number() -> None:
     assert record["unit"] == "bits per number" and record["told"] == [pytest.approx(8.0)]
 
 
+def test_complete_keeps_what_is_seen_and_varies_the_rest(
+    quadrants: Path, bars: list[Picture], hvis: Hvis, tmp_path: Path
+) -> None:
+    finding = hv.explore("complete", quadrants, bars, numbers={"draws": 3, "seed": 5}, device="cpu")[1]
+    rows = np.stack([tile.pixels for tile in finding.tiles.pictures]).reshape(3, 6, 12, 12)
+    truth = rows[:, -1]
+    assert np.array_equal(truth[0], bars[0].pixels[..., 0])
+    assert (rows[:, :-1, :, :6] == truth[:, None, :, :6]).all()  # two quadrants are seen: the left half
+    assert (np.abs(rows[:, 0, :, 6:].astype(int) - 127) <= 1).all()
+    assert not np.array_equal(rows[:, 2, :, 6:], rows[:, 3, :, 6:])
+    again = hv.explore("complete", quadrants, bars[:1], numbers={"draws": 3, "seed": 5}, device="cpu")[1]
+    assert np.array_equal(again.tiles.pictures[2].pixels[..., 0], rows[0, 2])
+    hidden = np.square(rows[0, 1, :, 6:].astype(float) - truth[0, :, 6:]).mean()
+    assert finding.record["seen"] == 0.5
+    assert finding.record["psnr_db"][0] == pytest.approx(10 * np.log10(255**2 / hidden), abs=0.1)
+    file = hv.export(bars[:1], tmp_path)[0]
+    said = hvis(["explore", "complete", file, "--model", quadrants, "--draws", 2, "-o", tmp_path / "sheet.png"])
+    assert said.code == 0 and (tmp_path / "sheet.png").is_file()
+    said = hvis(["generate", "--model", quadrants, "-o", tmp_path / "none.png"])
+    assert said.code == 2 and "hvis explore complete PICTURE" in said.paragraph
+
+
 def test_what_a_model_cannot_do_is_said(vae: System) -> None:
     with pytest.raises(UsageError, match="VAE and has no styles"):
         hv.explore("mix", vae)
+    with pytest.raises(UsageError, match="VAE and has no way to complete pictures"):
+        hv.explore("complete", vae)
     with pytest.raises(UsageError, match="without classes"):
         hv.explore("classes", vae)
     with pytest.raises(UsageError, match="at least one picture"):

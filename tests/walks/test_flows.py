@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor
 
 from huggingvis.core import config as records
-from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
+from huggingvis.edits.exploring import exploration
 from huggingvis.edits.generate import generate
 from huggingvis.nets.flows.glow import glow
 from huggingvis.nets.flows.model import Flow
@@ -44,36 +45,45 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def digits(path: Path, count: int = 48, side: int = 8) -> str:
-    """A part of 'MNIST' in the form a directory may hold: bright bars at four places."""
-    path.mkdir(parents=True, exist_ok=True)
-    images = np.full((count, side, side), 20, np.uint8)
-    for i in range(count):
-        images[i, :, 2 * (i % 4) : 2 * (i % 4) + 2] = 230
-    np.savez(path / "mnist-part.npz", images=images, labels=np.arange(count, dtype=np.int64) % 4)
-    return f"mnist:{path}"
-
-
-def train(recipe: str, path: Path, data: str, resume: bool = False, **numbers: Any) -> Run:
-    module = find_recipe(recipe)
-    config = records.from_dict(module.Config, {**SMALL, "net": NETS[recipe], "data": data, **numbers})
-    run: Run = module.train(config, Setting(path, resume=resume, progress=False))
-    return run
-
-
 @pytest.mark.parametrize("recipe", NETS)
 def test_flow_learns_loads_and_draws(tmp_path: Path, recipe: str) -> None:
-    run = train(recipe, tmp_path / "run", digits(tmp_path / "data"), steps=60, sample_every=20)
-    bits = [record["validation.bits_per_dim"] for record in run.metrics() if "validation.bits_per_dim" in record]
+    data = digits(tmp_path / "data", side=8)
+    numbers = {**SMALL, "net": NETS[recipe], "data": data, "steps": 60, "sample_every": 20}
+    run = train(recipe, tmp_path / "run", numbers)
+    bits = course(run, "validation.bits_per_dim")
     assert len(bits) == 3 and bits[2] < bits[0] - 0.05
-    health = [record for record in run.metrics() if "validation._inverse_error" in record]
-    assert all(record["validation._inverse_error"] < 1e-3 for record in health)
+    assert all(error < 1e-3 for error in course(run, "validation._inverse_error"))
     assert sorted(p.name for p in run.samples.iterdir()) == [f"step-{n:08d}.png" for n in (20, 40, 60)]
     system = bind_run(run.path)
-    first, again = (generate(system, Request(canvas=Canvas(count=2)))[0].pixels for _ in range(2))
-    assert system.spec.family == recipe and first.shape == (8, 8, 1) and np.array_equal(first, again)
+    first = drawn(system)
+    assert system.spec.family == recipe and first.shape == (2, 8, 8, 1) and np.array_equal(first, drawn(system))
     with pytest.raises(UsageError, match="8 x 8 pixels and no other"):
         generate(system, Request(canvas=Canvas(width=16, height=16)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "larger"), [("nice", 120, {}), ("realnvp", 160, {"width": 16, "blocks": 1}), ("glow", 400, {})]
+)
+def test_conditional_flow_draws_the_class_it_is_asked_for(
+    tmp_path: Path, recipe: str, steps: int, larger: dict[str, int]
+) -> None:
+    """Upright bars light whole columns and lying ones whole rows: where the spread is tells which was drawn."""
+    data = folder(tmp_path / "data", count=48, side=8, colour=False)
+    numbers = {**SMALL, "net": {**NETS[recipe], **larger}, "data": data, "size": 8, "channels": 1, "conditional": True}
+    run = train(recipe, tmp_path / "run", {**numbers, "steps": steps, "sample_every": steps, "temperature": 0.5})
+    assert course(run, "validation._right")[-1] > 0.9 and len(course(run, "validation.class")) == 1
+    system = bind_run(run.path)
+
+    def uprightness(prompt: str) -> float:
+        pictures = drawn(system, prompt, count=48)[..., 0].astype(float)
+        return float((pictures.mean(1).std(-1) - pictures.mean(2).std(-1)).mean())
+
+    assert uprightness("upright") > uprightness("lying") + 4
+    assert np.array_equal(drawn(system, "upright"), drawn(system, "1")) and drawn(system).shape == (2, 8, 8, 1)
+    tiles = exploration("classes")(columns=2)(system, []).tiles
+    assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
+    with pytest.raises(UsageError, match="no classes to condition on"):
+        train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
 
 
 def four(flow: Flow) -> Tensor:
@@ -89,27 +99,25 @@ def resumed(path: Path, data: str, *parts: int) -> Run:
         flow = glow(config.net, source.facts.shape)
         run = begin(setting, "glow", config, source)
         start_from_data(flow, source, config, setting.device)
-        fit_pictures(
-            config,
-            setting,
-            run,
-            MaximumLikelihood(flow),
-            source,
-            draw=partial(four, flow),
-        )
+        fit_pictures(config, setting, run, MaximumLikelihood(flow), source, draw=partial(four, flow))
     return run
 
 
 def test_flow_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """Activation norm too: what it started from is in the checkpoint, and no flag beside it."""
-    data = digits(tmp_path / "data")
-    one, two = (resumed(tmp_path / str(parts), data, *parts).checkpoints()[-1] for parts in ((6,), (2, 6)))
-    assert one.step == two.step and one.names() == two.names()
-    for name in one.names():
-        first, second = one.tensors(name), two.tensors(name)
-        assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    data = digits(tmp_path / "data", side=8)
+    assert_same_weights(*(resumed(tmp_path / str(parts), data, *parts) for parts in ((6,), (2, 6))))
+
+
+@pytest.mark.parametrize("recipe", NETS)
+def test_training_in_bf16_ends_where_float32_does(tmp_path: Path, recipe: str) -> None:
+    numbers = {**SMALL, "net": NETS[recipe], "data": digits(tmp_path / "data", side=8), "steps": 40, "sample_every": 20}
+    runs = [train(recipe, tmp_path / name, {**numbers, "precision": name}) for name in ("fp32", "bf16")]
+    wide, narrow = (course(run, "validation.bits_per_dim") for run in runs)
+    assert narrow != wide and max(abs(a - b) for a, b in zip(wide, narrow, strict=True)) < 0.02
+    assert all(error < 1e-3 for error in course(runs[1], "validation._inverse_error"))
 
 
 def test_sides_that_cannot_be_halved_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiples of 4, found 6 x 6"):
-        train("realnvp", tmp_path / "run", digits(tmp_path / "data"), size=6, steps=1)
+        train("realnvp", tmp_path / "run", {"data": digits(tmp_path / "data", side=6), "steps": 1})

@@ -13,6 +13,7 @@ from huggingvis.core.errors import HvisError
 from huggingvis.core.system import System
 from huggingvis.data.world import World
 from huggingvis.export.image import open_picture
+from huggingvis.recipes.scene_evaluation import SceneScores
 
 REPOSITORY = Path(__file__).parents[2]
 CARD = REPOSITORY / "benchmarks" / "tiny_scene_accuracy.json"
@@ -54,7 +55,7 @@ def test_the_card_tells_the_truth(tiny: System) -> None:
     except HvisError as error:
         pytest.skip(f"pictures of the world need a colour emoji font: {error}")
     card = json.loads(CARD.read_text())
-    again = hv.evaluate(tiny, prompts=card["prompts"], seed=card["seed"]).record
+    again = hv.evaluate(tiny, SceneScores(card["prompts"], card["seed"])).record
     assert again["prompts"] == card["prompts"]
     for language in ("en", "zh"):
         rows = {name: again["scene_accuracy"][name]["accuracy"][language] for name in ("floor", "model")}

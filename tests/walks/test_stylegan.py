@@ -138,12 +138,12 @@ def test_processes_adapt_alike_and_a_checkpoint_holds_what_all_of_them_saw() -> 
 def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:
     data = digits(tmp_path / "data", side=8)
     model = train("stylegan", tmp_path / "model", {**SMALL, "data": data, "steps": 4, "sample_every": 0})
-    numbers = {"model": str(model.path), "data": data, "count": 2, "steps": 30}
+    numbers = {"model": str(model.path), "data": data, "count": 2}
     psnr = []
     for space in ("W", "WPlus"):
-        config = records.from_dict(gan_inversion.Config, {**numbers, "space": {"kind": space}})
+        config = records.from_dict(gan_inversion.Config, {**numbers, "search": {"space": {"kind": space}, "steps": 30}})
         run = gan_inversion.train(config, Setting(tmp_path / space, progress=False))
-        psnr += course(run, "psnr")
+        psnr += course(run, "validation.psnr")
         assert load(run.path / "styles.safetensors")["ws"].shape == (2, 4, 8)
         assert (run.samples / "inverted.png").is_file()
     assert psnr[1] > psnr[0] > 5  # a style for each layer reaches further

@@ -102,7 +102,9 @@ def test_the_condition_reaches_the_picture(runs: Path) -> None:
 
 
 def test_scores_come_with_floor_and_ceiling(runs: Path) -> None:
-    score = evaluate(bind_run(runs / "t2i"), bind_judge(), total=12, sampling=SAMPLING)
+    drawn: list[int] = []
+    score = evaluate(bind_run(runs / "t2i"), bind_judge(), total=12, sampling=SAMPLING, on_drawn=drawn.append)
+    assert drawn == [12, 24]  # in one language after the other
     assert score.prompts == 12
     assert 0.0 <= score.model.accuracy["en"]["all"].value <= 1.0
     assert score.frechet["floor"].value < score.frechet["model"].value

@@ -175,7 +175,7 @@ def test_the_decoder_begins_at_the_mean_of_the_pictures(likelihood: Literal["log
     objective, rng = VectorQuantised(model.autoencoder, model.likelihood), torch.Generator().manual_seed(0)
     with torch.no_grad():
         before = float(objective.validate({"image": x}, rng)["reconstruction"])
-        begin_at_mean(config, model, x)
+        begin_at_mean(model, x)
         after = float(objective.validate({"image": x}, rng)["reconstruction"])
         shown = model.decode(model.encode(x)).mean((0, 2, 3))
     assert after < before - 0.05 and torch.allclose(shown, x.mean((0, 2, 3)), atol=0.15)
@@ -207,6 +207,6 @@ def test_numbers_that_do_not_go_together_leave_no_folder(tmp_path: Path) -> None
 def test_a_collapsed_codebook_is_named_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run.create(tmp_path / "run", {})
     for step, used, said in ((500, 2.0, True), (500, 60.0, False), (250, 2.0, False), (510, 2.0, False)):
-        CollapseWatch(512)(TrainStep(step, 1000, {"loss._perplexity": used}, None, None, run))  # type: ignore[arg-type]
+        CollapseWatch(512)(TrainStep(step, 1000, {"loss._perplexity": used}, {}, None, None, run))  # type: ignore[arg-type]
         heard = capsys.readouterr().err
         assert ("share 2.0 of 512 codes" in heard and "FSQ" in heard) if said else heard == ""

@@ -101,6 +101,26 @@ class Styles(Latent, Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    """Tells what pictures x [B, C, H, W] in [-1, 1] may look like where they are not seen.
+
+    Which part is seen is the model's to say: one that takes any mask is bound to a mask before it is asked.
+    """
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Where pictures like x are seen, bool [1 or B, 1, H, W]; the rest of x is never looked at."""
+        ...
+
+    def complete(self, x: Tensor, *, noise: Noise) -> Tensor:
+        """A draw for each picture, equal to x where it is seen."""
+        ...
+
+    def likeliest(self, x: Tensor) -> Tensor:
+        """The same without chance: what is believed most of each picture."""
+        ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Tells log p(x) in nats, [B]."""
 
@@ -138,3 +158,16 @@ class Batches(Protocol):
     def batch(self, index: int, size: int) -> Batch:
         """Batch number `index` of `size` items: a pure function of its arguments."""
         ...
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a family of models is compared by on pictures that it was not trained on.
+
+    `each(batch, draws, seed)` tells named numbers of every picture of a batch, [B] each; `meaning` says in words what
+    they are and in which unit. `draws`: how many random draws they are estimated by where none are asked for.
+    """
+
+    each: Callable[[Batch, int, int], Mapping[str, Tensor]]
+    meaning: str
+    draws: int = 1

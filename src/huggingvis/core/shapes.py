@@ -27,6 +27,16 @@ def per_sample(t: Tensor, x: Tensor) -> Tensor:
     return t.to(x.device).expand(x.shape[0]) if t.ndim == 0 else t.to(x.device)
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has no float64 (MPS)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def double(x: Tensor) -> Tensor:
+    """`x` in float64; on the CPU where its device has none."""
+    return (x.cpu() if widest(x.device) != torch.float64 else x).double()
+
+
 def channels_last(net: Net) -> Net:
     """`net` itself, its convolutions' weights laid out in memory with the channels last, as fast kernels want them."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub

@@ -7,6 +7,8 @@ Turned upright by its EXIF orientation, transparency laid on a background colour
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +18,45 @@ from PIL import Image, ImageOps
 from huggingvis.core.errors import UsageError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_PIXELS = 89_478_485
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 
 
 class Unreadable(Exception):
     """A file that cannot become a picture; the message is the reason, without the file's name."""
+
+
+@contextmanager
+def opened(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image in a file, not decoded yet. Raises `Unreadable` for whatever is wrong with it, inside the block too."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise Unreadable(
+                    f"{width} x {height} pixels, more than the {max_pixels:,} allowed (refused as a possible "
+                    "decompression bomb)"
+                )
+            yield image
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"too many pixels, refused as a decompression bomb ({error})") from error
+    except Image.UnidentifiedImageError as error:
+        raise Unreadable("not an image in a format that is accepted") from error
+    except Exception as error:  # decoders of damaged files raise errors of every kind
+        raise Unreadable(f"damaged or incomplete ({error or type(error).__name__})") from error
+
+
+def as_stored(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]: the pixels of a file as it holds them, neither cropped nor turned upright, without transparency.
+
+    Raises `Unreadable`, for values of more than 8 bits too.
+    """
+    with opened(path) as image:
+        if image.mode[0] in "IF":
+            raise Unreadable(f"values of more than 8 bits (mode {image.mode}); save it with 8")
+        return np.asarray(image.convert("RGB"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +70,7 @@ class Decoder:
     size: int
     channels: int = 3
     background: tuple[int, int, int] = (255, 255, 255)
-    max_pixels: int = 89_478_485
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 8192:
@@ -44,25 +80,11 @@ class Decoder:
 
     def __call__(self, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         """uint8 [size, size, channels], and what is worth saying about the file. Raises `Unreadable`."""
-        try:
-            with Image.open(path, formats=_FORMATS) as image:
-                return self._decode(image)
-        except Unreadable:
-            raise
-        except Image.DecompressionBombError as error:
-            raise Unreadable(f"too many pixels, refused as a decompression bomb ({error})") from error
-        except Image.UnidentifiedImageError as error:
-            raise Unreadable("not an image in a format that is accepted") from error
-        except Exception as error:  # decoders of damaged files raise errors of every kind
-            raise Unreadable(f"damaged or incomplete ({error or type(error).__name__})") from error
+        with opened(path, self.max_pixels) as image:
+            return self._decode(image)
 
     def _decode(self, image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
         width, height = image.size
-        if width * height > self.max_pixels:
-            raise Unreadable(
-                f"{width} x {height} pixels, more than the {self.max_pixels:,} allowed (refused as a possible "
-                "decompression bomb)"
-            )
         notes = []
         frames = getattr(image, "n_frames", 1)  # only formats with frames have the attribute
         if frames > 1:

@@ -60,12 +60,10 @@ class StandardSet:
         Raises `FileProblem` naming what is missing or damaged, `UsageError` for the test split of a partial file.
         """
         root = Path(root)
-        alternatives = self.test if split is Split.TEST else self.train
-        places = [root, *(root / folder for folder in self.folders)]
-        for files in alternatives:
-            paths = [_find(file.name, places) for file in files]
-            if all(paths):
-                return self._from_files([path for path in paths if path is not None], split)
+        found = self._found(root, split)
+        if found:
+            return self._from_files(found, split)
+        alternatives, places = self._alternatives(split), self._places(root)
         partial = next((path for place in places for path in sorted(place.glob(f"{self.name}*.npz"))), None)
         if partial is not None and download is None:
             return self._from_partial(partial, split)
@@ -73,6 +71,28 @@ class StandardSet:
             raise self._missing(root, alternatives)
         found = [_find(file.name, places) or download.fetch(file, root) for file in alternatives[0]]
         return self._from_files(found, split)
+
+    def lies_in(self, root: Path | str, split: Split) -> bool:
+        """Whether the official files of `split` are in the directory `root`."""
+        return bool(self._found(Path(root), split))
+
+    def names(self, split: Split) -> tuple[str, ...]:
+        """The official files of `split`."""
+        return tuple(file.name for file in self._alternatives(split)[0])
+
+    def _found(self, root: Path, split: Split) -> list[Path]:
+        """The files of the first alternative that is complete; none where none is."""
+        for files in self._alternatives(split):
+            paths = [_find(file.name, self._places(root)) for file in files]
+            if all(paths):
+                return [path for path in paths if path is not None]
+        return []
+
+    def _alternatives(self, split: Split) -> tuple[tuple[RemoteFile, ...], ...]:
+        return self.test if split is Split.TEST else self.train
+
+    def _places(self, root: Path) -> list[Path]:
+        return [root, *(root / folder for folder in self.folders)]
 
     def _from_files(self, paths: list[Path], split: Split) -> ImageSet:
         if split is Split.TEST:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.shapes import double
 from huggingvis.metrics.bootstrap import Interval, check_resampling
 from huggingvis.metrics.features import Features, as_features, check_comparable
 
@@ -88,7 +89,7 @@ class Moments:
 
 def frechet_gaussian(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
     """Squared Fréchet distance of two Gaussians given by `mean` [D] and symmetric `covariance` [D, D]."""
-    return _distance(mean_a.double(), _factor(covariance_a.double()), mean_b.double(), _factor(covariance_b.double()))
+    return _distance(double(mean_a), _factor(double(covariance_a)), double(mean_b), _factor(double(covariance_b)))
 
 
 def frechet_moments(a: Moments, b: Moments) -> float:

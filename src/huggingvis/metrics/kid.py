@@ -36,7 +36,8 @@ def kid_interval(
     """`kid` with a percentile bootstrap interval over both sets; `n` is the smaller of N and M.
 
     A resample is a vector of counts on the rows; a row is never paired with its own copies, whose kernel would
-    count as evidence and bias the resampled values upwards. Kernels are computed once.
+    count as evidence and bias the resampled values upwards. A resample of one row alone, which has no pairs, is left
+    out. Kernels are computed once.
     """
     check_resampling(level, resamples)
     a, b = as_features(features_a), as_features(features_b)
@@ -44,7 +45,8 @@ def kid_interval(
     rng = np.random.default_rng(seed)
     counts_a = torch.from_numpy(rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=resamples)).double()
     counts_b = torch.from_numpy(rng.multinomial(len(b), np.full(len(b), 1 / len(b)), size=resamples)).double()
-    values = _weighted(_kernel(a, a), _kernel(b, b), _kernel(a, b), counts_a, counts_b)  # [R]
+    paired = ((counts_a > 0).sum(1) > 1) & ((counts_b > 0).sum(1) > 1)
+    values = _weighted(_kernel(a, a), _kernel(b, b), _kernel(a, b), counts_a[paired], counts_b[paired])  # [R]
     low, high = np.quantile(values.numpy(), [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), level, min(len(a), len(b)))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.shapes import check_finite
+from huggingvis.core.shapes import check_finite, double
 
 SIGMAS = tuple(10 ** (-1 + i / 9) for i in range(10))
 """Kernel widths from 0.1 to 1 in equal ratios, as in the authors' code."""
@@ -36,11 +36,6 @@ class ParzenScore:
     n: int
 
 
-def _wide(x: Tensor) -> Tensor:
-    """`x` in float64; on the CPU where its device has none."""
-    return x.cpu().double() if x.device.type == "mps" else x.double()
-
-
 def parzen_log_prob(samples: Tensor, x: Tensor, sigma: float, chunk: int = 1000) -> Tensor:
     """log p(x) in nats, [M] float64, of rows `x` [M, D] under kernels of width `sigma` on rows `samples` [N, D].
 
@@ -52,7 +47,7 @@ def parzen_log_prob(samples: Tensor, x: Tensor, sigma: float, chunk: int = 1000)
         )
     if not sigma > 0:
         raise UsageError(f"The width of a kernel is positive, found {sigma}; the papers try 0.1 to 1.")
-    s, x = (check_finite(_wide(rows.detach()), "The picture") for rows in (samples, x))
+    s, x = (check_finite(double(rows.detach()), "The picture") for rows in (samples, x))
     squares = s.square().sum(1)  # [N]
     parts = []
     for rows in x.split(chunk):
@@ -68,7 +63,7 @@ def parzen(samples: Tensor, validation: Tensor, x: Tensor, sigmas: Sequence[floa
     The width is chosen on `validation`, which must not be `x` itself nor have trained the generator.
     Raises as `parzen_log_prob`.
     """
-    rows = [((_wide(p.detach()) + 1) / 2).flatten(1) for p in (samples, validation, x)]  # [N, D] in [0, 1]
+    rows = [((double(p.detach()) + 1) / 2).flatten(1) for p in (samples, validation, x)]  # [N, D] in [0, 1]
     scores = {sigma: float(parzen_log_prob(rows[0], rows[1], sigma).mean()) for sigma in sigmas}
     best = max(scores, key=lambda sigma: scores[sigma])
     found = parzen_log_prob(rows[0], rows[2], best)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,15 +78,16 @@ class DCGANCritic(nn.Module):
         _start_small(self)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The map after each convolution, finest first: [B, width 2^i, ceil(H / 2^(i+1)), ...]. The paper's features.
-
-        Sec. 5.1 pools these to 4x4 and gives them to a linear classifier.
-        """
+        """The map after each convolution, finest first: [B, width 2^i, ceil(H / 2^(i+1)), ...]."""
         found = []
         for conv, norm in zip(self.convs, self.norms):
             x = F.leaky_relu(norm(conv(x)), 0.2)
             found.append(x)
         return found
+
+    def features(self, x: Tensor) -> Tensor:
+        """The paper's features of pictures, Sec. 5.1: the maximum of every map in each cell of a 4x4 grid, [B, D]."""
+        return torch.cat([F.adaptive_max_pool2d(found, 4).flatten(1) for found in self.maps(x)], dim=1)
 
     def forward(self, x: Tensor, cond: Cond) -> Tensor:
         return self.out(self.maps(x)[-1].flatten(1)).flatten()

@@ -117,6 +117,16 @@ class Autoencoder(nn.Module):
         return self.code_mean + eps @ root.T
 
     @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """The paper's error of `image`: the sum of squares over a picture of values in [0, 1], [B]."""
+        return {"squared_error": self.squared_error(batch["image"], self.decode(self.encode(batch["image"])))}
+
+    @staticmethod
+    def squared_error(x: Tensor, y: Tensor) -> Tensor:
+        """Of pictures in [-1, 1], told for values in [0, 1], [B]."""
+        return ((x - y) / 2).square().flatten(1).sum(1)
+
+    @torch.no_grad()
     def observe_codes(
         self, z: Tensor, memory: int = 50, reduce: Callable[[Tensor], Tensor] = lambda told: told
     ) -> None:
@@ -156,7 +166,7 @@ class Reconstruction(Objective):
         x, pixels = batch["image"], self.autoencoder.pixels
         out = self.autoencoder.decoder(self.autoencoder.encode(x)).to(x.dtype)  # [B, C, H, W]
         with torch.no_grad():
-            squared = ((x - pixels.picture(out)) / 2).square().flatten(1).sum(1).mean()
+            squared = self.autoencoder.squared_error(x, pixels.picture(out)).mean()
         return {"reconstruction": pixels.error(out, x).mean(), "_squared_error": squared}
 
     @torch.no_grad()

@@ -7,11 +7,10 @@ There x is what is given and y what is to be told; here `cond` is given and pict
     GSNN:  E log p(y|x,z) over z ~ p(z|x), as at test time              Eq. 6
     hybrid:  alpha CVAE + (1 - alpha) GSNN                              Eq. 7
 
-    log p(y|x) ~ log 1/S sum_s p(y|x,z_s),  z_s ~ p(z|x)                Monte Carlo (their Sec. 4.2)
+    log p(y|x) ~ log 1/S sum_s p(y|x,z_s),  z_s ~ p(z|x)                Monte Carlo (their Sec. 4.1)
     log p(y|x) ~ log 1/S sum_s p(y|x,z_s) p(z_s|x) / q(z_s|x,y),  z_s ~ q(z|x,y)        importance sampling
 
-What is given is a class (`Vector`) or a part of the picture (`Quadrants`, the paper's task on digits, Sec. 5.1), beside
-which `Independent` is the paper's baseline: the same network without z. Book: chapter 1.
+What is given is a class (`Vector`) or a part of the picture (`objectives.completion`). Book: chapter 1.
 """
 
 from __future__ import annotations
@@ -72,44 +71,6 @@ class Vector:
 
     def complete(self, y: Tensor, cond: Cond) -> Tensor:
         return y
-
-
-@final
-@dataclass(frozen=True)
-class Quadrants:
-    """One, two or three quarters of `cond["concat"]` [B, C, H, W] are given: lower left, upper left, upper right.
-
-    Hidden values of the picture given are not looked at.
-    """
-
-    seen: int
-
-    def __post_init__(self) -> None:
-        if self.seen not in (1, 2, 3):
-            raise UsageError(f"One, two or three quadrants of a picture can be given, found {self.seen}.")
-
-    def mask(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
-        """Where the picture is given, [H, W] bool."""
-        lower = torch.arange(height, device=device)[:, None] >= height // 2
-        left = torch.arange(width, device=device)[None, :] < width // 2
-        quarters = (lower & left, ~lower & left, ~lower & ~left)
-        return torch.stack(quarters[: self.seen]).any(0)
-
-    def _seen(self, like: Tensor) -> Tensor:
-        return self.mask(like.shape[2], like.shape[3], like.device).to(like.dtype)
-
-    def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
-        if "concat" not in cond:
-            raise UsageError("This model completes pictures: give it one as the condition 'concat', [B, C, H, W].")
-        picture = cond["concat"].to(like)
-        return (picture * self._seen(picture)).flatten(1)  # [B, C H W]
-
-    def open(self, values: Tensor) -> Tensor:
-        return values * (1 - self._seen(values))
-
-    def complete(self, y: Tensor, cond: Cond) -> Tensor:
-        seen = self._seen(y)
-        return y * (1 - seen) + cond["concat"].to(y) * seen
 
 
 @final
@@ -236,51 +197,3 @@ class ConditionalELBO(Objective):
         if self.alpha < 1:
             losses["gsnn"] = -(1 - self.alpha) * self.cvae.told(y, p.draw(eps), c).mean()
         return losses | {"_elbo": -(reconstruction + kl).detach(), "_active": active_share(q.mean)}
-
-
-@final
-class Independent(nn.Module):
-    """The paper's baseline: p(y|x) with independent values, decoder c [B, P] -> [B, C, H, W], no z."""
-
-    def __init__(self, decoder: nn.Module, likelihood: Likelihood, given: Given):
-        super().__init__()
-        self.decoder, self.likelihood, self.given = decoder, likelihood, given
-
-    def log_prob(self, x: Tensor, cond: Cond) -> Tensor:
-        """log p(y|x) of what is not given, exactly. Nats, [B]."""
-        out = self.decoder(self.given.numbers(cond, len(x), x)).to(x.dtype)
-        return self.given.open(self.likelihood.each(out, x)).flatten(1).sum(1)
-
-    def predict(self, cond: Cond) -> Tensor:
-        """The mean of p(y|x), completed by what is given, [B, C, H, W]."""
-        like = next(self.decoder.parameters())
-        n = len(next(iter(cond.values())))
-        return self.given.complete(self.likelihood.mean(self.decoder(self.given.numbers(cond, n, like))), cond)
-
-
-@final
-class BesideBaseline(Objective):
-    """A conditional autoencoder and its baseline, trained on the same pictures; neither touches the other.
-
-    Held-out pictures are also scored as the paper does: `_negative_cll` by importance sampling with `draws` draws,
-    beside `baseline`.
-    """
-
-    def __init__(self, conditional: ConditionalELBO, baseline: Independent, draws: int = 20):
-        super().__init__()
-        self.conditional, self.baseline, self.draws = conditional, baseline, draws
-
-    def nets(self) -> Mapping[str, nn.Module]:
-        return {**self.conditional.nets(), "baseline": self.baseline}
-
-    def turns(self, step: int) -> tuple[Turn, ...]:
-        return (Turn(self.loss, ("cvae", "baseline")),)
-
-    def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        y, cond = self.conditional.read(batch, rng)
-        return {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
-
-    def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
-        y, cond = self.conditional.read(batch, rng)
-        losses = {**self.conditional.of(y, cond, rng), "baseline": -self.baseline.log_prob(y, cond).mean()}
-        return losses | {"_negative_cll": -self.conditional.cvae.log_prob(y, cond, draws=self.draws).mean()}

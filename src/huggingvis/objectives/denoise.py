@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.shapes import double, widest
 
 
 class TimeLaw(ABC):
@@ -38,7 +39,7 @@ class UniformTimes(TimeLaw):
     least: float = 1e-3
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        u = _wide(torch.rand((), generator=rng, dtype=_widest(rng.device), device=rng.device))
+        u = double(torch.rand((), generator=rng, dtype=widest(rng.device), device=rng.device))
         t = (u + torch.arange(n, device=u.device, dtype=torch.float64) / n) % 1
         return self.least + (1 - self.least) * t
 
@@ -52,7 +53,7 @@ class Knots(TimeLaw):
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         k = torch.randint(1, self.T + 1, (n,), generator=rng, device=rng.device)
-        return _wide(k) / self.T
+        return double(k) / self.T
 
 
 @final
@@ -64,17 +65,8 @@ class LogitNormal(TimeLaw):
     std: float = 1.0
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        z = _wide(torch.randn(n, generator=rng, dtype=_widest(rng.device), device=rng.device))
+        z = double(torch.randn(n, generator=rng, dtype=widest(rng.device), device=rng.device))
         return torch.sigmoid(self.mean + self.std * z).clamp(1e-3, 1 - 1e-3)
-
-
-def _widest(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _wide(x: Tensor) -> Tensor:
-    """`x` in float64; on the CPU where its device has none."""
-    return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
 def unconditional(batch: Batch) -> Cond:
@@ -115,6 +107,16 @@ class Denoising(Objective):
         return (Turn(self.loss, tuple(self.nets())),)
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        each, t = self.errors(batch, rng)
+        late = (t > 0.5).to(each.device)
+        return {
+            "mse": each.mean(),
+            "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
+            "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
+        }
+
+    def errors(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The mean square that the net is off by for each item, and the time at which it was asked, [B] each."""
         x0 = batch["x0"]
         t = self.times.draw(len(x0), rng)  # [B]
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
@@ -122,10 +124,10 @@ class Denoising(Objective):
         target = self.prediction.target(self.process, x0, eps, t)
         out = self.net(x, self.process.clock(t).float().to(x.device), self.condition(batch))
         off = (out.float() - target).square()  # [B, C, ...]
-        each = (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)  # [B]
-        late = (t > 0.5).to(each.device)
-        return {
-            "mse": each.mean(),
-            "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
-            "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
-        }
+        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1), t
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """The loss on each item, at `draws` times: `mse`, [B]."""
+        rng = torch.Generator(batch["x0"].device).manual_seed(seed)
+        return {"mse": torch.stack([self.errors(batch, rng)[0] for _ in range(draws)]).mean(0)}

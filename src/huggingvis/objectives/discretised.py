@@ -48,3 +48,7 @@ class DiscretisedLogistic:
 
     def mean(self, out: Tensor) -> Tensor:
         return out.chunk(2, dim=1)[0].clamp(-1, 1)
+
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        """[2 C]: a logistic variable's deviation is pi s / sqrt 3."""
+        return torch.cat([mean, torch.log(std * 3**0.5 / torch.pi) + 2])

@@ -111,7 +111,9 @@ class Contest(Objective):
     def __init__(self, latent_dim: int, prior: Prior, rules: Rules, condition: Callable[[Batch], Cond]):
         super().__init__()
         self.latent_dim, self.prior, self.rules, self.condition = latent_dim, prior, rules, condition
-        self.latest = 0  # the step played last: held-out losses and previews are those of its players
+        # the step played last, whose players are validated and drawn from; a step comes before either, so that a
+        # resumed training needs no memory of it
+        self.latest = 0
 
     @abstractmethod
     def players(self, step: int) -> Players:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, final
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from huggingvis.core.errors import NumericalTrouble, UsageError
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Likelihood
+from huggingvis.nets.flows.bijection import wide
+from huggingvis.nets.flows.class_prior import ClassPrior
 
 CHECK_EVERY = 50
 """Steps between checks where looking at a number waits for the device."""
@@ -60,19 +63,51 @@ def log_probability(model: Likelihood, x: Tensor, *, draws: int = 1, seed: int =
     return torch.logsumexp(torch.stack(each), 0) - math.log(draws) + x[0].numel() * math.log(2 / levels)
 
 
+def measure_density(model: Likelihood, batch: Batch, draws: int, seed: int, levels: int = 256) -> dict[str, Tensor]:
+    """What papers tell of a density on `image`, [B] each: bits per dimension of its `levels`, and the log-density of
+    pictures scaled to [0, 1], by `draws` dequantisations."""
+    x = batch["image"]
+    log_p, dims = log_probability(model, x, draws=draws, seed=seed, levels=levels), x[0].numel()
+    return {"bits_per_dim": -log_p / (dims * math.log(2)), "log_density": log_p + dims * math.log(levels)}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OfClass:
+    """log p(x|y) of a batch's `label` [B] under a flow whose `prior` knows classes, and -log2 p(y|x) times `weight`.
+
+    The second is the term by which Glow's published code keeps classes apart (0.01 there, of a classifier of its own;
+    here p(y|x) is the flow's by Bayes' rule): a class is worth log2 K bits of a picture's thousands at most.
+    """
+
+    flow: nn.Module
+    prior: ClassPrior
+    weight: float = 0.01
+
+    def __call__(self, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        z, log_det = self.flow(x)
+        each, label = self.prior.each(wide(z)) + log_det[:, None], batch["label"]  # [B, K], [B]
+        chosen = each.gather(1, label[:, None]).squeeze(1)  # [B]
+        bits = (each.logsumexp(1) - chosen).mean() / math.log(2)
+        return chosen, {"class": self.weight * bits, "_right": (each.argmax(1) == label).float().mean()}
+
+
 @final
 class MaximumLikelihood(Objective):
     """Batch: `image` [B, C, H, W] in [-1, 1]. Minimises bits per dimension of `model`, an `nn.Module` with `log_prob`.
 
-    A density that is not finite raises `NumericalTrouble`; with `watched` it says which layer is to blame, and the
-    health of the model is logged with each validation.
+    With `of_class` they are those of pictures whose class is known. A density that is not finite raises
+    `NumericalTrouble`; with `watched` it says which layer is to blame, and the health of the model is logged with each
+    validation.
     """
 
-    def __init__(self, model: nn.Module, levels: int = 256, watched: Watched | None = None):
+    def __init__(
+        self, model: nn.Module, levels: int = 256, watched: Watched | None = None, of_class: OfClass | None = None
+    ):
         super().__init__()
         if not isinstance(model, Likelihood):
             raise TypeError(f"{type(model).__name__} has no log_prob(x), so its likelihood cannot be maximised")
-        self.model, self.levels = model, levels
+        self.model, self.levels, self.of_class = model, levels, of_class
         self.watched = [watched]  # in a list: it may be `model`, which is registered once
 
     def nets(self) -> Mapping[str, nn.Module]:
@@ -83,17 +118,19 @@ class MaximumLikelihood(Objective):
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         x = dequantise(batch["image"], rng, self.levels)
-        log_p = self.model.log_prob(x)  # [B]
+        log_p, more = self.of_class(x, batch) if self.of_class else (self.model.log_prob(x), {})  # [B]
         if x.device.type == "cpu" or step % CHECK_EVERY == 0:
             self._check(log_p, x)
-        return self._losses(log_p.mean(), x[0].numel())
+        return self._losses(log_p.mean(), x[0].numel()) | more
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> Losses:
-        losses = dict(self.loss(batch, 0, rng))
-        for watched in self.watched:
-            if watched is not None:
-                losses.update(watched.watch(dequantise(batch["image"], rng, self.levels)))
+        """Held-out losses of the model as it is used afterwards: without autocast."""
+        with torch.autocast(batch["image"].device.type, enabled=False):
+            losses = dict(self.loss(batch, 0, rng))
+            for watched in self.watched:
+                if watched is not None:
+                    losses.update(watched.watch(dequantise(batch["image"], rng, self.levels)))
         return losses
 
     def _losses(self, log_p: Tensor, dims: int) -> dict[str, Tensor]:

@@ -73,5 +73,6 @@ class Reading(Objective):
 
 def in_order(boxes: Tensor, key: Tensor, absent: Tensor) -> Tensor:
     """[B, S] indices that sort things by `key`, equal ones from left to right, absent ones last."""
-    rank = torch.where(absent, 1_000_000, key).double() + boxes[..., 0].double().clamp(0, 0.99)
-    return rank.argsort(dim=1)
+    across = boxes[..., 0].argsort(dim=1, stable=True)
+    rank = torch.where(absent, 1_000_000, key).gather(1, across)
+    return across.gather(1, rank.argsort(dim=1, stable=True))

@@ -52,6 +52,10 @@ class Likelihood(Protocol):
         """E[x|z], the picture to show."""
         ...
 
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        """What the decoder gives, [C] or more, where it says `mean` and as well as it can `std` of each channel [C]."""
+        ...
+
 
 @final
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class Bernoulli:
     def mean(self, out: Tensor) -> Tensor:
         return 2 * torch.sigmoid(out) - 1
 
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        return torch.logit((mean + 1) / 2, eps=1e-3)
+
 
 @final
 @dataclass(frozen=True)
@@ -105,6 +112,9 @@ class Gaussian:
 
     def mean(self, out: Tensor) -> Tensor:
         return out
+
+    def saying(self, mean: Tensor, std: Tensor) -> Tensor:
+        return mean
 
 
 def gaussian(out: Tensor) -> Posterior:
@@ -185,6 +195,16 @@ class VAE(nn.Module):
         """L_k with k = `draws`: in expectation a lower bound of log p(x). Nats, [B]."""
         q = self.posterior(x)
         return importance_bound(q, lambda eps: self.log_weight(x, q, eps), draws, seed)
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """Both bounds of log p of `image` as it is observed once: Eq. 3 by one draw, and L_k. Nats, [B]."""
+        rng = torch.Generator(batch["image"].device).manual_seed(seed)
+        x = self.likelihood.observe(batch["image"], rng)
+        q = self.posterior(x)
+        eps = torch.randn(q.mean.shape, generator=rng, device=rng.device, dtype=q.mean.dtype)
+        given = self.likelihood.log_prob(self.decoder(q.draw(eps)).to(x.dtype), x)
+        return {"elbo": given - q.kl(), "log_likelihood": self.log_prob(x, draws, seed)}
 
 
 @final

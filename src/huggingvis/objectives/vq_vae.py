@@ -65,6 +65,11 @@ class VQVAE(nn.Module):
         codes, given = self.given(x)
         return given + self.codes.log_prob(codes, cond or {}).to(given.dtype)
 
+    def measure(self, batch: Batch, condition: Callable[[Batch], Cond], seed: int) -> dict[str, Tensor]:
+        """The bound of log p of `image` as it is observed once, given its condition: nats, [B]."""
+        x = self.likelihood.observe(batch["image"], torch.Generator(batch["image"].device).manual_seed(seed))
+        return {"log_likelihood": self.log_prob(x, condition(batch))}
+
 
 @final
 class VectorQuantised(Objective):

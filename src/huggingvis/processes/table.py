@@ -19,6 +19,7 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
+from huggingvis.core.shapes import double
 
 KEPT = 4096
 """Times of which alpha and sigma are remembered."""
@@ -68,7 +69,7 @@ class TableProcess(Process):
 
     def time_of_index(self, index: Tensor) -> Tensor:
         """The time at which the clock shows `index`; -1 is t = 0, fractions lie between knots."""
-        return (index.to(torch.float64) + 1) / self.steps
+        return (double(index) + 1) / self.steps
 
     def clock(self, t: Tensor) -> Tensor:
         """The index t T - 1; a whole number, exactly, at knots."""

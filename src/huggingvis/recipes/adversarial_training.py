@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
@@ -24,7 +23,7 @@ from huggingvis.objectives.adversarial import (
 )
 from huggingvis.objectives.gan import Contest, Prior, Rules, normal, uniform
 from huggingvis.recipes.alarms import Alarm
-from huggingvis.recipes.picture_training import PictureTraining, fit_pictures
+from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -97,24 +96,10 @@ def fit_adversarial(
     generator = Optim(lr=config.lr, betas=config.betas, clip=None)
     critic = Optim(lr=config.lr if config.critic_lr is None else config.critic_lr, betas=config.betas, clip=None)
     ema = Ema(ConstantDecay(config.ema), nets=("generator",)) if config.ema else None
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        objective,
-        source,
-        draw=draw,
-        optim={"generator": generator, "critic": critic},
-        ema=ema,
-        on_step=alarms(),
-    )
+    updates = Updates({"generator": generator, "critic": critic}, ema)
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates, on_step=alarms())
 
 
 def preview_noise(columns: int = 8, rows: int = 8, repeat: bool = False) -> Noise:
     """Noise of a sheet; with `repeat` that of one row again in every row, so that a column shows one z."""
     return SeedNoise([i % columns if repeat else i for i in range(columns * rows)])
-
-
-def each_class(classes: int, columns: int, device: torch.device) -> Tensor:
-    """One-hot classes of a sheet with a row of `columns` pictures for each class, [classes columns, classes]."""
-    return torch.eye(classes, device=device).repeat_interleave(columns, dim=0)

@@ -16,7 +16,7 @@ from huggingvis.train.callbacks import TrainStep
 @final
 @dataclass
 class Alarm:
-    """Rings when the loss `key` has been below `least` for `patience` steps on end, after the first `after` steps.
+    """Rings when the loss `key` was below `least` whenever measured in `patience` steps, after the first `after`.
 
     `trouble`: its name. `advice`: what to do. It rings again only after the number was well for as long.
     """
@@ -27,19 +27,23 @@ class Alarm:
     advice: str
     after: int = 500
     patience: int = 200
-    _low: int = field(default=0, init=False)
-    _well: int = field(default=0, init=False)
+    _read: int = field(default=0, init=False)
+    _low: bool = field(default=False, init=False)
+    _since: int = field(default=0, init=False)
     _rung: bool = field(default=False, init=False)
 
     def __call__(self, at: TrainStep) -> None:
-        value = at.losses.get(self.key)
-        if value is None or at.step <= self.after:
+        step = at.measured.get(self.key, 0)
+        if step <= max(self.after, self._read):
             return
+        self._read, value = step, at.losses[self.key]
         low = value < self.least
-        self._low, self._well = (self._low + 1, 0) if low else (0, self._well + 1)
-        if self._well >= self.patience:
-            self._rung = False
-        if self._low < self.patience or self._rung:
+        if low != self._low:
+            self._low, self._since = low, step
+        lasting = step - self._since + 1 >= self.patience
+        if not low:
+            self._rung = self._rung and not lasting
+        if not (low and lasting) or self._rung:
             return
         self._rung = True
         text = (

@@ -1,4 +1,4 @@
-"""What the recipes of autoencoders spell by name: the two kinds of networks and the likelihoods of pixels.
+"""What the recipes of autoencoders share: numbers of their trainings, two kinds of networks, likelihoods of pixels.
 
 Book: chapter 1.
 """
@@ -12,10 +12,45 @@ from huggingvis.core.errors import UsageError
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
+from huggingvis.recipes.picture_training import PictureTraining
+from huggingvis.train.ema import ConstantDecay, Ema
+from huggingvis.train.optim import Constant, Cosine, Optim
 
 NetName = Literal["mlp", "conv"]
 LikelihoodName = Literal["bernoulli", "grey", "gaussian"]
 CONV_WIDTHS = (32, 64, 128)
+PIXELS: dict[LikelihoodName, str] = {
+    "bernoulli": "pictures binarised at random, once",
+    "grey": "grey values as chances of being on",
+    "gaussian": "a density of values in [-1, 1]",
+}
+"""What the likelihoods speak of."""
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining(PictureTraining):
+    """Numbers of an autoencoder's training.
+
+    Attributes:
+        schedule: of the learning rate, constant, or cosine (to zero by the last step), which pays in long trainings.
+        weight_decay: decoupled decay of matrices and kernels.
+        muon: matrices and kernels move by Muon, which gains more from a step and takes longer over it.
+        ema: decay of the averaged weights that are validated and drawn from; 0: none.
+    """
+
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 0.0
+    muon: bool = False
+    ema: float = 0.0
+
+    def optim(self) -> Optim:
+        """The optimiser of every net."""
+        course = Cosine(self.steps) if self.schedule == "cosine" else Constant()
+        return Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
+
+    def averages(self) -> Ema | None:
+        """Which weights are averaged: all or none."""
+        return Ema(ConstantDecay(self.ema)) if self.ema else None
 
 
 def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:

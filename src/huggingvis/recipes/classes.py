@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from huggingvis.core.errors import unknown
+from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.request import Request
 from huggingvis.data.draws import stable_hash
@@ -32,6 +32,11 @@ def with_any(labels: Tensor, share: float, index: int) -> Tensor:
     return torch.where(torch.tensor(left_out), torch.full_like(labels, ANY), labels)
 
 
+def each_class(classes: int, columns: int, device: torch.device) -> Tensor:
+    """One-hot classes of a sheet with a row of `columns` pictures for each class, [classes columns, classes]."""
+    return torch.eye(classes, device=device).repeat_interleave(columns, dim=0)
+
+
 @final
 class LabelCondition:
     """Training batches' `label` -> the `vector` port."""
@@ -40,6 +45,11 @@ class LabelCondition:
         self.classes = classes
 
     def __call__(self, batch: Batch) -> Cond:
+        if "label" not in batch:
+            raise UsageError(
+                f"This model knows {self.classes} classes, and these pictures are not sorted into the same ones. Give "
+                "pictures of the classes that it was trained on."
+            )
         return {"vector": one_hot(batch["label"], self.classes)}
 
 

@@ -17,7 +17,7 @@ from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
-from huggingvis.core.protocols import Batch, Conditioner, Decodes, Guidance
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.shapes import channels_last
@@ -191,6 +191,16 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
         limits=limits,
         device=device,
     )
+
+
+def measure_denoiser(model: Model, encode: Callable[[Tensor], Tensor]) -> Measure:
+    """The training loss of a trained model whose space `encode` maps pictures to."""
+    objective = model.objective()
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        return objective.measure({**batch, "x0": encode(batch["image"])}, draws, seed)
+
+    return Measure(each, "mse: the mean squared error of the network's prediction, over times as in training", draws=10)
 
 
 def check_side(size: int, multiple: int) -> None:

@@ -5,14 +5,18 @@ A recipe that trains a generator offers, beside `Config` and `train`,
     def bind(config: Config, run: Run, device: torch.device) -> System
 
 which builds the nets that `config` describes, takes the newest (averaged) weights of `run`, and reads nothing outside
-the run folder but other runs that `config` names. Nothing here knows any recipe by name.
+the run folder but other runs that `config` names. One whose runs are compared by numbers on held-out pictures offers
+
+    def measure(config: Config, run: Run, device: torch.device) -> Measure
+
+Nothing here knows any recipe by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -20,6 +24,7 @@ from huggingvis.checkpoints.inspect import inspect
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.systems.packaged import is_model, read_record
 from huggingvis.train.run import Run
@@ -34,6 +39,15 @@ class Binds(Protocol):
     def bind(self, config: Any, run: Run, device: torch.device) -> System: ...
 
 
+@runtime_checkable
+class Measures(Protocol):
+    """A recipe's module whose runs are compared by numbers on held-out pictures."""
+
+    Config: type
+
+    def measure(self, config: Any, run: Run, device: torch.device) -> Measure: ...
+
+
 def bind_run(path: Path | str, device: torch.device | None = None) -> System:
     """The system that the run folder `path` trained, on `device` (the CPU by default).
 
@@ -41,21 +55,32 @@ def bind_run(path: Path | str, device: torch.device | None = None) -> System:
     unknown or trains no generator.
     """
     run = Run.open(path)
+    recipe, config = _able(run, Binds, "makes no pictures. Recipes whose runs generate")
+    return recipe.bind(config, run, device or torch.device("cpu"))
+
+
+def measure_of(run: Run, device: torch.device) -> Measure:
+    """What the model that `run` trained is compared by. Raises as `bind_run`."""
+    recipe, config = _able(run, Measures, "tells no numbers on other pictures. Recipes whose runs do")
+    return recipe.measure(config, run, device)
+
+
+Able = TypeVar("Able", Binds, Measures)
+
+
+def _able(run: Run, protocol: type[Able], lack: str) -> tuple[Able, Any]:
+    """The recipe that trained `run`, if it does what `protocol` says, and the numbers it was given."""
     name, numbers = run.config.get("recipe"), run.config.get("config")
     if not isinstance(name, str) or not isinstance(numbers, dict):
         raise FileProblem(
-            f"{Path(path) / 'config.toml'} does not say which recipe made this run: expected a text `recipe` and a "
+            f"{run.path / 'config.toml'} does not say which recipe made this run: expected a text `recipe` and a "
             "table `config`. Restore the file, or train the model again with `hvis train`."
         )
     recipe = find_recipe(name)
-    if not isinstance(recipe, Binds):
-        able = sorted(known for known, entry in recipes().items() if isinstance(entry.load(), Binds))
-        raise UsageError(
-            f"{path} was trained by the recipe {name!r}, which makes no pictures. Recipes whose runs generate: "
-            f"{', '.join(able)}."
-        )
-    config: Any = records.from_dict(recipe.Config, numbers)
-    return recipe.bind(config, run, device or torch.device("cpu"))
+    if not isinstance(recipe, protocol):
+        able = sorted(known for known, entry in recipes().items() if isinstance(entry.load(), protocol))
+        raise UsageError(f"{run.path} was trained by the recipe {name!r}, which {lack}: {', '.join(able)}.")
+    return recipe, records.from_dict(recipe.Config, numbers)
 
 
 def folder_facts(path: Path) -> dict[str, Any]:

@@ -88,6 +88,19 @@ class Sets:
     held_out: Batches
 
 
+@dataclass(frozen=True)
+class Updates:
+    """How weights change and what is kept of them.
+
+    Attributes:
+        optim: of all nets or of each by its name; none: AdamW at the training's `lr`.
+        ema: their averages; none: no averages.
+    """
+
+    optim: Optim | Mapping[str, Optim] | None = None
+    ema: Ema | None = None
+
+
 def fit_pictures(
     config: PictureTraining,
     setting: Setting,
@@ -96,24 +109,20 @@ def fit_pictures(
     sets: Source | Sets,
     *,
     draw: Callable[[], Tensor],
-    optim: Optim | Mapping[str, Optim] | None = None,
-    ema: Ema | None = None,
+    updates: Updates = Updates(),
     on_step: Sequence[Callback] = (),
 ) -> Run:
-    """`fit` with `config`'s numbers, held-out losses and a sheet of `draw()` [N, C, H, W] every `sample_every` steps.
-
-    `optim`: AdamW at `config.lr` if not given.
-    """
+    """`fit` with `config`'s numbers; each `sample_every` steps held-out losses and a sheet of `draw()` [N, C, H, W]."""
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),
             sets.training,
             run,
-            optim=optim or Optim(lr=config.lr),
+            optim=updates.optim or Optim(lr=config.lr),
             steps=config.steps,
             batch_size=config.batch,
-            ema=ema,
+            ema=updates.ema,
             settings=FitSettings(
                 seed=config.seed,
                 precision=asked,

@@ -11,22 +11,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 import torch
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.layout import Layout
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes
-from huggingvis.core.request import Prompt, Request, Sampling
+from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.data.world import CATEGORIES, World
 from huggingvis.data.worldset import to_tensor
 from huggingvis.metrics.bootstrap import Interval
 from huggingvis.metrics.frechet import frechet_interval
 from huggingvis.metrics.scene_accuracy import SceneAccuracy, scene_accuracy
+from huggingvis.metrics.scene_table import LEGEND, render_table, table_record
+from huggingvis.recipes.drawing import drawn
+from huggingvis.recipes.evaluation import Evaluation, Subject
 from huggingvis.systems.judges.world import WorldJudge
+from huggingvis.systems.judges.world import bind as bind_judge
 
 LANGUAGES = ("en", "zh")
 
@@ -43,7 +48,6 @@ class SceneScore:
     prompts: int
 
 
-@torch.inference_mode()
 def draw(
     system: System,
     prompts: Sequence[str],
@@ -52,17 +56,8 @@ def draw(
     on_chunk: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """One picture for each prompt, uint8 [N, H, W, 3]; picture i from seed + i."""
-    out = []
-    for start in range(0, len(prompts), chunk):
-        part = prompts[start : start + chunk]
-        requests = [Request(Prompt(text), sampling=sampling) for text in part]
-        cond = system.conditioner.prepare(system.conditioner(requests))
-        noise = SeedNoise([sampling.seed + start + i for i in range(len(part))])
-        z = system.generator(requests[0]).sample(len(part), cond, noise=noise)
-        out += [Picture.from_signal(x).pixels for x in system.codec.decode(z).float().cpu().numpy()]
-        if on_chunk is not None:
-            on_chunk(len(out))
-    return np.stack(out)
+    parts = drawn(system, prompts, sampling, chunk, on_chunk)
+    return np.stack([Picture.from_signal(x).pixels for part in parts for x in part.numpy()])
 
 
 @torch.inference_mode()
@@ -96,16 +91,20 @@ def evaluate(
     total: int = 1000,
     seed: int = 0,
     sampling: Sampling | None = None,
-    on_chunk: Callable[[int], None] | None = None,
+    on_drawn: Callable[[int], None] = lambda done: None,
 ) -> SceneScore:
-    """Score `system` on `total` prompts in each language, on the same layouts and the same noise."""
+    """Score `system` on `total` prompts in each language, on the same layouts and the same noise.
+
+    `on_drawn` hears how many pictures are drawn, of all languages together.
+    """
     world = World(size=system.spec.size[0], split="test")
     layouts = layouts_of(world, total, seed)
     numbers = replace(sampling or system.defaults, seed=seed)
-    pictures = {
-        code: draw(system, [world.caption(layout, code, 0) for layout in layouts], numbers, on_chunk=on_chunk)
-        for code in LANGUAGES
-    }
+    pictures: dict[str, np.ndarray] = {}
+    for code in LANGUAGES:
+        before = len(pictures) * len(layouts)
+        captions = [world.caption(layout, code, 0) for layout in layouts]
+        pictures[code] = draw(system, captions, numbers, on_chunk=lambda done, before=before: on_drawn(before + done))
     shuffled = layouts[:]
     random.Random(seed).shuffle(shuffled)
     truth = np.stack([world.image(layout) for layout in layouts])
@@ -119,3 +118,42 @@ def evaluate(
         seed=seed,
         prompts=len(layouts),
     )
+
+
+@final
+@dataclass(frozen=True)
+class SceneScores:
+    """Scene accuracy of a system that reads sentences, beside its floor and ceiling.
+
+    Attributes:
+        prompts: in each language, the same number of each kind.
+        seed: of prompts and noise.
+    """
+
+    prompts: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1:
+            raise UsageError(f"prompts must be 1 or more, found {self.prompts}.")
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        system = subject.system
+        if not system.limits.prompt_required:
+            raise UsageError(
+                f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its "
+                "run folder for its held-out losses."
+            )
+        with subject.progress("drawing", len(LANGUAGES) * self.prompts) as tick:
+            found = evaluate(system, bind_judge(), total=self.prompts, seed=self.seed, on_drawn=tick)
+        rows = {"floor": found.floor, "model": found.model, "ceiling": found.ceiling}
+        frechet = {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in found.frechet.items()}
+        record = {"model": system.spec.name, "prompts": found.prompts, "seed": self.seed}
+        text = f"{render_table(rows)}\n\n{LEGEND}" + "".join(
+            f"\n\nFréchet distance, {k}: {v}" for k, v in found.frechet.items()
+        )
+        notes: tuple[str, ...] = ()
+        if found.prompts != self.prompts:
+            said = f"{found.prompts} prompts in each language, not {self.prompts}"
+            notes = (f"{said}: every kind of prompt gets the same number.",)
+        return Evaluation({**record, "scene_accuracy": table_record(rows), "frechet": frechet}, text, notes)

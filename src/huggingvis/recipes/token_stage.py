@@ -25,7 +25,7 @@ from huggingvis.objectives.discretised import DiscretisedLogistic
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
 from huggingvis.objectives.vq_vae import VQVAE, VectorQuantised
 from huggingvis.recipes.denoisers import check_side
-from huggingvis.recipes.picture_training import PictureTraining, fit_pictures, restored
+from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Pictures, Source
 from huggingvis.train.callbacks import TrainStep
@@ -172,17 +172,15 @@ def fresh(config: TokenStage, facts: Facts) -> VQVAE:
 
 
 @torch.no_grad()
-def begin_at_mean(config: TokenStage, model: VQVAE, x: Tensor) -> None:
+def begin_at_mean(model: VQVAE, x: Tensor) -> None:
     """Sets the decoder's last bias so that at first it gives the mean (and the spread) of the pictures `x`.
 
     Else all latents hurry one way together to make up for it, away from the codebook or out of the reach of tanh.
     """
     mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=0.01)  # [C]
-    spread = torch.log(std * 3**0.5 / torch.pi) + 2  # a logistic variable's deviation is pi s / sqrt 3
-    known = {"logistic": torch.cat([mean, spread]), "gaussian": mean, "grey": torch.logit((mean + 1) / 2, eps=1e-3)}
     convs = [m for m in model.autoencoder.decoder.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     assert convs[-1].bias is not None
-    convs[-1].bias.copy_(known[config.likelihood])
+    convs[-1].bias.copy_(model.likelihood.saying(mean, std))
 
 
 def train_tokens(
@@ -192,7 +190,7 @@ def train_tokens(
 
     `training` says the rest. Sheets show held-out pictures above their reconstructions.
     """
-    begin_at_mean(config, model, source.training.batch(0, 256)["image"])
+    begin_at_mean(model, source.training.batch(0, 256)["image"])
     model.to(setting.device)
     net = model.autoencoder
     record = {"stage": "autoencoder", "config": to_dict(config)}
@@ -210,7 +208,7 @@ def train_tokens(
         VectorQuantised(net, model.likelihood, discrete=config.likelihood == "logistic"),
         source,
         draw=draw,
-        optim=Optim(lr=config.lr, warmup=min(100, config.steps // 10), schedule=Cosine(config.steps, 0.1)),
+        updates=Updates(Optim(lr=config.lr, warmup=min(100, config.steps // 10), schedule=Cosine(config.steps, 0.1))),
         on_step=[CollapseWatch(net.quantiser.size)],
     )
     model.eval().requires_grad_(False)

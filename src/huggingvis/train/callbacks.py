@@ -23,6 +23,8 @@ class TrainStep:
     total: int
     losses: Mapping[str, float]
     """The newest known values (see `train.meter` for the keys): on the CPU those of this very step."""
+    measured: Mapping[str, int]
+    """The step that each of them is of: on an accelerator they are read now and then, and lazy turns are rare."""
     objective: Objective
     ema: Averages | None
     run: Run

@@ -255,7 +255,8 @@ class _Loop:
     def _call(self, on_step: Sequence[Callback], stop: StopRequest) -> None:
         if not self.parallel.writes or not on_step:
             return
-        at = TrainStep(self.done, self.sizes.steps, dict(self.meter.latest), self.objective, self.averages, self.run)
+        losses, measured = dict(self.meter.latest), dict(self.meter.measured)
+        at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.run)
         try:
             for callback in on_step:
                 callback(at)

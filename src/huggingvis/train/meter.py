@@ -26,6 +26,7 @@ class Meter:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.latest: dict[str, float] = {}
+        self.measured: dict[str, int] = {}  # the step of each of the latest
         self._pending: list[tuple[int, str, Tensor]] = []
 
     def add(self, step: int, values: Mapping[str, Tensor]) -> None:
@@ -42,7 +43,7 @@ class Meter:
         for (step, key, _), value in zip(pending, values, strict=True):
             if not math.isfinite(value) and "._" not in key:
                 raise NumericalTrouble(_trouble(key, value, step))
-            self.latest[key] = value
+            self.latest[key], self.measured[key] = value, step
             self.sums[key] = self.sums.get(key, 0.0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
 

@@ -1,7 +1,10 @@
-"""Measure a model: scene accuracy of one that reads sentences, the held-out losses of any other run.
+"""Measure a model: its pictures of sentences, its held-out numbers, its samples, or two folders of pictures.
 
-hvis evaluate                          the packaged model, 1,000 prompts in each language
-hvis evaluate runs/mine --prompts 200 --json -o result.json
+hvis evaluate                                       the packaged model, 1,000 prompts in each language
+hvis evaluate runs/vae                              the held-out losses of the run's last validation
+hvis evaluate runs/vae --split test --draws 5000    what its family is compared by, on any pictures (--data, --root)
+hvis evaluate runs/gan --parzen 10000               Parzen window estimate of its samples
+hvis evaluate made --against photos --inception pt_inception-2015-12-05-6726825d.pth       FID and KID
 """
 
 from __future__ import annotations
@@ -12,23 +15,38 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import whole
+from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.preferences import preferences
-from huggingvis.app.screen import Screen, Tick
+from huggingvis.app.screen import Screen
+from huggingvis.core.errors import UsageError
 from huggingvis.core.files import check_folder, write_atomically
 from huggingvis.core.machine import cores, machine, versions
 
-PROMPTS = "prompts in each language, the same number of each kind (default 1000)"
+if TYPE_CHECKING:
+    from huggingvis.recipes.evaluation import Evaluator, Wanted
+
+SPLITS = ("train", "validation", "test")
+WHICH = "train, validation or test (default test)"
+PICTURES = ("data", "split", "root", "limit")
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("model", nargs="?", help="a packaged model, a model folder or a run folder")
-    parser.add_argument("--prompts", metavar="N", type=whole("--prompts", 1), default=1000, help=PROMPTS)
-    parser.add_argument(
-        "--seed", metavar="N", type=whole("--seed", 0), default=0, help="of prompts and noise (default 0)"
-    )
+    def count(flag: str, text: str) -> None:
+        parser.add_argument(flag, metavar="N", type=whole(flag, 1), help=text)
+
+    parser.add_argument("model", nargs="?", help="a packaged model, a model folder, a run folder or a picture folder")
+    count("--prompts", "prompts in each language, the same number of each kind (default 1000)")
+    parser.add_argument("--data", metavar="NAME", help="pictures to measure on, as in training (default the run's own)")
+    parser.add_argument("--split", metavar="NAME", type=one_of("split", SPLITS), help=WHICH)
+    parser.add_argument("--root", metavar="DIR", help="folder of standard data sets (default the run's own)")
+    count("--limit", "measure on that many of the pictures, evenly spaced (default all)")
+    count("--draws", "random draws of each held-out number (default its family's own)")
+    count("--parzen", "Parzen window around that many samples; the papers take 10000")
+    parser.add_argument("--against", metavar="FOLDER", type=Path, help="FID and KID between two folders of pictures")
+    parser.add_argument("--inception", metavar="FILE", type=Path, help="the network's weights, for --against")
+    parser.add_argument("--seed", metavar="N", type=whole("--seed", 0), default=0, help="of all draws (default 0)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="also write the result there, as JSON")
 
@@ -37,27 +55,23 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     if args.output is not None:
         check_folder(args.output.parent)
+    how = evaluator(args)
     from huggingvis import api
 
     began = time.perf_counter()
-    with screen.progress("drawing", 2 * args.prompts) as tick:
-        found = api.evaluate(
-            args.model or usual.model,
-            prompts=args.prompts,
-            seed=args.seed,
-            device=args.device or usual.device,
-            on_chunk=_through(tick),
-        )
+    model, device = args.model or usual.model, args.device or usual.device
+    found = api.evaluate(model, how, device=device, progress=screen.progress)
     record = {
         "command": shlex.join(["hvis", "evaluate", *_said(args)]),
         **found.record,
         "seconds": round(time.perf_counter() - began, 3),
         "machine": machine(threads=cores()),
         "versions": versions(()),
+        "notes": list(found.notes),
     }
     screen.say(found.text)
-    if (drawn := found.record.get("prompts", args.prompts)) != args.prompts:
-        screen.note(f"{drawn} prompts in each language, not {args.prompts}: every kind of prompt gets the same number.")
+    for note in found.notes:
+        screen.note(note)
     if args.output is not None:
         text = json.dumps(record, ensure_ascii=False, indent=2)
         write_atomically(args.output, lambda file: file.write(f"{text}\n".encode()))
@@ -65,19 +79,46 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     return record
 
 
-def _through(tick: Tick) -> Tick:
-    """Counts on where the count of a second language begins anew."""
-    before, last = 0, 0
+def evaluator(args: argparse.Namespace) -> Evaluator:
+    """The evaluation that the flags ask for. Raises `UsageError` for flags that do not go together."""
+    if args.against is not None or args.inception is not None:
+        _only(args, "against", "inception")
+        if args.against is None or args.model is None:
+            raise UsageError("Name two folders of pictures, as in `hvis evaluate made --against photos`.")
+        from huggingvis.recipes.folder_distance import FolderDistance
 
-    def on_chunk(done: int) -> None:
-        nonlocal before, last
-        before, last = before + (last if done <= last else 0), done
-        tick(before + done)
+        return FolderDistance(args.against, args.inception, args.seed)
+    if args.parzen is not None:
+        _only(args, "parzen", *PICTURES)
+        from huggingvis.recipes.parzen_window import ParzenWindow
 
-    return on_chunk
+        return ParzenWindow(args.parzen, _pictures(args), args.seed)
+    if any(vars(args)[name] is not None for name in (*PICTURES, "draws")):
+        _only(args, "draws", *PICTURES)
+        from huggingvis.recipes.held_out import HeldOut
+
+        return HeldOut(_pictures(args), args.draws, args.seed)
+    from huggingvis.recipes.usual_evaluation import Usual
+
+    args.prompts = args.prompts or 1000
+    return Usual(args.prompts, args.seed)
+
+
+def _only(args: argparse.Namespace, *allowed: str) -> None:
+    for name in ("prompts", *PICTURES, "draws", "parzen", "against", "inception"):
+        if vars(args)[name] is not None and name not in allowed:
+            raise UsageError(f"--{name} does not go together with --{allowed[0]}. Leave one of them out.")
+
+
+def _pictures(args: argparse.Namespace) -> Wanted:
+    from huggingvis.data.standard import Split
+    from huggingvis.recipes.evaluation import Wanted
+
+    return Wanted(args.data, Split(args.split or "test"), args.root, args.limit)
 
 
 def _said(args: argparse.Namespace) -> list[str]:
     """The words that repeat this measurement, whatever preferences the machine has."""
-    model = [args.model] if args.model else []
-    return [*model, "--prompts", str(args.prompts), "--seed", str(args.seed)]
+    names = (*PICTURES, "draws", "parzen", "against", "inception", "prompts", "seed")
+    flags = [word for name in names if vars(args)[name] is not None for word in (f"--{name}", str(vars(args)[name]))]
+    return [*([args.model] if args.model else []), *flags]

@@ -20,8 +20,7 @@ from huggingvis.nets.flows.mixing import GlowStep
 from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.networks import CouplingConvs
 from huggingvis.nets.flows.pointwise import ActNorm, Logit, ToUnit
-from huggingvis.nets.flows.prior import StandardNormal
-from huggingvis.nets.flows.realnvp import check_sides
+from huggingvis.nets.flows.realnvp import check_sides, top_prior
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,15 @@ class GlowConfig:
             )
 
 
-def glow(config: GlowConfig, shape: Shape, temperature: float = 1.0) -> Flow:
-    """The flow with fresh weights for pictures of `shape`, sides multiples of 2^levels. Raises `UsageError` else."""
+def glow(config: GlowConfig, shape: Shape, classes: int = 0, temperature: float = 1.0) -> Flow:
+    """The flow with fresh weights for pictures of `shape`, of any class or of one of `classes`.
+
+    Raises `UsageError` unless sides are multiples of 2^levels.
+    """
     check_sides(shape, config.levels)
     pixels = Chain([ToUnit(), Logit(config.alpha)]) if config.alpha else ToUnit()
     body = _scale(config, shape, config.levels)
-    return channels_last(Flow(pixels, body, StandardNormal(), shape, temperature))
+    return channels_last(Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature))
 
 
 def _scale(config: GlowConfig, shape: Shape, levels: int) -> Bijection:

@@ -18,9 +18,11 @@ from huggingvis.nets.flows.pointwise import ActNorm
 
 
 def _mix(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The 1 x 1 convolution, outside autocast: its inverse must undo it to float32's last digits."""
+    """The 1 x 1 convolution as a matrix product, outside autocast: its inverse must undo it to float32's last digits,
+    which convolutions on CUDA, in TF32 unless told otherwise, do not have."""
     with torch.autocast(x.device.type, enabled=False):
-        return F.conv2d(x, weight.to(x.dtype)[..., None, None], None if bias is None else bias.to(x.dtype))
+        bias = None if bias is None else bias.to(x.dtype)
+        return F.linear(x.movedim(1, -1), weight.to(x.dtype), bias).movedim(-1, 1)
 
 
 @final

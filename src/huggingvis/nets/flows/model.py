@@ -1,7 +1,8 @@
 r"""A normalising flow: an exact density of pictures that can be drawn from.
 
-log p(x) = log p_Z(f(x)) + log |det df/dx|: Dinh, Krueger & Bengio 2014, NICE, arXiv 1410.8516, Eq. 3. Temperature T
-multiplies latents by T before they become pictures (Kingma & Dhariwal 2018, Glow, arXiv 1807.03039, Sec. 6).
+log p(x) = log p_Z(f(x)) + log |det df/dx|: Dinh, Krueger & Bengio 2014, NICE, arXiv 1410.8516, Eq. 3. Classes, where
+a flow knows some, are places among the latents (`class_prior`). Temperature T draws latents T times as far from their
+middle before they become pictures (Kingma & Dhariwal 2018, Glow, arXiv 1807.03039, Sec. 6).
 Inverses that blow up are found as Behrmann et al. 2021 (arXiv 2006.09347) find them, by going there and back.
 Book: chapter 3.
 """
@@ -49,10 +50,10 @@ class Flow(nn.Module):
         z, log_det = self.body(h)
         return z, first + log_det
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) of the continuous density over pictures in [-1, 1]; nats, [B]."""
+    def log_prob(self, x: Tensor, cond: Cond | None = None) -> Tensor:
+        """log p(x), or p(x|class), of the continuous density over pictures in [-1, 1]; nats, [B]."""
         z, log_det = self(x)
-        return self.prior.log_prob(wide(z)) + log_det
+        return self.prior.log_prob(wide(z), cond) + log_det
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents, [B, D]."""
@@ -65,18 +66,20 @@ class Flow(nn.Module):
         return next(self.parameters()).new_zeros(self.dims)
 
     def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor:
-        """Draws of the latents' density at temperature 1, [n, D]."""
-        return self.prior.draw(self.middle.expand(n, -1), noise)
+        """Draws of the latents' density at temperature 1, [n, D]; of classes, where a flow knows some."""
+        return self.prior.draw(self.middle.expand(n, -1), noise, cond)
 
     def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor:
-        """[B, D] -> [B, C, H, W]; inside [-1, 1] where the density is. Nothing conditions it."""
+        """[B, D] -> [B, C, H, W]; inside [-1, 1] where the density is. Nothing else conditions it: classes are in z."""
         return self.pixels.inverse(self.body.inverse(z))
 
     @torch.no_grad()
-    def draw(self, n: int, noise: Noise, temperature: float | None = None) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, n: int, noise: Noise, temperature: float | None = None, cond: Cond | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Samples [n, C, H, W], and which of them overflowed [n] (those are plain grey)."""
-        z = self.latents(n, {}, noise=noise)
-        h = self.body.inverse(z * (self.temperature if temperature is None else temperature))
+        t = self.temperature if temperature is None else temperature
+        h = self.body.inverse(self.prior.draw(self.middle.expand(n, -1), noise, cond, t))
         bad = ~(h.abs() < OVERFLOW).flatten(1).all(1)  # written so that NaN is bad
         x = self.pixels.inverse(h)
         return torch.where(bad[:, None, None, None], torch.zeros_like(x), x), bad
@@ -91,7 +94,7 @@ class Flow(nn.Module):
         temperature: float | None = None,
     ) -> Tensor:
         """`n` pictures at `temperature` (none: the model's own). Raises `NumericalTrouble` where some overflow."""
-        x, bad = self.draw(n, noise, temperature)
+        x, bad = self.draw(n, noise, temperature, cond)
         if bad.any():
             t = self.temperature if temperature is None else temperature
             raise NumericalTrouble(

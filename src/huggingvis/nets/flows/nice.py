@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.flows.bijection import Bijection, Chain, Flatten, Shape
+from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.coupling import AdditiveCoupling, EvenOdd
 from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.networks import CouplingMLP
 from huggingvis.nets.flows.pointwise import Scale, ToUnit
-from huggingvis.nets.flows.prior import Prior, StandardLogistic
+from huggingvis.nets.flows.prior import StandardLogistic
+
+SCALE_SPEED = 10.0
+"""How much faster than weights the logarithms of scales move: a training of 5,000 steps has to suffice for them."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,11 @@ class NICEConfig:
     depth: int = 5
 
 
-def nice(config: NICEConfig, shape: Shape, prior: Prior | None = None, temperature: float = 1.0) -> Flow:
-    """The flow with fresh weights for pictures of `shape`. Raises `UsageError` for an odd number of values."""
+def nice(config: NICEConfig, shape: Shape, classes: int = 0, temperature: float = 1.0) -> Flow:
+    """The flow with fresh weights for pictures of `shape`, of any class or of one of `classes`.
+
+    Raises `UsageError` for an odd number of values.
+    """
     dims = shape[0] * shape[1] * shape[2]
     if dims % 2:
         raise UsageError(
@@ -46,5 +53,6 @@ def nice(config: NICEConfig, shape: Shape, prior: Prior | None = None, temperatu
     for number in range(config.couplings):
         network = CouplingMLP(half, half, config.width, config.depth)
         body.append(AdditiveCoupling(network, EvenOdd(flip=number % 2 == 1), half))
-    body.append(Scale(dims))
-    return Flow(ToUnit(), Chain(body), prior or StandardLogistic(), shape, temperature)
+    body.append(Scale(dims, SCALE_SPEED))
+    prior = ClassPrior(StandardLogistic(), classes, dims) if classes else StandardLogistic()
+    return Flow(ToUnit(), Chain(body), prior, shape, temperature)

@@ -1,7 +1,7 @@
 r"""Invertible layers that treat each value, or each channel, by itself: ranges, logits, scales, activation norm.
 
     logit of a + (1 - 2 a) y for y in [0, 1]            Real NVP, Dinh et al. 2016, arXiv 1605.08803, Sec. 4.1
-    z_i = x_i exp(s_i)                                  NICE, Dinh et al. 2014, arXiv 1410.8516, Sec. 3.3
+    z_i = x_i exp(speed s_i)                            NICE, Dinh et al. 2014, arXiv 1410.8516, Sec. 3.3
     z_c = (x_c + b_c) exp(s_c), unit on a first batch   Glow, Kingma & Dhariwal 2018, arXiv 1807.03039, Sec. 3.1
 
 The last adds before it scales, as the published code of Glow does; its paper has the scale first, s x + b (Table 1).
@@ -56,27 +56,31 @@ class Logit(Bijection):
 
 @final
 class Scale(Bijection):
-    """z = x exp(s), one s for each channel (of vectors: each dimension); `initialise` brings their mean square to 1.
+    """z = x exp(speed s), one s for each channel (of vectors: each dimension); `initialise` brings their mean square
+    to 1.
 
-    From s = 0 the pixels that are black in every picture, whose density is highest, would take thousands of steps.
+    From s = 0 the pixels that are black in every picture, whose density is highest, would take thousands of steps. So
+    they would with `speed` 1 where a coupling learns to tell pixels to a hundredth: Adam moves s by its learning rate
+    a step at most, and exp(s) must rise a hundredfold. `speed` makes that step larger for scales alone, as the
+    published code of Glow does (its `logscale_factor` is 3).
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, speed: float = 1.0):
         super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.log_scale, self.speed = nn.Parameter(torch.zeros(channels)), speed
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s = wide(self.log_scale)
+        s = self.speed * wide(self.log_scale)
         z = (x * along_channels(s.exp(), x)).to(x.dtype)
         return z, no_change(x) + s.sum() * x[0, 0].numel()
 
     def inverse(self, z: Tensor) -> Tensor:
-        return z * along_channels(torch.exp(-self.log_scale), z)
+        return z * along_channels(torch.exp(-self.speed * self.log_scale), z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:
         squares = wide(x).square().transpose(0, 1).flatten(1)  # [C, B ...]
-        self.log_scale.copy_(-0.5 * squares.mean(1).clamp_min(1e-12).log())
+        self.log_scale.copy_(-0.5 * squares.mean(1).clamp_min(1e-12).log() / self.speed)
         return self(x)[0]
 
 

@@ -15,17 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from huggingvis.core.noise import Noise
+from huggingvis.core.protocols import Cond
 
 
 class Prior(Protocol):
-    """The density that latents [B, D] are compared with."""
+    """The density that latents [B, D], or [..., D] without a condition, are compared with."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Nats, [B]."""
+    def log_prob(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        """Nats, [B]; of the class that `cond` names, for a prior that knows classes."""
         ...
 
-    def draw(self, like: Tensor, noise: Noise) -> Tensor:
-        """Fresh latents in the shape, dtype and device of `like`."""
+    def draw(self, like: Tensor, noise: Noise, cond: Cond | None = None, temperature: float = 1.0) -> Tensor:
+        """Fresh latents [B, D] in the shape, dtype and device of `like`, `temperature` times as far from the middle."""
         ...
 
 
@@ -34,11 +35,11 @@ class Prior(Protocol):
 class StandardNormal:
     """N(0, I)."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+    def log_prob(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
-    def draw(self, like: Tensor, noise: Noise) -> Tensor:
-        return noise.draw(like)
+    def draw(self, like: Tensor, noise: Noise, cond: Cond | None = None, temperature: float = 1.0) -> Tensor:
+        return temperature * noise.draw(like)
 
 
 @final
@@ -46,9 +47,9 @@ class StandardNormal:
 class StandardLogistic:
     """Density e^-z / (1 + e^-z)^2 for each number; its deviation is pi / sqrt 3."""
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        return -(F.softplus(z) + F.softplus(-z)).sum(1)
+    def log_prob(self, z: Tensor, cond: Cond | None = None) -> Tensor:
+        return -(F.softplus(z) + F.softplus(-z)).sum(-1)
 
-    def draw(self, like: Tensor, noise: Noise) -> Tensor:
+    def draw(self, like: Tensor, noise: Noise, cond: Cond | None = None, temperature: float = 1.0) -> Tensor:
         eps = noise.draw(like)
-        return torch.special.log_ndtr(eps) - torch.special.log_ndtr(-eps)  # the logit of U = Phi(eps)
+        return temperature * (torch.special.log_ndtr(eps) - torch.special.log_ndtr(-eps))  # the logit of U = Phi(eps)

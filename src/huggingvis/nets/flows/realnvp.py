@@ -9,15 +9,17 @@ Sec. 3.1) stands in for the batch norm of Sec. 3.7, whose density depends on the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.shapes import channels_last
 from huggingvis.nets.flows.bijection import Bijection, Chain, FactorOut, Flatten, Shape, Squeeze
+from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.coupling import AffineCoupling, Checkerboard, Halves, Partition, Tanh
 from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.networks import CouplingResNet
 from huggingvis.nets.flows.pointwise import ActNorm, Logit, ToUnit
-from huggingvis.nets.flows.prior import StandardNormal
+from huggingvis.nets.flows.prior import Prior, StandardNormal
 
 _BOARDS = (Checkerboard(), Checkerboard(flip=True))
 _CHANNELS = (Halves(), Halves(flip=True))
@@ -49,12 +51,21 @@ class RealNVPConfig:
             )
 
 
-def realnvp(config: RealNVPConfig, shape: Shape, temperature: float = 1.0) -> Flow:
-    """The flow with fresh weights for pictures of `shape`, sides multiples of 2^levels. Raises `UsageError` else."""
+def realnvp(config: RealNVPConfig, shape: Shape, classes: int = 0, temperature: float = 1.0) -> Flow:
+    """The flow with fresh weights for pictures of `shape`, of any class or of one of `classes`.
+
+    Raises `UsageError` unless sides are multiples of 2^levels.
+    """
     check_sides(shape, config.levels)
     pixels = Chain([ToUnit(), Logit(config.alpha)])
     body = _scale(config, shape, config.width, config.levels)
-    return channels_last(Flow(pixels, body, StandardNormal(), shape, temperature))
+    return channels_last(Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature))
+
+
+def top_prior(shape: Shape, levels: int, classes: int) -> Prior:
+    """Of the latents of a flow of several scales: standard normal, those of the coarsest scale placed by the class."""
+    top = prod(shape) // 2 ** (levels - 1)  # at each finer scale half of the numbers leave
+    return ClassPrior(StandardNormal(), classes, top) if classes else StandardNormal()
 
 
 def check_sides(shape: Shape, levels: int) -> None:

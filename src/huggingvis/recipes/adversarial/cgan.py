@@ -18,8 +18,8 @@ from torch import Tensor
 from huggingvis.core.system import System
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.objectives.gan import GAN, Adversarial, uniform
-from huggingvis.recipes.adversarial_training import AdversarialTraining, each_class, fit_adversarial, preview_noise
-from huggingvis.recipes.classes import LabelCondition
+from huggingvis.recipes.adversarial_training import AdversarialTraining, fit_adversarial, preview_noise
+from huggingvis.recipes.classes import LabelCondition, each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import begin, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting

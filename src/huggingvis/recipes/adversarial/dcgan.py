@@ -30,7 +30,7 @@ SYSTEM = {
     "paper": "1511.06434",
     "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py"],
     "built": "tests/walks/test_adversarial.py::test_dcgan_learns_loads_and_draws",
-    "exact": "tests/oracle/test_gan.py::test_dcgan_is_the_papers",
+    "exact": "tests/oracle/test_gan_nets.py::test_dcgan_is_the_papers",
     "trained": None,
     "explained": None,
     "usable": None,

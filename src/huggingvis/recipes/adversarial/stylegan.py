@@ -28,11 +28,12 @@ from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.objectives.augment import Augment, Strengths
 from huggingvis.objectives.denoise import unconditional
 from huggingvis.objectives.stylegan import Adaptive, Penalties, StyleGAN
-from huggingvis.recipes.adversarial_training import alarms, each_class
-from huggingvis.recipes.classes import LabelCondition
+from huggingvis.recipes.adversarial_training import alarms
+from huggingvis.recipes.classes import LabelCondition, each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -210,11 +211,13 @@ def train(config: Config, setting: Setting) -> Run:
         objective,
         source,
         draw=draw,
-        optim={
-            "generator": slowed(config.lr, penalties.path_every, penalties.path > 0),
-            "critic": slowed(config.lr, penalties.r1_every, penalties.r1 > 0),
-        },
-        ema=Ema(ConstantDecay(config.ema), nets=("generator",)),
+        updates=Updates(
+            {
+                "generator": slowed(config.lr, penalties.path_every, penalties.path > 0),
+                "critic": slowed(config.lr, penalties.r1_every, penalties.r1 > 0),
+            },
+            Ema(ConstantDecay(config.ema), nets=("generator",)),
+        ),
         on_step=alarms(),
     )
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import torch
 
 from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
-from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
+from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -66,8 +67,7 @@ def train(config: Config, setting: Setting) -> Run:
         fresh.objective(),
         sets,
         draw=lambda: fresh.preview(config.samples, config.sample_steps),
-        optim=config.optim,
-        ema=config.averages,
+        updates=Updates(config.optim, config.averages),
     )
 
 
@@ -77,3 +77,10 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     trained = model(config, facts)
     restored(trained.net, run, "net", device)
     return system(trained, run.path.name, facts, Shell("ddpm", Pixels()))
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The loss of a run of this recipe."""
+    trained = model(config, Facts.of(run))
+    restored(trained.net, run, "net", device)
+    return measure_denoiser(trained, lambda x: x)

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
+from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
-from huggingvis.recipes.flow_training import FlowTraining, bind_flow, train_flow
+from huggingvis.recipes.flow_training import FlowTraining, bind_flow, measure_flow, train_flow
 from huggingvis.recipes.picture_training import open_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -25,7 +27,13 @@ SYSTEM = {
     "name": "RealNVP",
     "chapter": 3,
     "paper": "1605.08803",
-    "files": ["objectives/likelihood.py", "nets/flows/bijection.py", "nets/flows/coupling.py", "nets/flows/realnvp.py"],
+    "files": [
+        "objectives/likelihood.py",
+        "nets/flows/bijection.py",
+        "nets/flows/coupling.py",
+        "nets/flows/class_prior.py",
+        "nets/flows/realnvp.py",
+    ],
     "built": "tests/walks/test_flows.py::test_flow_learns_loads_and_draws[realnvp]",
     "exact": "tests/oracle/test_flows.py::test_log_determinant_is_the_jacobians[realnvp]",
     "trained": None,
@@ -48,14 +56,22 @@ class Config(FlowTraining):
     sample_every: int = 2000
 
 
+def network(config: Config, facts: Facts) -> Flow:
+    """The flow with fresh weights."""
+    return realnvp(config.net, facts.shape, len(config.classes(facts)), config.temperature)
+
+
 def train(config: Config, setting: Setting) -> Run:
     """Train the flow in `setting`'s run folder."""
     source = open_pictures(config)
-    flow = realnvp(config.net, source.facts.shape, temperature=config.temperature)
-    return train_flow("realnvp", config, setting, source, flow)
+    return train_flow("realnvp", config, setting, source, network(config, source.facts))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
-    """What a run of this recipe trained: pictures are latents of the prior, brought back through the flow."""
-    flow = realnvp(config.net, Facts.of(run).shape, temperature=config.temperature)
-    return bind_flow("realnvp", flow, run, device)
+    """What a run of this recipe trained: latents of the prior, or of its class, brought back through the flow."""
+    return bind_flow("realnvp", config, network(config, Facts.of(run)), run, device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """Bits per dimension and nats of a run of this recipe."""
+    return measure_flow(network(config, Facts.of(run)), run, device)

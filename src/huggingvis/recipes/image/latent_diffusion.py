@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
 from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName, UNetSizes
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
+from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
 from huggingvis.recipes.first_stage import FirstStage, Latents, bind_codec, fit_codec, train_autoencoder
-from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.train.run import Run
@@ -97,8 +98,7 @@ def train(config: Config, setting: Setting) -> Run:
         fresh.objective(),
         sets,
         draw=draw,
-        optim=config.optim,
-        ema=config.averages,
+        updates=Updates(config.optim, config.averages),
     )
 
 
@@ -110,3 +110,11 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     codec = bind_codec(config.autoencoder, facts, run, device)
     shell = Shell("latent_diffusion", codec, {"autoencoder": codec}, config.autoencoder.factor)
     return system(trained, run.path.name, facts, shell)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The loss of a run of this recipe, on latents."""
+    facts = Facts.of(run)
+    trained = model(config, facts)
+    restored(trained.net, run, "net", device)
+    return measure_denoiser(trained, bind_codec(config.autoencoder, facts, run, device).encode)

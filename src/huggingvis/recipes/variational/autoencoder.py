@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, NetName
+from huggingvis.recipes.autoencoders import CONV_WIDTHS, AutoencoderTraining, Coders, NetName
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -34,7 +35,6 @@ from huggingvis.recipes.picture_training import (
 )
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
-from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -51,7 +51,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -68,6 +68,7 @@ class Config(PictureTraining):
     widths: tuple[int, ...] | None = None
     latent_dim: int = 30
     steps: int = 20_000
+    schedule: Literal["constant", "cosine"] = "cosine"
 
 
 def network(config: Config, facts: Facts) -> Autoencoder:
@@ -97,8 +98,8 @@ def train(config: Config, setting: Setting) -> Run:
         pairs = [rows for part in zip(seen.split(8), again.split(8), strict=True) for rows in part]
         return torch.cat([*pairs, model.sample(32, {}, noise=SeedNoise(range(32)))])
 
-    optim = Optim(lr=config.lr, schedule=Cosine(config.steps))
-    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, optim=optim)
+    updates = Updates(config.optim(), config.averages())
+    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, updates=updates)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
@@ -106,3 +107,10 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     model = network(config, Facts.of(run))
     restored(model, run, "autoencoder", device)
     return picture_system(model, {"autoencoder": model}, run, "autoencoder", device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The paper's figure."""
+    model = network(config, Facts.of(run))
+    restored(model, run, "autoencoder", device)
+    return Measure(model.measure, "sum of squared errors per picture of values in [0, 1]")

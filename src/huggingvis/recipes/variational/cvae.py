@@ -20,15 +20,23 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch
+from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import (
+    CONV_WIDTHS,
+    PIXELS,
+    AutoencoderTraining,
+    Coders,
+    LikelihoodName,
+    NetName,
+    likelihood_of,
+)
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
     Sets,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -43,7 +51,14 @@ SYSTEM = {
     "name": "CVAE",
     "chapter": 1,
     "paper": "Sohn, Lee & Yan 2015",
-    "files": ["objectives/cvae.py", "nets/mlp_vae.py", "nets/conv_vae.py", "recipes/variational/cvae_quadrants.py"],
+    "files": [
+        "objectives/cvae.py",
+        "objectives/completion.py",
+        "nets/mlp_vae.py",
+        "nets/conv_vae.py",
+        "recipes/variational/cvae_quadrants.py",
+        "edits/explore/complete.py",
+    ],
     "built": "tests/walks/test_variational.py::test_cvae_draws_the_class_it_is_asked_for",
     "exact": "tests/oracle/test_cvae.py::test_without_a_condition_it_is_the_vae",
     "trained": None,
@@ -54,7 +69,7 @@ ROWS = 16
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -127,7 +142,15 @@ def train(config: Config, setting: Setting) -> Run:
 
     objective = ConditionalELBO(model, LabelCondition(classes), beta=config.beta, alpha=config.alpha)
     sets = Sets(SomeUnlabelled(source.training, config.empty), source.held_out)
-    return fit_pictures(config, setting, run, objective, sets, draw=draw)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        sets,
+        draw=draw,
+        updates=Updates(config.optim(), config.averages()),
+    )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
@@ -136,3 +159,17 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     model = network(config, facts)
     restored(model, run, "cvae", device)
     return picture_system(model, {"cvae": model}, run, "cvae", device, classes=facts.classes)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The importance bound of log p of a picture given its class."""
+    facts = Facts.of(run)
+    model, condition = network(config, facts), LabelCondition(len(facts.classes))
+    restored(model, run, "cvae", device)
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        y = model.likelihood.observe(batch["image"], torch.Generator(device).manual_seed(seed))
+        return {"log_likelihood": model.log_prob(y, condition(batch), draws=draws, seed=seed)}
+
+    meaning = "lower bound of log p of a picture given its class, in nats, by importance sampling"
+    return Measure(each, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)

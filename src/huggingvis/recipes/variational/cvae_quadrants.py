@@ -2,42 +2,47 @@
 
 Sohn, Lee & Yan 2015, "Learning Structured Output Representation using Deep Conditional Generative Models" (NeurIPS),
 Sec. 5.1: networks of two layers of 1000 units, 200 latent numbers, and beside them the baseline, the same network
-without z, whose pixels are independent. Both are trained here at once, neither touching the other. In metrics.jsonl,
-nats per held-out picture: `validation.baseline` and, by importance sampling, `validation._negative_cll`. The paper has
-about 100.0, 62.1, 26.0 for the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `negative_cll` of
-this file scores a trained run as its table does. Sheets have eight digits: what is given, the truth, the baseline's
-prediction, and five draws. Book: chapter 1.
+without z, whose pixels are independent. Both are trained here at once, neither touching the other; the baseline needs
+`--weight-decay`, or fewer steps, not to learn its pictures by heart. In metrics.jsonl, nats per held-out picture:
+`validation.baseline` and, by importance sampling, `validation._negative_cll`. The paper has about 100.0, 62.1, 26.0 for
+the baseline and 68.6, 45.6, 21.0 for the CVAE with 1, 2, 3 quadrants; `hvis evaluate` scores a trained run as its table
+does. Sheets have eight digits: what is given, the truth, the baseline's prediction, and five draws.
+Book: chapter 1.
 
     hvis train cvae_quadrants --run runs/quadrants --data mnist --seen 1
-
-    cvae, baseline = networks_of(Run.open("runs/quadrants"), torch.device("cpu"))
-    whole = cvae.sample(8, {"concat": pictures}, noise=SeedNoise(range(8)))      # pictures [8, 1, 28, 28] in [-1, 1]
+    hvis explore complete digit.png --model runs/quadrants --draws 8 -o completed.png
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.protocols import Batch, Cond, Measure
+from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
-from huggingvis.objectives.cvae import CVAE, BesideBaseline, ConditionalELBO, Independent, Quadrants
-from huggingvis.recipes.autoencoders import Coders, LikelihoodName, likelihood_of
-from huggingvis.recipes.picture_training import PictureTraining, begin, fit_pictures, open_pictures, restored
+from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
+from huggingvis.objectives.cvae import CVAE, ConditionalELBO
+from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_of
+from huggingvis.recipes.picture_training import (
+    Updates,
+    begin,
+    fit_pictures,
+    open_pictures,
+    picture_system,
+    restored,
+)
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
-from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -48,7 +53,6 @@ class Config(PictureTraining):
         widths: hidden layers of every network.
         latent_dim: numbers in z.
         alpha: share of the conditional bound in the loss, the rest draws from the prior.
-        weight_decay: of every network; the baseline needs it, or fewer steps, not to learn its pictures by heart.
     """
 
     seen: int = 1
@@ -57,7 +61,6 @@ class Config(PictureTraining):
     widths: tuple[int, ...] = (1000, 1000)
     latent_dim: int = 200
     alpha: float = 1.0
-    weight_decay: float = 0.0
 
 
 def pictures_given(batch: Batch) -> Cond:
@@ -90,12 +93,12 @@ def train(config: Config, setting: Setting) -> Run:
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]
         return torch.cat([given, truth, baseline.predict(cond), *draws])
 
-    optim = Optim(lr=config.lr, weight_decay=config.weight_decay)
-    return fit_pictures(config, setting, run, objective, source, draw=draw, optim=optim)
+    updates = Updates(config.optim(), config.averages())
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates)
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
-    """What a run of this recipe trained, ready to use."""
+    """What a run of this recipe trained, ready to use: the model and its baseline."""
     config: Config = records.from_dict(Config, run.config["config"])
     cvae, baseline = networks(config, Facts.of(run))
     restored(cvae, run, "cvae", device)
@@ -103,18 +106,30 @@ def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
     return cvae, baseline
 
 
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained: it completes the pictures it is given, and draws none without."""
+    cvae, baseline = networks_of(run, device)
+    model = Completer(cvae, Quadrants(config.seen))
+    return picture_system(model, {"cvae": cvae, "baseline": baseline}, run, "cvae_quadrants", device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The rows of the paper's table 1."""
+    cvae, baseline = networks_of(run, device)
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        return negative_cll(cvae, baseline, batch["image"], draws, seed)
+
+    return Measure(each, "negative log p of the hidden quadrants given the others, in nats per picture", draws=100)
+
+
 @torch.no_grad()
-def negative_cll(
-    cvae: CVAE, baseline: Independent, pictures: Iterable[Tensor], draws: int = 100, seed: int = 0
-) -> dict[str, float]:
-    """The rows of the paper's table 1 for batches of `pictures` [B, C, H, W]: nats per picture, lower is better."""
-    sums: dict[str, Any] = dict.fromkeys(("baseline", "monte_carlo", "importance"), 0.0)
-    count = 0
-    for x in pictures:
-        y = cvae.likelihood.observe(x, torch.Generator(x.device).manual_seed(seed + count))
-        cond = {"concat": y}
-        sums["baseline"] -= float(baseline.log_prob(y, cond).sum())
-        sums["monte_carlo"] -= float(cvae.monte_carlo_log_prob(y, cond, draws=draws, seed=seed + count).sum())
-        sums["importance"] -= float(cvae.log_prob(y, cond, draws=draws, seed=seed + count).sum())
-        count += len(x)
-    return {name: total / max(count, 1) for name, total in sums.items()}
+def negative_cll(cvae: CVAE, baseline: Independent, x: Tensor, draws: int = 100, seed: int = 0) -> dict[str, Tensor]:
+    """The rows of the paper's table 1 for each of the pictures x [B, C, H, W]: nats, [B], lower is better."""
+    y = cvae.likelihood.observe(x, torch.Generator(x.device).manual_seed(seed))
+    cond = {"concat": y}
+    return {
+        "baseline": -baseline.log_prob(y, cond),
+        "monte_carlo": -cvae.monte_carlo_log_prob(y, cond, draws=draws, seed=seed),
+        "importance": -cvae.log_prob(y, cond, draws=draws, seed=seed),
+    }

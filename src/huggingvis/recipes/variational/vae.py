@@ -20,11 +20,20 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
+from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, Coders, LikelihoodName, NetName, likelihood_of
+from huggingvis.recipes.autoencoders import (
+    CONV_WIDTHS,
+    PIXELS,
+    AutoencoderTraining,
+    Coders,
+    LikelihoodName,
+    NetName,
+    likelihood_of,
+)
 from huggingvis.recipes.picture_training import (
-    PictureTraining,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -49,7 +58,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(PictureTraining):
+class Config(AutoencoderTraining):
     """Numbers of the training.
 
     Attributes:
@@ -100,7 +109,15 @@ def train(config: Config, setting: Setting) -> Run:
     objective: Objective = NegativeELBO(vae, config.beta)
     if config.draws != 1:
         objective = ImportanceWeighted(vae, config.draws)
-    return fit_pictures(config, setting, run, objective, source, draw=draw)
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective,
+        source,
+        draw=draw,
+        updates=Updates(config.optim(), config.averages()),
+    )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
@@ -108,3 +125,11 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     vae = network(config, Facts.of(run))
     restored(vae, run, "vae", device)
     return picture_system(vae, {"vae": vae}, run, "vae", device)
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The bounds that are told of such models; tables have L_5000."""
+    vae = network(config, Facts.of(run))
+    restored(vae, run, "vae", device)
+    meaning = "lower bounds of log p in nats per picture: elbo by one draw of z, log_likelihood by importance sampling"
+    return Measure(vae.measure, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)

@@ -14,6 +14,7 @@ the source's classes if it has some, makes it a generative model (Sec. 3.3). Fin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch
+from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
@@ -34,6 +35,7 @@ from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     Sets,
+    Updates,
     begin,
     fit_pictures,
     open_pictures,
@@ -168,19 +170,40 @@ def train(config: Config, setting: Setting) -> Run:
         CodeLikelihood(net, condition, dims),
         Sets(examples(source.training, "training", config.empty), examples(source.held_out, "held out", 0.0)),
         draw=draw,
-        optim=Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.01),
-        ema=Ema(ConstantDecay(config.ema)),
+        updates=Updates(Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.01), Ema(ConstantDecay(config.ema))),
     )
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    facts = Facts.of(run)
-    classes = classes_of(config.conditional, facts)
-    first = bind_tokens(config.autoencoder, facts, run, device)
-    net = prior(config, first.codes.size, first.codes.grid, classes)
-    restored(net, run, "prior", device)
+    classes = classes_of(config.conditional, Facts.of(run))
+    first, net = stages_of(config, run, device)
     parts = {"autoencoder": first.autoencoder, "prior": net}
     system = picture_system(joined(first, net), parts, run, "vq_vae", device, classes=classes)
     h, w = first.codes.grid
     return replace(system, defaults=Sampling(steps=h * w, guidance_scale=1.0))
+
+
+def stages_of(config: Config, run: Run, device: torch.device) -> tuple[VQVAE, CodePrior]:
+    """Both stages of a run of this recipe, ready to use."""
+    facts = Facts.of(run)
+    first = bind_tokens(config.autoencoder, facts, run, device)
+    net = prior(config, first.codes.size, first.codes.grid, classes_of(config.conditional, facts))
+    restored(net, run, "prior", device)
+    return first, net
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The bound of log p of a picture (given its class), and its bits where pixels are told exactly."""
+    facts = Facts.of(run)
+    classes = classes_of(config.conditional, facts)
+    model = joined(*stages_of(config, run, device))
+    condition = LabelCondition(len(classes)) if classes else unconditional
+    discrete = config.autoencoder.likelihood == "logistic"
+    bits = facts.channels * facts.size**2 * math.log(2)
+
+    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        told = model.measure(batch, condition, seed)
+        return {**told, **({"bits_per_dim": -told["log_likelihood"] / bits} if discrete else {})}
+
+    return Measure(each, "lower bound of log p in nats per picture (given its class), and the bits of an 8-bit value")

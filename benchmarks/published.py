@@ -1,0 +1,251 @@
+"""Figures that papers report, like for like where it can be: ours recorded run by run, and the page that compares them.
+
+    python benchmarks/published.py plan                     every row's command, and about how long it takes
+    python benchmarks/published.py budget nice              trains a row for 15 s: steps and pictures an hour
+    python benchmarks/published.py record nice runs/nice    measures a finished run -> benchmarks/published/nice.json
+    python benchmarks/published.py table                    benchmarks/published.md from these files alone
+
+Rows are those of `published_rows.py`. Without `--split test` figures are of the last 10,000 training digits, which no
+training sees, and are labelled validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import HERE, write_text
+from published_rows import NOT_COMPARABLE, ROWS, Row
+from record_run import VARIABLE, command, curve
+
+from huggingvis.core.catalog import find_recipe
+from huggingvis.core.config import from_dict, to_dict
+from huggingvis.core.errors import Cancelled, UsageError, unknown
+from huggingvis.core.machine import cores, machine, versions
+
+if TYPE_CHECKING:
+    from huggingvis.train.run import Run
+
+FOLDER, PAGE = HERE / "published", HERE / "published.md"
+SECONDS = 15
+TICKS = "▁▂▃▄▅▆▇█"
+
+
+def row_of(name: str) -> Row:
+    """The row called `name`."""
+    if name not in ROWS:
+        raise unknown("published figure", name, ROWS)
+    return ROWS[name]
+
+
+def planned(name: str) -> str:
+    """The command that trains a row."""
+    row = row_of(name)
+    config = from_dict(find_recipe(row.recipe).Config, {"data": f"mnist:{VARIABLE}/images/mnist", **row.numbers})
+    return command(row.recipe, to_dict(config), name)
+
+
+# ---- record ----------------------------------------------------------------------------------------------------------
+
+
+def record(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
+    """What is kept of a finished run."""
+    import torch
+    from published_measures import measure
+
+    from huggingvis.data.standard import Split
+    from huggingvis.recipes.evaluation import Wanted
+    from huggingvis.recipes.pictures import Facts
+
+    row = row_of(name)
+    if run.config["recipe"] != row.recipe:
+        raise UsageError(f"{run.path} was trained by {run.config['recipe']!r}, the row {name!r} is of {row.recipe!r}.")
+    torch.set_num_threads(cores())
+    wanted = Wanted(split=Split(given.split), root=given.root and str(given.root), limit=given.pictures)
+    found, n = measure(row, run, wanted, given.draws)
+    lines = run.metrics()
+    key = next((k for line in lines for k in line if k in (row.curve, f"validation.{row.curve}")), "")
+    return {
+        "row": name,
+        "command": command(row.recipe, run.config["config"], name),
+        "seed": run.config["config"].get("seed", 0),
+        "seconds": max(line.get("seconds", 0.0) for line in lines),
+        "steps": int(lines[-1]["step"]),
+        "epochs": round(lines[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
+        "machine": machine(cores()),
+        "versions": versions(()),
+        "split": given.split,
+        "pictures": n,
+        "draws": given.draws or row.draws,
+        "result": {k: {"value": round(f.value, 4), "error": f.error and round(f.error, 4)} for k, f in found.items()},
+        "curve": {"of": key, "points": curve(lines, key)},
+    }
+
+
+# ---- budget ----------------------------------------------------------------------------------------------------------
+
+
+def budget(name: str, data: str) -> str:
+    """Trains a row for `SECONDS` in a folder that is thrown away, and tells what an hour would bring."""
+    import huggingvis as hv
+    from huggingvis.train.run import Run
+
+    row = row_of(name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        clock = threading.Thread(target=_stop_after, args=(path / "metrics.jsonl", SECONDS), daemon=True)
+        clock.start()
+        with contextlib.suppress(Cancelled):
+            hv.train(row.recipe, path, {**row.numbers, "data": data, "sample_every": 1_000_000}, device="cpu")
+        last = Run.open(path).latest()
+        assert last is not None
+        state = json.loads((last.path / "state.json").read_text(encoding="utf-8"))
+        pace = last.step / state["seconds"]
+        batch = Run.open(path).config["config"]["batch"]
+    steps = row.numbers.get("steps", 0)
+    return (
+        f"{name}: {pace:.3g} steps/s, {3600 * pace:,.0f} an hour; {pace * batch:,.0f} pictures/s; "
+        f"the planned {steps:,} steps take {steps / pace / 60:.1f} min"
+    )
+
+
+def _stop_after(begun: Path, seconds: float) -> None:
+    """Presses ctrl-C so many seconds after the file is there, which a training makes when it is ready to be stopped."""
+    wait = threading.Event()
+    while not begun.exists():
+        wait.wait(0.05)
+    wait.wait(seconds)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# ---- table -----------------------------------------------------------------------------------------------------------
+
+
+def page(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page, from what was recorded."""
+    head = (
+        "# Published figures, and ours\n\n"
+        "Made by `python benchmarks/published.py table` from `published/*.json`. Figures of the validation set (the "
+        "last 10,000 training digits, which no training sees) stand beside papers' figures of the test set and are "
+        "labelled so. A figure out of budget is stated at its budget.\n\n"
+        "| system | figure | paper | ours | |\n|---|---|---|---|---|\n"
+    )
+    lines = [line for name, row in ROWS.items() for line in _lines(row, records.get(name))]
+    details = [_details(name, row, records.get(name)) for name, row in ROWS.items()]
+    return head + "\n".join(lines) + "\n\n" + "\n\n".join((*details, "## Not comparable", *NOT_COMPARABLE)) + "\n"
+
+
+def _lines(row: Row, told: Mapping[str, Any] | None) -> list[str]:
+    """A line for each figure of the paper; the verdict is that of the first."""
+    out = []
+    for number, (key, paper) in enumerate(row.paper.items()):
+        ours, verdict = "not trained yet", ""
+        if told:
+            found = told["result"][key]
+            error = f" ± {found['error']:.2g}" if found["error"] else ""
+            ours = f"**{found['value']:.5g}**{error} {row.unit}, {told['split']}"
+            better = found["value"] >= paper if row.more else found["value"] <= paper
+            verdict = "" if number else ("reached" if better else "not reached at this budget")
+        out.append(f"| {row.system} | {key.replace('_', ' ')} | {paper:g} {row.unit} | {ours} | {verdict} |")
+    return out
+
+
+def _details(name: str, row: Row, told: Mapping[str, Any] | None) -> str:
+    said = told["command"] if told else planned(name)
+    parts = [
+        f"## {row.system}\n",
+        f"- Paper: {row.source}.",
+        f"- Measured: {row.measured}.",
+        f"- Like for like: {row.alike}.",
+        f"- Command: `{said}`",
+    ]
+    if told is None:
+        return "\n".join((*parts, f"- Not trained yet; about {row.minutes:g} minutes on two cores."))
+    rest = {k: v for k, v in told["result"].items() if k not in row.paper}
+    beside = "".join(f"; {key.replace('_', ' ')} {found['value']:.5g}" for key, found in rest.items())
+    about = told["machine"]
+    parts += [
+        f"- Trained: {told['steps']:,} steps ({told['epochs']:g} epochs) in {told['seconds'] / 60:.1f} min, seed "
+        f"{told['seed']}, on {about['cpu']}, {about['cores']} cores; "
+        + ", ".join(f"{k} {v}" for k, v in told["versions"].items())
+        + ".",
+        f"- Scored: {told['pictures']:,} pictures ({told['split']}){beside}.",
+    ]
+    points = [value for _, value in told["curve"]["points"]]
+    if points:
+        parts.append(f"- `{told['curve']['of']}` from {points[0]:.4g} to {points[-1]:.4g}: {_spark(points)}")
+    return "\n".join(parts)
+
+
+def _spark(points: list[float]) -> str:
+    """Numbers as bars of a line of text."""
+    low, high = min(points), max(points)
+    scale = (len(TICKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(TICKS[round((p - low) * scale)] for p in points)
+
+
+def recorded(folder: Path = FOLDER) -> dict[str, Any]:
+    """Every record by its row."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    given = _options().parse_args()
+    try:
+        _act(given)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _act(given: argparse.Namespace) -> None:
+    if given.verb == "plan":
+        for name, row in ROWS.items():
+            print(f"{name:<18} ~{row.minutes:>3g} min   {planned(name)}")
+    elif given.verb == "budget":
+        print(budget(given.row, given.data))
+    elif given.verb == "record":
+        from huggingvis.train.run import Run
+
+        told = record(given.row, Run.open(given.run), given)
+        rows = [f' "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in told.items()]
+        path = write_text(FOLDER / f"{given.row}.json", "{\n" + ",\n".join(rows) + "\n}\n")
+        print(f"Wrote {path.name}: {told['result']}")
+    else:
+        write_text(PAGE, page(recorded()))
+        print(f"Wrote {PAGE.name}")
+
+
+def _options() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    verbs = out.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("plan", help="commands of all rows")
+    verbs.add_parser("table", help="write published.md")
+    ask = verbs.add_parser("budget", help="how long a row takes here")
+    ask.add_argument("row", choices=ROWS)
+    ask.add_argument("--data", default=f"mnist:{os.path.expandvars(VARIABLE)}/images/mnist")
+    keep = verbs.add_parser("record", help="measure a finished run")
+    keep.add_argument("row", choices=ROWS)
+    keep.add_argument("run", type=Path)
+    keep.add_argument("--split", choices=("validation", "test"), default="validation")
+    keep.add_argument("--root", type=Path, help="folder of the official files (default: where the run found them)")
+    keep.add_argument("--pictures", type=int, help="score so many, evenly spaced (default: all)")
+    keep.add_argument("--draws", type=int, help="of each number (default: the row's)")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The command line on full and read-only disks, and stopped by ctrl-C: it says so and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from refusals import left, refused
+
+FOX = "a fox to the left of a pizza"
+SMALL_VAE = ["--size", "8", "--widths", "8", "--latent-dim", "2", "--likelihood", "gaussian", "--batch", "2",
+             "--sample-every", "0", "--steps", "2"]  # fmt: skip
+
+
+def places_that_refuse(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Folders this process may not write into (taken by a file, kept by the system), and what is said of each."""
+    (tmp_path / "file").write_text("")
+    yield tmp_path / "file", "file is a file"
+    yield tmp_path / "file" / "inside", "file is a file"
+    if sys.platform == "linux":
+        yield Path("/sys/hvis-test"), "Could not write /sys/hvis-test"
+    if os.geteuid() != 0:  # permissions do not bind root
+        (tmp_path / "closed").mkdir(mode=0o555)
+        yield tmp_path / "closed", "may not be written to"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_model_is_loaded(hvis: Any, tmp_path: Path) -> None:
+    for place, word in places_that_refuse(tmp_path):
+        refused(hvis(["generate", FOX, "--model", "a model that does not exist", "-o", place]), 3, word)
+        refused(hvis(["train", "vae", "--data", "nothing known", "--run", place / "run"]), 3, word)
+        refused(hvis(["data", "preview", "nothing known", "-o", place / "sheet.png"]), 3, word)
+    assert left() == []
+
+
+def test_a_full_disk_is_found_before_sampling(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    for words in (["generate", FOX, "--model", "not looked for"], ["train", "vae", "--data", "not looked for"]):
+        refused(hvis(words), 3, "1,000 free", "Free some space")
+    assert left() == []
+
+
+@contextlib.contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file may grow beyond `most` bytes: the system's own refusal, as of a disk that fills up meanwhile."""
+    resource = pytest.importorskip("resource", reason="limits of file sizes are of Unix")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_up_while_saving_leaves_no_part_of_a_picture(hvis: Any, tiny_model: Path) -> None:
+    with small_files(500):
+        said = hvis(["generate", FOX, "--model", tiny_model, "--steps", 1])
+    refused(said, 3, "Could not write", "larger than this system allows")
+    assert left() in ([], ["out"])
+
+
+def test_ctrl_c_while_sampling_keeps_what_is_finished(
+    hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.app.screen import Screen
+
+    def interrupt_at(most: int) -> None:
+        @contextlib.contextmanager
+        def progress(self: Screen, label: str, total: int) -> Iterator[Callable[[int], None]]:
+            yield lambda done: signal.raise_signal(signal.SIGINT) if done > most else None
+
+        monkeypatch.setattr(Screen, "progress", progress)
+
+    words = ["generate", FOX, "--model", tiny_model, "-n", 9, "--steps", 2]
+    interrupt_at(0)
+    refused(hvis(words), 130, "Stopped while sampling", "no picture was finished")
+    assert left() == []
+    interrupt_at(16)
+    said = hvis([*words, "--json"])
+    refused(said, 130, "8 of 9 pictures are finished and stay in out")
+    assert said.document["error"]["kind"] == "Cancelled"
+    assert left("out") == [f"{i:05d}-a-fox-to-the-left.png" for i in range(1, 9)]
+
+
+def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingvis.train.progress import Reporter
+
+    class Interrupting(Reporter):
+        def show(self, done: int, values: object) -> None:
+            if done == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    fit = importlib.import_module("huggingvis.train.fit")
+    reporter = fit.reporter
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(tmp_path / "data" / f"{i}.png")
+    words = ["train", "vae", "--data", f"folder:{tmp_path / 'data'}", *SMALL_VAE, "--steps", 4]
+    monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
+    said = hvis([*words, "--run", "runs/stopped"])
+    refused(said, 130, "Stopped after step 2 of 4", "To go on: hvis train --run runs/stopped --resume")
+    assert not [name for name in left() if name.endswith(".tmp")]
+    monkeypatch.setattr(fit, "reporter", reporter)
+    assert hvis([*words, "--run", "runs/stopped"]).code == 2
+    assert hvis(["train", "--run", "runs/stopped", "--resume"]).code == 0
+    assert hvis([*words, "--run", "runs/whole"]).code == 0
+    ends = [Path("runs", name, "checkpoints", "step-00000004") for name in ("stopped", "whole")]
+    weights = [{p.name: p.read_bytes() for p in end.glob("*.safetensors")} for end in ends]
+    assert weights[0] and weights[0] == weights[1]

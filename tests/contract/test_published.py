@@ -1,0 +1,152 @@
+"""Published figures and peers: commands that train what a row says, figures that agree with each other, the page."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from small_runs import digits, train
+from torch import Tensor, nn
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this copy has no benchmarks/")
+TINY: dict[str, dict[str, Any]] = {
+    "autoencoder": {"widths": (8,), "latent_dim": 2},
+    "vae": {"widths": (8,), "latent_dim": 2},
+    "cvae_quadrants_3": {"widths": (8, 8), "latent_dim": 2, "seen": 3},
+    "cgan": {"net": {"noise": 8, "label": 8, "joint": 8, "picture": 8, "critic_label": 8, "critic_joint": 8}},
+    "nice": {"net": {"width": 8, "depth": 1}},
+}
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script, which imports its neighbours; afterwards none of them is left."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield importlib.import_module("published")
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent == FOLDER:
+            del sys.modules[name]
+
+
+def test_planned_commands_train_what_their_rows_say(published: ModuleType) -> None:
+    from huggingvis.core.catalog import find_recipe
+    from huggingvis.core.config import from_dict
+    from huggingvis.core.flags import parse
+
+    for name, row in published.ROWS.items():
+        kind = find_recipe(row.recipe).Config
+        words = shlex.split(published.planned(name))
+        assert words[:5] == ["hvis", "train", row.recipe, "--run", f"runs/{name}"]
+        data = f"mnist:{published.VARIABLE}/images/mnist"
+        assert parse(kind, words[5:]) == from_dict(kind, {"data": data, **row.numbers})
+
+
+def test_the_page_is_that_of_the_records(published: ModuleType) -> None:
+    records = published.recorded()
+    assert set(records) <= set(published.ROWS)
+    assert published.PAGE.read_text(encoding="utf-8") == published.page(records), "run published.py table"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path) -> None:
+    """Everything the row compares is told, finite, and on the page; figures that say the same thing agree."""
+    row = published.ROWS[name]
+    numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1}
+    run = train(row.recipe, tmp_path / name, {**numbers, **TINY[name]})
+    told = published.record(name, run, Namespace(split="validation", root=None, pictures=50, draws=3))
+    result = {key: figure["value"] for key, figure in told["result"].items()}
+    assert set(row.paper) <= set(result) and json.dumps(told, allow_nan=False)
+    assert told["curve"]["points"] and all(math.isfinite(value) for _, value in told["curve"]["points"])
+    assert told["pictures"] == (5 if name == "cgan" else 10)  # of so few, half choose the width of windows
+    page = published.page({name: told})
+    assert f"**{result[next(iter(row.paper))]:.5g}**" in page and page.count("not trained yet") >= len(published.ROWS)
+    if name == "nice":
+        dims = 144
+        assert result["log_density"] == pytest.approx(dims * (8 - result["bits_per_dim"]) * math.log(2), abs=0.02)
+    if name == "autoencoder":
+        assert result["pca"] < result["squared_error"]  # two components beat two steps
+
+
+def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path: Path) -> None:
+    from huggingvis.core.errors import UsageError
+
+    run = Namespace(config={"recipe": "vae"}, path=tmp_path)
+    with pytest.raises(UsageError, match="was trained by 'vae', the row 'nice' is of 'nice'"):
+        published.record("nice", run, Namespace())
+
+
+def test_a_record_tells_every_loss_and_every_stage(published: ModuleType, tmp_path: Path) -> None:
+    from huggingvis.core.catalog import find_recipe
+    from huggingvis.core.config import to_dict
+    from huggingvis.train.run import Run
+
+    run = Run.create(tmp_path / "whole", {"recipe": "gan", "config": to_dict(find_recipe("gan").Config())})
+    run.log(50, {"critic": 1.0, "lr.critic": 0.1, "grad_norm.critic": 2.0, "alarm": "collapse", "seconds": 3.0})
+    run.log(50, {"validation._rank": 0.5})
+    Run.create(run.path / "first", {"stage": "first"}).log(40, {"loss": 2.0, "seconds": 4.0})
+    told = importlib.import_module("record_run").record(run.path, None)
+    assert told["seconds"] == 7.0 and told["steps"] == 50 and told["held_out"] == {"_rank": 0.5}
+    assert told["curves"] == {"critic": [[50, 1.0]], "validation._rank": [[50, 0.5]]}
+    assert told["stages"]["first"] == {"seconds": 4.0, "steps": 40, "held_out": {}, "curves": {"loss": [[40, 2.0]]}}
+
+
+# ---- peers -----------------------------------------------------------------------------------------------------------
+
+
+def numbers_of(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def test_flows_of_both_sides_are_of_one_size(published: ModuleType) -> None:
+    """To 3 %; and what normflows' density is to us is one: equal by its own parts."""
+    pytest.importorskip("normflows")
+    flows = importlib.import_module("family_flows")
+    from huggingvis.nets.flows.glow import GlowConfig, glow
+    from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
+
+    shape = (1, 28, 28)
+    pairs = (
+        (glow(GlowConfig(**flows.SIZES["glow"]), shape), flows._glow()),
+        (realnvp(RealNVPConfig(**flows.SIZES["realnvp"]), shape), flows._realnvp()),
+    )
+    for ours, theirs in pairs:
+        assert numbers_of(ours) == pytest.approx(numbers_of(theirs), rel=0.03)
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    theirs = pairs[1][1].double()
+    z, log_det = theirs.inverse_and_log_det((x.double() + 1) / 2)
+    normal = sum(prior.log_prob(part) for prior, part in zip(theirs.q0, z, strict=True))
+    want: Tensor = normal + log_det - 784 * math.log(2)
+    assert torch.allclose(flows.Density(theirs).log_prob(x.double()), want, atol=1e-6)
+
+
+def test_autoencoders_of_both_sides_are_of_one_size_and_scored_alike(published: ModuleType) -> None:
+    pytest.importorskip("pythae")
+    autoencoders, tasks = importlib.import_module("family_autoencoders"), importlib.import_module("family_task")
+    from huggingvis.objectives.vae import VAE, Bernoulli
+    from huggingvis.recipes.sources import Facts
+    from huggingvis.recipes.variational import vae
+
+    theirs = autoencoders._pythae_vae(tasks.Task(Path(), 4, 1e-3, 0)).eval()
+    hidden, latent = autoencoders.HIDDEN, autoencoders.LATENT
+    ours = vae.network(vae.Config(widths=(hidden,), latent_dim=latent), Facts("mnist", 1, 28, 1))
+    assert numbers_of(ours) == numbers_of(theirs)
+    wrapped = VAE(autoencoders.Moments(theirs.encoder), autoencoders.Logits(theirs.decoder), Bernoulli(), latent)
+    x = torch.randint(0, 2, (3, 1, 28, 28), generator=torch.Generator().manual_seed(0)).float()
+    q, told = wrapped.posterior(2 * x - 1), theirs.encoder(x)
+    assert torch.allclose(q.mean, told.embedding) and torch.allclose(q.logvar, told.log_covariance)
+    pixels = theirs.decoder(q.mean).reconstruction
+    want = theirs.loss_function(pixels, x, q.mean, q.logvar, q.mean)[1]
+    found = -wrapped.likelihood.log_prob(wrapped.decoder(q.mean), 2 * x - 1).mean()
+    assert float(found.detach()) == pytest.approx(float(want.detach()), rel=1e-5)
