@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from huggingvis.core.errors import NumericalTrouble, UsageError
 from huggingvis.core.noise import SeedNoise
+from huggingvis.metrics.features import Features
 from huggingvis.metrics.linear_probe import linear_probe, ridge_classifiers
 from huggingvis.metrics.path_length import Steps, great_circle, line, path_length
 from huggingvis.metrics.sliced_wasserstein import (
@@ -119,9 +120,11 @@ def test_styles_of_a_generator_have_a_length() -> None:
     sizes = StyleGANSizes((8, 8), channels=1, z_dim=8, w_dim=8, mapping_layers=2)
     net = fresh_generator(sizes, StyleGAN2Synthesis(sizes)).double()
     a, b = (net.latents(6, {}, noise=SeedNoise(range(i, i + 6))) for i in (0, 6))
-    once, twice, never = (
-        path_length(net.decode, [(a, b)], lambda x, s=s: s * x.flatten(1), way=line) for s in (1.0, 2.0, 0.0)
-    )
+
+    def scaled(s: float) -> Features:
+        return lambda x: s * x.flatten(1)
+
+    once, twice, never = (path_length(net.decode, [(a, b)], scaled(s), way=line) for s in (1.0, 2.0, 0.0))
     assert once.mean > 0 and twice.mean == pytest.approx(4 * once.mean) and never.mean == 0
 
 

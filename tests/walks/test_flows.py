@@ -17,7 +17,7 @@ from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Request
-from huggingvis.edits.exploring import exploration
+from huggingvis.edits.explore.classes import Exploration as EachClass
 from huggingvis.edits.generate import generate
 from huggingvis.nets.flows.glow import glow
 from huggingvis.nets.flows.model import Flow
@@ -80,7 +80,7 @@ def test_conditional_flow_draws_the_class_it_is_asked_for(
 
     assert uprightness("upright") > uprightness("lying") + 4
     assert np.array_equal(drawn(system, "upright"), drawn(system, "1")) and drawn(system).shape == (2, 8, 8, 1)
-    tiles = exploration("classes")(columns=2)(system, []).tiles
+    tiles = EachClass(columns=2)(system, []).tiles
     assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
     with pytest.raises(UsageError, match="no classes to condition on"):
         train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})

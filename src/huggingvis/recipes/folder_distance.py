@@ -83,7 +83,7 @@ class FolderDistance:
             f"{folders[0]} ({len(files[0]):,} pictures) against {folders[1]} ({len(files[1]):,})\n"
             f"FID {fid:.6g}\nKID {kid.value:.4g} [{kid.low:.4g}, {kid.high:.4g}], 95 % confidence, by {kid.n:,} of each"
         )
-        return Evaluation(record, text, tuple(notes(*map(len, files), digest)))
+        return Evaluation(record, text, tuple(notes(len(files[0]), len(files[1]), digest)))
 
 
 def look(files: Sequence[Path], extract: Features, device: torch.device, tick: Tick, kept: int = KEPT) -> Looked:

@@ -104,7 +104,7 @@ def evaluate(
     for code in LANGUAGES:
         before = len(pictures) * len(layouts)
         captions = [world.caption(layout, code, 0) for layout in layouts]
-        pictures[code] = draw(system, captions, numbers, on_chunk=lambda done, before=before: on_drawn(before + done))
+        pictures[code] = draw(system, captions, numbers, on_chunk=_after(before, on_drawn))
     shuffled = layouts[:]
     random.Random(seed).shuffle(shuffled)
     truth = np.stack([world.image(layout) for layout in layouts])
@@ -157,3 +157,8 @@ class SceneScores:
             said = f"{found.prompts} prompts in each language, not {self.prompts}"
             notes = (f"{said}: every kind of prompt gets the same number.",)
         return Evaluation({**record, "scene_accuracy": table_record(rows), "frechet": frechet}, text, notes)
+
+
+def _after(before: int, on_drawn: Callable[[int], None]) -> Callable[[int], None]:
+    """Counts on from `before`."""
+    return lambda done: on_drawn(before + done)
