@@ -1,4 +1,4 @@
-r"""DPM-Solver and DPM-Solver++, multistep: one call of the network per step, orders 1 to 3, as ODE and as SDE.
+r"""DPM-Solver and DPM-Solver++, multistep: one call of the network per step, as ODE and as SDE.
 
 Lu, Zhou, Bao, Chen, Li, Zhu 2022, arXiv 2206.00927 (beliefs about the noise) and 2211.01095 (about the datum, "++",
 Algorithm 2). What is integrated, m, is written as a polynomial through its present value m_0 and those of the steps
@@ -9,7 +9,8 @@ before, in u = (lambda - lambda_t)/h with the gaps r_0, r_1 before it:
 
 and integrated as `_exponential` says. Two habits of the authors' program, where all known pictures come from, are kept:
 order 2 weighs D_1 by half of the weight of m_0 (`midpoint`, the u at half of the step) and order 3 counts half of the
-u^2. The community's "DPM++ 2M", "2M SDE" and "3M SDE" are these. There is no history at the first step, and a step to
+u^2, so that it too converges with order 2 (with the whole of it the method is `deis.DEIS`). The community's "DPM++ 2M",
+"2M SDE" and "3M SDE" are these. There is no history at the first step, and a step to
 clean data ends at the belief. Book: chapter 4, "DPM-Solver".
 """
 
@@ -104,21 +105,26 @@ class OfNoise:
 class DPMSolver(Sampler):
     """DPM-Solver multistep; its state is ((m, lambda) of the step before, of the one before that).
 
-    `order`: 1 to 3. `form`: `OfData` for DPM-Solver++, `OfNoise` for DPM-Solver. `midpoint`: how order 2 weighs the
-    slope, see above. `first_below`, `second_below`: steps that end at such a time or before it are of first, at most of
-    second order. 0 is only the step to clean data, which must be of first; a grid that ends at a table's first knot
-    wants that knot's time, 1/T, when its steps are few.
+    `values`: how many are used, 1 to 3: 2 for "2M", 3 for "3M". `form`: `OfData` for DPM-Solver++, `OfNoise` for
+    DPM-Solver. `midpoint`: how two values weigh the slope, see above. `first_below`, `second_below`: steps that end at
+    such a time or before it use one, at most two. 0 is only the step to clean data, which must use one; a grid that
+    ends at a table's first knot wants that knot's time, 1/T, when its steps are few.
     """
 
-    order: int = 2
+    values: int = 2
     form: Form = OfData()
     midpoint: bool = True
     first_below: float = 0.0
     second_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"DPM-Solver multistep has order 1, 2 or 3; found {self.order}")
+        if self.values not in (1, 2, 3):
+            raise ValueError(f"DPM-Solver multistep uses 1, 2 or 3 values; found {self.values}")
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """2; 1 for a single value, and with fresh noise."""
+        return 1 if self.values == 1 or self.form.spread(Levels(0.0, 1.0, 1.0, 1.0), 1.0) > 0.0 else 2
 
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
@@ -129,11 +135,11 @@ class DPMSolver(Sampler):
         if c.blind:
             return self._first(x, x0, c, noise), None
         m = self.form.value(x, x0, c)  # [B, ...]
-        state = ((m, here), *(state or ()))[: self.order]
+        state = ((m, here), *(state or ()))[: self.values]
         if not math.isfinite(there):
             return c.a_s * x0, state
-        order = min(len(state), self._most(float(s)))
-        out = self._integrated(state[:order], c, there - here)  # [B, ...]
+        used = min(len(state), self._most(float(s)))
+        out = self._integrated(state[:used], c, there - here)  # [B, ...]
         spread = self.form.spread(c, there - here)
         out = out + self.form.decay(c, there - here) * x
         return (out + spread * noise.draw(x) if spread > 0.0 else out), state
@@ -141,7 +147,7 @@ class DPMSolver(Sampler):
     def _most(self, end: float) -> int:
         if end <= self.first_below + 1e-12:
             return 1
-        return min(self.order, 2) if end <= self.second_below + 1e-12 else self.order
+        return min(self.values, 2) if end <= self.second_below + 1e-12 else self.values
 
     def _first(self, x: Tensor, x0: Tensor, c: Levels, noise: Noise) -> Tensor:
         """A step from pure noise: the belief, and noise of the new level, old or fresh."""

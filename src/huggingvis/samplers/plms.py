@@ -1,6 +1,7 @@
 r"""PNDM: linear multistep on the noise, with the step of DDIM to carry it.
 
-Liu, Ren, Lin, Zhao 2022, arXiv 2202.09778. The four-step Adams-Bashforth rule with its weights for even steps,
+Liu, Ren, Lin, Zhao 2022, arXiv 2202.09778; of second order. The four-step Adams-Bashforth rule with its weights for
+even steps,
 
     eps' = (55 eps_t - 59 eps_1 + 37 eps_2 - 9 eps_3)/24                              eq. 12
 
@@ -81,7 +82,7 @@ class PNDM(Sampler):
 
     warm_up: WarmUp = Repeated()
     of: Prediction = Eps()
-    order = 4
+    order = 2
 
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise

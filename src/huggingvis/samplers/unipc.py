@@ -36,20 +36,26 @@ class _Past(NamedTuple):
 @final
 @dataclass(frozen=True)
 class UniPC(Sampler):
-    """UniPC of `order` 1 to 3 (the predictor's). `form`: data or noise, without fresh noise. `linear`: bh1, else bh2.
+    """UniPC with `values` of 1 to 3 in the predictor, its order. `form`: data or noise, without fresh noise.
 
-    `first_below`, `second_below`: steps that end at such a time or before it predict with one value, at most two.
+    `linear`: bh1, else bh2. `first_below`, `second_below`: steps that end at such a time or before it predict with one
+    value, at most two.
     """
 
-    order: int = 2
+    values: int = 2
     form: Form = OfData()
     linear: bool = False
     first_below: float = 0.0
     second_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"UniPC has order 1, 2 or 3; found {self.order}")
+        if self.values not in (1, 2, 3):
+            raise ValueError(f"UniPC predicts with 1, 2 or 3 values; found {self.values}")
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """One more than the predictor's, which is the number of its values."""
+        return self.values + 1
 
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
@@ -63,7 +69,7 @@ class UniPC(Sampler):
         past: tuple[tuple[Tensor, float], ...] = ()
         if state is not None:
             x, past = self._corrected(state, m, here), state.values
-        values = ((m, here), *past)[: self.order]
+        values = ((m, here), *past)[: self.values]
         if not math.isfinite(there):
             return c.a_s * x0, None
         used = min(len(values), self._most(float(s)))
@@ -72,7 +78,7 @@ class UniPC(Sampler):
     def _most(self, end: float) -> int:
         if end <= self.first_below + 1e-12:
             return 1
-        return min(self.order, 2) if end <= self.second_below + 1e-12 else self.order
+        return min(self.values, 2) if end <= self.second_below + 1e-12 else self.values
 
     def _corrected(self, past: _Past, m: Tensor, here: float) -> Tensor:
         """The end of the step before, made again with the value `m` that was found there."""
