@@ -141,4 +141,5 @@ def test_dpm2(ancestral: bool, betas: str, prediction: str) -> None:
     reference = theirs(scheduler, sigma_scaled(scheduler, begin()), **more)
     sampler = AncestralForm(Midpoint()) if ancestral else Midpoint()
     process = TableProcess(scheduler.alphas_cumprod)
-    assert_same(ours(process, prediction, sampler, SPACINGS["linspace"][2], begin(), draws(20)), reference)
+    tolerance = 2e-5 if ancestral else 1e-5  # they keep rho_up in float32
+    assert_same(ours(process, prediction, sampler, SPACINGS["linspace"][2], begin(), draws(20)), reference, tolerance)
