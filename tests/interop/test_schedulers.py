@@ -29,6 +29,7 @@ from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, Shifted, Trailing
 from huggingvis.samplers.heun import Heun
+from huggingvis.samplers.variances import BETA, BETA_TILDE
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -44,7 +45,7 @@ def test_ddpm(prediction: str, spacing: str, betas: str, variance: str) -> None:
     process = double(scheduler)
     scheduler.set_timesteps(20)
     reference = theirs(scheduler, begin(), generator=torch.Generator().manual_seed(3))
-    sampler = Ancestral(1.0 if variance == "fixed_large" else 0.0)
+    sampler = Ancestral(BETA if variance == "fixed_large" else BETA_TILDE)
     schedule = SPACINGS[spacing][0]
     if spacing == "trailing" and variance == "fixed_large":
         # their last step, from index 49 to clean data, adds noise of variance beta; ours, as every last step, does not

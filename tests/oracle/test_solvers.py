@@ -35,10 +35,11 @@ from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.names import SAMPLERS, SCHEDULES, sampler_of, schedule_of, split_label
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.unipc import UniPC
+from huggingvis.samplers.variances import BETA, BETA_TILDE
 
 F64 = torch.float64
 EVERY = [
-    Ancestral(1.0), DDIM(0.5), Euler(Churn(0.2)), Heun(1.0), DPMSolver(2, OfNoise()), DPMSolver(2, OfData(0.5)),
+    Ancestral(BETA), DDIM(0.5), Euler(Churn(0.2)), Heun(1.0), DPMSolver(2, OfNoise()), DPMSolver(2, OfData(0.5)),
     LMS(3, 1.0), *(row.make(0.0) for row in SAMPLERS),
 ]  # fmt: skip
 
@@ -144,8 +145,8 @@ def test_second_order_also_on_flow_from_pure_noise() -> None:
 @pytest.mark.parametrize(
     ("sampler", "steps"),
     [
-        (Ancestral(1.0), 150),
-        (Ancestral(0.0), 200),
+        (Ancestral(BETA), 150),
+        (Ancestral(BETA_TILDE), 200),
         (DDIM(1.0), 200),
         (DPMSolver(2, OfData(1.0)), 40),
         (DPMSolver(3, OfData(1.0)), 40),
@@ -204,7 +205,7 @@ def test_edm_algorithm_2_written_out() -> None:
 @pytest.mark.parametrize("process", [LinearVP(), CosineVP(), RectifiedFlow(), LinearVE(), TableProcess.linear()])
 def test_ddim_with_all_noise_is_ddpm_and_euler_is_ddim(process: Process) -> None:
     x, grid = start(16), Uniform(20, 0.98)(process)
-    one, other = run(process, DDIM(1.0), x, grid), run(process, Ancestral(0.0), x, grid)
+    one, other = run(process, DDIM(1.0), x, grid), run(process, Ancestral(), x, grid)
     assert float((one - other).abs().max()) < 1e-9
     assert torch.equal(run(process, DDIM(), x, grid), run(process, Euler(), x, grid))
 

@@ -6,7 +6,7 @@ Book: chapter 4, "One waist for every diffusion model".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
@@ -14,21 +14,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Belief about a continuous datum: mean `x0` and, where the model tells it, elementwise `logvar` (same shape)."""
+    """Belief about a continuous datum: its mean `x0` and, where the model tells more, elementwise (same shape)
+
+    `logvar`, the logarithm of its variance; and `v`, where the variance of a reverse step lies between beta-tilde (0)
+    and beta (1), in the logarithm (Nichol & Dhariwal 2021, arXiv 2102.09672, Eq. 15).
+    Arithmetic is that of means; the left operand's other numbers stay.
+    """
 
     x0: Tensor  # [B, ...]
     logvar: Tensor | None = None
+    v: Tensor | None = None
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.x0 + other.x0, self.logvar)
+        return replace(self, x0=self.x0 + other.x0)
 
     def __sub__(self, other: Self) -> Self:
-        return type(self)(self.x0 - other.x0, self.logvar)
+        return replace(self, x0=self.x0 - other.x0)
 
     def __mul__(self, scale: float | Tensor) -> Self:
-        return type(self)(self.x0 * scale, self.logvar)
+        return replace(self, x0=self.x0 * scale)
 
     __rmul__ = __mul__
+
+    def halves(self) -> tuple[Self, Self]:
+        """The beliefs about the first and the second half of the batch."""
+        parts = (part.chunk(2) if part is not None else (None, None) for part in (self.logvar, self.v))
+        first, second = zip(self.x0.chunk(2), *parts, strict=True)
+        return type(self)(*first), type(self)(*second)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class Categorical:
         return type(self)(self.logits * scale)
 
     __rmul__ = __mul__
+
+    def halves(self) -> tuple[Self, Self]:
+        """The beliefs about the first and the second half of the batch."""
+        first, second = self.logits.chunk(2)
+        return type(self)(first), type(self)(second)
 
 
 Belief = Gaussian | Categorical

@@ -13,7 +13,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.belief import Belief
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
@@ -33,11 +33,12 @@ class NetDenoiser:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
         dtype = next(self.net.parameters()).dtype
-        clock = cond["clock"] if "clock" in cond else self.process.clock(t)  # [] or [B], where t is: exact in float64
-        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
-        out = self.net(x.to(dtype), per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
         wide = torch.promote_types(x.dtype, torch.float32)
-        return Gaussian(self.prediction.x0(self.process, out.to(wide), x.to(wide), t))
+        clock = self.prediction.clock(self.process, t, cond.get("clock"))  # [] or [B], where t is: exact in float64
+        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
+        given = self.prediction.given(self.process, x.to(wide), t).to(dtype)  # [B, ...]
+        out = self.net(given, per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
+        return self.prediction.belief(self.process, out.to(wide), x.to(wide), t)
 
 
 def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:

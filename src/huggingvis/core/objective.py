@@ -41,6 +41,10 @@ class Turn:
             )
 
 
+class Memory(nn.Module):
+    """A helper of an objective whose buffers change in training: checkpoints keep them, as they keep its own."""
+
+
 class Objective(nn.Module, ABC):
     """Base of everything that is trained."""
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import final
 
 import torch
 from torch import Tensor
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.shapes import expand
 
 
@@ -95,21 +96,41 @@ class Process(ABC):
         return da * x0 + ds * (x - a * x0) / s
 
 
-class Prediction(Protocol):
-    """What a network's output stands for."""
+class Prediction(ABC):
+    """What a network's output stands for; and what the network is given for it, x_t and the clock unless said else."""
 
+    @abstractmethod
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The clean datum that the output `out` at (x, t) implies."""
-        ...
 
+    @abstractmethod
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What the output should be for the pair (x0, eps)."""
-        ...
+        """What the output (its `main` part) should be for the pair (x0, eps)."""
+
+    def given(self, process: Process, x: Tensor, t: Tensor) -> Tensor:
+        """What the network is given for x_t."""
+        return x
+
+    def clock(self, process: Process, t: Tensor, told: Tensor | None = None) -> Tensor:
+        """What the network is told of the time: `told` where a grid decides it, else the process's clock."""
+        return process.clock(t) if told is None else told
+
+    def outputs(self, channels: int) -> int:
+        """How many channels the network gives for data of `channels`."""
+        return channels
+
+    def main(self, out: Tensor) -> Tensor:
+        """The part of the output that has a target, with the channels of the data."""
+        return out
+
+    def belief(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Gaussian:
+        """All that the output says about the clean datum."""
+        return Gaussian(self.x0(process, out, x, t))
 
 
 @final
 @dataclass(frozen=True)
-class Eps:
+class Eps(Prediction):
     """The network predicts the noise (Ho et al. 2020, arXiv 2006.11239)."""
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -122,7 +143,7 @@ class Eps:
 
 @final
 @dataclass(frozen=True)
-class X0:
+class X0(Prediction):
     """The network predicts the clean datum."""
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -134,7 +155,7 @@ class X0:
 
 @final
 @dataclass(frozen=True)
-class V:
+class V(Prediction):
     """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022).
 
     With x = alpha x_0 + sigma eps that is x_0 = (alpha x - sigma v)/(alpha^2 + sigma^2).
@@ -151,7 +172,7 @@ class V:
 
 @final
 @dataclass(frozen=True)
-class Velocity:
+class Velocity(Prediction):
     """The network predicts u = alpha' x_0 + sigma' eps (Lipman et al. 2022); solved with x = alpha x_0 + sigma eps."""
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Book: chapter 4, "Guidance".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -59,9 +59,9 @@ class ClassifierFree:
 
 
 def towards(neg: Belief, pos: Belief, scale: float) -> Belief:
-    """neg + scale (pos - neg), for two beliefs of one kind."""
+    """neg + scale (pos - neg), for two beliefs of one kind; a variance is the positive one's."""
     if isinstance(neg, Gaussian) and isinstance(pos, Gaussian):
-        return neg + scale * (pos - neg)
+        return replace(pos, x0=neg.x0 + scale * (pos.x0 - neg.x0))
     if isinstance(neg, Categorical) and isinstance(pos, Categorical):
         return neg + scale * (pos - neg)
     raise TypeError(f"guidance combines beliefs of one kind, found {type(neg).__name__} and {type(pos).__name__}")
@@ -82,13 +82,7 @@ def both(denoise: Denoiser, x: Tensor, t: Tensor, positive: Cond, negative: Cond
     """(negative belief, positive belief) from one call on the doubled batch."""
     twice = torch.cat([x, x])  # [2B, ...]
     times = t if t.ndim == 0 else torch.cat([t, t])
-    belief = denoise(twice, times, stacked(negative, positive))
-    if isinstance(belief, Gaussian):
-        x0 = belief.x0.chunk(2)
-        logvar = belief.logvar.chunk(2) if belief.logvar is not None else (None, None)
-        return Gaussian(x0[0], logvar[0]), Gaussian(x0[1], logvar[1])
-    first, second = belief.logits.chunk(2)
-    return Categorical(first), Categorical(second)
+    return denoise(twice, times, stacked(negative, positive)).halves()
 
 
 def stacked(first: Cond, second: Cond) -> dict[str, Tensor]:
@@ -135,6 +129,6 @@ def _rescaled(belief: Belief, pos: Belief, phi: float) -> Belief:
 def _where(acts: Tensor, guided: Belief, pos: Belief) -> Belief:
     """Per sample: guided where guidance acts, else the positive belief, bit for bit."""
     if isinstance(guided, Gaussian) and isinstance(pos, Gaussian):
-        return Gaussian(torch.where(expand(acts, pos.x0).bool(), guided.x0, pos.x0), pos.logvar)
+        return replace(pos, x0=torch.where(expand(acts, pos.x0).bool(), guided.x0, pos.x0))
     assert isinstance(guided, Categorical) and isinstance(pos, Categorical)
     return Categorical(torch.where(expand(acts, pos.logits).bool(), guided.logits, pos.logits))

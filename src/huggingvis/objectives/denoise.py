@@ -3,7 +3,8 @@ r"""Denoising: the one loss behind DDPM, v-prediction, flow matching and latent 
     E_{x0, eps, t}  w(t) || net(x_t, t, cond) - target(x0, eps, t) ||^2,      x_t = alpha(t) x0 + sigma(t) eps
 
 Ho et al. 2020 (arXiv 2006.11239), eq. 14 with eps targets; Salimans & Ho 2022 (arXiv 2202.00512) with v; Lipman et al.
-2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1.
+2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1;
+log-normal noise levels of Karras et al. 2022 (arXiv 2206.00364), whose weights are in `core.preconditioning`.
 Book: chapter 4, "Training a denoiser".
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,18 @@ class TimeLaw(ABC):
     @abstractmethod
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """[n] float64 times in [0, 1], on the generator's device, or on the CPU where that has no float64 (MPS)."""
+
+    def weight(self, t: Tensor) -> Tensor:
+        """What the loss at `t` [B] is multiplied by: 1, unless the law is to change its variance and not its mean."""
+        return torch.ones_like(t)
+
+    def note(self, t: Tensor, loss: Tensor) -> None:
+        """Hears of the losses [B] at the times `t` [B], not weighted. Default: nothing."""
+        return
+
+    def settle(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """After a step: takes in what was noted since the last one, averaged over ranks by `reduce`."""
+        return
 
 
 @final
@@ -58,6 +71,20 @@ class Knots(TimeLaw):
 
 @final
 @dataclass(frozen=True)
+class LogNormal(TimeLaw):
+    """log(sigma/alpha) ~ N(mean, std^2) on `process` (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
+
+    process: Process
+    mean: float = -1.2
+    std: float = 1.2
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        z = double(torch.randn(n, generator=rng, dtype=widest(rng.device), device=rng.device))
+        return self.process.t_of_logsnr(-2 * (self.mean + self.std * z)).clamp(max=1.0)
+
+
+@final
+@dataclass(frozen=True)
 class LogitNormal(TimeLaw):
     """t = sigmoid(mean + std n): most of the effort where noise and signal are comparable."""
 
@@ -67,6 +94,16 @@ class LogitNormal(TimeLaw):
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         z = double(torch.randn(n, generator=rng, dtype=widest(rng.device), device=rng.device))
         return torch.sigmoid(self.mean + self.std * z).clamp(1e-3, 1 - 1e-3)
+
+
+class Asked(NamedTuple):
+    """Clean data, the noise in them, at which times [B], what came of it, and the net's answer."""
+
+    x0: Tensor  # [B, C, ...]
+    eps: Tensor  # [B, C, ...]
+    t: Tensor  # [B]
+    x: Tensor  # [B, C, ...]
+    out: Tensor  # [B, C or more, ...]
 
 
 def unconditional(batch: Batch) -> Cond:
@@ -108,23 +145,50 @@ class Denoising(Objective):
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         each, t = self.errors(batch, rng)
+        self.note(t, each)
         late = (t > 0.5).to(each.device)
         return {
-            "mse": each.mean(),
+            "mse": (each * self.times.weight(t).to(each)).mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
             "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
         }
 
+    def after(
+        self,
+        turn: Turn,
+        step: int,
+        *,
+        params: Mapping[str, list[nn.Parameter]],
+        batch: Batch,
+        reduce: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.times.settle(reduce)
+
+    def note(self, t: Tensor, each: Tensor) -> None:
+        """Tells the law of times what was lost at `t`, in training only."""
+        if self.net.training:
+            self.times.note(t, each.detach())
+
     def errors(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The mean square that the net is off by for each item, and the time at which it was asked, [B] each."""
+        asked = self.ask(batch, rng)
+        return self.squares(asked), asked.t
+
+    def ask(self, batch: Batch, rng: torch.Generator) -> Asked:
+        """The net's answer to noisy data at times of the law."""
         x0 = batch["x0"]
         t = self.times.draw(len(x0), rng)  # [B]
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
         x = self.process.add_noise(x0, eps, t)
-        target = self.prediction.target(self.process, x0, eps, t)
-        out = self.net(x, self.process.clock(t).float().to(x.device), self.condition(batch))
-        off = (out.float() - target).square()  # [B, C, ...]
-        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1), t
+        given = self.prediction.given(self.process, x, t)
+        clock = self.prediction.clock(self.process, t).float().to(x.device)
+        return Asked(x0, eps, t, x, self.net(given, clock, self.condition(batch)))
+
+    def squares(self, asked: Asked) -> Tensor:
+        """The mean square that the answer is off by for each item, [B]."""
+        target = self.prediction.target(self.process, asked.x0, asked.eps, asked.t)
+        off = (self.prediction.main(asked.out).float() - target).square()  # [B, C, ...]
+        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)
 
     @torch.no_grad()
     def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:

@@ -29,6 +29,16 @@ class Levels(NamedTuple):
         return max(self.s_t**2 - (self.a_t / self.a_s * self.s_s) ** 2, 0.0)
 
     @property
+    def kept(self) -> float:
+        """sigma_s^2/sigma_t^2: what is left of the noise, and beta-tilde as a share of beta."""
+        return self.s_s**2 / self.s_t**2
+
+    @property
+    def pull(self) -> float:
+        """Weight of x_0 in the mean of q(x_s | x_t, x_0): alpha_s fresh/sigma_t^2."""
+        return self.a_s * self.fresh / self.s_t**2
+
+    @property
     def blind(self) -> bool:
         """Whether the step starts from pure noise, up to rounding: there is no slope to be told from there."""
         return self.a_t <= 1e-6 * self.s_t
@@ -52,8 +62,13 @@ def euler(x: Tensor, x0: Tensor, c: Levels) -> Tensor:
     return (c.a_s - c.a_t * old) * x0 + old * x
 
 
-def clean(belief: Belief) -> Tensor:
-    """The mean of a belief about a continuous datum [B, ...]."""
+def continuous(belief: Belief) -> Gaussian:
+    """A belief that is one about a continuous datum."""
     if not isinstance(belief, Gaussian):
         raise TypeError(f"this sampler integrates beliefs about continuous data, found {type(belief).__name__}")
-    return belief.x0
+    return belief
+
+
+def clean(belief: Belief) -> Tensor:
+    """The mean of a belief about a continuous datum [B, ...]."""
+    return continuous(belief).x0

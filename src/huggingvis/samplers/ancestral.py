@@ -3,15 +3,13 @@ r"""Ancestral sampling: walk the Markov chain of the forward process backwards.
 Ho, Jain, Abbeel 2020, arXiv 2006.11239, Eq. 6-7, for any two times s < t of any process. With r = alpha_t/alpha_s and
 b = sigma_t^2 - r^2 sigma_s^2, the variance added between s and t (their beta_t),
 
-    x_s ~ N( alpha_s b/sigma_t^2 x_0  +  r sigma_s^2/sigma_t^2 x_t,   b^v (b sigma_s^2/sigma_t^2)^(1-v) )
+    x_s ~ N( alpha_s b/sigma_t^2 x_0  +  r sigma_s^2/sigma_t^2 x_t,   Sigma )
 
-v interpolates the two variances of their Sec. 3.2 in the logarithm, as in Nichol & Dhariwal 2021, arXiv 2102.09672,
-Eq. 15: v = 0 is beta-tilde, v = 1 is beta. Book: chapter 4, "DDPM".
+What Sigma may be is in `samplers.variances`. Book: chapter 4, "DDPM".
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import final
 
@@ -21,26 +19,27 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers._levels import continuous, levels
+from huggingvis.samplers.variances import Told, Variance
 
 
 @final
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """DDPM's sampler. `v`: 0 for the variance beta-tilde, 1 for beta. The last step, to a clean time, adds no noise."""
+    """DDPM's sampler. `variance` of a step: what the model tells, beta-tilde if it tells nothing.
 
-    v: float = 0.0
+    The last step, to a clean time, adds no noise.
+    """
+
+    variance: Variance = Told()
     order = 1
 
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        x0 = clean(denoise(x, t))  # [B, ...]
+        belief = continuous(denoise(x, t))
         c = levels(process, t, s)
-        b = c.fresh
-        kept = c.s_s**2 / c.s_t**2
-        mean = (c.a_s * b / c.s_t**2) * x0 + (c.a_t / c.a_s * kept) * x  # [B, ...]
+        mean = c.pull * belief.x0 + (c.a_t / c.a_s * c.kept) * x  # [B, ...]
         if c.s_s == 0.0:
             return mean, state
-        std = math.sqrt(b * kept ** (1 - self.v))
-        return mean + std * noise.draw(x), state
+        return mean + self.variance(c, t, belief) ** 0.5 * noise.draw(x), state

@@ -1,7 +1,7 @@
 """Between a live training and its checkpoint's named sets of tensors.
 
-`<net>` the weights, `<net>.ema` their averages, `<net>.optim` the optimiser's memory, `objective` the objective's own
-buffers. Frozen helpers of an objective are not saved: they come from where they came from.
+`<net>` the weights, `<net>.ema` their averages, `<net>.optim` the optimiser's memory, `objective` the buffers of the
+objective and of its memories. Frozen helpers of an objective are not saved: they come from where they came from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.objective import Objective
+from huggingvis.core.objective import Memory, Objective
 from huggingvis.train.checkpoint import Checkpoint
 from huggingvis.train.ema import Averages
 from huggingvis.train.players import Player
@@ -64,8 +64,9 @@ def restore(
 
 
 def _own(objective: Objective) -> dict[str, Tensor]:
+    keepers = {name: m for name, m in objective.named_modules() if isinstance(m, Objective | Memory)}
     state = objective.state_dict()
-    return {key: value for key, value in state.items() if "." not in key and isinstance(value, Tensor)}
+    return {k: v for k, v in state.items() if k.rpartition(".")[0] in keepers and isinstance(v, Tensor)}
 
 
 def _fits(saved: Checkpoint, name: str, live: Mapping[str, Tensor]) -> None:
