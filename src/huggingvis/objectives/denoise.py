@@ -85,6 +85,20 @@ class LogNormal(TimeLaw):
 
 @final
 @dataclass(frozen=True)
+class EvenLevels(TimeLaw):
+    """log(sigma/alpha) uniform between `low` and `high` on `process`, or up to its end."""
+
+    process: Process
+    low: float = -4.6
+    high: float = 4.6
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        u = double(torch.rand(n, generator=rng, dtype=widest(rng.device), device=rng.device))
+        return self.process.t_of_logsnr(-2 * (self.low + (self.high - self.low) * u)).clamp(max=1.0)
+
+
+@final
+@dataclass(frozen=True)
 class LogitNormal(TimeLaw):
     """t = sigmoid(mean + std n): most of the effort where noise and signal are comparable."""
 

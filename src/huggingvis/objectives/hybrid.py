@@ -68,6 +68,20 @@ class Hybrid(Objective):
             "_bits_per_dim": (weight * bits).mean().detach(),
         }
 
+    @torch.no_grad()
+    def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
+        """L_vlb of each item, `bits`, with the divergence from the law that samples start from; and `mse`; [B]."""
+        rng = torch.Generator(batch["x0"].device).manual_seed(seed)
+        bits, squares = [], []
+        for asked in (self.simple.ask(batch, rng) for _ in range(draws)):
+            weight = self.simple.times.weight(asked.t).to(asked.x)
+            bits.append(weight * self.T * self.bits(asked))
+            squares.append(weight * self.simple.squares(asked))
+        end = torch.ones((), dtype=torch.float64)
+        signal = float(self.simple.process.alpha(end) / self.simple.process.sigma(end))
+        prior = (signal * batch["x0"]).square().flatten(1).mean(1) / (2 * math.log(2))
+        return {"bits": torch.stack(bits).mean(0) + prior, "mse": torch.stack(squares).mean(0)}
+
     def bits(self, asked: Asked) -> Tensor:
         """L_t in bits per dimension, [B]."""
         process, t = self.simple.process, asked.t

@@ -1,6 +1,6 @@
 """The numbers of trainings of diffusion models on plain sources, as a `Config` spells them.
 
-Names (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else. Book: chapter 4.
+Names (linear, cosine, flow, edm; eps, x0, v, velocity, edm) become objects here and nowhere else. Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.process import Process
-from huggingvis.objectives.denoise import Knots, LogitNormal, TimeLaw
+from huggingvis.core.preconditioning import Preconditioned
+from huggingvis.core.process import PREDICTIONS, Prediction, Process
+from huggingvis.core.request import Sampling
+from huggingvis.objectives.denoise import Knots, LogitNormal, LogNormal, TimeLaw
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
+from huggingvis.processes.ve import LinearVE
 from huggingvis.recipes.picture_training import PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
 
 GROUPS = 8
+LEVELS = 250.0
+"""Scale of EDM's clock, log(sigma/alpha)/4: 0.002 to 80 is then as long as a table's numbers."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,37 @@ class UNetSizes:
 
 @dataclass(frozen=True)
 class Noising:
-    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000."""
+    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000.
+
+    `usual`: how to sample from it where nobody says how.
+    """
 
     process: Callable[[], Process]
     times: TimeLaw
     clock_scale: float = 1.0
+    usual: Sampling = Sampling(sampler="ddim", steps=50)
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """A prediction by name: how to make it for data of a standard deviation, and the scale of a clock of its own."""
+
+    make: Callable[[float], Prediction]
+    clock_scale: float | None = None
 
 
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
     "cosine": Noising(TableProcess.cosine, Knots()),
     "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
+    "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, Sampling(sampler="heun", schedule="karras", steps=18)),
 }
-ProcessName = Literal["linear", "cosine", "flow"]
-PredictionName = Literal["eps", "x0", "v", "velocity"]
+PREDICTING = {
+    **{name: Predicting(lambda spread, kind=kind: kind()) for name, kind in PREDICTIONS.items()},
+    "edm": Predicting(Preconditioned, LEVELS),
+}
+ProcessName = Literal["linear", "cosine", "flow", "edm"]
+PredictionName = Literal["eps", "x0", "v", "velocity", "edm"]
 
 
 def check_names(process: str, prediction: str) -> None:
@@ -89,6 +111,16 @@ def check_names(process: str, prediction: str) -> None:
         raise UsageError(
             "A flow ends in noise alone, and there the clean picture cannot be had from the noise (eps). "
             "Predict velocity, v or x0 with it, or use the process linear or cosine."
+        )
+    if process == "flow" and prediction == "edm":
+        raise UsageError(
+            "EDM's preconditioning tells the network the logarithm of noise over signal, and a flow ends in noise "
+            "alone, where that is infinite. Use it with the process edm, linear or cosine, or predict velocity."
+        )
+    if process == "edm" and prediction != "edm":
+        raise UsageError(
+            f"The process edm adds noise up to 80 times the size of pictures, and only the prediction edm scales what "
+            f"the network is given; found {prediction}. Predict edm with it, or use another process."
         )
 
 
@@ -99,13 +131,13 @@ class DenoiserTraining(PictureTraining):
     Attributes:
         conditional: learn the data's classes; none: if they have some.
         empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), or flow.
-        prediction: eps, x0, v or velocity.
+        process: linear or cosine (tables of 1000 noise levels), flow, or edm (noise added to the picture as it is).
+        prediction: eps, x0, v, velocity or edm (preconditioned).
         net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.
         ema: decay of the averaged weights.
         samples: pictures of a sample grid.
-        sample_steps: DDIM steps of a sample grid.
+        sample_steps: steps of a sample grid.
     """
 
     conditional: bool | None = None

@@ -6,7 +6,7 @@ Their numbers are in `recipes.denoiser_training`. Book: chapter 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.process import PREDICTIONS, Prediction, Process
+from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Conditioner, Decodes, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
@@ -27,12 +27,14 @@ from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, TimeLaw, unconditional
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
-from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, UNetSizes
+from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
-from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.grids import Schedule, Uniform
+from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.unconditional import Unconditional
+
+PIXEL_SPREAD = 0.5
+"""Standard deviation that pictures in [-1, 1] are taken to have (Karras et al. 2022, Table 1)."""
 
 
 @final
@@ -41,7 +43,8 @@ class Model:
     """A denoising U-Net with all that belongs to it.
 
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
-    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range.
+    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range. `usual`: how it is sampled
+    from where nobody says how.
     """
 
     net: UNet
@@ -51,6 +54,7 @@ class Model:
     shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
     pixels: bool = True
+    usual: Sampling = Sampling(sampler="ddim", steps=50)
 
     @classmethod
     def fresh(
@@ -63,10 +67,27 @@ class Model:
         pixels: bool,
     ) -> Model:
         """With new weights; `names` are those of process and prediction."""
-        noising = NOISINGS[names[0]]
+        noising, predicting = NOISINGS[names[0]], PREDICTING[names[1]]
+        if predicting.clock_scale is not None:
+            noising = replace(noising, clock_scale=predicting.clock_scale)
+        prediction = predicting.make(PIXEL_SPREAD if pixels else 1.0)
+        return cls.of(sizes, noising, prediction, shape, classes=classes, pixels=pixels)
+
+    @classmethod
+    def of(
+        cls,
+        sizes: UNetSizes,
+        noising: Noising,
+        prediction: Prediction,
+        shape: tuple[int, int, int],
+        *,
+        classes: tuple[str, ...],
+        pixels: bool,
+    ) -> Model:
+        """The same from objects."""
         config = UNetConfig(
             in_channels=shape[0],
-            out_channels=shape[0],
+            out_channels=prediction.outputs(shape[0]),
             channels=sizes.channels,
             blocks=sizes.blocks,
             attention=sizes.attention,
@@ -78,7 +99,7 @@ class Model:
             clock_scale=noising.clock_scale,
         )
         net = channels_last(UNet(config))
-        return cls(net, noising.process(), noising.times, PREDICTIONS[names[1]](), shape, classes, pixels)
+        return cls(net, noising.process(), noising.times, prediction, shape, classes, pixels, noising.usual)
 
     def objective(self) -> Denoising:
         """What is minimised: batches have `x0` and, with classes, `label`."""
@@ -96,14 +117,15 @@ class Model:
         return Diffusion(denoise, self.process, shape or self.shape, sampler, grid, chain, device)
 
     def preview(self, count: int, steps: int) -> Tensor:
-        """`count` samples by DDIM, always from the same noise; with classes, each in turn, mildly guided."""
+        """`count` samples, always from the same noise; with classes, each in turn, mildly guided."""
         device = next(self.net.parameters()).device
         cond: dict[str, Tensor] = {}
         if self.classes:
             labels = torch.arange(count) % len(self.classes)
             cond["vector"] = one_hot(labels, len(self.classes)).to(device)
             cond["negative.vector"] = torch.zeros_like(cond["vector"])
-        model = self.diffusion(DDIM(), Uniform(steps), ClassifierFree(2.0))
+        sampler, schedule = sampler_of(self.usual.sampler), schedule_of(self.usual.schedule, steps)
+        model = self.diffusion(sampler, schedule, ClassifierFree(2.0))
         return model.sample(count, cond, noise=SeedNoise(range(count)))
 
     def generator(self, request: Request, height: int, width: int) -> Diffusion:
@@ -187,7 +209,7 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
         conditioner=model.conditioner(device),
         codec=shell.codec,
         generator=generator,
-        defaults=Sampling(sampler="ddim", steps=50, guidance_scale=2.0 if model.classes else 1.0),
+        defaults=replace(model.usual, guidance_scale=2.0 if model.classes else 1.0),
         limits=limits,
         device=device,
     )

@@ -11,15 +11,16 @@ predictions (Salimans & Ho 2022, arXiv 2202.00512) and rectified flow, by name. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
-from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.denoisers import Model, measure_denoiser
+from huggingvis.recipes.picture_training import restored
+from huggingvis.recipes.pixel_denoisers import bind_pixels, named, train_pixels
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -44,39 +45,17 @@ class Config(DenoiserTraining):
 
 def model(config: Config, facts: Facts) -> Model:
     """The model with fresh weights."""
-    check_side(facts.size, config.net.multiple)
-    shape = facts.shape
-    names = (config.process, config.prediction)
-    return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
+    return named(config, facts)
 
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    source = open_pictures(config)
-    fresh = model(config, source.facts)
-    run = begin(setting, "ddpm", config, source)
-    conditional = bool(fresh.classes)
-    sets = Sets(
-        Examples(source.training, source.training.images, conditional, config.empty),
-        Examples(source.held_out, source.held_out.images, conditional),
-    )
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        fresh.objective(),
-        sets,
-        draw=lambda: fresh.preview(config.samples, config.sample_steps),
-        updates=Updates(config.optim, config.averages),
-    )
+    return train_pixels("ddpm", config, setting, partial(model, config))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    facts = Facts.of(run)
-    trained = model(config, facts)
-    restored(trained.net, run, "net", device)
-    return system(trained, run.path.name, facts, Shell("ddpm", Pixels()))
+    return bind_pixels("ddpm", partial(model, config), run, device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
