@@ -26,7 +26,7 @@ from huggingvis.train.snapshot import collect
 
 F64 = torch.float64
 T = 50
-PROCESS = TableProcess.cosine(T)
+PROCESS = TableProcess.cosine(steps=T)
 
 
 class Twice(nn.Module):

@@ -69,15 +69,22 @@ class Analytic(Variance):
 def fit_analytic(
     denoise: Bound, process: Process, x0: Tensor, times: Tensor, rng: torch.Generator, *, limit: float = math.inf
 ) -> Analytic:
-    """`Analytic` for the model `denoise`, from data `x0` [B, ...] noised once at each of `times` [N], which rise.
+    """`Analytic` for the model `denoise`, from data `x0` [B, ...] noised at each of `times` [N], which rise.
 
-    The more data, the better: one pass of the model over them for each time.
+    The more data, the better: two passes of the model over them for each time, with noise of both signs. The mean
+    square of that noise, which is known to be 1, serves as a control variate: near t = 1 what is sought, 1 - Gamma, is
+    far smaller than the plain estimate's error.
     """
     gammas = []
     for t in times.double():
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype).to(x0.device)
-        x = process.add_noise(x0, eps, t)
-        gammas.append(float(process.eps(x, clean(denoise(x, t)), t).double().square().mean()))
+        told = torch.zeros_like(x0, dtype=torch.promote_types(x0.dtype, torch.float32))
+        for sign in (1.0, -1.0):
+            x = process.add_noise(x0, sign * eps, t)
+            told += process.eps(x, clean(denoise(x, t)), t).square() / 2
+        drawn = eps.square() - 1
+        share = ((told - told.mean()) * drawn).mean() / drawn.square().mean()  # the slope of told on drawn
+        gammas.append(float(told.mean() - share * drawn.mean()))
     return Analytic(tuple(times.tolist()), tuple(gammas), limit)
 
 

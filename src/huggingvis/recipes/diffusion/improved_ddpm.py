@@ -11,7 +11,7 @@ dimension are what `hvis evaluate` measures. Book: chapter 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -117,8 +117,7 @@ def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """Bits per dimension of a run of this recipe, by the bound."""
     trained = model(config, Facts.of(run))
     restored(trained.net, run, "net", device)
-    bound = objective(config, trained)
-    bound.simple.times = Knots(T)
+    bound = objective(config, replace(trained, times=Knots(T)))
 
     def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
         return bound.measure({**batch, "x0": batch["image"]}, draws, seed)

@@ -1,0 +1,111 @@
+"""Recipes of chapter 4 beyond plain DDPM, on tiny pictures: they learn, load, draw, resume, and refuse in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Canvas, Prompt, Request
+from huggingvis.edits.generate import generate
+from huggingvis.recipes.loading import bind_run, measure_of
+from huggingvis.train.run import Run
+
+UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
+SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 10, "warmup": 0, "batch": 8, "net": UNET, "size": 8,
+         "lr": 3e-3, "ema": 0.9}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_edm_learns_loads_and_draws(tmp_path: Path) -> None:
+    run = train("edm", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data"), "steps": 30})
+    losses = course(run, "validation.mse")
+    assert losses[-1] < 0.9 * losses[0] and losses[0] < 3  # unit variance: a net that says nothing loses 1
+    system = bind_run(run.path)
+    assert (system.defaults.sampler, system.defaults.schedule, system.defaults.steps) == ("heun", "karras", 18)
+    pictures = drawn(system, "3")
+    assert pictures.shape == (2, 8, 8, 1) and np.array_equal(pictures, drawn(system, "3"))
+
+
+def test_preconditioning_on_a_table(tmp_path: Path) -> None:
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "steps": 20, "process": "linear", "conditional": False}
+    run = train("edm", tmp_path / "run", numbers)
+    assert course(run, "validation.mse")[-1] < course(run, "validation.mse")[0]
+    assert drawn(bind_run(run.path)).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names", "said"),
+    [
+        ("edm", {"process": "flow"}, "ends in noise alone, where that is infinite"),
+        ("edm", {"prediction": "eps"}, "only the prediction edm scales"),
+        ("improved_ddpm", {"process": "flow", "prediction": "v"}, "the process flow has none"),
+        ("improved_ddpm", {"prediction": "edm"}, "found edm"),
+        ("noisy_classifier", {}, "name its run folder with --denoiser"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, recipe: str, names: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        train(recipe, tmp_path / "run", {"data": digits(tmp_path / "data"), "size": 8, "net": UNET, **names})
+
+
+@pytest.mark.parametrize("loss", [{}, {"loss": "bound", "by_loss": True}])
+def test_improved_ddpm_learns_loads_and_draws(tmp_path: Path, loss: dict[str, Any]) -> None:
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "conditional": False, **loss}
+    run = train("improved_ddpm", tmp_path / "run", {**numbers, "steps": 40})
+    losses = course(run, "validation._bits_per_dim")
+    assert losses[-1] < losses[0]
+    system = bind_run(run.path)
+    assert system.defaults.sampler == "ddpm"
+    assert drawn(system).shape == (2, 8, 8, 1)
+    picture = torch.zeros(2, 1, 8, 8)
+    told = measure_of(Run.open(run.path), torch.device("cpu")).each({"image": picture}, 3, 0)
+    assert told["bits"].shape == (2,) and bool((told["bits"] > 0).all())
+
+
+def test_improved_ddpm_resumes_with_its_memory_of_losses(tmp_path: Path) -> None:
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "sample_every": 0, "by_loss": True}
+    straight = train("improved_ddpm", tmp_path / "straight", {**numbers, "steps": 5})
+    train("improved_ddpm", tmp_path / "broken", {**numbers, "steps": 2})
+    assert_same_weights(straight, train("improved_ddpm", tmp_path / "broken", {**numbers, "steps": 5}, resume=True))
+    kept = straight.checkpoints()[-1].tensors("objective")
+    assert int(kept["simple.times.counts"].sum()) >= 35  # of 40 draws among 1000 knots, few were alike
+
+
+def test_a_noisy_classifier_guides_a_plain_model(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", colour=False)
+    numbers = {**SMALL, "data": data, "channels": 1, "conditional": False, "steps": 60, "sample_every": 0}
+    denoiser = train("ddpm", tmp_path / "denoiser", numbers)
+    small = {key: SMALL[key] for key in ("batch", "net", "size", "lr", "warmup")}
+    run = train(
+        "noisy_classifier",
+        tmp_path / "run",
+        {**small, "data": data, "channels": 1, "denoiser": str(denoiser.path), "steps": 60, "sample_every": 20,
+         "columns": 1, "sample_steps": 2},
+    )  # fmt: skip
+    assert course(run, "validation.cross_entropy")[-1] < 0.65
+    system, base = bind_run(run.path), bind_run(denoiser.path)
+    assert system.spec.card["classes"] == ["lying", "upright"] and system.spec.family == "noisy_classifier"
+
+    def made(prompt: str, scale: float) -> np.ndarray:
+        sampling = replace(system.defaults, steps=8, guidance_scale=scale)
+        return np.stack([p.pixels for p in generate(system, Request(Prompt(prompt), Canvas(count=4), sampling))])
+
+    plain = generate(base, Request(canvas=Canvas(count=4), sampling=replace(base.defaults, steps=8)))
+    assert np.array_equal(made("upright", 0.0), np.stack([p.pixels for p in plain]))
+    assert not np.array_equal(made("upright", 5.0), made("lying", 5.0))
+    with pytest.raises(UsageError, match="no class called 'leaning'"):
+        made("leaning", 1.0)
