@@ -45,6 +45,7 @@ from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
+from huggingvis.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerator
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
@@ -161,6 +162,10 @@ CASES: dict[str, Case] = {
     "unet without text": Case(
         lambda: UNet(PLAIN), lambda d: (d.normal(3, 8, 8), d.clock(1000), {"concat": d.normal(1, 8, 8)}),
         ((2, 3, 8, 8),),
+    ),
+    "noisy classifier": Case(
+        lambda: NoisyClassifier(NoisyClassifierConfig(3, 5, (8, 16), attention=(0, 1), heads=2)),
+        lambda d: (d.normal(3, 8, 4), d.clock(1000)), ((2, 5),),
     ),
     "autoencoder": Case(
         lambda: AutoencoderKL(AUTOENCODER), lambda d: (d.normal(3, 16, 8),),

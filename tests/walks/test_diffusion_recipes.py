@@ -11,10 +11,12 @@ import pytest
 import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
+from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
 from huggingvis.recipes.loading import bind_run, measure_of
+from huggingvis.recipes.setting import Setting
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
@@ -109,3 +111,26 @@ def test_a_noisy_classifier_guides_a_plain_model(tmp_path: Path) -> None:
     assert not np.array_equal(made("upright", 5.0), made("lying", 5.0))
     with pytest.raises(UsageError, match="no class called 'leaning'"):
         made("leaning", 1.0)
+
+
+def test_analytic_dpm_fits_loads_and_draws(tmp_path: Path) -> None:
+    data = digits(tmp_path / "data")
+    numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "sample_every": 0}
+    denoiser = train("ddpm", tmp_path / "denoiser", numbers)
+    fit = find_recipe("analytic_dpm")
+    config = fit.Config(denoiser=str(denoiser.path), data=data, pictures=16, times=12)
+    run = fit.train(config, Setting(tmp_path / "run", progress=False))
+    system = bind_run(run.path)
+    assert system.defaults.schedule == "optimal" and system.defaults.sampler == "ddpm"
+
+    def made(**numbers: Any) -> np.ndarray:
+        sampling = replace(system.defaults, steps=6, **numbers)
+        return np.stack([p.pixels for p in generate(system, Request(canvas=Canvas(count=2), sampling=sampling))])
+
+    assert made().shape == (2, 8, 8, 1) and np.array_equal(made(), made())
+    assert not np.array_equal(made(), made(schedule="trailing"))
+    model = system.generator(Request(sampling=replace(system.defaults, steps=6)))
+    times = model.grid(model.process).times  # type: ignore[attr-defined]
+    assert len(times) == 7 and float(times[0]) == pytest.approx(1) and float(times[-1]) == 0
+    gammas = model.sampler.variance.gammas  # type: ignore[attr-defined]
+    assert len(gammas) == 12 and gammas[-1] > gammas[0] > 0

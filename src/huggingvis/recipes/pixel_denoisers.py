@@ -10,10 +10,14 @@ from collections.abc import Callable
 import torch
 
 from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
+from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
+from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -60,3 +64,20 @@ def bind_pixels(recipe: str, model: Callable[[Facts], Model], run: Run, device: 
     trained = model(facts)
     restored(trained.net, run, "net", device)
     return system(trained, run.path.name, facts, Shell(recipe, Pixels()))
+
+
+def bind_denoiser(path: str, facts: Facts, device: torch.device) -> tuple[System, Diffusion]:
+    """The diffusion model of the run folder `path`, as a system and as it samples by default.
+
+    Raises `UsageError` unless it makes pictures like those of `facts` in pixel space.
+    """
+    if not path:
+        raise UsageError("This recipe builds on a trained diffusion model: name its run folder with --denoiser.")
+    found = bind_run(path, device)
+    model = found.generator(Request(sampling=found.defaults))
+    if not isinstance(model, Diffusion) or model.shape != facts.shape:
+        raise UsageError(
+            f"Pictures {facts.shape} need a diffusion model of the same pictures in pixel space, but {path} is a "
+            f"{found.spec.family} of {found.spec.size}. Name another run with --denoiser."
+        )
+    return found, model

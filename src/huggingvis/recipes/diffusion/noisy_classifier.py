@@ -28,7 +28,6 @@ from huggingvis.objectives.noisy_classification import NoisyClassification, Nois
 from huggingvis.recipes.classes import ClassConditioner, each_class
 from huggingvis.recipes.denoiser_training import GROUPS, LEVELS, UNetSizes
 from huggingvis.recipes.denoisers import check_side
-from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import (
     PictureTraining,
     Updates,
@@ -37,6 +36,7 @@ from huggingvis.recipes.picture_training import (
     open_pictures,
     restored,
 )
+from huggingvis.recipes.pixel_denoisers import bind_denoiser
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.optim import Optim
@@ -101,15 +101,7 @@ def classifier(config: Config, facts: Facts) -> NoisyClassifier:
 
 def plain(config: Config, facts: Facts, device: torch.device) -> System:
     """The model that is guided. Raises `UsageError` for one that does not fit the pictures or knows classes itself."""
-    if not config.denoiser:
-        raise UsageError("A classifier guides a diffusion model: name its run folder with --denoiser.")
-    system = bind_run(config.denoiser, device)
-    model = system.generator(Request(sampling=system.defaults))
-    if not isinstance(model, Diffusion) or model.shape != facts.shape:
-        raise UsageError(
-            f"A classifier of pictures {facts.shape} guides a diffusion model of the same pictures in pixel space, "
-            f"but {config.denoiser} is a {system.spec.family} of {system.spec.size}. Name another run with --denoiser."
-        )
+    system, _ = bind_denoiser(config.denoiser, facts, device)
     if system.spec.card.get("classes"):
         raise UsageError(
             f"{config.denoiser} was trained with classes and guides itself by them. Train one with --conditional false."
@@ -146,9 +138,8 @@ def train(config: Config, setting: Setting) -> Run:
     source = open_pictures(config)
     net = classifier(config, source.facts)
     base = plain(config, source.facts, setting.device)
+    _, model = bind_denoiser(config.denoiser, source.facts, setting.device)
     run = begin(setting, "noisy_classifier", config, source)
-    model = base.generator(Request(sampling=base.defaults))
-    assert isinstance(model, Diffusion)
 
     def draw() -> Tensor:
         system = guided(base, net, source.facts)

@@ -1,0 +1,92 @@
+"""Learned samplers: fresh ones are DDIM, gradients are those of the whole chain, and a kernel distance falls."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import BatchNoise
+from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.data.mixture import standard_mixture
+from huggingvis.processes.vp import LinearVP
+from huggingvis.samplers.ddim import DDIM
+from huggingvis.samplers.grids import LogSNR
+from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
+
+F64 = torch.float64
+PROCESS, MIXTURE = LinearVP(), standard_mixture()
+
+
+def start(n: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, 2, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+def run(sampler: Sampler, x: Tensor, grid: Grid) -> Tensor:
+    return sample(MIXTURE.denoiser(PROCESS), PROCESS, sampler, x, grid, {}, noise=BatchNoise(1))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_fresh_numbers_are_ddims(eta: float) -> None:
+    grid, x = LogSNR(8)(PROCESS), start(16)
+    sampler = LearnedSteps(Coefficients(PROCESS, grid, eta))
+    assert float((run(sampler, x, grid) - run(DDIM(eta), x, grid)).detach().abs().max()) < 1e-12
+
+
+def test_gradients_of_the_chain() -> None:
+    """With and without calling the model again they are the same, and they are the differences' quotients."""
+    grid, x = LogSNR(4)(PROCESS), start(8)
+    numbers = Coefficients(PROCESS, grid)
+    parameters = [numbers.kept, numbers.beliefs]
+    plain = torch.autograd.grad(run(LearnedSteps(numbers), x, grid).square().mean(), parameters)
+    again = torch.autograd.grad(run(LearnedSteps(numbers, recompute=True), x, grid).square().mean(), parameters)
+    for a, b in zip(plain, again, strict=True):
+        assert float((a - b).abs().max()) < 1e-12
+    for parameter, grad, place in ((numbers.kept, plain[0], (1,)), (numbers.beliefs, plain[1], (3, 1))):
+        told = []
+        for change in (1e-5, -2e-5):
+            with torch.no_grad():
+                parameter[place] += change
+                told.append(float(run(LearnedSteps(numbers), x, grid).square().mean()))
+        with torch.no_grad():
+            parameter[place] += 1e-5
+        assert float(grad[place]) == pytest.approx((told[0] - told[1]) / 2e-5, rel=1e-5)
+    assert float(plain[1].triu(1).abs().max()) == 0.0  # no step reads a belief that is yet to come
+
+
+def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
+    """The squared maximum mean discrepancy with the cubic kernel of KID, unbiased."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / 2 + 1) ** 3
+
+    def off(k: Tensor) -> Tensor:
+        return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
+
+    return off(kernel(x, x)) + off(kernel(y, y)) - 2 * kernel(x, y).mean()
+
+
+def test_a_kernel_distance_falls() -> None:
+    """Three steps of DDIM are far from the mixture; learned ones are nearer, also from noise they have not seen."""
+    grid = LogSNR(3)(PROCESS)
+    numbers = Coefficients(PROCESS, grid)
+    sampler = LearnedSteps(numbers, recompute=True)
+    wanted = MIXTURE.sample(2000, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        before = float(kernel_distance(run(DDIM(), start(2000, 9), grid), wanted))
+    adam = torch.optim.Adam(numbers.parameters(), lr=0.01)
+    for step in range(60):
+        loss = kernel_distance(run(sampler, start(256, 100 + step), grid), wanted[:1000])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    with torch.no_grad():
+        after = float(kernel_distance(run(sampler, start(2000, 9), grid), wanted))
+    assert after < 0.3 * before
+
+
+def test_another_grid_is_refused() -> None:
+    sampler = LearnedSteps(Coefficients(PROCESS, LogSNR(4)(PROCESS)))
+    with pytest.raises(UsageError, match="a grid of 4 steps of its own"):
+        run(sampler, start(2), LogSNR(5)(PROCESS))
