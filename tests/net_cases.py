@@ -164,7 +164,7 @@ CASES: dict[str, Case] = {
         ((2, 3, 8, 8),),
     ),
     "noisy classifier": Case(
-        lambda: NoisyClassifier(NoisyClassifierConfig(3, 5, (8, 16), attention=(0, 1), heads=2)),
+        lambda: NoisyClassifier(NoisyClassifierConfig(3, 5, (8, 16), attention=(0, 1), heads=2, groups=4)),
         lambda d: (d.normal(3, 8, 4), d.clock(1000)), ((2, 5),),
     ),
     "autoencoder": Case(

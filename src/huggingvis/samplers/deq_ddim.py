@@ -2,10 +2,10 @@ r"""DDIM's whole chain as one fixed point: all steps at once instead of one afte
 
 Pokle, Geng, Kolter 2022, "Deep Equilibrium Approaches to Diffusion Models" (arXiv 2210.12867), Eq. 11-12. DDIM with
 eta = 0 is a recursion, x_{n+1} = a_n x_n + b_n x_0(x_n). Given guesses of all x_n, one call of the model on the N B
-noisy samples together gives all beliefs, and the recursion, which costs nothing beside it, new x_n; DDIM's chain is the
-only guess that stays as it is. Plain repetition (Picard) ends after N calls at the latest, since each makes one more x_n
-exact; Anderson's acceleration (Walker & Ni 2011), which mixes the last few guesses so that their changes cancel, ends
-far earlier. It trades arithmetic for latency: for machines that a batch of B does not fill.
+noisy samples together gives all beliefs, and the recursion, which costs nothing beside it, new x_n; DDIM's chain is
+the only guess that stays as it is. Plain repetition (Picard) ends after N calls at the latest, since each makes one
+more x_n exact; Anderson's acceleration (Walker & Ni 2011), which mixes the last few guesses so that their changes
+cancel, ends far earlier. It trades arithmetic for latency: for machines that a batch of B does not fill.
 Book: chapter 4, "In parallel over time".
 """
 
