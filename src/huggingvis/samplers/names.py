@@ -23,9 +23,11 @@ from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
 from huggingvis.samplers.heun import Heun
+from huggingvis.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusion
 from huggingvis.samplers.unipc import UniPC
 
 __all__ = ["sampler_of", "schedule_of"]
