@@ -81,8 +81,8 @@ class DormandPrince:
                     return y
             h *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2))
         raise NumericalTrouble(
-            f"The ODE of the probability flow could not be solved: at {u:.6g} of {start:.6g} to {end:.6g} its steps had "
-            f"become {h:.3g} long. Allow larger errors (rtol, atol), or look whether the net's answers are finite."
+            f"The ODE of the probability flow could not be solved: at {u:.6g} of {start:.6g} to {end:.6g} its steps "
+            f"had become {h:.3g} long. Allow larger errors (rtol, atol), or look whether the net's answers are finite."
         )
 
     def _try(self, field: Field, u: float, y: Tensor, h: float, slope: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -1,6 +1,7 @@
 """The numbers of trainings of diffusion models on plain sources, as a `Config` spells them.
 
-Names (linear, cosine, flow; eps, x0, v, velocity) become objects here and nowhere else. Book: chapter 4.
+Names (linear, cosine, flow, vp, sub-vp, ve; eps, x0, v, velocity) become objects here and nowhere else.
+Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import Literal
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
-from huggingvis.objectives.denoise import Knots, LogitNormal, TimeLaw
+from huggingvis.objectives.denoise import Knots, LogitNormal, TimeLaw, UniformTimes
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
+from huggingvis.processes.ve import GeometricVE
+from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.picture_training import PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
@@ -67,19 +71,31 @@ class UNetSizes:
 
 @dataclass(frozen=True)
 class Noising:
-    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000."""
+    """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000.
+
+    `least`: the smallest time of a training; likelihoods begin there.
+    """
 
     process: Callable[[], Process]
     times: TimeLaw
     clock_scale: float = 1.0
+    least: float = 1e-3
+
+
+def _continuous(process: Callable[[], Process], least: float = 1e-5) -> Noising:
+    """As Song et al. 2020 (arXiv 2011.13456, App. C) train their SDEs: times uniform from 1e-5."""
+    return Noising(process, UniformTimes(least), 1000.0, least)
 
 
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
     "cosine": Noising(TableProcess.cosine, Knots()),
     "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
+    "vp": _continuous(LinearVP),
+    "sub-vp": _continuous(SubVP),
+    "ve": _continuous(GeometricVE),
 }
-ProcessName = Literal["linear", "cosine", "flow"]
+ProcessName = Literal["linear", "cosine", "flow", "vp", "sub-vp", "ve"]
 PredictionName = Literal["eps", "x0", "v", "velocity"]
 
 
@@ -99,7 +115,7 @@ class DenoiserTraining(PictureTraining):
     Attributes:
         conditional: learn the data's classes; none: if they have some.
         empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), or flow.
+        process: linear or cosine (tables of 1000 noise levels), flow, or the SDEs vp, sub-vp and ve.
         prediction: eps, x0, v or velocity.
         net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.

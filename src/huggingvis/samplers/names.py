@@ -101,6 +101,10 @@ SAMPLERS = (
                ("DPM++ 2M SDE Heun", "k_dpmpp_2m_sde_heun"), ("dpmpp_2m_sde_heun",)),
     SamplerRow("dpm++3m-sde", lambda eta: DPMSolver(3, OfData(1.0), midpoint=False),
                ("DPM++ 3M SDE", "k_dpmpp_3m_sde"), ("dpmpp_3m_sde",)),
+    SamplerRow("euler-maruyama", lambda eta: EulerMaruyama(), (), (), ("ScoreSdeVpScheduler",)),
+    SamplerRow("reverse-diffusion", lambda eta: ReverseDiffusion()),
+    SamplerRow("pc", lambda eta: PredictorCorrector(ReverseDiffusion()), (), (), ("ScoreSdeVeScheduler",)),
+    SamplerRow("annealed-langevin", lambda eta: AnnealedLangevin()),
 )  # fmt: skip
 
 SCHEDULES = (

@@ -2,7 +2,8 @@
 
 Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239): the linear table, eps
 predictions and the unweighted loss, eq. 14. Also the cosine table (Nichol & Dhariwal 2021, arXiv 2102.09672), v
-predictions (Salimans & Ho 2022, arXiv 2202.00512) and rectified flow, by name. Book: chapter 4.
+predictions (Salimans & Ho 2022, arXiv 2202.00512), rectified flow and the SDEs of Song et al. 2020 (arXiv 2011.13456),
+by name. Book: chapter 4.
 
     hvis train ddpm --run runs/digits --data mnist --net.channels 32,64,64 --net.blocks 1
     hvis generate 7 --model runs/digits
@@ -14,14 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
-from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
-from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -42,45 +40,16 @@ class Config(DenoiserTraining):
     """Numbers of the training."""
 
 
-def model(config: Config, facts: Facts) -> Model:
-    """The model with fresh weights."""
-    check_side(facts.size, config.net.multiple)
-    shape = facts.shape
-    names = (config.process, config.prediction)
-    return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
-
-
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    source = open_pictures(config)
-    fresh = model(config, source.facts)
-    run = begin(setting, "ddpm", config, source)
-    conditional = bool(fresh.classes)
-    sets = Sets(
-        Examples(source.training, source.training.images, conditional, config.empty),
-        Examples(source.held_out, source.held_out.images, conditional),
-    )
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        fresh.objective(),
-        sets,
-        draw=lambda: fresh.preview(config.samples, config.sample_steps),
-        updates=Updates(config.optim, config.averages),
-    )
+    return train_pixels("ddpm", config, setting)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    facts = Facts.of(run)
-    trained = model(config, facts)
-    restored(trained.net, run, "net", device)
-    return system(trained, run.path.name, facts, Shell("ddpm", Pixels()))
+    return bind_pixels("ddpm", config, run, device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """The loss of a run of this recipe."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    return measure_denoiser(trained, lambda x: x)
+    """The loss of a run of this recipe, its variational bound and its density."""
+    return measure_pixels(config, run, device)
