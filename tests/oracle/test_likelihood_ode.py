@@ -25,47 +25,43 @@ from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
 
 F64 = torch.float64
-TIGHT = DormandPrince(1e-8, 1e-8)
+TIGHT = DormandPrince(1e-7, 1e-7)
 
 
 def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=F64)
 
 
-def points(n: int = 48) -> Tensor:
+def points(n: int = 24) -> Tensor:
     return standard_mixture().sample(n, torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
-    ("process", "gap"),
-    [
-        (LinearVP(), 5e-2),
-        (SubVP(), 5e-2),
-        (CosineVP(), 1e-6),
-        (GeometricVE(), 1e-2),
-        (LinearVE(), 1e-2),
-        (RectifiedFlow(), 1e-6),
-        (TableProcess.linear(), 5e-2),
-    ],
+    "process",
+    [LinearVP(), SubVP(), CosineVP(), GeometricVE(), LinearVE(), RectifiedFlow(), TableProcess.linear()],
     ids=lambda p: type(p).__name__,
 )
-def test_density_of_the_mixture(process: Process, gap: float) -> None:
-    """Exact to 1e-4 from the true law of x_1; from the prior that samples start from, to what that law differs by."""
+def test_density_of_the_mixture(process: Process) -> None:
+    """Exact to 1e-4 from the true law of x_1. From the prior that samples start from, off by what that law differs by:
+    |log p_1(x) - log N(x; 0, sigma^2)| <= r |x|/sigma + r^2/2 for data within a radius R, r = R alpha/sigma.
+    """
     mixture, x = standard_mixture(), points()
     flow = ProbabilityFlow(mixture.denoiser(process), process, Exact(), TIGHT, least=1e-7)
     exact = mixture.log_prob(x, process, number(0.0))
     end, log_det = flow.to_noise(x, {})
     off = (mixture.log_prob(end, process, number(1.0)) + log_det - exact).abs()
     assert float(off.max()) < 1e-4
-    assert float((flow.log_prob(x) - exact).abs().max()) < max(gap, 1e-4)
+    r = 2.5 * float(process.alpha(number(1.0)) / process.sigma(number(1.0)))
+    differs = r * end.norm(dim=1) / float(process.sigma(number(1.0))) + r**2 / 2
+    assert bool(((flow.log_prob(x) - exact).abs() < 1e-4 + differs).all())
 
 
 def test_a_fixed_solver_and_other_probes_tell_the_same() -> None:
-    mixture, process, x = standard_mixture(), RectifiedFlow(), points(24)
+    mixture, process, x = standard_mixture(), RectifiedFlow(), points(8)
     denoise, exact = mixture.denoiser(process), mixture.log_prob(x, process, number(0.0))
-    fixed = ProbabilityFlow(denoise, process, Exact(), RungeKutta4(300), least=1e-7).log_prob(x)
+    fixed = ProbabilityFlow(denoise, process, Exact(), RungeKutta4(120), least=1e-7).log_prob(x)
     assert float((fixed - exact).abs().max()) < 1e-4
-    alone = ProbabilityFlow(denoise, process, Exact(), RungeKutta4(300), least=1e-7).log_prob(x[5:6])
+    alone = ProbabilityFlow(denoise, process, Exact(), RungeKutta4(120), least=1e-7).log_prob(x[5:6])
     assert float((alone - fixed[5]).abs()) < 1e-12
 
 
