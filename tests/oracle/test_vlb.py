@@ -12,7 +12,7 @@ from huggingvis.core.belief import Belief
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
-from huggingvis.objectives.bound import ContinuousBound, DiscreteBound, Levels, bits_per_dim, density
+from huggingvis.objectives.bound import ContinuousBound, DiscreteBound, Levels, density, in_bits
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
@@ -155,6 +155,6 @@ def test_levels_are_probabilities() -> None:
 
 def test_bits_of_a_ledger() -> None:
     ledger = {name: torch.tensor([math.log(2) * k]) for name, k in (("prior", 1.0), ("steps", 2.0), ("data", 5.0))}
-    assert {name: float(bits) for name, bits in bits_per_dim(ledger, 4).items()} == pytest.approx(
+    assert {name: float(bits) for name, bits in in_bits(ledger, 4).items()} == pytest.approx(
         {"bound": 2.0, "prior": 0.25, "steps": 0.5, "data": 1.25}
     )

@@ -186,7 +186,7 @@ Bounds = Callable[[Bound, Tensor, torch.Generator, int], Ledger]
 """Either of them."""
 
 
-def bits_per_dim(ledger: Ledger, dims: int) -> Ledger:
+def in_bits(ledger: Ledger, dims: int) -> Ledger:
     """A ledger of nats in bits per number, with its sum as `bound`."""
     bits = {name: nats / (dims * math.log(2)) for name, nats in ledger.items()}
     return {"bound": torch.stack(list(bits.values())).sum(0), **bits}

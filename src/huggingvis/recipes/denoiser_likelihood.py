@@ -16,7 +16,8 @@ from huggingvis.core.belief import Belief
 from huggingvis.core.diffusion import compose
 from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.guidance.threshold import Clip
-from huggingvis.objectives.bound import Bounds, ContinuousBound, DiscreteBound, bits_per_dim
+from huggingvis.metrics.bits import bits_per_dim
+from huggingvis.objectives.bound import Bounds, ContinuousBound, DiscreteBound, in_bits
 from huggingvis.objectives.likelihood import log_probability
 from huggingvis.objectives.probability_flow import ProbabilityFlow
 from huggingvis.processes.table import TableProcess
@@ -67,10 +68,10 @@ def measure_likelihood(model: Model) -> Measure:
             return clipped(x, t, cond)
 
         rng = torch.Generator(x.device).manual_seed(seed)
-        ledger = bits_per_dim(bound(bound_to, whole, rng, draws), x[0].numel())
+        ledger = in_bits(bound(bound_to, whole, rng, draws), x[0].numel())
         told = {"vlb" if name == "bound" else f"vlb_{name}": bits for name, bits in ledger.items()}
         nats = log_probability(Conditioned(model.flow, cond), x, seed=seed)
-        flow_bits = -nats / (x[0].numel() * torch.log(torch.tensor(2.0, dtype=torch.float64)))
+        flow_bits = bits_per_dim(nats, x[0].numel(), levels=None)
         return {**objective.measure({**batch, "x0": x}, draws, seed), **told, "flow_bits": flow_bits}
 
     return Measure(each, MEANING, draws=10)
