@@ -12,6 +12,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.process import PREDICTIONS, Process
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
@@ -22,6 +23,7 @@ MAKE: dict[str, Callable[[], Process]] = {
     "linear": LinearVP,
     "cosine": CosineVP,
     "flow": RectifiedFlow,
+    "sub-vp": SubVP,
     "geometric": GeometricVE,
     "edm": LinearVE,
     "table-linear": TableProcess.linear,
@@ -87,6 +89,7 @@ def test_closed_forms() -> None:
     t = times()
     integral = 0.1 * t + 0.5 * 19.9 * t**2
     close(LinearVP().alpha(t), torch.exp(-integral / 2), 1e-15)
+    close(SubVP().sigma(t), 1 - torch.exp(-integral), 1e-15)
     f = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     close(CosineVP().alpha(t) ** 2, f, 1e-14)
     close(CosineVP().sigma(t) ** 2, 1 - f, 1e-14)

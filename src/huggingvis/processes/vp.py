@@ -44,10 +44,13 @@ class LinearVP(Process):
         return torch.sqrt(-torch.expm1(2 * self._log_alpha(t)))
 
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
-        """Root of the quadratic log alpha(t) = -softplus(-lambda)/2, in the form that loses no digits near t = 0."""
+        """From log alpha = -softplus(-lambda)/2."""
+        return self.t_of_drop(F.softplus(-lam) / 2)
+
+    def t_of_drop(self, drop: Tensor) -> Tensor:
+        """Root of the quadratic -log alpha(t) = `drop`, in the form that loses no digits near t = 0."""
         half = self.beta_min / 2
         rise = self.beta_max - self.beta_min
-        drop = F.softplus(-lam) / 2
         return 2 * drop / (half + torch.sqrt(half**2 + rise * drop))
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The numbers of trainings of diffusion models on plain sources, as a `Config` spells them.
 
-Names (linear, cosine, flow, edm; eps, x0, v, velocity, edm) become objects here and nowhere else. Book: chapter 4.
+Names (linear, cosine, flow, vp, sub-vp, ve, edm; eps, x0, v, velocity, edm) become objects here and nowhere else.
+Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.request import Sampling
-from huggingvis.objectives.denoise import Knots, LogitNormal, LogNormal, TimeLaw
+from huggingvis.objectives.denoise import Knots, LogitNormal, LogNormal, TimeLaw, UniformTimes
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
-from huggingvis.processes.ve import LinearVE
+from huggingvis.processes.ve import GeometricVE, LinearVE
+from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.picture_training import PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
@@ -74,12 +77,14 @@ class UNetSizes:
 class Noising:
     """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000.
 
-    `usual`: how to sample from it where nobody says how.
+    `least`: the smallest time of a training; likelihoods begin there. `usual`: how to sample from it where nobody says
+    how.
     """
 
     process: Callable[[], Process]
     times: TimeLaw
     clock_scale: float = 1.0
+    least: float = 1e-3
     usual: Sampling = Sampling(sampler="ddim", steps=50)
 
 
@@ -91,17 +96,25 @@ class Predicting:
     clock_scale: float | None = None
 
 
+def _continuous(process: Callable[[], Process], least: float = 1e-5) -> Noising:
+    """As Song et al. 2020 (arXiv 2011.13456, App. C) train their SDEs: times uniform from 1e-5."""
+    return Noising(process, UniformTimes(least), 1000.0, least)
+
+
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
     "cosine": Noising(TableProcess.cosine, Knots()),
     "flow": Noising(RectifiedFlow, LogitNormal(), 1000.0),
-    "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, Sampling(sampler="heun", schedule="karras", steps=18)),
+    "vp": _continuous(LinearVP),
+    "sub-vp": _continuous(SubVP),
+    "ve": _continuous(GeometricVE),
+    "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, 2.5e-5, Sampling("heun", "karras", 18)),
 }
 PREDICTING = {
     **{name: Predicting(lambda spread, kind=kind: kind()) for name, kind in PREDICTIONS.items()},
     "edm": Predicting(Preconditioned, LEVELS),
 }
-ProcessName = Literal["linear", "cosine", "flow", "edm"]
+ProcessName = Literal["linear", "cosine", "flow", "vp", "sub-vp", "ve", "edm"]
 PredictionName = Literal["eps", "x0", "v", "velocity", "edm"]
 
 
@@ -131,7 +144,7 @@ class DenoiserTraining(PictureTraining):
     Attributes:
         conditional: learn the data's classes; none: if they have some.
         empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), flow, or edm (noise added to the picture as it is).
+        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
         prediction: eps, x0, v, velocity or edm (preconditioned).
         net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.

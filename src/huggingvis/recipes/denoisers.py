@@ -17,7 +17,7 @@ from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Prediction, Process
-from huggingvis.core.protocols import Batch, Conditioner, Decodes, Guidance, Measure
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Generative, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.shapes import channels_last
@@ -26,6 +26,7 @@ from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, TimeLaw, unconditional
+from huggingvis.objectives.probability_flow import DiffusionDensity, ProbabilityFlow
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
@@ -43,8 +44,8 @@ class Model:
     """A denoising U-Net with all that belongs to it.
 
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
-    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range. `usual`: how it is sampled
-    from where nobody says how.
+    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range and the model tells their
+    likelihood. `least`: the smallest time it was trained at. `usual`: how it is sampled from where nobody says how.
     """
 
     net: UNet
@@ -54,6 +55,7 @@ class Model:
     shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
     pixels: bool = True
+    least: float = 1e-3
     usual: Sampling = Sampling(sampler="ddim", steps=50)
 
     @classmethod
@@ -99,12 +101,23 @@ class Model:
             clock_scale=noising.clock_scale,
         )
         net = channels_last(UNet(config))
-        return cls(net, noising.process(), noising.times, prediction, shape, classes, pixels, noising.usual)
+        process, times = noising.process(), noising.times
+        return cls(net, process, times, prediction, shape, classes, pixels, noising.least, noising.usual)
 
     def objective(self) -> Denoising:
         """What is minimised: batches have `x0` and, with classes, `label`."""
         condition = LabelCondition(len(self.classes)) if self.classes else unconditional
         return Denoising(self.net, self.process, self.prediction, self.times, condition=condition)
+
+    @property
+    def denoiser(self) -> NetDenoiser:
+        """What the net believes, as it is."""
+        return NetDenoiser(self.net, self.process, self.prediction)
+
+    @property
+    def flow(self) -> ProbabilityFlow:
+        """The density in model space."""
+        return ProbabilityFlow(self.denoiser, self.process, least=self.least)
 
     def diffusion(
         self, sampler: Sampler, grid: Schedule, guidance: ClassifierFree, shape: tuple[int, int, int] | None = None
@@ -112,9 +125,8 @@ class Model:
         """The generative model for one choice of sampler, grid and guidance."""
         chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
         chain += (Clip(),) if self.pixels else ()
-        denoise = NetDenoiser(self.net, self.process, self.prediction)
         device = next(self.net.parameters()).device
-        return Diffusion(denoise, self.process, shape or self.shape, sampler, grid, chain, device)
+        return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device)
 
     def preview(self, count: int, steps: int) -> Tensor:
         """`count` samples, always from the same noise; with classes, each in turn, mildly guided."""
@@ -128,15 +140,19 @@ class Model:
         model = self.diffusion(sampler, schedule, ClassifierFree(2.0))
         return model.sample(count, cond, noise=SeedNoise(range(count)))
 
-    def generator(self, request: Request, height: int, width: int) -> Diffusion:
+    def generator(self, request: Request, height: int, width: int) -> Generative:
         """What a request's numbers ask for, at `height` and `width` in model space."""
         s = request.sampling
-        return self.diffusion(
+        asked = self.diffusion(
             sampler_of(s.sampler, s.eta),
             schedule_of(s.schedule, s.steps),
             ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval),
             (self.shape[0], height, width),
         )
+        if not self.pixels:
+            return asked
+        any_class = {"vector": torch.zeros(1, len(self.classes), device=asked.device)} if self.classes else {}
+        return DiffusionDensity(asked, self.flow, any_class)
 
     def conditioner(self, device: torch.device) -> Conditioner:
         """Prompts are names of classes, or empty."""
@@ -177,12 +193,16 @@ def classes_of(conditional: bool | None, facts: Facts) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Shell:
-    """What a system has around its `Model`: the codec and its networks, and `factor`, pixels to one of model space."""
+    """What a system has around its `Model`: the codec and its networks, and `factor`, pixels to one of model space.
+
+    `sampler`: the one it is best used with; none: that of its process.
+    """
 
     family: str
     codec: Decodes
     parts: dict[str, torch.nn.Module] = field(default_factory=dict)
     factor: int = 1
+    sampler: str | None = None
 
 
 def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
@@ -199,7 +219,7 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
     card = {"data": facts.data, "classes": list(model.classes)}
     spec = Spec(name, shell.family, (facts.size, facts.size), multiple, card=card, channels=facts.channels)
 
-    def generator(request: Request) -> Diffusion:
+    def generator(request: Request) -> Generative:
         width, height = canvas_of(request, spec)
         return model.generator(request, height // shell.factor, width // shell.factor)
 
@@ -209,7 +229,11 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
         conditioner=model.conditioner(device),
         codec=shell.codec,
         generator=generator,
-        defaults=replace(model.usual, guidance_scale=2.0 if model.classes else 1.0),
+        defaults=replace(
+            model.usual,
+            sampler=shell.sampler or model.usual.sampler,
+            guidance_scale=2.0 if model.classes else 1.0,
+        ),
         limits=limits,
         device=device,
     )

@@ -23,9 +23,11 @@ from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
 from huggingvis.samplers.heun import Heun
+from huggingvis.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusion
 from huggingvis.samplers.unipc import UniPC
 
 __all__ = ["sampler_of", "schedule_of"]
@@ -99,6 +101,10 @@ SAMPLERS = (
                ("DPM++ 2M SDE Heun", "k_dpmpp_2m_sde_heun"), ("dpmpp_2m_sde_heun",)),
     SamplerRow("dpm++3m-sde", lambda eta: DPMSolver(3, OfData(1.0), midpoint=False),
                ("DPM++ 3M SDE", "k_dpmpp_3m_sde"), ("dpmpp_3m_sde",)),
+    SamplerRow("euler-maruyama", lambda eta: EulerMaruyama(), (), (), ("ScoreSdeVpScheduler",)),
+    SamplerRow("reverse-diffusion", lambda eta: ReverseDiffusion()),
+    SamplerRow("pc", lambda eta: PredictorCorrector(ReverseDiffusion()), (), (), ("ScoreSdeVeScheduler",)),
+    SamplerRow("annealed-langevin", lambda eta: AnnealedLangevin()),
 )  # fmt: skip
 
 SCHEDULES = (

@@ -22,7 +22,7 @@ from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Sampler
 from huggingvis.core.system import System
-from huggingvis.recipes.pixel_denoisers import bind_denoiser
+from huggingvis.recipes.pixel_diffusion import bind_denoiser
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, View, open_source
 from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic
@@ -73,7 +73,8 @@ def train(config: Config, setting: Setting) -> Run:
     facts = Facts.of(Run.open(config.denoiser)) if config.denoiser else None
     size, channels = (facts.size, facts.channels) if facts else (None, None)
     source = open_source(config.data, View(size, channels), root=config.root, seed=config.seed)
-    system, model = bind_denoiser(config.denoiser, source.facts, setting.device)
+    system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
+    model = drawing(Request(sampling=system.defaults))
     first = source.training.batch(0, min(config.pictures, len(source.training)))["image"].to(setting.device)
     cond = system.conditioner([Request()])  # any class
 
@@ -95,15 +96,14 @@ def train(config: Config, setting: Setting) -> Run:
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """The diffusion model, whose sampler ddpm takes the fitted variances and which knows the schedule `optimal`."""
-    system, _ = bind_denoiser(config.denoiser, Facts.of(run), device)
+    system, drawing = bind_denoiser(config.denoiser, Facts.of(run), device)
     variance = records.load(Analytic, run.path / FILE)
 
     def generator(request: Request) -> Diffusion:
         asked = request.sampling
         best = asked.schedule == OPTIMAL
         usual = replace(asked, schedule=system.defaults.schedule) if best else asked
-        model = system.generator(replace(request, sampling=usual))
-        assert isinstance(model, Diffusion)
+        model = drawing(replace(request, sampling=usual))
         grid = OptimalTimes(asked.steps, variance) if best else model.grid
         return replace(model, sampler=_fitted(model.sampler, variance), grid=grid)
 

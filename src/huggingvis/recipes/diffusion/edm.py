@@ -11,18 +11,14 @@ preconditioning on a table of noise levels is `--process linear`. Book: chapter 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName
-from huggingvis.recipes.denoisers import Model, measure_denoiser
-from huggingvis.recipes.picture_training import restored
-from huggingvis.recipes.pixel_denoisers import bind_pixels, named, train_pixels
+from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -47,23 +43,16 @@ class Config(DenoiserTraining):
     sample_steps: int = 18
 
 
-def model(config: Config, facts: Facts) -> Model:
-    """The model with fresh weights."""
-    return named(config, facts)
-
-
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    return train_pixels("edm", config, setting, partial(model, config))
+    return train_pixels("edm", config, setting)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    return bind_pixels("edm", partial(model, config), run, device)
+    return bind_pixels("edm", config, run, device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """The loss of a run of this recipe."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    return measure_denoiser(trained, lambda x: x)
+    """The loss of a run of this recipe, its variational bound and its density."""
+    return measure_pixels(config, run, device)

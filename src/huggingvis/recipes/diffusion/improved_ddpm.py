@@ -26,10 +26,10 @@ from huggingvis.core.system import System
 from huggingvis.objectives.denoise import Knots
 from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
-from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, DenoiserTraining, Noising, ProcessName
+from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, DenoiserTraining, ProcessName
 from huggingvis.recipes.denoisers import PIXEL_SPREAD, Model, check_side, classes_of
 from huggingvis.recipes.picture_training import restored
-from huggingvis.recipes.pixel_denoisers import bind_pixels, train_pixels
+from huggingvis.recipes.pixel_diffusion import bind_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -85,11 +85,10 @@ def model(config: Config, facts: Facts) -> Model:
     """The model with fresh weights."""
     check_side(facts.size, config.net.multiple)
     table = NOISINGS[config.process]
-    noising = Noising(
-        table.process,
-        LossAware(T) if config.by_loss else Knots(T),
-        table.clock_scale,
-        Sampling(sampler="ddpm", schedule="trailing", steps=50),
+    noising = replace(
+        table,
+        times=LossAware(T) if config.by_loss else Knots(T),
+        usual=Sampling(sampler="ddpm", schedule="trailing", steps=50),
     )
     prediction = LearnedVariance(PREDICTING[config.prediction].make(PIXEL_SPREAD))
     classes = classes_of(config.conditional, facts)
@@ -105,12 +104,12 @@ def objective(config: Config, fresh: Model) -> Hybrid:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    return train_pixels("improved_ddpm", config, setting, partial(model, config), partial(objective, config))
+    return train_pixels("improved_ddpm", config, setting, model, partial(objective, config))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    return bind_pixels("improved_ddpm", partial(model, config), run, device)
+    return bind_pixels("improved_ddpm", config, run, device, make=model)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:

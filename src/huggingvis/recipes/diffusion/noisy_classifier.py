@@ -12,6 +12,7 @@ Book: chapter 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,7 +37,7 @@ from huggingvis.recipes.picture_training import (
     open_pictures,
     restored,
 )
-from huggingvis.recipes.pixel_denoisers import bind_denoiser
+from huggingvis.recipes.pixel_diffusion import bind_denoiser
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.optim import Optim
@@ -53,6 +54,8 @@ SYSTEM = {
     "explained": None,
     "usable": None,
 }
+
+Drawing = Callable[[Request], Diffusion]
 
 
 @dataclass(frozen=True)
@@ -99,22 +102,24 @@ def classifier(config: Config, facts: Facts) -> NoisyClassifier:
     )
 
 
-def plain(config: Config, facts: Facts, device: torch.device) -> System:
-    """The model that is guided. Raises `UsageError` for one that does not fit the pictures or knows classes itself."""
-    system, _ = bind_denoiser(config.denoiser, facts, device)
+def plain(config: Config, facts: Facts, device: torch.device) -> tuple[System, Drawing]:
+    """The model that is guided, and how it samples.
+
+    Raises `UsageError` for one that does not fit the pictures or knows classes itself.
+    """
+    system, drawing = bind_denoiser(config.denoiser, facts, device)
     if system.spec.card.get("classes"):
         raise UsageError(
             f"{config.denoiser} was trained with classes and guides itself by them. Train one with --conditional false."
         )
-    return system
+    return system, drawing
 
 
-def guided(base: System, net: NoisyClassifier, facts: Facts) -> System:
+def guided(base: System, drawing: Drawing, net: NoisyClassifier, facts: Facts) -> System:
     """`base` steered by `net`: prompts are class names, the guidance scale is s."""
 
     def generator(request: Request) -> Diffusion:
-        model = base.generator(request)
-        assert isinstance(model, Diffusion)
+        model = drawing(request)
         asked = request.sampling
         logits = NoisyLogits(net, model.process)
         steer = Classifier(logits.log_prob, model.process, asked.guidance_scale, asked.guidance_interval)
@@ -137,12 +142,11 @@ def train(config: Config, setting: Setting) -> Run:
     """Train the classifier in `setting`'s run folder."""
     source = open_pictures(config)
     net = classifier(config, source.facts)
-    base = plain(config, source.facts, setting.device)
-    _, model = bind_denoiser(config.denoiser, source.facts, setting.device)
+    base, drawing = plain(config, source.facts, setting.device)
     run = begin(setting, "noisy_classifier", config, source)
 
     def draw() -> Tensor:
-        system = guided(base, net, source.facts)
+        system = guided(base, drawing, net, source.facts)
         request = Request(sampling=replace(system.defaults, steps=config.sample_steps))
         vector = each_class(len(source.facts.classes), config.columns, setting.device)
         return system.generator(request).sample(len(vector), {"vector": vector}, noise=SeedNoise(range(len(vector))))
@@ -151,7 +155,7 @@ def train(config: Config, setting: Setting) -> Run:
         config,
         setting,
         run,
-        NoisyClassification(net, model.process),
+        NoisyClassification(net, drawing(Request(sampling=base.defaults)).process),
         source,
         draw=draw,
         updates=Updates(Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.05)),
@@ -163,5 +167,5 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     facts = Facts.of(run)
     net = classifier(config, facts)
     restored(net, run, "net", device)
-    system = guided(plain(config, facts, device), net, facts)
+    system = guided(*plain(config, facts, device), net, facts)
     return replace(system, spec=replace(system.spec, name=run.path.name))

@@ -1,0 +1,64 @@
+"""Score-based generative modelling through stochastic differential equations: one loss on the VP, sub-VP or VE SDE.
+
+Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2020 (arXiv 2011.13456): times are continuous, the loss is Eq. 7 with
+the weight that makes it the net's error in the noise; pictures come by predictor and corrector (Algorithms 1-3), by the
+reverse SDE or by any solver of the probability-flow ODE, which also tells the likelihood (Sec. 4.3). Book: chapter 4.
+
+    hvis train score_sde --run runs/sde --data mnist --process sub-vp --net.channels 32,64,64 --net.blocks 1
+    hvis generate --model runs/sde --sampler pc
+    hvis evaluate runs/sde --limit 100
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from huggingvis.core.protocols import Measure
+from huggingvis.core.system import System
+from huggingvis.recipes.denoiser_training import DenoiserTraining, ProcessName
+from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
+from huggingvis.recipes.setting import Setting
+from huggingvis.train.run import Run
+
+SYSTEM = {
+    "name": "Score SDE",
+    "chapter": 4,
+    "paper": "2011.13456",
+    "files": [
+        "processes/vp.py",
+        "processes/sub_vp.py",
+        "processes/ve.py",
+        "samplers/reverse_diffusion.py",
+        "samplers/langevin.py",
+        "objectives/probability_flow.py",
+    ],
+    "built": "tests/walks/test_score_recipes.py::test_a_score_recipe_learns_loads_and_draws",
+    "exact": "tests/oracle/test_likelihood_ode.py::test_density_of_the_mixture",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
+
+@dataclass(frozen=True)
+class Config(DenoiserTraining):
+    """Numbers of the training."""
+
+    process: ProcessName = "vp"
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the U-Net in `setting`'s run folder."""
+    return train_pixels("score_sde", config, setting)
+
+
+def bind(config: Config, run: Run, device: torch.device) -> System:
+    """What a run of this recipe trained; prompts are class names, or empty."""
+    return bind_pixels("score_sde", config, run, device, sampler="pc")
+
+
+def measure(config: Config, run: Run, device: torch.device) -> Measure:
+    """The loss of a run of this recipe, its variational bound and its density."""
+    return measure_pixels(config, run, device)

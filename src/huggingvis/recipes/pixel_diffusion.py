@@ -1,0 +1,116 @@
+"""Diffusion models of pictures in pixel space, whatever the recipe that sets their numbers is called.
+
+Book: chapter 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.errors import UsageError
+from huggingvis.core.objective import Objective
+from huggingvis.core.protocols import Generative, Measure
+from huggingvis.core.request import Request
+from huggingvis.core.system import System
+from huggingvis.objectives.probability_flow import DiffusionDensity
+from huggingvis.recipes.denoiser_likelihood import measure_likelihood
+from huggingvis.recipes.denoiser_training import DenoiserTraining
+from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
+from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.sources import Facts
+from huggingvis.train.run import Run
+
+Trained = TypeVar("Trained", bound=DenoiserTraining)
+
+
+def model(config: DenoiserTraining, facts: Facts) -> Model:
+    """The model with fresh weights."""
+    check_side(facts.size, config.net.multiple)
+    shape = facts.shape
+    names = (config.process, config.prediction)
+    return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
+
+
+def train_pixels(
+    name: str,
+    config: Trained,
+    setting: Setting,
+    make: Callable[[Trained, Facts], Model] = model,
+    objective: Callable[[Model], Objective] = Model.objective,
+) -> Run:
+    """Train the model that `make` gives in `setting`'s run folder by the recipe called `name`."""
+    source = open_pictures(config)
+    fresh = make(config, source.facts)
+    run = begin(setting, name, config, source)
+    conditional = bool(fresh.classes)
+    sets = Sets(
+        Examples(source.training, source.training.images, conditional, config.empty),
+        Examples(source.held_out, source.held_out.images, conditional),
+    )
+    return fit_pictures(
+        config,
+        setting,
+        run,
+        objective(fresh),
+        sets,
+        draw=lambda: fresh.preview(config.samples, config.sample_steps),
+        updates=Updates(config.optim, config.averages),
+    )
+
+
+def bind_pixels(
+    name: str,
+    config: Trained,
+    run: Run,
+    device: torch.device,
+    sampler: str | None = None,
+    make: Callable[[Trained, Facts], Model] = model,
+) -> System:
+    """What a run trained, best used with `sampler`; prompts are class names, or empty."""
+    facts = Facts.of(run)
+    trained = make(config, facts)
+    restored(trained.net, run, "net", device)
+    return system(trained, run.path.name, facts, Shell(name, Pixels(), sampler=sampler))
+
+
+def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> Measure:
+    """The loss of a run, its variational bound and its density."""
+    trained = model(config, Facts.of(run))
+    restored(trained.net, run, "net", device)
+    return measure_likelihood(trained)
+
+
+def diffusion_of(model: Generative) -> Diffusion | None:
+    """The diffusion model inside of one that tells its density as well; None for anything else."""
+    inner = model.model if isinstance(model, DiffusionDensity) else model
+    return inner if isinstance(inner, Diffusion) else None
+
+
+def bind_denoiser(path: str, facts: Facts, device: torch.device) -> tuple[System, Callable[[Request], Diffusion]]:
+    """The diffusion model of the run folder `path`: as a system, and how it samples for a request.
+
+    Raises `UsageError` unless it makes pictures like those of `facts` in pixel space.
+    """
+    if not path:
+        raise UsageError("This recipe builds on a trained diffusion model: name its run folder with --denoiser.")
+    found = bind_run(path, device)
+    usual = diffusion_of(found.generator(Request(sampling=found.defaults)))
+    if usual is None or usual.shape != facts.shape:
+        raise UsageError(
+            f"Pictures {facts.shape} need a diffusion model of the same pictures in pixel space, but {path} is a "
+            f"{found.spec.family} of {found.spec.size}. Name another run with --denoiser."
+        )
+
+    def generator(request: Request) -> Diffusion:
+        model = diffusion_of(found.generator(request))
+        assert model is not None
+        return model
+
+    return found, generator
