@@ -91,6 +91,10 @@ class Predicting:
     clock_scale: float | None = None
 
 
+def _whatever_spread(kind: Callable[[], Prediction]) -> Callable[[float], Prediction]:
+    return lambda spread: kind()
+
+
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
     "cosine": Noising(TableProcess.cosine, Knots()),
@@ -98,7 +102,7 @@ NOISINGS = {
     "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, Sampling(sampler="heun", schedule="karras", steps=18)),
 }
 PREDICTING = {
-    **{name: Predicting(lambda spread, kind=kind: kind()) for name, kind in PREDICTIONS.items()},
+    **{name: Predicting(_whatever_spread(kind)) for name, kind in PREDICTIONS.items()},
     "edm": Predicting(Preconditioned, LEVELS),
 }
 ProcessName = Literal["linear", "cosine", "flow", "edm"]
