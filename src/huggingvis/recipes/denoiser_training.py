@@ -101,6 +101,10 @@ def _continuous(process: Callable[[], Process], least: float = 1e-5) -> Noising:
     return Noising(process, UniformTimes(least), 1000.0, least)
 
 
+def _whatever_spread(kind: Callable[[], Prediction]) -> Callable[[float], Prediction]:
+    return lambda spread: kind()
+
+
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
     "cosine": Noising(TableProcess.cosine, Knots()),
@@ -111,7 +115,7 @@ NOISINGS = {
     "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, 2.5e-5, Sampling("heun", "karras", 18)),
 }
 PREDICTING = {
-    **{name: Predicting(lambda spread, kind=kind: kind()) for name, kind in PREDICTIONS.items()},
+    **{name: Predicting(_whatever_spread(kind)) for name, kind in PREDICTIONS.items()},
     "edm": Predicting(Preconditioned, LEVELS),
 }
 ProcessName = Literal["linear", "cosine", "flow", "vp", "sub-vp", "ve", "edm"]
