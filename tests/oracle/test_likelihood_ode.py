@@ -57,7 +57,7 @@ def test_density_of_the_mixture(process: Process) -> None:
 
 
 def test_a_fixed_solver_and_other_probes_tell_the_same() -> None:
-    mixture, process, x = standard_mixture(), RectifiedFlow(), points(8)
+    mixture, process, x = standard_mixture(), RectifiedFlow(), points(24)
     denoise, exact = mixture.denoiser(process), mixture.log_prob(x, process, number(0.0))
     fixed = ProbabilityFlow(denoise, process, Exact(), RungeKutta4(120), least=1e-7).log_prob(x)
     assert float((fixed - exact).abs().max()) < 1e-4

@@ -98,13 +98,14 @@ class DiscreteBound:
     """The bound of the chain whose steps are those of `samplers.ancestral` between `times` [T + 1], rising from 0.
 
     `v`: its variance, 0 for beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); the last step, where beta-tilde
-    is 0, takes the one before it, as theirs does.
+    is 0, takes the one before it, as theirs does. Where data have a density, beta is right for the small noises, and
+    only with it does the bound become tight with more steps.
     """
 
     process: Process
     times: Tensor
     observed: Observed = Levels()
-    v: float = 0.0
+    v: float = 1.0
 
     def __call__(self, denoise: Bound, x: Tensor, rng: torch.Generator, draws: int = 10) -> Ledger:
         """`steps` by `draws` of the T - 1 of them; all of them, each once, where there are no more."""

@@ -133,7 +133,10 @@ class ProbabilityFlow:
         return math.atan2(float(self.process.sigma(_number(t))), float(self.process.alpha(_number(t))))
 
     def _field(self, shape: torch.Size, probes: Tensor, cond: Cond) -> Field:
+        last = self._angle(1.0)
+
         def slope(phi: float, state: Tensor) -> Tensor:
+            phi = min(phi, last)  # a solver's last sum may round past a right angle, where the tangent turns over
             t = self.process.t_of_logsnr(_number(-2 * math.log(math.tan(phi)))).clamp(0.0, 1.0)
             scale = float(torch.hypot(self.process.alpha(t), self.process.sigma(t)))
             cos, sin = math.cos(phi), math.sin(phi)

@@ -25,10 +25,10 @@ from huggingvis.recipes.denoisers import Model
 
 MEANING = (
     "mse: the mean squared error of the network's prediction, over times as in training. In bits per dimension of "
-    "8-bit pictures: vlb, the variational bound, and its ledger of vlb_prior, vlb_steps and vlb_data (of the chain of "
-    "the sampler ddpm on a table, of continuous time elsewhere; beliefs clipped); flow_bits, by the density of the "
-    "probability-flow ODE for pictures dequantised once. That ODE asks the net a hundred times or more with a backward "
-    "pass each: measure on some of the pictures (--limit) where that is long"
+    "8-bit pictures: vlb, the variational bound, and its ledger of vlb_prior, vlb_steps and vlb_data (of DDPM's chain "
+    "with the variance beta on a table, of continuous time elsewhere; beliefs clipped); flow_bits, by the density of "
+    "the probability-flow ODE for pictures dequantised once. That ODE asks the net a hundred times or more with a "
+    "backward pass each: measure on some of the pictures (--limit) where that is long"
 )
 
 
