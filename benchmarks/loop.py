@@ -24,7 +24,7 @@ from huggingvis.core.process import Eps
 from huggingvis.core.sample import Sampler, sample
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.dpm_solver import DPMSolverPP2M
+from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Leading, Linspace, Schedule
 
@@ -98,7 +98,7 @@ def pairs(seed: int) -> dict[str, tuple[Ours, Theirs]]:
     samplers: dict[str, tuple[Sampler, Schedule]] = {
         "DDIM": (DDIM(), Leading(STEPS)),
         "Euler": (Euler(), Linspace(STEPS, rounded=False, chord=True)),
-        "DPM-Solver++ 2M": (DPMSolverPP2M(), Linspace(STEPS, open_end=True)),
+        "DPM-Solver++ 2M": (DPMSolver(), Linspace(STEPS, open_end=True)),
     }
     return {
         name: (

@@ -14,6 +14,7 @@ Book: chapter 4, "Processes".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol, final
 
 import torch
@@ -107,6 +108,7 @@ class Prediction(Protocol):
 
 
 @final
+@dataclass(frozen=True)
 class Eps:
     """The network predicts the noise (Ho et al. 2020, arXiv 2006.11239)."""
 
@@ -119,6 +121,7 @@ class Eps:
 
 
 @final
+@dataclass(frozen=True)
 class X0:
     """The network predicts the clean datum."""
 
@@ -130,6 +133,7 @@ class X0:
 
 
 @final
+@dataclass(frozen=True)
 class V:
     """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022).
 
@@ -146,6 +150,7 @@ class V:
 
 
 @final
+@dataclass(frozen=True)
 class Velocity:
     """The network predicts u = alpha' x_0 + sigma' eps (Lipman et al. 2022); solved with x = alpha x_0 + sigma eps."""
 

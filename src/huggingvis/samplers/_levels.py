@@ -28,6 +28,11 @@ class Levels(NamedTuple):
         """Variance that the forward process adds between s and t: sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2."""
         return max(self.s_t**2 - (self.a_t / self.a_s * self.s_s) ** 2, 0.0)
 
+    @property
+    def blind(self) -> bool:
+        """Whether the step starts from pure noise, up to rounding: there is no slope to be told from there."""
+        return self.a_t <= 1e-6 * self.s_t
+
 
 def levels(process: Process, t: Tensor, s: Tensor) -> Levels:
     """The coefficients of a step from `t` to `s`, both 0-dim."""
@@ -39,6 +44,12 @@ def half_log_snr(alpha: float, sigma: float) -> float:
     if sigma == 0.0:
         return math.inf
     return math.log(alpha / sigma) if alpha > 0.0 else -math.inf
+
+
+def euler(x: Tensor, x0: Tensor, c: Levels) -> Tensor:
+    """The first-order step everyone agrees on, also from pure noise: alpha_s x_0 + sigma_s eps (DDIM's at eta = 0)."""
+    old = c.s_s / c.s_t
+    return (c.a_s - c.a_t * old) * x0 + old * x
 
 
 def clean(belief: Belief) -> Tensor:

@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.sample import Sampler
 from huggingvis.samplers.ancestral import Ancestral
+from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.ddim import DDIM
-from huggingvis.samplers.dpm_solver import DPMSolverPP2M
+from huggingvis.samplers.deis import DEIS
+from huggingvis.samplers.dpm_sde import DPMSolverSDE
+from huggingvis.samplers.dpm_singlestep import DPMSolverSinglestep
+from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
 from huggingvis.samplers.heun import Heun
+from huggingvis.samplers.lms import LMS
+from huggingvis.samplers.midpoint import Midpoint
+from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.unipc import UniPC
 
 __all__ = ["sampler_of", "schedule_of"]
 
@@ -65,8 +73,32 @@ SAMPLERS = (
     SamplerRow("euler-a", lambda eta: DDIM(1.0), ("Euler a", "k_euler_a", "k_euler_ancestral"), ("euler_ancestral",),
                ("EulerAncestralDiscreteScheduler",)),
     SamplerRow("heun", lambda eta: Heun(), ("Heun", "k_heun"), ("heun",), ("HeunDiscreteScheduler",)),
-    SamplerRow("dpm++2m", lambda eta: DPMSolverPP2M(), ("DPM++ 2M", "k_dpmpp_2m"), ("dpmpp_2m",),
+    SamplerRow("dpm2", lambda eta: Midpoint(), ("DPM2", "k_dpm_2"), ("dpm_2",), ("KDPM2DiscreteScheduler",)),
+    SamplerRow("dpm2-a", lambda eta: AncestralForm(Midpoint()), ("DPM2 a", "k_dpm_2_a", "k_dpm_2_ancestral"),
+               ("dpm_2_ancestral",), ("KDPM2AncestralDiscreteScheduler",)),
+    SamplerRow("lms", lambda eta: LMS(), ("LMS", "k_lms"), ("lms",), ("LMSDiscreteScheduler",)),
+    SamplerRow("plms", lambda eta: PNDM(), ("PLMS",), (), ("PNDMScheduler",)),
+    SamplerRow("pndm", lambda eta: PNDM(PseudoRungeKutta())),
+    SamplerRow("deis", lambda eta: DEIS(), (), ("deis",), ("DEISMultistepScheduler",)),
+    SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",)),
+    SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), (), ("uni_pc",)),
+    SamplerRow("dpm-2", lambda eta: DPMSolverSinglestep(2)),
+    SamplerRow("dpm-3", lambda eta: DPMSolverSinglestep(3)),
+    SamplerRow("dpm-2m", lambda eta: DPMSolver(2, OfNoise())),
+    SamplerRow("dpm++2m", lambda eta: DPMSolver(), ("DPM++ 2M", "k_dpmpp_2m"), ("dpmpp_2m",),
                ("DPMSolverMultistepScheduler",)),
+    SamplerRow("dpm++3m", lambda eta: DPMSolver(3)),
+    SamplerRow("dpm++2s", lambda eta: DPMSolverSinglestep(2, OfData())),
+    SamplerRow("dpm++2s-a", lambda eta: AncestralForm(DPMSolverSinglestep(2, OfData())),
+               ("DPM++ 2S a", "k_dpmpp_2s_a"), ("dpmpp_2s_ancestral",)),
+    SamplerRow("dpm++sde", lambda eta: DPMSolverSDE(), ("DPM++ SDE", "k_dpmpp_sde"), ("dpmpp_sde",),
+               ("DPMSolverSDEScheduler",)),
+    SamplerRow("dpm++2m-sde", lambda eta: DPMSolver(2, OfData(1.0)), ("DPM++ 2M SDE", "k_dpmpp_2m_sde"),
+               ("dpmpp_2m_sde",)),
+    SamplerRow("dpm++2m-sde-heun", lambda eta: DPMSolver(2, OfData(1.0), midpoint=False),
+               ("DPM++ 2M SDE Heun", "k_dpmpp_2m_sde_heun"), ("dpmpp_2m_sde_heun",)),
+    SamplerRow("dpm++3m-sde", lambda eta: DPMSolver(3, OfData(1.0), midpoint=False),
+               ("DPM++ 3M SDE", "k_dpmpp_3m_sde"), ("dpmpp_3m_sde",)),
 )  # fmt: skip
 
 SCHEDULES = (

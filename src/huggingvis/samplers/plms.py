@@ -1,0 +1,109 @@
+r"""PNDM: linear multistep on the noise, with the step of DDIM to carry it.
+
+Liu, Ren, Lin, Zhao 2022, arXiv 2202.09778; of second order. The four-step Adams-Bashforth rule with its weights for
+even steps,
+
+    eps' = (55 eps_t - 59 eps_1 + 37 eps_2 - 9 eps_3)/24                              eq. 12
+
+then DDIM's step with eps' (their "transfer part" phi, eq. 11). Its first steps have fewer terms: (3, -1)/2 and
+(23, -16, 5)/12. `warm_up` says how the very first is made: `Repeated`, the community's PLMS, makes it once, looks at
+where it ends and makes it again with the mean of both noises, one call more; `PseudoRungeKutta`, the paper's eq. 13,
+makes each of the first three steps with four calls. Book: chapter 4, "Multistep".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from torch import Tensor
+
+from huggingvis.core.noise import Noise
+from huggingvis.core.process import Eps, Prediction, Process
+from huggingvis.core.protocols import Bound
+from huggingvis.core.sample import Sampler, State
+from huggingvis.samplers._levels import clean, euler, levels
+
+ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+Asking = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> what the network predicts there."""
+Stepping = Callable[[Tensor, Tensor], Tensor]
+"""(prediction, s) -> x_s from the start of the step, by the transfer part."""
+
+
+class WarmUp(Protocol):
+    """How the first `steps` steps are made, `told` being the prediction at their start."""
+
+    steps: int
+
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        """x_s."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Repeated:
+    """The first step twice: Euler's, then with the mean of the predictions at its two ends."""
+
+    steps: int = 1
+
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        once = go(told, s)
+        return once if float(s) == 0.0 else go((told + ask(once, s)) / 2, s)
+
+
+@final
+@dataclass(frozen=True)
+class PseudoRungeKutta:
+    """The classical four-stage rule with DDIM's step in place of a straight line; half-way is half-way in time."""
+
+    steps: int = 3
+
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        half = (t + s) / 2
+        second = ask(go(told, half), half)
+        third = ask(go(second, half), half)
+        if float(s) == 0.0:  # nothing can be asked about clean data
+            return go((told + 2 * second + 2 * third) / 5, s)
+        return go((told + 2 * second + 2 * third + ask(go(third, s), s)) / 6, s)
+
+
+@final
+@dataclass(frozen=True)
+class PNDM(Sampler):
+    """PNDM, PLMS; its state is the predictions of the steps before, newest first. From pure noise a step is Euler's.
+
+    `of`: what is averaged. The paper averages noises; diffusers averages whatever the network predicts, v for some.
+    """
+
+    warm_up: WarmUp = Repeated()
+    of: Prediction = Eps()
+    order = 2
+
+    def step(
+        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        x0 = clean(denoise(x, t))  # [B, ...]
+        c = levels(process, t, s)
+        if c.blind:
+            return euler(x, x0, c), None
+        told = self._told(process, x, x0, t)
+        before = (told, *(state or ()))[:4]
+        if len(before) <= self.warm_up.steps:
+            return self.warm_up(self._asking(denoise, process), self._stepping(process, x, t), t, s, told), before
+        mean = sum(w * past for w, past in zip(ADAMS_BASHFORTH[len(before) - 1], before, strict=True))
+        assert isinstance(mean, Tensor)
+        return self._stepping(process, x, t)(mean, s), before
+
+    def _told(self, process: Process, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        return self.of.target(process, x0, process.eps(x, x0, t), t)
+
+    def _asking(self, denoise: Bound, process: Process) -> Asking:
+        return lambda x, t: self._told(process, x, clean(denoise(x, t)), t)
+
+    def _stepping(self, process: Process, x: Tensor, t: Tensor) -> Stepping:
+        return lambda told, s: euler(x, self.of.x0(process, told, x, t), levels(process, t, s))
