@@ -12,7 +12,7 @@ from huggingvis.core.process import PREDICTIONS
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.deis import DEIS
-from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
+from huggingvis.samplers.dpm_solver import DPMSolver, Form, OfData, OfNoise
 from huggingvis.samplers.grids import Karras, Leading, Linspace
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
@@ -20,9 +20,12 @@ from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.unipc import UniPC
 
 diffusers = pytest.importorskip("diffusers")
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array_"),
+    pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),
+]
 
-FORMS = {
+FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(),
     "dpmsolver++": OfData(),
     "sde-dpmsolver": OfNoise(stochastic=True),
@@ -36,11 +39,16 @@ def knots(scheduler: Any, n: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("solver", ["midpoint", "heun"])
-@pytest.mark.parametrize("algorithm", FORMS)
-@pytest.mark.parametrize(("order", "steps"), [(1, 20), (2, 20), (2, 10), (3, 20), (3, 10)])
+@pytest.mark.parametrize(
+    ("algorithm", "order", "steps"),
+    [
+        (algorithm, order, steps)
+        for algorithm in FORMS
+        for order, steps in ((1, 20), (2, 20), (2, 10), (3, 20), (3, 10))
+        if order < 3 or not algorithm.startswith("sde")  # one they lack; in the other u^2 begins at -1, not 0
+    ],
+)
 def test_dpm_solver_multistep(algorithm: str, order: int, steps: int, solver: str) -> None:
-    if order == 3 and algorithm.startswith("sde"):
-        pytest.skip("diffusers has no third order of one, and takes the other's u^2 from -1 instead of 0")
     scheduler = diffusers.DPMSolverMultistepScheduler(
         **BETAS["scaled"],
         algorithm_type=algorithm,

@@ -37,7 +37,10 @@ Stepping = Callable[[Tensor, Tensor], Tensor]
 class WarmUp(Protocol):
     """How the first `steps` steps are made, `told` being the prediction at their start."""
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """How many."""
+        ...
 
     def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
         """x_s."""
