@@ -3,8 +3,8 @@ r"""Grids in noise level rho = sigma/alpha, for any process: they end with a ste
     LogSNR            log rho evenly                        "exponential"; Lu et al. 2022, arXiv 2206.00927, Sec. 3.4
     Polyexponential   log rho by a power of the way         K. Crowson's k-diffusion, 2022
     Karras            rho^(1/7) evenly                      Karras et al. 2022, arXiv 2206.00364, Eq. 5
-    Beta              rho at quantiles of a beta law        Lee et al. 2024, arXiv 2407.12173, in the community's form
-    KLOptimal         arctan rho evenly                     Sabour et al. 2024, arXiv 2404.14507, the law of their App. A
+    Beta              rho at quantiles of a beta law        Lee et al. 2024, arXiv 2407.12173, as the community has it
+    KLOptimal         arctan rho evenly                     Sabour et al. 2024, arXiv 2404.14507, for Gaussian data
 
 The ends are a table's first and last knot, else EDM's 0.002 and 80. Book: chapter 4, "Grids".
 """
@@ -24,7 +24,7 @@ from huggingvis.samplers._beta_law import quantile
 from huggingvis.samplers.grids._common import at_rho, check_steps, on_levels, rho_range, table_of
 
 
-def _told(process: Process, rho: Tensor, rounded: bool, clean_end: bool) -> Grid:
+def _told(process: Process, rho: Tensor, rounded: bool, clean_end: bool = True) -> Grid:
     """The grid of the levels `rho` [N], with clocks rounded to a table's whole numbers and its end as asked."""
     end = 0.0 if clean_end else 1.0 / table_of(process, "clean_end=False").steps
     clocks = table_of(process, "rounded=True").clock(at_rho(process, rho)).round() if rounded else None
@@ -36,14 +36,13 @@ def _told(process: Process, rho: Tensor, rounded: bool, clean_end: bool) -> Grid
 class LogSNR:
     """Equal steps in log-SNR between two noise levels, then one to clean data; known as the exponential schedule.
 
-    `rounded`, `clean_end`: as `Karras`. With whole numbers it is diffusers' `use_lu_lambdas`.
+    `rounded`: as `Karras`. With whole numbers it is diffusers' `use_lu_lambdas`.
     """
 
     steps: int
     sigma_min: float | None = None
     sigma_max: float | None = None
     rounded: bool = False
-    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -51,13 +50,13 @@ class LogSNR:
     def __call__(self, process: Process) -> Grid:
         low, high = rho_range(process, self.sigma_min, self.sigma_max)
         log_rho = torch.linspace(math.log(high), math.log(low), self.steps, dtype=torch.float64)
-        return _told(process, log_rho.exp(), self.rounded, self.clean_end)
+        return _told(process, log_rho.exp(), self.rounded)
 
 
 @final
 @dataclass(frozen=True)
 class Polyexponential:
-    """log rho_i = log min + (1 - i/(N-1))^p (log max - log min). `rho` is p; 1 is `LogSNR`, more dwells at low noise."""
+    """log rho_i = log min + (1 - i/(N-1))^p (log max - log min). `rho` is p; 1 is `LogSNR`."""
 
     steps: int
     rho: float = 1.0
@@ -112,7 +111,6 @@ class Beta:
     beta: float = 0.6
     sigma_min: float | None = None
     sigma_max: float | None = None
-    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -121,7 +119,7 @@ class Beta:
         low, high = rho_range(process, self.sigma_min, self.sigma_max)
         shares = (1 - torch.linspace(0, 1, self.steps, dtype=torch.float64)).tolist()
         q = torch.tensor([quantile(p, self.alpha, self.beta) for p in shares], dtype=torch.float64)  # [N]
-        return _told(process, low + q * (high - low), False, self.clean_end)
+        return on_levels(process, low + q * (high - low), 0.0)
 
 
 @final
