@@ -17,8 +17,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "samplers.md"
 NAMES = ("A1111", "ComfyUI", "diffusers")
 HEAD = """# Samplers and schedules
 
-A sampler and a schedule are chosen by name, in any community's spelling: `hvis generate "a fox" --sampling.sampler
-"DPM++ 2M Karras"`. `hvis catalog samplers` and `hvis catalog schedules` print what stands here, with the papers.
+A sampler and a schedule are chosen by name, in any community's spelling: `hvis generate "a fox" --sampler "DPM++ 2M Karras"`. `hvis catalog samplers`
+and `hvis catalog schedules` print what stands here, with the papers.
 Where a name has a diffusers class, the last column's test compares every network call and the final sample with it.
 
 """
@@ -44,6 +44,10 @@ def page() -> str:
     first = _table(("ours", *NAMES, "order", "calls per step", "draws noise", "test"), samplers)
     second = _table(("ours", *NAMES, "process", "test"), schedules)
     return f"{HEAD}## Samplers\n\n{first}\n## Schedules\n\n{second}"
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"
 
 
 def _elsewhere(row: Mapping[str, Any]) -> list[str]:
