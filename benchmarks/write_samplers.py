@@ -17,9 +17,16 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "samplers.md"
 NAMES = ("A1111", "ComfyUI", "diffusers")
 HEAD = """# Samplers and schedules
 
-A sampler and a schedule are chosen by name, in any community's spelling: `hvis generate "a fox" --sampler "DPM++ 2M Karras"`. `hvis catalog samplers`
-and `hvis catalog schedules` print what stands here, with the papers.
-Where a name has a diffusers class, the last column's test compares every network call and the final sample with it.
+A sampler and a schedule are chosen by name, in any community's spelling:
+
+```bash
+hvis generate "a fox" --sampler "DPM++ 2M Karras"
+hvis catalog samplers
+hvis catalog schedules
+```
+
+The last two print what stands here, with the papers. Where a name has a diffusers class, its test compares every
+network call and the final sample with that of the class.
 
 """
 

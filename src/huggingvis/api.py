@@ -1,4 +1,4 @@
-"""The verbs: load, generate, train, evaluate, compare, explore, export, inspect, catalog: all the command line does, in Python.
+"""The verbs: load, generate, train, evaluate, compare, explore, export, inspect, catalog: the command line in Python.
 
     import huggingvis as hv
     pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)

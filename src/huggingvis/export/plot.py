@@ -41,7 +41,7 @@ class Axes:
 
 
 def plot(curves: Sequence[Curve], axes: Axes) -> Picture:
-    """The curves on one picture, [size]. Points that are not finite, or not positive on a logarithmic axis, are left out.
+    """The curves on one picture. Points that are not finite, or not positive on a logarithmic axis, are left out.
 
     Raises `UsageError` where no point is left.
     """
@@ -74,8 +74,10 @@ def plot(curves: Sequence[Curve], axes: Axes) -> Picture:
         stroke([at(ranges[0][0], y), at(ranges[0][1], y)], (225, 225, 225), 1)
     stroke([(box[0], box[1]), (box[0], box[3]), (box[2], box[3])], (60, 60, 60), 1)
     for curve, points, ink in zip(curves, kept, _inks(len(curves)), strict=True):
-        stroke([at(*p) for p in points], ink, 2)
-        for x, y in [at(*p) for p in points] if curve.marked else ():
+        spots = [at(*p) for p in points]
+        if len(spots) > 1:
+            stroke(spots, ink, 2)
+        for x, y in spots if curve.marked else ():
             spot = [(x - 3) * _FINE, (y - 3) * _FINE, (x + 3) * _FINE, (y + 3) * _FINE]
             draw.ellipse(spot, ink)
     image = image.resize(axes.size, Image.Resampling.LANCZOS)

@@ -105,8 +105,8 @@ def _calls(name: str) -> int:
     calls, stochastic = calls_of(sampler_of(name))
     if stochastic:
         raise UsageError(
-            f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Compare samplers "
-            "without, or measure its law with `hvis evaluate` on a folder of its pictures."
+            f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Compare "
+            "samplers without, or measure its law with `hvis evaluate` on a folder of its pictures."
         )
     return calls
 
@@ -114,7 +114,7 @@ def _calls(name: str) -> int:
 @torch.inference_mode()
 def _run(system: System, how: Comparison, sampler: str, steps: int) -> tuple[Tensor, Tensor]:
     """Samples in model space [N, ...] and as pictures [N, C, H, W]."""
-    sampling: Sampling = replace(system.defaults, sampler="ddim", schedule="uniform", steps=steps, seed=how.seed)
+    sampling: Sampling = replace(system.defaults, steps=steps, seed=how.seed)
     request = possible(system, Request(Prompt(how.prompt), Canvas(count=how.count), sampling))
     model = system.generator(request)
     if not isinstance(model, Diffusion):

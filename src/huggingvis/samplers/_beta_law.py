@@ -29,7 +29,7 @@ def quantile(p: float, a: float, b: float) -> float:
         raise UsageError(f"A beta law has two positive shapes and shares from 0 to 1; found {a:g}, {b:g} and {p:g}.")
     if p in (0.0, 1.0):
         return p
-    low, high, x = 0.0, 1.0, a / (a + b)
+    low, high, x = 0.0, 1.0, min(a / (a + b), _near_zero(p, a, b))
     for _ in range(100):
         miss = distribution(x, a, b) - p
         low, high = (low, x) if miss > 0 else (x, high)
@@ -40,6 +40,12 @@ def quantile(p: float, a: float, b: float) -> float:
             break
         x = further
     return x
+
+
+def _near_zero(p: float, a: float, b: float) -> float:
+    """The quantile where I_x is x^a/(a B(a, b)): for small shares it may be 1e-50, too far for halving."""
+    power = (math.log(p * a) + math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)) / a
+    return math.exp(min(power, 0.0))
 
 
 def _log_density(x: float, a: float, b: float) -> float:

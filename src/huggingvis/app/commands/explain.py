@@ -18,12 +18,8 @@ from huggingvis.core.files import check_folder
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("what", type=one_of("thing to explain", ("process",)), help="process")
-    parser.add_argument(
-        "name", help="linear, cosine, flow, ve, edm, table-linear, table-scaled-linear, table-cosine, ..."
-    )
-    parser.add_argument(
-        "--picture", metavar="FILE", type=Path, help="the picture that is noised (default: a drawn one)"
-    )
+    parser.add_argument("name", help="a process: linear, cosine, flow, ve, edm, table-linear, ...")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="the picture that is noised (default: a drawing)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the drawing (default NAME.png, numbered)")
 
 
@@ -35,9 +31,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
 
     shown = explain_process(args.name, open_picture(args.picture) if args.picture else None)
     for row in shown.record["at"]:
-        screen.say(
-            f"t {row['t']:<5g}  alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
-        )
+        numbers = f"alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
+        screen.say(f"t {row['t']:<5g}  {numbers}")
     path = save(shown.picture, args.output) if args.output else save_numbered(shown.picture, Path("out"), args.name)
     screen.say(str(path))
     return {**shown.record, "picture": str(path)}
