@@ -38,6 +38,7 @@ PROCESSES: dict[str, Callable[[], Process]] = {
 TIMES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 _POINTS = 400
 _SIDE = 128
+_FLOOR = 30.0  # below, alpha is a rounding error of zero
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def explain_process(name: str, picture: Picture | None = None) -> Explained:
     size = (_SIDE * len(TIMES) // 2, 300)
     levels = Axes(f"{name}: alpha and sigma", "t", "", log_y=wide, size=size)
     curves = [Curve("alpha", _points(times, alpha)), Curve("sigma", _points(times, sigma))]
-    upper = [plot(curves, levels), plot([Curve("log-SNR", _points(times, log_snr))],
+    upper = [plot(curves, levels), plot([Curve("log-SNR", _points(times, log_snr.where(log_snr > -_FLOOR, -math.inf)))],
                                         Axes(f"{name}: log-SNR", "t", "", size=size))]  # fmt: skip
     shown = _noised(process, picture or _drawn())
     rows = [_at(process, t) for t in TIMES]
-    captions = [f"t = {row['t']:g}  log-SNR {row['log_snr']}" for row in rows]
+    captions = [f"t = {row['t']:g}\nlog-SNR {row['log_snr']}" for row in rows]
     strip = contact_sheet(shown, Sheet(columns=len(TIMES), cell=_SIDE), captions)
     return Explained(_stacked([_beside(upper), strip]), {"process": name, "at": rows})
 
@@ -75,7 +76,7 @@ def _points(times: Tensor, values: Tensor) -> list[tuple[float, float]]:
 def _at(process: Process, t: float) -> dict[str, Any]:
     time = torch.tensor(t, dtype=torch.float64)
     a, s = float(process.alpha(time)), float(process.sigma(time))
-    log_snr = round(2 * math.log(a / s), 2) if a > 0 and s > 0 else "infinite" if s == 0 else "-infinite"
+    log_snr = round(2 * math.log(a / s), 2) if a > math.exp(-_FLOOR) * s > 0 else "-infinite" if s else "infinite"
     return {"t": t, "alpha": a, "sigma": s, "log_snr": log_snr}
 
 
