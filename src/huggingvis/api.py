@@ -1,4 +1,4 @@
-"""The verbs: load, generate, train, evaluate, explore, export, inspect, catalog: all the command line does, in Python.
+"""The verbs: load, generate, train, evaluate, compare, explore, export, inspect, catalog: the command line in Python.
 
     import huggingvis as hv
     pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)
@@ -10,7 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
     from huggingvis.train.run import Run
 
@@ -212,6 +213,19 @@ def evaluate(
 
     subject = Subject(model, device_of(device), lambda: load(model, device=device), progress or silent)
     return (how or Usual())(subject)
+
+
+def compare(
+    model: Model = None,
+    how: Comparison | None = None,
+    *,
+    device: str | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Compared:
+    """The samplers of a diffusion model side by side, against a fine solution from the same noise."""
+    from huggingvis.recipes.comparing import Comparison, compare_samplers
+
+    return compare_samplers(load(model, device=device), how or Comparison(), progress)
 
 
 def explore(

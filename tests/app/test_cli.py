@@ -195,6 +195,20 @@ def test_catalogue_by_system_axis_and_chapter(hvis: Any) -> None:
     assert "chapters that have something" in hvis(["catalog", "--chapter", "99"]).paragraph
 
 
+def test_catalogue_of_names(hvis: Any) -> None:
+    """Every name of a sampler and a schedule stands with its class, and its proof is a test that exists."""
+    from huggingvis.samplers.names import SAMPLERS, SCHEDULES
+
+    for axis, rows in (("samplers", SAMPLERS), ("schedules", SCHEDULES)):
+        told = [row for entry in hvis(["catalog", axis, "--json"]).document for row in entry["named"]]
+        assert sorted(row["name"] for row in told) == sorted(row.name for row in rows)
+        for row in told:
+            file, _, test = row["proof"].partition("::")
+            assert f"def {test}(" in (Path(__file__).parents[2] / file).read_text(encoding="utf-8"), row["name"]
+    lines = hvis(["catalog", "samplers"]).out.splitlines()
+    assert any("dpm++2m " in line and "DPM++ 2M" in line and "order 2, 1 calls a step" in line for line in lines)
+
+
 def test_preview_shows_a_folder_and_its_truth(hvis: Any, tmp_path: Path) -> None:
     for name, level in (("cats", 40), ("dogs", 200)):
         (tmp_path / "pets" / name).mkdir(parents=True)

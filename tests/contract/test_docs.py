@@ -23,7 +23,8 @@ from huggingvis.core import catalog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh.md")
-PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/models/tiny.md", "docs/models/judge-world.md")
+PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", "docs/models/tiny.md",
+         "docs/models/judge-world.md")  # fmt: skip
 SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")
 EXAMPLES = "CONTRIBUTING.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -303,3 +304,8 @@ def test_measured_numbers_in_the_documents_are_those_of_the_result() -> None:
     result = json.loads(path.read_text(encoding="utf-8"))
     stale = [p for p in SCORED if tool["filled"](text_of(p), tool["section"](result, tool["FORMS"][p])) != text_of(p)]
     assert stale == [], "run python benchmarks/write_scores.py"
+
+
+def test_the_table_of_samplers_is_the_librarys() -> None:
+    tool = runpy.run_path(str(REPOSITORY / "benchmarks" / "write_samplers.py"))
+    assert text_of("docs/samplers.md") == tool["page"](), "run python benchmarks/write_samplers.py"

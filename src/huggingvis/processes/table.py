@@ -67,6 +67,14 @@ class TableProcess(Process):
         bar = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2  # [T+1]
         return cls.from_betas((1 - bar[1:] / bar[:-1]).clamp(max=max_beta))
 
+    def zero_terminal_snr(self) -> TableProcess:
+        """This table with sqrt(alpha_bar) moved and stretched so that it ends in pure noise and begins where it did.
+
+        Lin, Liu, Li, Yang 2023, arXiv 2305.08891, Algorithm 1. Nothing but v or the datum can be predicted at its end.
+        """
+        root = self.alphas_cumprod.sqrt()
+        return TableProcess(((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2)
+
     def time_of_index(self, index: Tensor) -> Tensor:
         """The time at which the clock shows `index`; -1 is t = 0, fractions lie between knots."""
         return (double(index) + 1) / self.steps

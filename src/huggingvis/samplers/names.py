@@ -17,31 +17,61 @@ from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.deis import DEIS
+from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
 from huggingvis.samplers.dpm_sde import DPMSolverSDE
 from huggingvis.samplers.dpm_singlestep import DPMSolverSinglestep
 from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
-from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
+from huggingvis.samplers.grids import (
+    AlignYourSteps,
+    Beta,
+    BetaIndex,
+    DDIMUniform,
+    Karras,
+    KLOptimal,
+    Leading,
+    Linspace,
+    LogSNR,
+    Polyexponential,
+    Schedule,
+    Shifted,
+    Simple,
+    Trailing,
+    Uniform,
+)  # fmt: skip
+from huggingvis.samplers.grids.published import SDXL, SVD
+from huggingvis.samplers.grids.restart import usual as restarting
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
-from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.plms import PNDM, AsTheyCome, PseudoRungeKutta
 from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusion
 from huggingvis.samplers.unipc import UniPC
 
 __all__ = ["sampler_of", "schedule_of"]
 
+_ONE = "tests/interop/test_schedulers.py::test_"
+_MANY = "tests/interop/test_multistep_schedulers.py::test_"
+_GRID = "tests/interop/test_sigma_schedules.py::test_"
+_FORMULAE = "tests/oracle/test_grids.py::test_"
+_GRIDS = "tests/oracle/test_solvers.py::test_"
+_ORDER = _GRIDS + "order_of_convergence"
+_LAW = _GRIDS + "stochastic_samplers_draw_the_mixture"
+_SCORE = "tests/oracle/test_score.py::test_"
+_EVERY = _ONE + "every_number_of_steps_asks_for_the_same_indices"
+
 
 @dataclass(frozen=True)
 class SamplerRow:
-    """One algorithm: `make(eta)` builds it."""
+    """One algorithm: `make(eta)` builds it. `proof`: the test that says so."""
 
     name: str
     make: Callable[[float], Sampler]
     a1111: tuple[str, ...] = ()
     comfy: tuple[str, ...] = ()
     diffusers: tuple[str, ...] = ()
+    proof: str = ""
 
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.a1111, *self.comfy, *self.diffusers)
@@ -49,12 +79,14 @@ class SamplerRow:
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """One schedule: `make(steps)` builds it."""
+    """One schedule: `make(steps)` builds it. `diffusers`: the setting that asks a scheduler for it; no name of ours."""
 
     name: str
     make: Callable[[int], Schedule]
     a1111: tuple[str, ...] = ()
     comfy: tuple[str, ...] = ()
+    diffusers: tuple[str, ...] = ()
+    proof: str = ""
 
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.a1111, *self.comfy)
@@ -67,57 +99,83 @@ def _eta(value: float) -> float:
 
 
 SAMPLERS = (
-    SamplerRow("ddpm", lambda eta: Ancestral(), (), ("ddpm",), ("DDPMScheduler",)),
-    SamplerRow("ddim", lambda eta: DDIM(eta), ("DDIM",), ("ddim",), ("DDIMScheduler",)),
+    SamplerRow("ddpm", lambda eta: Ancestral(), (), ("ddpm",), ("DDPMScheduler",), _ONE + "ddpm"),
+    SamplerRow("ddim", lambda eta: DDIM(eta), ("DDIM",), ("ddim",), ("DDIMScheduler",), _ONE + "ddim"),
     SamplerRow("euler", lambda eta: Euler(), ("Euler", "k_euler"), ("euler",),
-               ("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")),
+               ("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"), _ONE + "euler"),
     # k-diffusion's ancestral Euler is DDIM with all of its noise, written in sigma/alpha
     SamplerRow("euler-a", lambda eta: DDIM(1.0), ("Euler a", "k_euler_a", "k_euler_ancestral"), ("euler_ancestral",),
-               ("EulerAncestralDiscreteScheduler",)),
-    SamplerRow("heun", lambda eta: Heun(), ("Heun", "k_heun"), ("heun",), ("HeunDiscreteScheduler",)),
-    SamplerRow("dpm2", lambda eta: Midpoint(), ("DPM2", "k_dpm_2"), ("dpm_2",), ("KDPM2DiscreteScheduler",)),
+               ("EulerAncestralDiscreteScheduler",), _ONE + "euler_a_is_ddim_with_all_noise"),
+    SamplerRow("heun", lambda eta: Heun(), ("Heun", "k_heun"), ("heun",), ("HeunDiscreteScheduler",), _ONE + "heun"),
+    SamplerRow("dpm2", lambda eta: Midpoint(), ("DPM2", "k_dpm_2"), ("dpm_2",), ("KDPM2DiscreteScheduler",),
+               _MANY + "dpm2"),
     SamplerRow("dpm2-a", lambda eta: AncestralForm(Midpoint()), ("DPM2 a", "k_dpm_2_a", "k_dpm_2_ancestral"),
-               ("dpm_2_ancestral",), ("KDPM2AncestralDiscreteScheduler",)),
-    SamplerRow("lms", lambda eta: LMS(), ("LMS", "k_lms"), ("lms",), ("LMSDiscreteScheduler",)),
-    SamplerRow("plms", lambda eta: PNDM(), ("PLMS",), (), ("PNDMScheduler",)),
-    SamplerRow("pndm", lambda eta: PNDM(PseudoRungeKutta())),
-    SamplerRow("deis", lambda eta: DEIS(), (), ("deis",), ("DEISMultistepScheduler",)),
-    SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",)),
-    SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), (), ("uni_pc",)),
-    SamplerRow("dpm-2", lambda eta: DPMSolverSinglestep(2)),
-    SamplerRow("dpm-3", lambda eta: DPMSolverSinglestep(3)),
-    SamplerRow("dpm-2m", lambda eta: DPMSolver(2, OfNoise())),
+               ("dpm_2_ancestral",), ("KDPM2AncestralDiscreteScheduler",), _MANY + "dpm2"),
+    SamplerRow("lms", lambda eta: LMS(), ("LMS", "k_lms"), ("lms",), ("LMSDiscreteScheduler",), _MANY + "lms"),
+    SamplerRow("plms", lambda eta: PNDM(), ("PLMS",), (), ("PNDMScheduler",), _MANY + "plms"),
+    SamplerRow("pndm", lambda eta: PNDM(PseudoRungeKutta()), proof=_MANY + "pndm_with_its_runge_kutta_start"),
+    SamplerRow("ipndm", lambda eta: PNDM(AsTheyCome()), (), ("ipndm",), ("IPNDMScheduler",), _GRID + "ipndm"),
+    SamplerRow("deis", lambda eta: DEIS(), (), ("deis",), ("DEISMultistepScheduler",), _MANY + "deis"),
+    SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",),
+               _MANY + "unipc"),
+    SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), (), ("uni_pc",), proof=_MANY + "unipc"),
+    SamplerRow("dpm-2", lambda eta: DPMSolverSinglestep(2), proof=_ORDER),
+    SamplerRow("dpm-3", lambda eta: DPMSolverSinglestep(3), proof=_ORDER),
+    SamplerRow("dpm-2m", lambda eta: DPMSolver(2, OfNoise()), proof=_MANY + "dpm_solver_multistep"),
     SamplerRow("dpm++2m", lambda eta: DPMSolver(), ("DPM++ 2M", "k_dpmpp_2m"), ("dpmpp_2m",),
-               ("DPMSolverMultistepScheduler",)),
-    SamplerRow("dpm++3m", lambda eta: DPMSolver(3)),
-    SamplerRow("dpm++2s", lambda eta: DPMSolverSinglestep(2, OfData())),
+               ("DPMSolverMultistepScheduler",), _ONE + "dpm_solver_pp_2m"),
+    SamplerRow("dpm++3m", lambda eta: DPMSolver(3), proof=_MANY + "dpm_solver_multistep"),
+    SamplerRow("dpm++2s", lambda eta: DPMSolverSinglestep(2, OfData()), proof=_ORDER),
+    SamplerRow("dpm++2s-grid", lambda eta: DPMSolverOnGrid(), (), (), ("DPMSolverSinglestepScheduler",),
+               _GRID + "dpm_solver_singlestep"),
+    SamplerRow("dpm++3s-grid", lambda eta: DPMSolverOnGrid(3), proof=_GRID + "dpm_solver_singlestep"),
     SamplerRow("dpm++2s-a", lambda eta: AncestralForm(DPMSolverSinglestep(2, OfData())),
-               ("DPM++ 2S a", "k_dpmpp_2s_a"), ("dpmpp_2s_ancestral",)),
+               ("DPM++ 2S a", "k_dpmpp_2s_a"), ("dpmpp_2s_ancestral",), proof=_LAW),
     SamplerRow("dpm++sde", lambda eta: DPMSolverSDE(), ("DPM++ SDE", "k_dpmpp_sde"), ("dpmpp_sde",),
-               ("DPMSolverSDEScheduler",)),
+               ("DPMSolverSDEScheduler",), _LAW),
     SamplerRow("dpm++2m-sde", lambda eta: DPMSolver(2, OfData(1.0)), ("DPM++ 2M SDE", "k_dpmpp_2m_sde"),
-               ("dpmpp_2m_sde",)),
+               ("dpmpp_2m_sde",), proof=_MANY + "dpm_solver_multistep"),
     SamplerRow("dpm++2m-sde-heun", lambda eta: DPMSolver(2, OfData(1.0), midpoint=False),
-               ("DPM++ 2M SDE Heun", "k_dpmpp_2m_sde_heun"), ("dpmpp_2m_sde_heun",)),
+               ("DPM++ 2M SDE Heun", "k_dpmpp_2m_sde_heun"), ("dpmpp_2m_sde_heun",),
+               proof=_MANY + "dpm_solver_multistep"),
     SamplerRow("dpm++3m-sde", lambda eta: DPMSolver(3, OfData(1.0), midpoint=False),
-               ("DPM++ 3M SDE", "k_dpmpp_3m_sde"), ("dpmpp_3m_sde",)),
-    SamplerRow("euler-maruyama", lambda eta: EulerMaruyama(), (), (), ("ScoreSdeVpScheduler",)),
-    SamplerRow("reverse-diffusion", lambda eta: ReverseDiffusion()),
-    SamplerRow("pc", lambda eta: PredictorCorrector(ReverseDiffusion()), (), (), ("ScoreSdeVeScheduler",)),
-    SamplerRow("annealed-langevin", lambda eta: AnnealedLangevin()),
+               ("DPM++ 3M SDE", "k_dpmpp_3m_sde"), ("dpmpp_3m_sde",), proof=_LAW),
+    SamplerRow("euler-maruyama", lambda eta: EulerMaruyama(), (), (), ("ScoreSdeVpScheduler",),
+               _SCORE + "samplers_draw_the_mixture"),
+    SamplerRow("reverse-diffusion", lambda eta: ReverseDiffusion(), proof=_SCORE + "samplers_draw_the_mixture"),
+    SamplerRow("pc", lambda eta: PredictorCorrector(ReverseDiffusion()), (), (), ("ScoreSdeVeScheduler",),
+               _SCORE + "predictor_and_corrector_are_those_of_diffusers"),
+    SamplerRow("annealed-langevin", lambda eta: AnnealedLangevin(), proof=_SCORE + "ncsn_algorithm_1_written_out"),
 )  # fmt: skip
 
 SCHEDULES = (
-    ScheduleRow("uniform", Uniform, ("Automatic", "Uniform")),
-    ScheduleRow("karras", Karras, ("Karras",), ("karras",)),
-    ScheduleRow("logsnr", LogSNR, ("Exponential",), ("exponential",)),
-    ScheduleRow("trailing", Trailing),
-    ScheduleRow("leading", lambda steps: Leading(steps, offset=1)),
-    ScheduleRow("linspace", Linspace),
-    ScheduleRow("normal", lambda steps: Linspace(steps, rounded=False), ("Normal",), ("normal",)),
+    ScheduleRow("uniform", Uniform, ("Automatic", "Uniform"), proof=_GRIDS + "grids_fall_to_clean"),
+    ScheduleRow("karras", Karras, ("Karras",), ("karras",), ("use_karras_sigmas",), _GRID + "samplers_in_sigma"),
+    ScheduleRow("logsnr", LogSNR, ("Exponential",), ("exponential",), ("use_exponential_sigmas",),
+                _GRID + "samplers_in_sigma"),
+    ScheduleRow("polyexponential", lambda steps: Polyexponential(steps, 2.0), ("Polyexponential",),
+                proof=_FORMULAE + "polyexponential"),
+    ScheduleRow("beta", Beta, ("Beta",), (), ("use_beta_sigmas",), _GRID + "samplers_in_sigma"),
+    ScheduleRow("beta-index", BetaIndex, (), ("beta",), proof=_FORMULAE + "beta_index"),
+    ScheduleRow("kl-optimal", KLOptimal, ("KL Optimal",), ("kl_optimal",), proof=_FORMULAE + "kl_optimal"),
+    ScheduleRow("align-your-steps", AlignYourSteps, ("Align Your Steps",), ("AlignYourStepsScheduler SD1",),
+                ("sigmas=",), _GRID + "align_your_steps"),
+    ScheduleRow("align-your-steps-xl", lambda steps: AlignYourSteps(steps, SDXL), (),
+                ("AlignYourStepsScheduler SDXL",), ("sigmas=",), _GRID + "align_your_steps"),
+    ScheduleRow("align-your-steps-video", lambda steps: AlignYourSteps(steps, SVD), (),
+                ("AlignYourStepsScheduler SVD",), proof=_FORMULAE + "align_your_steps"),
+    ScheduleRow("lu", lambda steps: LogSNR(steps, rounded=True), (), (), ("use_lu_lambdas",), _GRID + "lu_lambdas"),
+    ScheduleRow("trailing", Trailing, (), (), ("timestep_spacing=trailing",), _EVERY),
+    ScheduleRow("leading", lambda steps: Leading(steps, offset=1), (), (), ("timestep_spacing=leading",), _EVERY),
+    ScheduleRow("linspace", Linspace, (), (), ("timestep_spacing=linspace",), _EVERY),
+    ScheduleRow("normal", lambda steps: Linspace(steps, rounded=False), ("Normal",), ("normal",),
+                proof=_GRIDS + "grids_fall_to_clean"),
     ScheduleRow("sgm-uniform", lambda steps: Linspace(steps, rounded=False, open_end=True), ("SGM Uniform",),
-                ("sgm_uniform",)),
-    ScheduleRow("shifted", Shifted),
+                ("sgm_uniform",), proof=_FORMULAE + "sgm_uniform"),
+    ScheduleRow("simple", Simple, ("Simple",), ("simple",), proof=_FORMULAE + "simple"),
+    ScheduleRow("ddim-uniform", DDIMUniform, (), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
+    ScheduleRow("shifted", Shifted, (), (), ("shift", "use_flow_sigmas"), _GRID + "flow_sigmas"),
+    ScheduleRow("restart", restarting, ("Restart",), proof=_FORMULAE + "restarts_draw_the_mixture"),
 )  # fmt: skip
 
 

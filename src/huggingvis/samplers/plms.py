@@ -8,7 +8,8 @@ even steps,
 then DDIM's step with eps' (their "transfer part" phi, eq. 11). Its first steps have fewer terms: (3, -1)/2 and
 (23, -16, 5)/12. `warm_up` says how the very first is made: `Repeated`, the community's PLMS, makes it once, looks at
 where it ends and makes it again with the mean of both noises, one call more; `PseudoRungeKutta`, the paper's eq. 13,
-makes each of the first three steps with four calls. Book: chapter 4, "Multistep".
+makes each of the first three steps with four calls; `AsTheyCome` makes them with the noises there are: the community's
+IPNDM (Zhang & Chen 2022, arXiv 2204.13902, App. H.3). Book: chapter 4, "Multistep".
 """
 
 from __future__ import annotations
@@ -73,6 +74,17 @@ class PseudoRungeKutta:
         if float(s) == 0.0:  # nothing can be asked about clean data
             return go((told + 2 * second + 2 * third) / 5, s)
         return go((told + 2 * second + 2 * third + ask(go(third, s), s)) / 6, s)
+
+
+@final
+@dataclass(frozen=True)
+class AsTheyCome:
+    """No warm-up: the rules of one, two and three terms from the start, one call a step."""
+
+    steps: int = 0
+
+    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        return go(told, s)
 
 
 @final

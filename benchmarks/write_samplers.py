@@ -1,0 +1,84 @@
+"""Writes docs/samplers.md from the table of samplers and schedules, so that the page cannot go stale.
+
+python benchmarks/write_samplers.py             write the page
+python benchmarks/write_samplers.py --check     only say whether it differs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.samplers._facts import sampler_records, schedule_records
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "samplers.md"
+NAMES = ("A1111", "ComfyUI", "diffusers")
+HEAD = """# Samplers and schedules
+
+A sampler and a schedule are chosen by name, in any community's spelling:
+
+```bash
+hvis generate "a fox" --sampler "DPM++ 2M Karras"
+hvis catalog samplers
+hvis catalog schedules
+```
+
+The last two print what stands here, with the papers. Where a name has a diffusers class, its test compares every
+network call and the final sample with that of the class.
+
+"""
+
+
+def page() -> str:
+    """The whole page, from the rows of `samplers/names.py` and what is measured of them."""
+    samplers = [
+        [
+            f"`{r['name']}`",
+            *_elsewhere(r),
+            str(r["order"]),
+            str(r["calls"]),
+            "yes" if r["stochastic"] else "no",
+            _proof(r),
+        ]
+        for r in sampler_records()
+    ]
+    schedules = [
+        [f"`{r['name']}`", *_elsewhere(r), "tables" if r["tables_only"] else "any", _proof(r)]
+        for r in schedule_records()
+    ]
+    first = _table(("ours", *NAMES, "order", "calls per step", "draws noise", "test"), samplers)
+    second = _table(("ours", *NAMES, "process", "test"), schedules)
+    return f"{HEAD}## Samplers\n\n{first}\n## Schedules\n\n{second}"
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+def _elsewhere(row: Mapping[str, Any]) -> list[str]:
+    return [", ".join(row[key]) for key in ("a1111", "comfyui", "diffusers")]
+
+
+def _proof(row: Mapping[str, Any]) -> str:
+    file, _, test = str(row["proof"]).partition("::")
+    return f"[{test.removeprefix('test_')}](../{file})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main(words: Sequence[str]) -> int:
+    same = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
+    if "--check" in words:
+        print("as it should be" if same else "stale: run python benchmarks/write_samplers.py")
+        return 0 if same else 1
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

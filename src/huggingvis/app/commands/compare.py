@@ -1,0 +1,49 @@
+"""Compare the samplers of a model: quality against network calls, as numbers, as a plot and as a contact sheet.
+
+hvis compare samplers --model tiny --prompt "a fox" --nfe 5,10,20,50
+hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.app.arguments import add_record, one_of, record_of
+from huggingvis.app.preferences import preferences
+from huggingvis.app.screen import Screen
+from huggingvis.core.files import check_folder, write_atomically
+
+
+def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    from huggingvis.recipes.comparing import Comparison
+
+    parser.add_argument("what", type=one_of("thing to compare", ("samplers",)), help="samplers")
+    parser.add_argument("--model", metavar="NAME", help="a run folder, a model folder or a packaged model")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
+    parser.add_argument("-o", "--output", metavar="STEM", type=Path, default=Path("compare"),
+                        help="STEM.json, STEM.png and STEM-sheet.png are written (default compare)")  # fmt: skip
+    add_record(parser, Comparison)
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    from huggingvis import api
+    from huggingvis.export.image import save
+    from huggingvis.recipes.comparing import Comparison, told
+
+    check_folder(args.output.parent)
+    usual, how = preferences(), record_of(Comparison, args)
+    with screen.progress("comparing", len(how.samplers) * len(how.nfe)) as tick:
+        result = api.compare(args.model or usual.model, how, device=args.device or usual.device, progress=tick)
+    stem = args.output.name
+    plotted = save(result.plot, args.output.with_name(f"{stem}.png"))
+    sheet = save(result.sheet, args.output.with_name(f"{stem}-sheet.png"))
+    text = json.dumps(result.record, indent=2, ensure_ascii=False) + "\n"
+    written = write_atomically(args.output.with_name(f"{stem}.json"), lambda file: file.write(text.encode()))
+    screen.say("PSNR against the reference, in decibels, by network calls")
+    for line in [*told(result), str(plotted), str(sheet), str(written)]:
+        screen.say(line)
+    return {**result.record, "plot": str(plotted), "sheet": str(sheet)}
