@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SENTENCE ?= a fox to the left of a pizza
+SENTENCE ?= a fox inside a white ring
 SEED ?= 7
 WORKERS ?= 2
 

@@ -33,7 +33,8 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.packaged import fill, packaged, read_record, write
 
-DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=3.0)
+DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=5.0, guidance_interval=(0.3, 1.0))
+"""Chosen on 300 English prompts of another seed than the scores': scales 3 to 8, intervals, steps, samplers."""
 
 
 @final
