@@ -38,7 +38,9 @@ def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
     said = hvis(["--help"])
     verbs = [line.split()[0] for line in said.out.partition("Verbs:\n")[2].partition("\n\n")[0].splitlines()]
     assert said.code == 0
-    assert verbs == ["catalog", "data", "doctor", "evaluate", "explore", "generate", "inspect", "models", "train"]
+    assert verbs == [
+        "catalog", "compare", "data", "doctor", "evaluate", "explain", "explore", "generate", "inspect", "models", "train",
+    ]  # fmt: skip
     assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
     assert hvis(["--version"]).out == f"hvis {__version__}\n"
     assert hvis([]).out == said.out

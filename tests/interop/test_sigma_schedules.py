@@ -21,7 +21,7 @@ from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
-from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
+from huggingvis.samplers.dpm_solver import DPMSolver, Form, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import (
     AlignYourSteps,
@@ -193,7 +193,7 @@ def test_other_samplers_end_in_2_to_the_minus_24(name: str, sampler: Sampler, pr
 
 # ---- samplers that are here for their twins -------------------------------------------------------------------------
 
-FORMS = {"dpmsolver": OfNoise(), "dpmsolver++": OfData(), "sde-dpmsolver++": OfData(1.0)}
+FORMS: dict[str, Form] = {"dpmsolver": OfNoise(), "dpmsolver++": OfData(), "sde-dpmsolver++": OfData(1.0)}
 
 
 @pytest.mark.parametrize("solver", ["midpoint", "heun"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import Process
@@ -91,6 +92,7 @@ def divergence(process: Process, variance: Variance, times: list[float]) -> floa
     for t, s in pairwise(times):
         c = levels(process, tensor(t), tensor(s))
         told = belief(one, tensor(t), {})
+        assert isinstance(told, Gaussian)
         slope = c.pull * float(told.x0[0, 0]) + c.a_t / c.a_s * c.kept
         var = slope**2 * var + float(variance(c, tensor(t), told))
     ratio = (
@@ -144,10 +146,11 @@ def test_a_model_that_tells_its_own_variance() -> None:
     belief = isotropic().denoiser(process)(torch.zeros(1, 2, dtype=F64), t, {})
     noise = float(process.sigma(t)) ** 2
     spread = SPREAD**2 * noise / (SPREAD**2 + noise)
-    told = type(belief)(belief.x0, logvar=torch.full((1, 2), math.log(spread), dtype=F64))  # type: ignore[arg-type]
-    got = Told()(levels(process, t, s), t, told)  # type: ignore[arg-type]
+    assert isinstance(belief, Gaussian)
+    told = Gaussian(belief.x0, logvar=torch.full((1, 2), math.log(spread), dtype=F64))
+    got = Told()(levels(process, t, s), t, told)
     assert torch.allclose(torch.as_tensor(got), torch.full((1, 2), truth(process, 0.3, 0.1), dtype=F64), rtol=1e-12)
-    assert Told()(levels(process, t, s), t, belief) == BETA_TILDE(levels(process, t, s), t, belief)  # type: ignore[arg-type]
+    assert Told()(levels(process, t, s), t, belief) == BETA_TILDE(levels(process, t, s), t, belief)
 
 
 def test_what_it_does_not_know_it_says() -> None:

@@ -170,9 +170,9 @@ def test_churned_euler_beside_edm_euler_scheduler() -> None:
     scheduler.sigmas = schedule(process).times * 200
     scheduler.is_scale_input_called, rng = True, torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for t, sigma, noise in zip(scheduler.timesteps, scheduler.sigmas, draws(12), strict=False):
+        for t, sigma, z in zip(scheduler.timesteps, scheduler.sigmas, draws(12), strict=False):
             hat = sigma * (1 + gamma)
-            raised = x + noise * (hat**2 - sigma**2).sqrt()
+            raised = x + z * (hat**2 - sigma**2).sqrt()
             out = net(scheduler.precondition_inputs(raised, hat), hat.log() / 4)
             x = scheduler.step(out, t, x, s_churn=4.0, generator=rng).prev_sample
         other = Net()

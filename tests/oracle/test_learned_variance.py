@@ -140,7 +140,7 @@ def test_the_bound_teaches_the_variance_and_not_the_mean() -> None:
     for mean_too in (False, True):
         net = Answers(out)
         hybrid(net, mean_too=mean_too).bits(asked._replace(out=net.out)).sum().backward()
-        mean, variance = net.out.grad.chunk(2, dim=1)  # type: ignore[union-attr]
+        mean, variance = net.out.grad.chunk(2, dim=1)
         assert bool((mean != 0).any()) == mean_too and float(variance.abs().max()) > 0.01
 
 
@@ -163,7 +163,7 @@ def test_it_teaches_the_true_variance_of_gaussian_data() -> None:
     asked = Asked(x0, eps, t, x, torch.cat([eps, told], dim=1))
     bits = objective.bits(asked)
     bits.sum().backward()
-    assert float(told.grad.abs().max()) < 1e-9  # type: ignore[union-attr]
+    assert float(told.grad.abs().max()) < 1e-9
     off = objective.bits(asked._replace(out=torch.cat([eps, told.detach() + 0.3], dim=1)))
     assert bool((off > bits).all())
 

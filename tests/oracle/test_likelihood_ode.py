@@ -114,7 +114,7 @@ def test_a_net_of_pictures_is_a_density() -> None:
     """As `hvis explore bits` asks for it; a net that believes in nothing but x_t = 0 noise has a known density."""
     torch.manual_seed(0)
     model = Model.fresh(UNetSizes((8,), 1, (0,), 0, 1), ("vp", "x0"), (1, 4, 4), classes=("a", "b"), pixels=True)
-    for parameter in (model.net.conv_out.weight, model.net.conv_out.bias):
+    for parameter in model.net.conv_out.parameters():
         nn.init.zeros_(parameter)
     density = model.generator(Request(), 4, 4)
     assert isinstance(density, Density) and density.dims == 16

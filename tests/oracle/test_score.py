@@ -9,6 +9,7 @@ import torch
 from diffusers import ScoreSdeVeScheduler
 from torch import Tensor
 
+from huggingvis.core.belief import Belief
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.process import Process
@@ -144,7 +145,7 @@ def test_predictor_and_corrector_are_those_of_diffusers() -> None:
     process, mixture, x = LinearVE(), standard_mixture(), 2 * start(1)
     t, s = sigmas[k] / 80, sigmas[k - 1] / 80
 
-    def denoise(x: Tensor, t: Tensor) -> object:
+    def denoise(x: Tensor, t: Tensor) -> Belief:
         return mixture.denoiser(process)(x, t, {})
 
     torch.manual_seed(3)
