@@ -8,6 +8,7 @@ the middle, as ControlNet does). Book: chapter 4, "Networks".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from huggingvis.core.protocols import Cond
 from huggingvis.nets.blocks import Downsample, MapAttention, MapReading, MapTransformer, ResBlock, Upsample
-from huggingvis.nets.embeddings import TimeEmbedding
+from huggingvis.nets.embeddings import TimeEmbedding, coordinates
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class UNetConfig:
         blocks: residual blocks of each level on the way down (one more on the way up).
         attention: for each level, depth of its attention: 0 none, n transformer blocks (one self-attention if no text).
         reads: for each level without attention, whether its positions look at the text; empty: at no level.
+        octaves: of the coordinates that the first convolution is told beside x, 0 for none.
         middle: depth of attention in the middle.
         heads: attention heads at every level, where `head_dim` is 0.
         tokens_dim: width of text tokens, 0 for none.
@@ -69,6 +71,7 @@ class UNetConfig:
     downsample_padding: int = 1
     vector_layers: int = 2
     reads: tuple[bool, ...] = ()
+    octaves: int = 0
 
     def heads_at(self, width: int) -> int:
         """Attention heads at a level of this width."""
@@ -99,7 +102,7 @@ class UNet(nn.Module):
         emb = 4 * c.channels[0]
         self.time = TimeEmbedding(c.channels[0], emb, c.clock_scale, c.clock_shift)
         self.vector = _vector(c, emb) if c.vector_dim else None
-        self.conv_in = nn.Conv2d(c.in_channels + c.concat_channels, c.channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(c.in_channels + c.concat_channels + 4 * c.octaves, c.channels[0], 3, padding=1)
 
         def res(c_in: int, c_out: int) -> ResBlock:
             return ResBlock(
@@ -141,6 +144,9 @@ class UNet(nn.Module):
         tokens, mask = cond.get("tokens"), cond.get("tokens_mask")
         if self.config.concat_channels:
             x = torch.cat([x, cond["concat"]], dim=1)
+        if self.config.octaves:
+            where = coordinates(x.shape[2], x.shape[3], self.config.octaves, x.device)
+            x = torch.cat([x, where.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
         h = self.conv_in(x)  # [B, C_0, H, W]
         skips = [h]
         for level in self.down:
@@ -163,6 +169,13 @@ class UNet(nn.Module):
             if level.resample is not None:
                 h = level.resample(h)
         return self.conv_out(F.silu(self.norm_out(h)))  # [B, C_out, H, W]
+
+
+def seeing_more(weights: Mapping[str, Tensor], net: UNet) -> dict[str, Tensor]:
+    """`weights` for `net`, which sees more channels after theirs: what these say counts nothing at first."""
+    first = weights["conv_in.weight"]  # [C_0, C, 3, 3]
+    more = net.conv_in.in_channels - first.shape[1]
+    return {**weights, "conv_in.weight": F.pad(first, (0, 0, 0, 0, 0, max(more, 0)))}
 
 
 def _vector(c: UNetConfig, emb: int) -> nn.Module:

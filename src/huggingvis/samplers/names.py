@@ -116,9 +116,10 @@ SAMPLERS = (
     SamplerRow("pndm", lambda eta: PNDM(PseudoRungeKutta()), proof=_MANY + "pndm_with_its_runge_kutta_start"),
     SamplerRow("ipndm", lambda eta: PNDM(AsTheyCome()), (), ("ipndm",), ("IPNDMScheduler",), _GRID + "ipndm"),
     SamplerRow("deis", lambda eta: DEIS(), (), ("deis",), ("DEISMultistepScheduler",), _MANY + "deis"),
+    # ComfyUI's "uni_pc" is bh1; read as a name, it is everyone's UniPC, which is bh2
     SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",),
                _MANY + "unipc"),
-    SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), (), ("uni_pc",), proof=_MANY + "unipc"),
+    SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), proof=_MANY + "unipc"),
     SamplerRow("dpm-solver-2", lambda eta: DPMSolverSinglestep(2), proof=_ORDER),
     SamplerRow("dpm-solver-3", lambda eta: DPMSolverSinglestep(3), proof=_ORDER),
     SamplerRow("dpm-solver-2m", lambda eta: DPMSolver(2, OfNoise()), proof=_MANY + "dpm_solver_multistep"),

@@ -31,7 +31,7 @@ from huggingvis.data.draws import stable_hash
 from huggingvis.data.world import World
 from huggingvis.data.worldset import WorldSet, to_tensor
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
-from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
 from huggingvis.objectives.denoise import Denoising, LogitNormal
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.image import latent_autoencoder
@@ -83,6 +83,7 @@ class Config:
         channels: width of each U-Net level.
         depth: transformer blocks at each level.
         reads: for each level without transformer blocks, whether its positions look at the text.
+        octaves: of the coordinates that the U-Net is told, 0 for none.
         middle: transformer blocks in the middle.
         heads: attention heads.
         steps: optimiser steps.
@@ -104,6 +105,7 @@ class Config:
     channels: tuple[int, ...] = (128, 160)
     depth: tuple[int, ...] = (0, 1)
     reads: tuple[bool, ...] = (True, False)
+    octaves: int = 3
     middle: int = 1
     heads: int = 4
     steps: int = 15_000
@@ -218,6 +220,7 @@ def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
         blocks=1,
         attention=config.depth,
         reads=config.reads,
+        octaves=config.octaves,
         middle=config.middle,
         heads=config.heads,
         tokens_dim=text_dim,
@@ -243,7 +246,7 @@ def train(config: Config, setting: Setting) -> Run:
 
     net = network(config, z, tower.config.dim)
     if config.start:
-        net.load_state_dict(start_weights(_place(config.start)))
+        net.load_state_dict(seeing_more(start_weights(_place(config.start)), net))
     objective = Denoising(
         net,
         RectifiedFlow(),
