@@ -40,7 +40,7 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow --record benchmarks/test-slow.json
+	$(BIN)/python -m pytest -m slow --record=benchmarks/test-slow.json
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
