@@ -225,7 +225,6 @@ def train(config: Config, setting: Setting) -> Run:
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; of a conditional one a prompt names a class, the empty one any."""
     facts = Facts.of(run)
-    net = generator(config, facts)
-    restored(net, run, "generator", device)
+    net = restored(generator(config, facts), run, "generator", device)
     classes = classes_of(config.conditional, facts)
     return picture_system(net, {"generator": net}, run, "stylegan", device, classes=classes)
