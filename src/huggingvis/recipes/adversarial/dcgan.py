@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.system import System
+from huggingvis.metrics.features import Features
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.objectives.gan import GAN, Adversarial, uniform
 from huggingvis.recipes.adversarial_training import AdversarialTraining, bind_gan, fit_adversarial, preview_noise
-from huggingvis.recipes.picture_training import begin, open_pictures
+from huggingvis.recipes.picture_training import begin, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -69,6 +70,12 @@ def train(config: Config, setting: Setting) -> Run:
         return gan.sample(64, {}, noise=preview_noise())
 
     return fit_adversarial(config, setting, run, Adversarial(gan, critic, config.rules()), source, draw)
+
+
+def features(config: Config, run: Run, device: torch.device) -> Features:
+    """What the discriminator of a run sees in pictures, Sec. 5.1."""
+    critic = DCGANCritic(Facts.of(run).shape, config.width)
+    return restored(critic, run, "critic", device).features
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
