@@ -26,7 +26,7 @@ from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_folder, write_atomically
+from huggingvis.core.files import check_file, write_atomically
 from huggingvis.core.machine import cores, machine, versions
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     if args.output is not None:
-        check_folder(args.output.parent)
+        check_file(args.output)
     how = evaluator(args)
     from huggingvis import api
 
