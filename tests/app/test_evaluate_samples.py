@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import digits, folder, train
+from small_runs import folder, train, trained_on_digits
 
 from huggingvis.checkpoints.io import save
 from huggingvis.core.noise import SeedNoise
@@ -43,12 +43,7 @@ NETS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of each recipe on the same digits, hardly trained."""
-    place = tmp_path_factory.mktemp("runs")
-    data = digits(place / "data")
-    for recipe, numbers in NETS.items():
-        train(recipe, place / recipe, {**SMALL, "data": data, **numbers})
-    return place
+    return trained_on_digits(tmp_path_factory.mktemp("runs"), {name: {**SMALL, **net} for name, net in NETS.items()})
 
 
 @pytest.fixture(scope="module")

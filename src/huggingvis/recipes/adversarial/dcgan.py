@@ -29,7 +29,7 @@ SYSTEM = {
     "name": "DCGAN",
     "chapter": 2,
     "paper": "1511.06434",
-    "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py"],
+    "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py", "metrics/linear_probe.py"],
     "built": "tests/walks/test_adversarial.py::test_dcgan_learns_loads_and_draws",
     "exact": "tests/oracle/test_gan_nets.py::test_dcgan_is_the_papers",
     "trained": None,

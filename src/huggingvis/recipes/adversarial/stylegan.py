@@ -60,6 +60,7 @@ SYSTEM = {
         "nets/resampling.py",
         "nets/style_discriminator.py",
         "systems/stylegan2.py",
+        "metrics/path_length.py",
     ],
     "built": "tests/walks/test_stylegan.py::test_stylegan_learns_loads_and_draws",
     "exact": "tests/golden/test_stylegan.py::test_networks_are_the_official_ones",
