@@ -20,10 +20,11 @@ from huggingvis.metrics.path_length import Steps, great_circle, path_length
 from huggingvis.metrics.sliced_wasserstein import Patches, mean_patch_distance, patch_distances
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.objectives.gan import GAN
+from huggingvis.objectives.vae import VAE
 from huggingvis.recipes.drawing import drawn
 from huggingvis.recipes.judging import open_judge
 from huggingvis.recipes.loading import bind_run
-from huggingvis.recipes.pictures import View
+from huggingvis.recipes.pictures import Pictures, View
 from huggingvis.recipes.sources import open_source
 from huggingvis.systems.judges import digits as digit_judge
 
@@ -62,6 +63,12 @@ def pictures(runs: Path, held: bool = True) -> torch.Tensor:
     return (source.held_out if held else source.training).all_images()
 
 
+def labels_of(pictures: Pictures) -> torch.Tensor:
+    found = pictures.all_labels()
+    assert found is not None
+    return found
+
+
 def test_patches_of_samples_and_of_other_pictures(hvis: Any, runs: Path) -> None:
     words = ["evaluate", runs / "gan", "--split", "validation", "--seed", 3]
     said = hvis([*words, "--swd", 4, "--json"])
@@ -89,8 +96,8 @@ def test_ways_between_draws_have_a_length(hvis: Any, runs: Path, lenet: Path) ->
     told = said.document["path_length"]["z"]
     model = bind_run(runs / "gan").generator.__closure__  # the model itself stands in a closure
     gan = next(cell.cell_contents for cell in model if isinstance(cell.cell_contents, GAN))
-    ends = [gan.latents(40, {}, noise=SeedNoise(range(5 + end, 85 + end, 2))) for end in (0, 1)]
-    want = path_length(gan.decode, [tuple(ends)], lambda x: x.flatten(1), way=great_circle, steps=Steps(seed=5))
+    a, b = (gan.latents(40, {}, noise=SeedNoise(range(5 + end, 85 + end, 2))) for end in (0, 1))
+    want = path_length(gan.decode, [(a, b)], lambda x: x.flatten(1), way=great_circle, steps=Steps(seed=5))
     assert told == {"mean": pytest.approx(want.mean, rel=1e-3), "error": pytest.approx(want.error, rel=1e-3), "n": 40}
     judged = hvis(["evaluate", runs / "gan", "--path-length", 8, "--judge", lenet, "--json"]).document
     assert judged["features"] == lenet.name and judged["path_length"]["z"]["mean"] != told["mean"]
@@ -124,8 +131,8 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     found = hvis(words).document
     reader = open_judge(run.path, Classifies, "tell classes", torch.device("cpu"))
     seen = open_source(f"mnist:{runs / 'data'}", View()).training.some(40)
-    right = reader.log_probs(seen.all_images()).argmax(1) == seen.all_labels()
-    assert found["of_real_pictures"]["mean"] == float(right.double().mean()) > 0.55
+    right = (reader.log_probs(seen.all_images()).argmax(1) == labels_of(seen)).double()
+    assert found["of_real_pictures"]["mean"] == float(right.mean()) > 0.55
     assert len(found["accuracy"]["each"]) == 10
     said = hvis(["evaluate", runs / "gan", "--path-length", 4, "--judge", tmp_path / "judge"])
     assert said.code == 2 and "cannot tell features" in said.paragraph
@@ -138,13 +145,15 @@ def test_a_linear_probe_of_what_a_model_knows(hvis: Any, runs: Path, recipe: str
     found = said.document
     source = open_source(f"mnist:{runs / 'data'}", View())
     fitted, held = source.training.some(30), source.training.some(40)
-    labels = fitted.all_labels(), held.all_labels()
-    want = linear_probe((fitted.all_images().flatten(1), labels[0]), (held.all_images().flatten(1), labels[1]))
+    x, other = (pictures.all_images().flatten(1) for pictures in (fitted, held))
+    want = linear_probe((x, labels_of(fitted)), (other, labels_of(held)))
     assert found["probe_of_pixels"]["accuracy"] == want.accuracy and found["fitted_to"] == 30
     if recipe == "vae":
         vae = bind_run(runs / "vae").parts["vae"]
-        sets = [(gather(vae.encode, [p.all_images()]), p.all_labels()) for p in (fitted, held)]
-        assert found["probe"]["accuracy"] == linear_probe(*sets).accuracy > 0.6
+        assert isinstance(vae, VAE)
+        seen = (gather(vae.encode, [p.all_images()]) for p in (fitted, held))
+        want = linear_probe((next(seen), labels_of(fitted)), (next(seen), labels_of(held)))
+        assert found["probe"]["accuracy"] == want.accuracy > 0.6
     assert found["probe"]["n"] == 40 and np.isfinite(found["probe"]["error"])
 
 
