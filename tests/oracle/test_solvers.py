@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.process import Process
-from huggingvis.core.protocols import Step
+from huggingvis.core.protocols import Cond, Step
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
@@ -28,7 +29,18 @@ from huggingvis.samplers.dpm_sde import DPMSolverSDE
 from huggingvis.samplers.dpm_singlestep import DPMSolverSinglestep
 from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
-from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
+from huggingvis.samplers.grids import (
+    Interval,
+    Karras,
+    Leading,
+    Linspace,
+    LogSNR,
+    Restart,
+    Schedule,
+    Shifted,
+    Trailing,
+    Uniform,
+)
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
@@ -238,6 +250,42 @@ def test_a_sample_does_not_see_its_batch(sampler: Sampler) -> None:
 
     together = draw([5, 6, 7])
     assert torch.equal(draw([6])[0], together[1]) and torch.equal(draw([7, 5])[1], together[0])
+
+
+@pytest.mark.parametrize("sampler", EVERY, ids=repr)
+def test_between_equal_levels_there_is_no_step(sampler: Sampler) -> None:
+    """A grid whose times stand twice, equal or up to rounding, is the grid without: same samples, calls and steps."""
+    process, x = LinearVP(), start(4)
+    plain = Grid(torch.tensor([0.9, 0.6, 0.4, 0.7, 0.3, 0.1], dtype=F64), torch.arange(5.0, dtype=F64))
+    up, down = 0.6 * (1 + 2e-16), 0.4 * (1 - 2e-16)
+    twice = torch.tensor([0.9, 0.9, 0.9, up, 0.6, 0.4, 0.4, down, 0.7, 0.3, 0.1, 0.1, 0.1], dtype=F64)
+    told = torch.tensor([7, 7, 0, 7, 1, 7, 7, 2, 3, 4, 7, 7], dtype=F64)
+
+    def walk(grid: Grid) -> tuple[Tensor, list[float], list[Step]]:
+        clocks: list[float] = []
+        steps: list[Step] = []
+
+        def denoise(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+            clocks.extend(cond["clock"][:1].tolist() if "clock" in cond else [])
+            return standard_mixture().denoiser(process)(x, t, {})
+
+        end = sample(denoise, process, sampler, x, grid, {}, noise=BatchNoise(0), on_step=steps.append)
+        return end, clocks, steps
+
+    (want, once, each), (got, again, all_of) = walk(plain), walk(Grid(twice, told))
+    assert float((got - want).abs().max()) < 1e-12
+    assert again == once and [(s.index, s.total) for s in all_of] == [(s.index, s.total) for s in each]
+
+
+def test_where_grids_repeat_a_level() -> None:
+    """Schedules that end at the level of their last call, and a restart that asks for more noise than there is."""
+    for table in (TableProcess.linear(), TableProcess.cosine()):
+        for schedule in (Karras(9, clean_end=False), Leading(9, clean_end=False), Linspace(9, clean_end=False)):
+            assert len(schedule(table)) == 8 and float(schedule(table).times[-1]) == 1e-3
+    high = Restart(Karras(9), (Interval(1, 5, high=1e9),))(TableProcess.linear())
+    assert len(high) == 9 + 1 + 1 and high.times.tolist().count(1.0) == 1
+    with pytest.raises(ValueError, match="from one time to another"):
+        Grid(torch.tensor([0.5, 0.5], dtype=F64))
 
 
 @pytest.mark.parametrize("sampler", EVERY, ids=repr)
