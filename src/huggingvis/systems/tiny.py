@@ -36,6 +36,8 @@ from huggingvis.systems.packaged import fill, packaged, read_record, write
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=5.0, guidance_interval=(0.3, 1.0))
 """Chosen on 300 English prompts of another seed than the scores': scales 3 to 8, intervals, steps, samplers."""
 
+EXAMPLE = "a fox to the left of a pizza"
+
 
 @final
 class TinyConditioner:
@@ -150,5 +152,6 @@ def assemble(spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditio
         generator=generator,
         defaults=DEFAULTS,
         limits=limits,
+        example=EXAMPLE,
         device=device,
     )

@@ -1,7 +1,8 @@
 """Compare the samplers of a model: quality against network calls, as numbers, as a plot and as a contact sheet.
 
-hvis compare samplers --model tiny --prompt "a fox" --nfe 5,10,20,50
+hvis compare samplers --model tiny --nfe 5,10,20,50
 hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
+hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mnist --count 500
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     sheet = save(result.sheet, args.output.with_name(f"{stem}-sheet.png"))
     text = json.dumps(result.record, indent=2, ensure_ascii=False) + "\n"
     written = write_atomically(args.output.with_name(f"{stem}.json"), lambda file: file.write(text.encode()))
-    screen.say("PSNR against the reference, in decibels, by network calls")
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
     return {**result.record, "plot": str(plotted), "sheet": str(sheet)}

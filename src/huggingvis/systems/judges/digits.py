@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.metrics.features import Features
 from huggingvis.nets.lenet import LeNet5
 
 FAMILY = Family("digits judge", {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)})
@@ -71,3 +72,10 @@ def bind(path: Path | str, *, fit: Fit = resize_to_32) -> DigitJudge:
         net = LeNet5()
     assign(net, keymap().to_ours(load(path, check=True)))
     return DigitJudge(net.eval().requires_grad_(False), fit)
+
+
+def features_of(path: Path, device: torch.device) -> Features:
+    """The judge's features of pictures [B, 1 or 3, H, W], colours seen as their mean."""
+    judge = bind(path)
+    judge.net.to(device)
+    return lambda x: judge.features(x.to(device).mean(1, keepdim=True))
