@@ -31,7 +31,7 @@ from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.likeness import Likeness, likeness
 from huggingvis.recipes.pictures import View
-from huggingvis.samplers._facts import calls_of
+from huggingvis.recipes.sampler_facts import calls_of
 from huggingvis.samplers.names import sampler_of, schedule_of
 
 SAMPLERS = ("ddim", "heun", "dpm++2m", "dpm++2s", "deis", "unipc", "lms", "plms")
