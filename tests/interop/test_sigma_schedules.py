@@ -18,10 +18,11 @@ from huggingvis.core.sample import Grid, Sampler
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.vp import CosineVP
+from huggingvis.samplers._multistep import Form
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
-from huggingvis.samplers.dpm_solver import DPMSolver, Form, OfData, OfNoise
+from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import (
     AlignYourSteps,

@@ -46,13 +46,15 @@ from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.names import SAMPLERS, SCHEDULES, sampler_of, schedule_of, split_label
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
 F64 = torch.float64
+NONE = Tau(0.0)
 EVERY = [
     Ancestral(BETA), DDIM(0.5), Euler(Churn(0.2)), Heun(1.0), DPMSolver(2, OfNoise()), DPMSolver(2, OfData(0.5)),
-    LMS(3, 1.0), *(row.make(0.0) for row in SAMPLERS),
+    LMS(3, 1.0), SASolver(3, 4, Tau(1.0, 0.0, 1.0), OfNoise), *(row.make(0.0) for row in SAMPLERS),
 ]  # fmt: skip
 
 
@@ -124,6 +126,11 @@ def exact() -> tuple[Tensor, Tensor]:
         (UniPC(2, OfNoise()), (40, 80, 160), 3.0, 3e-5),
         (UniPC(2, linear=True), (40, 80, 160), 3.0, 3e-5),
         (UniPC(3), (40, 80, 160, 320), 3.6, 1e-6),
+        (SASolver(2, 2, NONE), (40, 80, 160), 2.0, 1e-3),
+        (SASolver(2, 3, NONE), (40, 80, 160), 3.0, 3e-5),
+        (SASolver(3, 0, NONE), (40, 80, 160), 3.0, 1e-4),
+        (SASolver(4, 0, NONE), (80, 160, 320), 3.8, 3e-5),
+        (SASolver(3, 4, NONE, OfNoise, midpoint=False), (40, 80, 160, 320), 3.6, 1e-6),
         (PNDM(), (80, 160, 320), 2.0, 6e-5),
         (PNDM(PseudoRungeKutta()), (80, 160, 320), 2.0, 6e-5),
     ],
@@ -142,6 +149,17 @@ def test_order_of_convergence(
     assert float(-slope[0]) == pytest.approx(order, abs=0.25)
     assert 2 ** logs[-1] < error
     assert sampler.order == round(order)
+
+
+def test_sa_solver_without_noise_is_unipc_and_with_it_dpm_solver_pp() -> None:
+    """Two coincidences between papers: tau = 0 with one node more, and tau = 1 with one node and no corrector."""
+    x, grid = start(16), Karras(12)(LinearVP())
+    for form in (OfData(), OfNoise()):
+        want = run(LinearVP(), UniPC(3, form, linear=True), x, grid)
+        sampler = SASolver(3, 4, NONE, type(form))
+        assert float((run(LinearVP(), sampler, x, grid) - want).abs().max()) < 1e-12
+    one = run(LinearVP(), SASolver(1, 0, Tau(1.0, 0.0, 1.0)), x, grid, seed=3)
+    assert float((one - run(LinearVP(), DPMSolver(1, OfData(1.0)), x, grid, seed=3)).abs().max()) < 1e-12
 
 
 def test_second_order_also_on_flow_from_pure_noise() -> None:
@@ -163,10 +181,14 @@ def test_second_order_also_on_flow_from_pure_noise() -> None:
         (DPMSolver(2, OfData(1.0)), 40),
         (DPMSolver(3, OfData(1.0)), 40),
         (DPMSolver(2, OfData(0.5)), 40),
-        (DPMSolver(2, OfNoise(stochastic=True)), 100),
+        (DPMSolver(2, OfNoise(1.0)), 100),
         (AncestralForm(Midpoint()), 200),
         (AncestralForm(DPMSolverSinglestep(2, OfData())), 200),
         (DPMSolverSDE(), 60),
+        (SASolver(), 40),
+        (SASolver(3, 4, Tau(1.0, 0.0, 1.0)), 40),
+        (SASolver(2, 2, Tau(1.4, 0.0, 1.0)), 60),
+        (SASolver(2, 2, Tau(0.7, 0.0, 1.0), OfNoise, midpoint=False), 60),
     ],
 )
 def test_stochastic_samplers_draw_the_mixture(sampler: Sampler, steps: int) -> None:
