@@ -85,7 +85,7 @@ class SASolver(Sampler):
 
     @property
     def order(self) -> int:  # type: ignore[override]
-        """Of the ODE: the corrector's, at most one more than the predictor's. 1 where there is fresh noise at t = 0.5."""
+        """Of the ODE: the corrector's, at most one more than the predictor's. 1 where t = 0.5 has fresh noise."""
         if self.tau(0.5) > 0.0:
             return 1
         return min(self.predictor + 1, self.corrector) if self.corrector else self.predictor
