@@ -30,6 +30,18 @@ from huggingvis.samplers._exponential import moments
 from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
 from huggingvis.samplers._multistep import Form, from_pure_noise
 
+SYSTEM = {
+    "name": "DPM-Solver",
+    "chapter": 4,
+    "paper": "2206.00927",
+    "files": ["samplers/dpm_solver.py", "samplers/dpm_singlestep.py", "samplers/_exponential.py"],
+    "built": "tests/walks/test_samplers.py::test_every_named_sampler_draws",
+    "exact": "tests/oracle/test_solvers.py::test_order_of_convergence",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)
