@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from scheduler_twins import BETAS, OURS, SPACINGS, assert_same, begin, double_sigmas, draws, ours, sigma_scaled, theirs
@@ -22,7 +23,6 @@ from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_"),
     pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),

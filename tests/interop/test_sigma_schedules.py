@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from scheduler_twins import BETAS, F64, Net, assert_same, begin, double, draws, ours, sigma_scaled, theirs
@@ -42,7 +43,6 @@ from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, AsTheyCome
 from huggingvis.samplers.unipc import UniPC
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 SIGMAS: dict[str, Callable[[int], Schedule]] = {"karras": Karras, "exponential": LogSNR, "beta": Beta}
