@@ -59,7 +59,10 @@ class Diffuses(Protocol):
 @final
 @dataclass(frozen=True)
 class Diffusion:
-    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch."""
+    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
+
+    `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
+    """
 
     denoise: Denoiser
     process: Process
@@ -68,6 +71,7 @@ class Diffusion:
     grid: Callable[[Process], Grid]
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    prior: Callable[[Cond, Noise], Cond] | None = None
 
     @property
     def diffusion(self) -> Diffusion:
@@ -82,5 +86,6 @@ class Diffusion:
         """`n` samples [n, *shape]."""
         grid = self.grid(self.process)
         x = self.start(n, grid, noise)
+        cond = cond if self.prior is None else self.prior(cond, noise)
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)
