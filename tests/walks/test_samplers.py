@@ -63,23 +63,25 @@ def test_a_whole_chain_at_once_is_ddim(system: System) -> None:
 
 def test_learned_steps_come_nearer_to_a_long_chain(system: System) -> None:
     """Three steps, fitted on two pictures to where 24 of DDIM's end, are nearer to it on two others as well."""
-    (long, cond), process = drawing(system, 24), drawing(system, 24)[0].process
+    long, cond = drawing(system, 24)
     cond = {key: value.expand(2, *value.shape[1:]) for key, value in cond.items()}
-    grid = Uniform(3)(process)
+    numbers = Coefficients(long.process, Uniform(3)(long.process))
     few = replace(long, grid=Uniform(3))
-    numbers = Coefficients(process, grid)
 
-    def miss(seeds: list[int]) -> torch.Tensor:
-        with torch.no_grad():
-            goal = long.sample(2, cond, noise=SeedNoise(seeds))
-        made = replace(few, sampler=LearnedSteps(numbers)).sample(2, cond, noise=SeedNoise(seeds))
-        return (made - goal).square().mean()
+    def made(model: Diffusion, seeds: list[int]) -> torch.Tensor:
+        return model.sample(2, cond, noise=SeedNoise(seeds))
 
-    plain = replace(few, sampler=DDIM()).sample(2, cond, noise=SeedNoise([3, 4]))
-    assert torch.allclose(replace(few, sampler=LearnedSteps(numbers)).sample(2, cond, noise=SeedNoise([3, 4])), plain)
-    before, optimizer = float(miss([3, 4])), torch.optim.Adam(numbers.parameters(), lr=0.02)
-    for _ in range(20):
+    learned = replace(few, sampler=LearnedSteps(numbers))
+    with torch.no_grad():
+        goal, other = made(long, [1, 2]), made(long, [3, 4])
+        before = made(learned, [3, 4])
+        assert torch.allclose(before, made(replace(few, sampler=DDIM()), [3, 4]), atol=1e-5)
+    optimizer = torch.optim.Adam(numbers.parameters(), lr=0.02)
+    for _ in range(12):
         optimizer.zero_grad()
-        miss([1, 2]).backward()
+        (made(learned, [1, 2]) - goal).square().mean().backward()
         optimizer.step()
-    assert float(miss([3, 4])) < 0.7 * before
+    with torch.no_grad():
+        after = made(learned, [3, 4])
+    # a few updates of nine numbers, for the direction alone
+    assert float((after - other).square().mean()) < 0.9 * float((before - other).square().mean())
