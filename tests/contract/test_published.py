@@ -159,7 +159,7 @@ def numbers_of(net: nn.Module) -> int:
 
 def test_flows_of_both_sides_are_of_one_size(published: ModuleType) -> None:
     """To 3 %; and what normflows' density is to us is one: equal by its own parts."""
-    pytest.importorskip("normflows")
+
     flows = importlib.import_module("family_flows")
     from huggingvis.nets.flows.glow import GlowConfig, glow
     from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
@@ -180,7 +180,7 @@ def test_flows_of_both_sides_are_of_one_size(published: ModuleType) -> None:
 
 
 def test_autoencoders_of_both_sides_are_of_one_size_and_scored_alike(published: ModuleType) -> None:
-    pytest.importorskip("pythae")
+
     autoencoders, tasks = importlib.import_module("family_autoencoders"), importlib.import_module("family_task")
     from huggingvis.objectives.vae import VAE, Bernoulli
     from huggingvis.recipes.sources import Facts

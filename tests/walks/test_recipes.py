@@ -212,7 +212,7 @@ def test_a_share_of_a_larger_folder_is_held_out(tmp_path: Path) -> None:
 
 
 def test_the_world_is_a_source() -> None:
-    pytest.importorskip("emoji")
+
     try:
         source = open_source("world:6", View(size=32))
     except MissingExtra as error:

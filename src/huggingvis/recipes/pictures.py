@@ -137,7 +137,7 @@ class Pictures:
     def images(self, places: np.ndarray, mirrored: np.ndarray) -> Tensor:
         """The pictures at `places` as the view shows them, those in `mirrored` [B] turned: [B, C, S, S]."""
         x = to_tensor(self.pictures.batch(self.items[places]))  # [B, C, H, W]
-        x = _shown(x, self.facts.size, self.facts.channels)
+        x = shown(x, self.facts.size, self.facts.channels)
         if mirrored.any():
             x = torch.where(torch.from_numpy(mirrored)[:, None, None, None], x.flip(-1), x)
         return x
@@ -183,7 +183,7 @@ class Pictures:
         return out
 
 
-def _shown(x: Tensor, size: int, channels: int) -> Tensor:
+def shown(x: Tensor, size: int, channels: int) -> Tensor:
     """`x` [B, C, H, W] as a square of `size` pixels with `channels` channels: largest centred square, antialiased."""
     if channels == 3 and x.shape[1] == 1:
         x = x.expand(-1, 3, -1, -1)

@@ -1,7 +1,8 @@
 """Compare the samplers of a model: quality against network calls, as numbers, as a plot and as a contact sheet.
 
-hvis compare samplers --model tiny --prompt "a fox" --nfe 5,10,20,50
+hvis compare samplers --model tiny --nfe 5,10,20,50
 hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
+hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mnist --count 500
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     write_atomically(written, lambda file: file.write(text.encode()))
     save(result.plot, plotted)
     save(result.sheet, sheet)
-    screen.say("PSNR against the reference, in decibels, by network calls")
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
     return {**result.record, "plot": str(plotted), "sheet": str(sheet)}
