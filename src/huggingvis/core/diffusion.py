@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +48,21 @@ def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
     return denoise
 
 
+class Prior(Protocol):
+    """The law of what a process leaves of data at t = 1, where that is not nothing."""
+
+    def __call__(self, like: Tensor, noise: Noise) -> Tensor:
+        """Draws of D(x_0, 1) with shape, dtype and device of `like` [B, ...]."""
+        ...
+
+
 @final
 @dataclass(frozen=True)
 class Diffusion:
-    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch."""
+    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
+
+    `prior`: what is left of data at the first time; none: nothing.
+    """
 
     denoise: Denoiser
     process: Process
@@ -60,11 +71,13 @@ class Diffusion:
     grid: Callable[[Process], Grid]
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    prior: Prior | None = None
 
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
-        """x at the grid's first time when nothing is known of x_0: sigma(t) eps."""
+        """x at the grid's first time when nothing is known of x_0: a draw of what is left of it, and sigma(t) eps."""
         empty = torch.empty(n, *self.shape, device=self.device)
-        return noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+        x = noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+        return x if self.prior is None else x + self.prior(empty, noise)
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""
