@@ -175,9 +175,9 @@ def test_the_score_of_blurred_pictures() -> None:
 
 
 def test_the_flow_of_blurred_pictures_is_solved_to_first_order() -> None:
-    data, z = GaussianPictures(), normal(32, 1, H, W)
-    errors = [float((data.drawn(Momentum(fresh=False), z, n) - z).norm() / z.norm()) for n in (100, 200, 400, 800)]
-    assert errors[-1] < 0.02
+    data, z = GaussianPictures(), normal(8, 1, H, W)
+    errors = [float((data.drawn(Momentum(fresh=False), z, n) - z).norm() / z.norm()) for n in (50, 100, 200, 400)]
+    assert errors[-1] < 0.03
     slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert slopes[-1] == pytest.approx(1.0, abs=0.15)
 
@@ -187,7 +187,6 @@ def test_momentum_draws_blurred_pictures_and_naive_does_not() -> None:
     n, data = 1500, GaussianPictures()
     z = normal(n, 1, H, W)
     spread = data.drawn(Momentum(), z, 200).var(0)
-    print("SPREAD", (spread-1).abs().max(), 4*math.sqrt(2/n), (spread-1).mean())
     assert bool(((spread - 1).abs() < 4 * math.sqrt(2 / n) + 0.03).all())  # the bias of 200 steps is within 0.03
     assert float(data.drawn(Naive(), z, 200).var(0).min()) < 0.5
 

@@ -21,7 +21,7 @@ from huggingvis.recipes.sources import View, open_source
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 1}
-SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 20, "warmup": 0, "batch": 16, "net": UNET, "steps": 60,
+SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 10, "warmup": 0, "batch": 16, "net": UNET, "steps": 40,
          "lr": 3e-3, "ema": 0.9, "levels": 4, "components": 2, "blur": 0.15}  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def pictures_of(run: Run) -> torch.Tensor:
 def test_cold_learns_loads_and_draws(tmp_path: File) -> None:
     run = train("cold", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data")})
     losses = course(run, "validation.l1")
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     system = bind_run(run.path)
     assert (system.defaults.sampler, system.defaults.schedule, system.defaults.steps) == ("momentum", "uniform", 4)
     assert system.limits.samplers == ("momentum", "momentum-ode", "naive")
@@ -57,7 +57,7 @@ def test_cold_learns_loads_and_draws(tmp_path: File) -> None:
 
 
 def test_a_cold_run_tells_how_well_each_algorithm_restores(tmp_path: File) -> None:
-    numbers = {**SMALL, "data": digits(tmp_path / "data"), "steps": 100, "sample_every": 0}
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "steps": 50, "sample_every": 0}
     run = train("cold", tmp_path / "run", numbers)
     told = measure_of(Run.open(run.path), torch.device("cpu")).each({"image": pictures_of(run)}, 2, 0)
     ways = ("degraded", "algorithm_1", "algorithm_2", "direct")
@@ -79,9 +79,13 @@ def test_every_degradation_is_trained_and_drawn_from(tmp_path: File, degradation
 
 @pytest.mark.parametrize("blur", [0.3, 0.0])
 def test_soft_learns_loads_and_draws(tmp_path: File, blur: float) -> None:
-    run = train("soft", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data"), "blur": blur, "steps": 100})
+    run = train(
+        "soft",
+        tmp_path / "run",
+        {**SMALL, "data": digits(tmp_path / "data"), "blur": blur, "steps": 60, "sample_every": 20},
+    )
     losses = course(run, "validation.soft")
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     path = records.load(Path, run.path / "path.toml")
     assert (path.widths[-1], path.sigmas[-1]) == pytest.approx((blur, 0.1)) and len(path.sigmas) == 401
     system = bind_run(run.path)

@@ -194,7 +194,7 @@ class X0(Prediction):
 @final
 @dataclass(frozen=True)
 class Residual(Prediction):
-    """The network predicts x_0 - x_t, what the process took and added (Daras et al. 2022, Sec. 3)."""
+    """The network predicts x_0 - x_t, what the process took and added (Daras et al. 2022, arXiv 2209.05442)."""
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return x + out

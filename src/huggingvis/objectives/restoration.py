@@ -1,6 +1,6 @@
 r"""What is lost where the belief about the clean picture itself is measured: cold and soft diffusion.
 
-Cold (Bansal et al. 2022, arXiv 2208.09392, Eq. 1): a restorer R of degraded pictures is trained by
+Cold (Bansal et al. 2022, arXiv 2208.09392): a restorer R of degraded pictures is trained by
 
     E |R(D(x_0, t), t) - x_0|_1
 

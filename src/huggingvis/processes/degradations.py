@@ -2,8 +2,8 @@ r"""What else cold diffusion takes away without noise: masks, resolution, colour
 
 Bansal et al. 2022, arXiv 2208.09392: inpainting, Sec. 4.2 (masks whose Gaussian hole grows, one after another);
 super-resolution, Sec. 4.3 (each step halves the resolution and goes back to the full size by repeating pixels);
-colourisation, App. (towards grey). All are linear, keep more the earlier the time, and take pictures [B, C, H, W] of
-any size; blur is in `processes.blur`. Book: chapter 4, "Without noise".
+colourisation, as in their code (towards grey). All keep more the earlier the time, and take pictures [B, C, H, W] of any
+size; blur is in `processes.blur`. Book: chapter 4, "Without noise".
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Mask(Degradation):
 
     def signal(self, x0: Tensor, t: Tensor) -> Tensor:
         h, w = x0.shape[-2:]
-        logs = _mask_logs(self, h, w).to(x0.device)  # [T+1, H, W]
-        u = (t.to(x0.device) * self.steps).clamp(0, self.steps)
+        logs = _mask_logs(self, h, w).to(t.device)  # [T+1, H, W]
+        u = (t * self.steps).clamp(0, self.steps)
         k = u.floor().long().clamp(max=self.steps - 1)
         part = (u - k)[..., None, None]
         mask = torch.exp(logs[k] + part * (logs[k + 1] - logs[k])).to(x0)  # [H, W] or [B, H, W]
@@ -69,7 +69,7 @@ class Pixelate(Degradation):
 
     def signal(self, x0: Tensor, t: Tensor) -> Tensor:
         halvings = max(1, math.ceil(math.log2(min(x0.shape[-2:]) / self.cells)))
-        u = t.to(x0.device) * halvings
+        u = t * halvings
         share = [expand((1 - (u - j).abs()).clamp(min=0), x0) for j in range(halvings + 1)]  # sums to 1
         out = share[0] * x0
         for j in range(1, halvings + 1):

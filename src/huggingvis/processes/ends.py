@@ -56,8 +56,14 @@ class MixtureEnd:
         rank = int((torch.cumsum(s**2, 0) < KEPT * (s**2).sum()).sum()) + 1
         rank = max(1, min(rank, most, y[0].numel() - 1, max(1, len(y) // (2 * components))))
         weights, centres, factors = _mixture((flat - mean) @ vh[:rank].T, components, seed)
-        found = (mean.reshape(y.shape[1:]), vh[:rank].reshape(rank, *y.shape[1:]), weights, centres, factors)
-        return cls(*(part.float() for part in found), torch.tensor(breaking))
+        return cls(
+            mean.reshape(y.shape[1:]).float(),
+            vh[:rank].reshape(rank, *y.shape[1:]).float(),
+            weights.float(),
+            centres.float(),
+            factors.float(),
+            torch.tensor(breaking),
+        )
 
     def __call__(self, like: Tensor, noise: Noise) -> Tensor:
         """Draws shaped like `like` [B, C, H, W]. Raises `UsageError` for another size than that of the fit."""

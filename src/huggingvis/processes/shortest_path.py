@@ -1,6 +1,6 @@
 r"""Which blur goes with which noise: the shortest path from data to their end, in Wasserstein distance.
 
-Daras et al. 2022 (arXiv 2209.05442, Sec. 3.3) choose the corruption levels of soft diffusion so that its marginals move
+Daras et al. 2022 (arXiv 2209.05442) choose the corruption levels of soft diffusion so that its marginals move
 as little as they can: levels of blur and of noise span a graph of laws, an edge is as long as the Wasserstein distance
 of its two laws, and the schedule is the shortest path, walked at even speed. They estimate the distances from samples.
 Here they are closed forms: in the cosine basis, in which blur is diagonal, a law with means c_k m_k and variances

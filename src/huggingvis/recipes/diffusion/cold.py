@@ -1,7 +1,7 @@
 """Cold diffusion: no noise; a network restores blurred, masked or pixelated pictures, and steps make the most of it.
 
 Bansal, Borgnia, Chu, Li, Kazemi, Huang, Goldblum, Geiping & Goldstein 2022, "Cold Diffusion: Inverting Arbitrary Image
-Transforms Without Noise" (arXiv 2208.09392): the network is asked for the picture itself by its absolute error (Eq. 1),
+Transforms Without Noise" (arXiv 2208.09392): the network is asked for the picture itself by its absolute error,
 and Algorithm 2 (the sampler momentum) or Algorithm 1 (naive) goes from the degraded picture to a restored one;
 `--sampler naive --steps 1` is the direct reconstruction. To draw from nothing, what the degradation leaves of the
 training pictures is learnt as a Gaussian mixture (Sec. 5.2). Book: chapter 4, "Without noise".

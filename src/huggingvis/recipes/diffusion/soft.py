@@ -2,7 +2,7 @@
 
 Daras, Delbracio, Talebi, Dimakis & Milanfar 2022, "Soft Diffusion: Score Matching for General Corruptions" (arXiv
 2209.05442): x_t = C_t x_0 + s_t eta, soft score matching of the residual x_0 - x_t (Eq. 12), levels of blur and noise
-along the shortest path between the laws of pictures and of their end (Sec. 3.3; found before the first step, kept as
+along the shortest path between the laws of pictures and of their end (found before the first step, kept as
 `path.toml`), and the momentum sampler (Algorithm 2) or the naive one (Algorithm 1). Without blur (`--blur 0`) the same
 is score matching on noise alone. Book: chapter 4, "Without noise".
 
