@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
 import pytest
 import scipy.fft
 import scipy.ndimage
@@ -149,10 +148,10 @@ def test_pixels_and_masks_by_hand() -> None:
     assert torch.equal(got[..., 1::2, 1::2], got[..., ::2, ::2])
     ragged = Pixelate(4).signal(pictures(1, 1, 7, 7), number(1.0))
     assert float(ragged[0, 0, 6, 6] - pictures(1, 1, 7, 7)[0, 0, 6, 6]) == 0.0
-    mask = Mask(steps=2).signal(torch.ones(1, 1, 5, 5, dtype=F64), number(1.0))[0, 0]
-    r2, b = 1.0, np.array([1, 1.1]) * 5 / 28
-    assert float(mask[2, 3]) == pytest.approx(np.prod(1 - np.exp(-r2 / (2 * b**2))))
-    assert float(mask[2, 2]) < 1e-30 and float(mask[0, 0]) > 0.999
+    mask = Mask(0.4, 0.2, steps=2).signal(torch.ones(1, 1, 5, 7, dtype=F64), number(1.0))[0, 0]
+    for (i, j), r2 in (((2, 4), 1.0), ((3, 4), 2.0), ((0, 6), 13.0)):
+        assert float(mask[i, j]) == pytest.approx(math.prod(1 - math.exp(-r2 / (2 * b**2)) for b in (2.0, 3.0)))
+    assert float(mask[2, 3]) < 1e-30
 
 
 def test_who_needs_one_signal_level_is_refused_in_words() -> None:
@@ -200,6 +199,7 @@ def test_the_end_of_pictures_is_found_again() -> None:
     got = end(torch.empty(n, 3, 6, 5), BatchNoise(1))
     assert float((got - got.mean((2, 3), keepdim=True)).std()) == pytest.approx(0.002, rel=0.05)
     drawn = got.mean((2, 3))
+    assert float((drawn.sum(1) > 0).float().mean()) == pytest.approx(0.3, abs=0.03)
     for one, other in ((drawn[drawn.sum(1) > 0], colour[kind]), (drawn[drawn.sum(1) < 0], colour[~kind])):
         deviations = other.std(0)
         assert bool(

@@ -2,8 +2,8 @@ r"""What else cold diffusion takes away without noise: masks, resolution, colour
 
 Bansal et al. 2022, arXiv 2208.09392: inpainting, Sec. 4.2 (masks whose Gaussian hole grows, one after another);
 super-resolution, Sec. 4.3 (each step halves the resolution and goes back to the full size by repeating pixels);
-colourisation, as in their code (towards grey). All keep more the earlier the time, and take pictures [B, C, H, W] of any
-size; blur is in `processes.blur`. Book: chapter 4, "Without noise".
+colourisation, as in their code (towards grey). All keep more the earlier the time, and take pictures [B, C, H, W] of
+any size; blur is in `processes.blur`. Book: chapter 4, "Without noise".
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Pixelate(Degradation):
 def _squares(x: Tensor, side: int) -> Tensor:
     """`x` with every square of `side` pixels replaced by its mean."""
     h, w = x.shape[-2:]
-    means = F.avg_pool2d(x, side, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(x, side, ceil_mode=True)
     return means.repeat_interleave(side, -2)[..., :h, :].repeat_interleave(side, -1)[..., :w]
 
 
