@@ -48,7 +48,7 @@ def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
     return denoise
 
 
-class Prior(Protocol):
+class End(Protocol):
     """The law of what a process leaves of data at t = 1, where that is not nothing."""
 
     def __call__(self, like: Tensor, noise: Noise) -> Tensor:
@@ -61,7 +61,8 @@ class Prior(Protocol):
 class Diffusion:
     """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
 
-    `prior`: what is left of data at the first time; none: nothing.
+    `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
+    `end`: what is left of data at the first time; None: nothing.
     """
 
     denoise: Denoiser
@@ -71,17 +72,19 @@ class Diffusion:
     grid: Callable[[Process], Grid]
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    prior: Prior | None = None
+    prior: Callable[[Cond, Noise], Cond] | None = None
+    end: End | None = None
 
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
         """x at the grid's first time when nothing is known of x_0: a draw of what is left of it, and sigma(t) eps."""
         empty = torch.empty(n, *self.shape, device=self.device)
         x = noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
-        return x if self.prior is None else x + self.prior(empty, noise)
+        return x if self.end is None else x + self.end(empty, noise)
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""
         grid = self.grid(self.process)
         x = self.start(n, grid, noise)
+        cond = cond if self.prior is None else self.prior(cond, noise)
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

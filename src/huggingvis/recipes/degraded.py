@@ -80,7 +80,7 @@ def train_degraded(
     if run.parallel.writes:
         keep_end(fresh, config, source, run)
     run.parallel.barrier()
-    fresh = replace(fresh, prior=MixtureEnd.of(load(run.path / END)))
+    fresh = replace(fresh, end=MixtureEnd.of(load(run.path / END)))
     sets = Sets(
         Examples(source.training, source.training.images, False),
         Examples(source.held_out, source.held_out.images, False),
@@ -100,7 +100,7 @@ def trained(config: Trained, run: Run, device: torch.device, make: Make[Trained]
     """What a run trained, ready for use."""
     model = make(config, Facts.of(run), run)
     restored(model.net, run, "net", device)
-    return replace(model, prior=MixtureEnd.of(load(run.path / END)))
+    return replace(model, end=MixtureEnd.of(load(run.path / END)))
 
 
 def bind_degraded(name: str, config: Trained, run: Run, device: torch.device, make: Make[Trained]) -> System:

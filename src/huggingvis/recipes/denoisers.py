@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huggingvis.core.diffusion import Diffusion, NetDenoiser, Prior
+from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Degradation, Prediction, Process
@@ -46,7 +46,7 @@ class Model:
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
     `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range and the model tells their
     likelihood. `least`: the smallest time it was trained at. `usual`: how it is sampled from where nobody says how.
-    `error`: what is minimised; the mean square if not said. `prior`: what its process leaves of data at its end.
+    `error`: what is minimised; the mean square if not said. `end`: what its process leaves of data.
     """
 
     net: UNet
@@ -59,7 +59,7 @@ class Model:
     least: float = 1e-3
     usual: Sampling = Sampling(sampler="ddim", steps=50)
     error: Error | None = None
-    prior: Prior | None = None
+    end: End | None = None
 
     @classmethod
     def fresh(
@@ -129,7 +129,7 @@ class Model:
         chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
         chain += (Clip(),) if self.pixels else ()
         device = next(self.net.parameters()).device
-        return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device, self.prior)
+        return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device, end=self.end)
 
     def preview(self, count: int, steps: int) -> Tensor:
         """`count` samples, always from the same noise; with classes, each in turn, mildly guided."""
