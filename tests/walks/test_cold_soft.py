@@ -112,5 +112,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: File) -> None:
     data = digits(tmp_path / "data")
     with pytest.raises(UsageError, match="no colours to take away"):
         train("cold", tmp_path / "a", {**SMALL, "data": data, "degradation": "decolour"})
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(UsageError, match="found 0, 2 and 2000"):
+        train("cold", tmp_path / "a", {**SMALL, "data": data, "levels": 0})
     with pytest.raises(UsageError, match="found 0.2, 0.1"):
         train("soft", tmp_path / "b", {**SMALL, "data": data, "least": 0.2})

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from huggingvis.checkpoints.io import load, save
 from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Prediction
 from huggingvis.core.system import System
 from huggingvis.objectives.denoise import Error
@@ -43,6 +44,13 @@ class DegradedTraining(UNetTraining):
     components: int = 10
     fitted: int = 2000
 
+    def __post_init__(self) -> None:
+        if self.levels < 1 or self.components < 1 or self.fitted < 2:
+            raise UsageError(
+                "A training on degraded pictures has at least one level, one component and two pictures to fit to; "
+                f"found {self.levels}, {self.components} and {self.fitted}."
+            )
+
 
 Trained = TypeVar("Trained", bound=DegradedTraining)
 Make = Callable[[Trained, Facts, Run], Model]
@@ -67,11 +75,17 @@ def train_degraded(
     config: Trained,
     setting: Setting,
     make: Make[Trained],
+    *,
+    check: Callable[[Trained, Facts], None] = lambda config, facts: None,
     prepare: Callable[[Trained, Source, Run], None] = lambda config, source, run: None,
 ) -> Run:
-    """Train in `setting`'s run folder by the recipe called `name`; `prepare` keeps there what `make` reads."""
+    """Train in `setting`'s run folder by the recipe called `name`.
+
+    `check` raises for pictures that make no sense; `prepare` keeps in the run folder what `make` reads.
+    """
     source = open_pictures(config)
     check_side(source.facts.size, config.net.multiple)
+    check(config, source.facts)
     run = begin(setting, name, config, source)
     if run.parallel.writes:
         prepare(config, source, run)

@@ -91,13 +91,17 @@ DEGRADATIONS: dict[str, Callable[[Config], Degradation]] = {
 }
 
 
-def model(config: Config, facts: Facts, run: Run) -> Model:
-    """The model with fresh weights."""
+def check_colours(config: Config, facts: Facts) -> None:
+    """Raises `UsageError` where colours shall be taken from pictures without."""
     if config.degradation == "decolour" and facts.channels == 1:
         raise UsageError(
             "These pictures have no colours to take away. Choose another --degradation, or show them with --channels 3 "
             "if they had some."
         )
+
+
+def model(config: Config, facts: Facts, run: Run) -> Model:
+    """The model with fresh weights."""
     noising = Noising(
         lambda: DEGRADATIONS[config.degradation](config),
         Knots(config.levels),
@@ -110,7 +114,7 @@ def model(config: Config, facts: Facts, run: Run) -> Model:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the restorer in `setting`'s run folder."""
-    return train_degraded("cold", config, setting, model)
+    return train_degraded("cold", config, setting, model, check=check_colours)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

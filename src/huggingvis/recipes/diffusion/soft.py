@@ -74,6 +74,7 @@ class Config(DegradedTraining):
     least: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (0 < self.least < self.noise) or not (self.blur == 0 or self.blur > SHARPEST):
             raise UsageError(
                 f"Noise rises from `least`, above 0, to `noise`, and the blur is 0 or above {SHARPEST}; found "
@@ -103,7 +104,7 @@ def find_path(config: Config, source: Source, run: Run) -> None:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    return train_degraded("soft", config, setting, model, find_path)
+    return train_degraded("soft", config, setting, model, prepare=find_path)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
