@@ -57,7 +57,7 @@ class Naive(Sampler):
 class Momentum(Sampler):
     """The momentum sampler; without noise in the process, cold diffusion's. `fresh`: draw noise, or solve the ODE.
 
-    A step to a time without noise ends at the belief and what is left of the datum there.
+    A step from noise to a time without it ends at what the process leaves of the belief there.
     """
 
     fresh: bool = True
