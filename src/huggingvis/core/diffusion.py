@@ -21,6 +21,10 @@ from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.core.shapes import per_sample
 
 
+FROM_LOOP = ("clock", "estimate")
+"""What `core.sample` tells denoisers; a net hears of it through what is made of it here and in self-conditioning."""
+
+
 @final
 class NetDenoiser:
     """The denoiser of a network that was trained on `process` to predict `prediction`.
@@ -35,7 +39,7 @@ class NetDenoiser:
         dtype = next(self.net.parameters()).dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         clock = self.prediction.clock(self.process, t, cond.get("clock"))  # [] or [B], where t is: exact in float64
-        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
+        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k not in FROM_LOOP}
         given = self.prediction.given(self.process, x.to(wide), t).to(dtype)  # [B, ...]
         out = self.net(given, per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
         return self.prediction.belief(self.process, out.to(wide), x.to(wide), t)

@@ -18,9 +18,11 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import double, widest
 
 
@@ -129,7 +131,7 @@ def unconditional(batch: Batch) -> Cond:
 class Denoising(Objective):
     """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
     `trained` (say, a text encoder that `condition` uses). `importance` [C]: how much each channel of x0 counts; evenly
-    if not given.
+    if not given. `estimating`: how the net is told estimates of its own; none: not at all.
     """
 
     importance: Tensor
@@ -144,12 +146,14 @@ class Denoising(Objective):
         condition: Callable[[Batch], Cond] = unconditional,
         trained: Mapping[str, nn.Module] | None = None,
         importance: Tensor | None = None,
+        estimating: SelfConditioning | None = None,
     ):
         super().__init__()
         share = torch.ones(1) if importance is None else importance / importance.mean()
         self.register_buffer("importance", share, persistent=False)
         self.net, self.process, self.prediction, self.times = net, process, prediction, times
         self.condition, self.trained = condition, nn.ModuleDict(dict(trained or {}))
+        self.estimating = estimating
 
     def nets(self) -> Mapping[str, nn.Module]:
         return {"net": self.net, **self.trained}
@@ -196,7 +200,11 @@ class Denoising(Objective):
         x = self.process.add_noise(x0, eps, t)
         given = self.prediction.given(self.process, x, t)
         clock = self.prediction.clock(self.process, t).float().to(x.device)
-        return Asked(x0, eps, t, x, self.net(given, clock, self.condition(batch)))
+        cond = self.condition(batch)
+        if self.estimating is not None:
+            denoise = NetDenoiser(self.net, self.process, self.prediction)
+            cond = self.estimating.estimates(denoise, x, t, cond, rng)
+        return Asked(x0, eps, t, x, self.net(given, clock, cond))
 
     def squares(self, asked: Asked) -> Tensor:
         """The mean square that the answer is off by for each item, [B]."""

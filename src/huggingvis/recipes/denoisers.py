@@ -17,9 +17,10 @@ from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Prediction, Process
-from huggingvis.core.protocols import Batch, Conditioner, Decodes, Generative, Guidance, Measure
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
+from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
@@ -44,8 +45,9 @@ class Model:
     """A denoising U-Net with all that belongs to it.
 
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
-    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range and the model tells their
-    likelihood. `least`: the smallest time it was trained at. `usual`: how it is sampled from where nobody says how.
+    `pixels`: model space is pictures in [-1, 1], so that the model tells their likelihood. `least`: the smallest time
+    it was trained at. `usual`: how it is sampled from where nobody says how. `limits`: what keeps beliefs in the range
+    of the data. `estimating`: how the net is told its own estimates, if it is.
     """
 
     net: UNet
@@ -57,6 +59,8 @@ class Model:
     pixels: bool = True
     least: float = 1e-3
     usual: Sampling = Sampling(sampler="ddim", steps=50)
+    limits: tuple[Guidance, ...] = ()
+    estimating: SelfConditioning | None = None
 
     @classmethod
     def fresh(
@@ -90,6 +94,7 @@ class Model:
         config = UNetConfig(
             in_channels=shape[0],
             out_channels=prediction.outputs(shape[0]),
+            concat_channels=shape[0] if sizes.self_conditioned else 0,
             channels=sizes.channels,
             blocks=sizes.blocks,
             attention=sizes.attention,
@@ -101,18 +106,23 @@ class Model:
             clock_scale=noising.clock_scale,
         )
         net = channels_last(UNet(config))
-        process, times = noising.process(), noising.times
-        return cls(net, process, times, prediction, shape, classes, pixels, noising.least, noising.usual)
+        process, times, least = noising.process(), noising.times, noising.least
+        estimating = SelfConditioning() if sizes.self_conditioned else None
+        limits = (Clip(),) if pixels else ()
+        return cls(net, process, times, prediction, shape, classes, pixels, least, noising.usual, limits, estimating)
 
     def objective(self) -> Denoising:
         """What is minimised: batches have `x0` and, with classes, `label`."""
         condition = LabelCondition(len(self.classes)) if self.classes else unconditional
-        return Denoising(self.net, self.process, self.prediction, self.times, condition=condition)
+        return Denoising(
+            self.net, self.process, self.prediction, self.times, condition=condition, estimating=self.estimating
+        )
 
     @property
-    def denoiser(self) -> NetDenoiser:
+    def denoiser(self) -> Denoiser:
         """What the net believes, as it is."""
-        return NetDenoiser(self.net, self.process, self.prediction)
+        plain = NetDenoiser(self.net, self.process, self.prediction)
+        return plain if self.estimating is None else self.estimating(plain)
 
     @property
     def flow(self) -> ProbabilityFlow:
@@ -124,7 +134,7 @@ class Model:
     ) -> Diffusion:
         """The generative model for one choice of sampler, grid and guidance."""
         chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
-        chain += (Clip(),) if self.pixels else ()
+        chain += self.limits
         device = next(self.net.parameters()).device
         return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device)
 
