@@ -74,14 +74,16 @@ def test_pictures_class_maps_and_captions() -> None:
     levels = torch.arange(256).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     picture, codec = levels / 127.5 - 1, PixelBits()
     z = codec.encode(picture)
-    assert z.shape == (1, 24, 16, 16) and codec.factor == 8
+    assert z.shape == (1, 24, 16, 16)
     mask = 2 ** torch.arange(7, -1, -1)
     theirs = ((levels[:, :, None] & mask[:, None, None]) != 0).float().flatten(1, 2) * 2 - 1
     assert torch.equal(z, theirs)
     assert torch.equal(codec.decode(z), ((z.unflatten(1, (3, 8)) > 0) * mask[:, None, None]).sum(2) * (2 / 255) - 1)
     assert float((codec.decode(z) - picture).abs().max()) < 1e-6
     coarse = PixelBits(AnalogBits(4))
-    assert coarse.factor == 2 and float((coarse.decode(coarse.encode(picture)) - picture).abs().max()) < 1 / 3 + 1e-6
+    assert (
+        coarse.bits.depth == 2 and float((coarse.decode(coarse.encode(picture)) - picture).abs().max()) < 1 / 3 + 1e-6
+    )
     text = TextTokenizer.learn(["a red fox", "two blue circles"], 40)
     ids = text.ids(["a red fox", "two blue circles"])[:, None]  # [B, 1, L]
     words = AnalogBits(text.vocabulary)
@@ -104,7 +106,7 @@ def points(bits: AnalogBits) -> GaussianMixture:
 
 @pytest.mark.parametrize("code", CODES, ids=repr)
 def test_posterior_mean_of_bits(code: Code) -> None:
-    """E[x_0 | x_t] = sum of words w_k p_k exp(alpha b x.w_k/sigma^2); of one fair bit it is b tanh(alpha b x/sigma^2)."""
+    """E[x_0 | x_t] is the mean of words w under p_w exp(alpha x.w/sigma^2); of a fair bit b tanh(alpha b x/sigma^2)."""
     bits, process = AnalogBits(len(TOY), 0.7, code), LinearVP()
     t = torch.tensor([0.1, 0.4, 0.8], dtype=F64)
     x = torch.randn(3, 3, dtype=F64, generator=seeded(0))

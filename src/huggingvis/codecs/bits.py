@@ -132,11 +132,6 @@ class PixelBits:
 
     bits: AnalogBits = AnalogBits()
 
-    @property
-    def factor(self) -> int:
-        """Channels of model space to one of the picture."""
-        return self.bits.depth
-
     def encode(self, x: Tensor) -> Tensor:
         top = self.bits.count - 1
         return self.bits.encode(((x + 1) * (top / 2)).round().clamp(0, top).long())

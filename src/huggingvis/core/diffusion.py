@@ -20,7 +20,6 @@ from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.core.shapes import per_sample
 
-
 FROM_LOOP = ("clock", "estimate")
 """What `core.sample` tells denoisers; a net hears of it through what is made of it here and in self-conditioning."""
 
@@ -72,7 +71,7 @@ class Diffusion:
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""
-        grid = self.grid(self.process)
+        grid = self.grid(self.process.pace)
         x = self.start(n, grid, noise)
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

@@ -79,6 +79,11 @@ class Decodes(Protocol):
 
 
 @runtime_checkable
+class Codec(Encodes, Decodes, Protocol):
+    """Both ways between media and model space."""
+
+
+@runtime_checkable
 class Latent(Protocol):
     """Pictures are made of latents that have a law of their own: `decode(latents(n, cond, noise=noise), cond)`.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.components import Components, Lockstep
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound, Cond, Denoiser, OnStep, Step
@@ -103,13 +104,14 @@ def sample(
         beliefs.append(last)
         return last
 
-    state = sampler.init()
+    walker = Lockstep(sampler) if isinstance(process, Components) else sampler
+    state = walker.init()
     for i, (t, s) in enumerate(grid.pairs()):
         beliefs.clear()
         if s > t:
-            x, state = process.renoise(x, t, s, noise.draw(x)), sampler.init()
+            x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
         else:
-            x, state = sampler.step(bound, process, x, t, s, state, noise)
+            x, state = walker.step(bound, process, x, t, s, state, noise)
         if on_step is not None:
             on_step(Step(i, len(grid), float(t), float(s), x, beliefs[0] if beliefs else None))
     return x

@@ -71,13 +71,14 @@ class Model:
         *,
         classes: tuple[str, ...],
         pixels: bool,
+        concat: int = 0,
     ) -> Model:
-        """With new weights; `names` are those of process and prediction."""
+        """With new weights; `names` are those of process and prediction. `concat`: channels of a picture it is told."""
         noising, predicting = NOISINGS[names[0]], PREDICTING[names[1]]
         if predicting.clock_scale is not None:
             noising = replace(noising, clock_scale=predicting.clock_scale)
         prediction = predicting.make(PIXEL_SPREAD if pixels else 1.0)
-        return cls.of(sizes, noising, prediction, shape, classes=classes, pixels=pixels)
+        return cls.of(sizes, noising, prediction, shape, classes=classes, pixels=pixels, concat=concat)
 
     @classmethod
     def of(
@@ -89,12 +90,13 @@ class Model:
         *,
         classes: tuple[str, ...],
         pixels: bool,
+        concat: int = 0,
     ) -> Model:
         """The same from objects."""
         config = UNetConfig(
             in_channels=shape[0],
             out_channels=prediction.outputs(shape[0]),
-            concat_channels=shape[0] if sizes.self_conditioned else 0,
+            concat_channels=concat + (shape[0] if sizes.self_conditioned else 0),
             channels=sizes.channels,
             blocks=sizes.blocks,
             attention=sizes.attention,

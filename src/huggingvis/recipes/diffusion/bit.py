@@ -15,9 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from huggingvis.codecs.bits import AnalogBits, Binary, Code, Gray, PixelBits, Shuffled
 from huggingvis.core.diffusion import Diffusion
@@ -27,10 +25,10 @@ from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.guidance.threshold import Clip
 from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName, UNetSizes
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
-from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
+from huggingvis.recipes.denoisers import Model, check_side, classes_of
+from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_coded, train_pixels
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, Pictures
+from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.asymmetric import Asymmetric
 from huggingvis.train.run import Run
 
@@ -82,7 +80,7 @@ class Config(DenoiserTraining):
 def model(config: Config, facts: Facts) -> Model:
     """The model with fresh weights; its space is analog bits."""
     check_side(facts.size, config.net.multiple)
-    shape = (facts.channels * config.codec.factor, facts.size, facts.size)
+    shape = (facts.channels * config.codec.bits.depth, facts.size, facts.size)
     names = (config.process, config.prediction)
     fresh = Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=False)
     return replace(fresh, limits=(Clip(config.scale),))
@@ -90,33 +88,12 @@ def model(config: Config, facts: Facts) -> Model:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    source, codec = open_pictures(config), config.codec
-    fresh = model(config, source.facts)
-    run = begin(setting, "bit", config, source)
-
-    def examples(pictures: Pictures, empty: float) -> Examples:
-        def read(places: np.ndarray, mirrored: np.ndarray) -> Tensor:
-            return codec.encode(pictures.images(places, mirrored))
-
-        return Examples(pictures, read, bool(fresh.classes), empty)
-
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        fresh.objective(),
-        Sets(examples(source.training, config.empty), examples(source.held_out, 0.0)),
-        draw=lambda: codec.decode(fresh.preview(config.samples, config.sample_steps)),
-        updates=Updates(config.optim, config.averages),
-    )
+    return train_pixels("bit", config, setting, model, codec=config.codec)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty."""
-    facts = Facts.of(run)
-    trained = model(config, facts)
-    restored(trained.net, run, "net", device)
-    found = system(trained, run.path.name, facts, Shell("bit", config.codec))
+    found = bind_pixels("bit", config, run, device, make=model, codec=config.codec)
 
     def generator(request: Request) -> Generative:
         plain = found.generator(request)
@@ -128,6 +105,4 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The loss of a run of this recipe, on bits."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    return measure_denoiser(trained, config.codec.encode)
+    return measure_coded(config, run, device, model, config.codec)
