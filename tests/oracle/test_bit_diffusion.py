@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_pictures_class_maps_and_captions() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"count": 1}, {"count": 2**25}, {"scale": 0.0}])
-def test_impossible_bits_are_refused(wrong: dict[str, int]) -> None:
+def test_impossible_bits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="Analog bits write"):
         AnalogBits(**wrong)
     with pytest.raises(UsageError, match="from 0 to 9, found 3 to 10"):
@@ -193,6 +194,7 @@ def test_half_of_the_data_are_told_the_first_belief() -> None:
     assert int(told.sum()) == 5
     assert torch.allclose(second[told], 0.5 * asked.x[told]) and not bool(second[~told].any())
     asked.out.sum().backward()
+    assert net.weight.grad is not None
     assert float(net.weight.grad) == pytest.approx(float(asked.x.sum()))  # of the second pass alone
     drawn = []
     for seed in range(20):

@@ -14,7 +14,7 @@ from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import Eps, Process
-from huggingvis.core.protocols import Cond
+from huggingvis.core.protocols import Cond, Denoiser
 from huggingvis.core.sample import sample
 from huggingvis.data.mixture import GaussianMixture
 from huggingvis.data.observations import Grey, Observation, Small, WithoutBox
@@ -152,7 +152,7 @@ def test_a_condition_at_rest_is_a_clean_one(base: Process) -> None:
 def drawn(base: Process, speed: float, y: Tensor, fresh: bool = True) -> Tensor:
     n, grid = len(y), LogSNR(40)(base)
     cond = {"given": y, "given.seed": torch.arange(n)}
-    denoise = CleanDenoiser(base)
+    denoise: Denoiser = CleanDenoiser(base)
     if speed > 0:
         y_process, exact = pairs(base, speed)
         denoise = DiffusedCondition(y_process, fresh)(exact)

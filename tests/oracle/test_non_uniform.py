@@ -277,7 +277,8 @@ def test_refusals() -> None:
 
 def test_one_step_is_replayed_and_asked_once() -> None:
     """Heun asks twice a step, whatever the number of parts, and its answers are the network's own."""
-    process, calls = uneven(LinearVP()), []
+    process = uneven(LinearVP())
+    calls: list[float] = []
     exact = Exact(standard_mixture(), process)
 
     def counted(x: Tensor, t: Tensor) -> Belief:

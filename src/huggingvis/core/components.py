@@ -188,7 +188,8 @@ class Lockstep:
             shared.beliefs.append(belief)
 
     def _one_time(self, times: list[Tensor]) -> Tensor:
-        if max(times) - min(times) > 1e-12:
+        values = [float(t) for t in times]
+        if max(values) - min(values) > 1e-12:
             raise self._refusal()
         return times[0]
 

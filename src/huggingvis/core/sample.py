@@ -104,7 +104,7 @@ def sample(
         beliefs.append(last)
         return last
 
-    walker = Lockstep(sampler) if isinstance(process, Components) else sampler
+    walker: Lockstep | Sampler = Lockstep(sampler) if isinstance(process, Components) else sampler
     state = walker.init()
     for i, (t, s) in enumerate(grid.pairs()):
         beliefs.clear()

@@ -61,7 +61,7 @@ class SelfConditioning:
             some, when = chosen.to(x.device), chosen.to(t.device)
             with torch.no_grad():
                 belief = self(denoise)(x[some], t[when], {key: value[some] for key, value in cond.items()})
-            torch.clear_autocast_cache()  # type: ignore[no-untyped-call]  # PyTorch < 2.9 keeps weights no gradient reaches
+            torch.clear_autocast_cache()  # older PyTorch keeps casts of weights that no gradient goes through
             estimate[some] = _clean(belief).to(x.dtype)
         return with_estimate({**cond, ESTIMATE: estimate}, x)
 

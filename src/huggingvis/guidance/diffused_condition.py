@@ -56,8 +56,8 @@ class DiffusedCondition:
             belief = denoise(torch.cat([x, y_t], 1), t, rest)
             if not isinstance(belief, Gaussian):
                 raise TypeError(f"conditions are noised as continuous data are, found {type(belief).__name__}")
-            half = (None if part is None else part[:, : x.shape[1]] for part in (belief.logvar, belief.v))
-            return replace(belief, x0=belief.x0[:, : x.shape[1]], **dict(zip(("logvar", "v"), half, strict=True)))
+            n = x.shape[1]
+            return replace(belief, x0=belief.x0[:, :n], logvar=_first(belief.logvar, n), v=_first(belief.v, n))
 
         return conditional
 
@@ -65,6 +65,10 @@ class DiffusedCondition:
         times = t.expand(len(y)) if t.ndim == 0 else t
         own = [_mixed(int(seed), float(time) if self.fresh else 0.0) for seed, time in zip(seeds, times, strict=True)]
         return SeedNoise(own).draw(y)
+
+
+def _first(values: Tensor | None, n: int) -> Tensor | None:
+    return None if values is None else values[:, :n]
 
 
 def _mixed(seed: int, time: float) -> int:
