@@ -200,7 +200,7 @@ def test_half_of_the_data_are_told_the_first_belief() -> None:
     for seed in range(20):
         net.told.clear()
         objective.ask({"x0": torch.zeros(1, 1, 4, 4, dtype=F64)}, seeded(seed))
-        drawn.append(len(net.told) == 2)
+        drawn.append(bool(net.told[-1].any()))
     assert 4 <= sum(drawn) <= 16  # one datum alone: half of the times
 
 

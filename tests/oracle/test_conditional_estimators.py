@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from test_non_uniform import Exact, number, seeded
+from exact_components import F64, Exact, number, seeded
 from torch import Tensor, nn
 
 from huggingvis.core.belief import Belief, Gaussian
@@ -26,7 +26,6 @@ from huggingvis.processes.vp import LinearVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import LogSNR
 
-F64 = torch.float64
 # x in two dimensions, y in two: strongly tied, so that losing y costs much
 LINK = torch.tensor([[1.0, 0.3], [-0.4, 0.8]], dtype=F64)
 LEFT = torch.tensor([[0.10, 0.03], [0.03, 0.06]], dtype=F64)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from exact_components import F64, Exact, number, seeded
 from torch import Tensor, nn
 
 from huggingvis.codecs.haar import Haar
@@ -41,35 +42,8 @@ from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.names import SAMPLERS, SamplerRow
 from huggingvis.samplers.unipc import UniPC
 
-F64 = torch.float64
 BASES: list[Process] = [LinearVP(), CosineVP(), SubVP(), GeometricVE(), RectifiedFlow(), TableProcess.linear()]
 BETWEEN_TIMES = {"dpm2", "dpm-solver-2", "dpm-solver-3", "dpm++2s", "dpm++sde", "pndm"}
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def number(value: float) -> Tensor:
-    return torch.tensor(value, dtype=F64)
-
-
-class Exact:
-    """E[x_0 | x_t] of a mixture [B, D] on any process whose components have levels of their own."""
-
-    def __init__(self, mixture: GaussianMixture, process: Process):
-        self.mixture, self.process = mixture, process
-
-    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
-        m, d = self.mixture, x.shape[1]
-        a, s = (c.reshape(-1, c.shape[-1] if c.ndim > 1 else 1).expand(-1, d) for c in self.process.coefficients(t, x))
-        left = a[:, None, :, None] * m.covs  # [B or 1, K, D, D]: A C
-        total = left * a[:, None, None, :] + torch.diag_embed(s**2)[:, None]  # A C A + S^2
-        off = x[:, None] - a[:, None] * m.means  # [B, K, D]
-        solved = torch.linalg.solve(total, off[..., None])[..., 0]
-        logs = m.weights.log() - ((off * solved).sum(2) + torch.logdet(2 * math.pi * total)) / 2
-        each = m.means + (left.mT @ solved[..., None])[..., 0]
-        return Gaussian(torch.einsum("bk,bkd->bd", torch.softmax(logs, 1), each))
 
 
 def uneven(base: Process, speeds: tuple[float, ...] = (1.0, 2.5)) -> Components:

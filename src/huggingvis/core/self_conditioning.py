@@ -53,16 +53,16 @@ class SelfConditioning:
         """What the net is told in training at `x` [B, C, H, W] and `t` [B]: its first belief, for a share of them.
 
         Which of them is drawn anew each time; how many is the nearest whole number below or above, right on average.
+        The net is called even if it is none, for a net that is sharded is called equally often on all ranks.
         """
         estimate = torch.zeros_like(x)
         count = int(self.share * len(x) + float(torch.rand((), generator=rng, device=rng.device)))
-        chosen = torch.randperm(len(x), generator=rng, device=rng.device)[:count]
-        if count:
-            some, when = chosen.to(x.device), chosen.to(t.device)
-            with torch.no_grad():
-                belief = self(denoise)(x[some], t[when], {key: value[some] for key, value in cond.items()})
-            torch.clear_autocast_cache()  # older PyTorch keeps casts of weights that no gradient goes through
-            estimate[some] = _clean(belief).to(x.dtype)
+        chosen = torch.randperm(len(x), generator=rng, device=rng.device)[: max(count, 1)]
+        some, when = chosen.to(x.device), chosen.to(t.device)
+        with torch.no_grad():
+            belief = self(denoise)(x[some], t[when], {key: value[some] for key, value in cond.items()})
+        torch.clear_autocast_cache()  # older PyTorch keeps casts of weights that no gradient goes through
+        estimate[some[:count]] = _clean(belief)[:count].to(x.dtype)
         return with_estimate({**cond, ESTIMATE: estimate}, x)
 
 
