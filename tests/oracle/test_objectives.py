@@ -12,7 +12,7 @@ from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.shapes import double, widest
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL, Posterior
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
-from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, UniformTimes
+from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, Squares, UniformTimes
 from huggingvis.objectives.detection import focal, targets
 from huggingvis.objectives.latent_autoencoder import LatentAutoencoder, Weights
 from huggingvis.objectives.reading import in_order
@@ -47,7 +47,7 @@ def test_the_exact_network_has_no_loss_and_an_error_counts_squared(name: str, pr
 def test_channels_count_by_their_importance() -> None:
     process, prediction, x0 = RectifiedFlow(), PREDICTIONS["x0"](), torch.zeros(8, 2, 4, 4)
     net = Knows(torch.zeros(1, 2, 1, 1), process, prediction, torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1))
-    objective = Denoising(net, process, prediction, LogitNormal(), importance=torch.tensor([3.0, 1.0]))
+    objective = Denoising(net, process, prediction, LogitNormal(), error=Squares(torch.tensor([3.0, 1.0])))
     loss = objective.loss({"x0": x0}, 0, torch.Generator().manual_seed(0))["mse"]
     assert float(loss) == pytest.approx((1.5 * 1 + 0.5 * 9) / 2)
 

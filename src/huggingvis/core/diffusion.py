@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,21 @@ def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
     return denoise
 
 
+class End(Protocol):
+    """The law of what a process leaves of data at t = 1, where that is not nothing."""
+
+    def __call__(self, like: Tensor, noise: Noise) -> Tensor:
+        """Draws of D(x_0, 1) with shape, dtype and device of `like` [B, ...]."""
+        ...
+
+
 @final
 @dataclass(frozen=True)
 class Diffusion:
     """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
 
     `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
+    `end`: what is left of data at the first time; None: nothing.
     """
 
     denoise: Denoiser
@@ -67,11 +76,13 @@ class Diffusion:
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     prior: Callable[[Cond, Noise], Cond] | None = None
+    end: End | None = None
 
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
-        """x at the grid's first time when nothing is known of x_0: sigma(t) eps."""
+        """x at the grid's first time when nothing is known of x_0: a draw of what is left of it, and sigma(t) eps."""
         empty = torch.empty(n, *self.shape, device=self.device)
-        return noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+        x = noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+        return x if self.end is None else x + self.end(empty, noise)
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""

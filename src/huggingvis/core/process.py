@@ -1,7 +1,8 @@
 r"""How data becomes noise, and the one place where the names of a prediction are converted into each other.
 
 A process is two functions of time, x_t = alpha(t) x_0 + sigma(t) eps with eps ~ N(0, I); t = 0 is clean, t = 1 noise.
-Everything else follows from them and is written once, here:
+One that loses more of a datum than a number can say (blur, masks) is a `Degradation`, x_t = D(x_0, t) + sigma(t) eps:
+Bansal et al. 2022, arXiv 2208.09392; Daras et al. 2022, arXiv 2209.05442. All else follows and is written once, here:
 
     log-SNR      lambda = log(alpha^2 / sigma^2)                Kingma et al. 2021, arXiv 2107.00630
     v            v = alpha eps - sigma x_0                      Salimans & Ho 2022, arXiv 2202.00512, App. D
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
+from huggingvis.core.errors import UsageError
 from huggingvis.core.shapes import expand
 
 
@@ -51,6 +53,10 @@ class Process(ABC):
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """d alpha/dt and d sigma/dt at `t`: the probability-flow velocity needs them."""
 
+    def signal(self, x0: Tensor, t: Tensor) -> Tensor:
+        """What is left of the datum `x0` at `t`: the mean of x_t."""
+        return expand(self.alpha(t), x0) * x0
+
     def clock(self, t: Tensor) -> Tensor:
         """What a network trained on this process is told at time `t`; the time itself unless the process says else."""
         return t
@@ -68,8 +74,7 @@ class Process(ABC):
     @final
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """A draw of q(x_t | x_0) from standard noise `eps`."""
-        a, s = self.coefficients(t, x0)
-        return a * x0 + s * eps
+        return self.signal(x0, t) + expand(self.sigma(t), x0) * eps
 
     @final
     def renoise(self, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
@@ -81,8 +86,7 @@ class Process(ABC):
     @final
     def eps(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise in x_t when the clean datum is `x0`."""
-        a, s = self.coefficients(t, x)
-        return (x - a * x0) / s
+        return (x - self.signal(x0, t)) / expand(self.sigma(t), x)
 
     @final
     def v(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
@@ -93,8 +97,7 @@ class Process(ABC):
     @final
     def score(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """grad_x log p(x_t) under the belief `x0`: -eps / sigma."""
-        a, s = self.coefficients(t, x)
-        return (a * x0 - x) / s**2
+        return (self.signal(x0, t) - x) / expand(self.sigma(t), x) ** 2
 
     @final
     def velocity(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
@@ -102,6 +105,41 @@ class Process(ABC):
         a, s = self.coefficients(t, x)
         da, ds = (expand(d, x) for d in self.derivatives(t))
         return da * x0 + ds * (x - a * x0) / s
+
+
+class Degradation(Process):
+    """x_t = D(x_0, t) + sigma(t) eps, D(x, 0) = x, with a D that one number alpha(t) does not describe.
+
+    Samplers, predictions and grids that read no more than `signal` and `sigma` work on it; who asks for alpha is
+    refused with a `UsageError`.
+    """
+
+    @abstractmethod
+    def signal(self, x0: Tensor, t: Tensor) -> Tensor:
+        """D(x_0, t)."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """No noise, unless said else: cold diffusion."""
+        return torch.zeros_like(t)
+
+    @final
+    def alpha(self, t: Tensor) -> Tensor:
+        raise self._refusal()
+
+    @final
+    def t_of_logsnr(self, lam: Tensor) -> Tensor:
+        raise self._refusal()
+
+    @final
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        raise self._refusal()
+
+    def _refusal(self) -> UsageError:
+        return UsageError(
+            f"{type(self).__name__} takes different things from a picture at different rates, and what was asked for "
+            "here needs one signal level alpha(t) for all of it. Sample from it with momentum, momentum-ode or naive "
+            "on uniform times, and let its network predict the datum (x0) or the residual."
+        )
 
 
 class Prediction(ABC):
@@ -159,6 +197,18 @@ class X0(Prediction):
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         return x0
+
+
+@final
+@dataclass(frozen=True)
+class Residual(Prediction):
+    """The network predicts x_0 - x_t, what the process took and added (Daras et al. 2022, arXiv 2209.05442)."""
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return x + out
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return x0 - process.add_noise(x0, eps, t)
 
 
 @final

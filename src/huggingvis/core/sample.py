@@ -27,9 +27,13 @@ State = Any
 
 
 class Sampler(ABC):
-    """Integrates belief into a sample. Subclasses are frozen dataclasses; `order` is their order of convergence."""
+    """Integrates belief into a sample. Subclasses are frozen dataclasses; `order` is their order of convergence.
+
+    `plain`: it reads no more of a process than `signal` and `sigma`, and so runs on a `Degradation` too.
+    """
 
     order: int
+    plain: bool = False
 
     def init(self) -> State:
         """History before the first step."""

@@ -122,6 +122,34 @@ class Asked(NamedTuple):
     out: Tensor  # [B, C or more, ...]
 
 
+class Error(nn.Module, ABC):
+    """How far an answer is off. Losses are logged under its `name`."""
+
+    name: str
+
+    @abstractmethod
+    def forward(self, asked: Asked, process: Process, prediction: Prediction) -> Tensor:
+        """For each item, [B]."""
+
+
+@final
+class Squares(Error):
+    """Mean square of answer minus target. `importance` [C]: how much each channel counts; evenly if not given."""
+
+    name = "mse"
+    importance: Tensor
+
+    def __init__(self, importance: Tensor | None = None):
+        super().__init__()
+        share = torch.ones(1) if importance is None else importance / importance.mean()
+        self.register_buffer("importance", share, persistent=False)
+
+    def forward(self, asked: Asked, process: Process, prediction: Prediction) -> Tensor:
+        target = prediction.target(process, asked.x0, asked.eps, asked.t)
+        off = (prediction.main(asked.out).float() - target).square()  # [B, C, ...]
+        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)
+
+
 def unconditional(batch: Batch) -> Cond:
     """No condition at all."""
     return {}
@@ -130,11 +158,9 @@ def unconditional(batch: Batch) -> Cond:
 @final
 class Denoising(Objective):
     """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
-    `trained` (say, a text encoder that `condition` uses). `importance` [C]: how much each channel of x0 counts; evenly
-    if not given. `estimating`: how the net is told estimates of its own; none: not at all.
+    `trained` (say, a text encoder that `condition` uses). `error`: of an answer; its mean square if not given.
+    `estimating`: how the net is told estimates of its own; None: not at all.
     """
-
-    importance: Tensor
 
     def __init__(
         self,
@@ -145,12 +171,11 @@ class Denoising(Objective):
         *,
         condition: Callable[[Batch], Cond] = unconditional,
         trained: Mapping[str, nn.Module] | None = None,
-        importance: Tensor | None = None,
+        error: Error | None = None,
         estimating: SelfConditioning | None = None,
     ):
         super().__init__()
-        share = torch.ones(1) if importance is None else importance / importance.mean()
-        self.register_buffer("importance", share, persistent=False)
+        self.error = error or Squares()
         self.net, self.process, self.prediction, self.times = net, process, prediction, times
         self.condition, self.trained = condition, nn.ModuleDict(dict(trained or {}))
         self.estimating = estimating
@@ -166,7 +191,7 @@ class Denoising(Objective):
         self.note(t, each)
         late = (t > 0.5).to(each.device)
         return {
-            "mse": (each * self.times.weight(t).to(each)).mean(),
+            self.error.name: (each * self.times.weight(t).to(each)).mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
             "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
         }
@@ -188,7 +213,7 @@ class Denoising(Objective):
             self.times.note(t, each.detach())
 
     def errors(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The mean square that the net is off by for each item, and the time at which it was asked, [B] each."""
+        """How far the net is off for each item, and the time at which it was asked, [B] each."""
         asked = self.ask(batch, rng)
         return self.squares(asked), asked.t
 
@@ -207,13 +232,12 @@ class Denoising(Objective):
         return Asked(x0, eps, t, x, self.net(given, clock, cond))
 
     def squares(self, asked: Asked) -> Tensor:
-        """The mean square that the answer is off by for each item, [B]."""
-        target = self.prediction.target(self.process, asked.x0, asked.eps, asked.t)
-        off = (self.prediction.main(asked.out).float() - target).square()  # [B, C, ...]
-        return (off * self.importance.reshape(-1, *[1] * (off.ndim - 2))).flatten(1).mean(1)
+        """How far the answer is off for each item, [B]."""
+        told: Tensor = self.error(asked, self.process, self.prediction)
+        return told
 
     @torch.no_grad()
     def measure(self, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
-        """The loss on each item, at `draws` times: `mse`, [B]."""
+        """The loss on each item, at `draws` times, [B], under the name of the error."""
         rng = torch.Generator(batch["x0"].device).manual_seed(seed)
-        return {"mse": torch.stack([self.errors(batch, rng)[0] for _ in range(draws)]).mean(0)}
+        return {self.error.name: torch.stack([self.errors(batch, rng)[0] for _ in range(draws)]).mean(0)}

@@ -144,14 +144,10 @@ def check_names(process: str, prediction: str) -> None:
 
 
 @dataclass(frozen=True)
-class DenoiserTraining(PictureTraining):
-    """Numbers of the training of a diffusion model.
+class UNetTraining(PictureTraining):
+    """Numbers of the training of a U-Net that pictures are drawn with step by step.
 
     Attributes:
-        conditional: learn the data's classes; none: if they have some.
-        empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
-        prediction: eps, x0, v, velocity or edm (preconditioned).
         net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.
         ema: decay of the averaged weights.
@@ -159,10 +155,6 @@ class DenoiserTraining(PictureTraining):
         sample_steps: steps of a sample grid.
     """
 
-    conditional: bool | None = None
-    empty: float = 0.1
-    process: ProcessName = "linear"
-    prediction: PredictionName = "eps"
     net: UNetSizes = UNetSizes()
     steps: int = 20_000
     batch: int = 64
@@ -173,9 +165,6 @@ class DenoiserTraining(PictureTraining):
     samples: int = 40
     sample_steps: int = 50
 
-    def __post_init__(self) -> None:
-        check_names(self.process, self.prediction)
-
     @property
     def optim(self) -> Optim:
         """AdamW with its warm-up."""
@@ -185,3 +174,23 @@ class DenoiserTraining(PictureTraining):
     def averages(self) -> Ema:
         """The averaged weights."""
         return Ema(ConstantDecay(self.ema))
+
+
+@dataclass(frozen=True)
+class DenoiserTraining(UNetTraining):
+    """Numbers of the training of a diffusion model.
+
+    Attributes:
+        conditional: learn the data's classes; none: if they have some.
+        empty: share of labels left out, for classifier-free guidance.
+        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
+        prediction: eps, x0, v, velocity or edm (preconditioned).
+    """
+
+    conditional: bool | None = None
+    empty: float = 0.1
+    process: ProcessName = "linear"
+    prediction: PredictionName = "eps"
+
+    def __post_init__(self) -> None:
+        check_names(self.process, self.prediction)

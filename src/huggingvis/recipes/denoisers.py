@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huggingvis.core.diffusion import Diffusion, NetDenoiser
+from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.process import Prediction, Process
+from huggingvis.core.process import Degradation, Prediction, Process
 from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
@@ -26,7 +26,7 @@ from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
-from huggingvis.objectives.denoise import Denoising, TimeLaw, unconditional
+from huggingvis.objectives.denoise import Denoising, Error, TimeLaw, unconditional
 from huggingvis.objectives.probability_flow import DiffusionDensity, ProbabilityFlow
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
@@ -47,7 +47,8 @@ class Model:
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
     `pixels`: model space is pictures in [-1, 1], so that the model tells their likelihood. `least`: the smallest time
     it was trained at. `usual`: how it is sampled from where nobody says how. `limits`: what keeps beliefs in the range
-    of the data. `estimating`: how the net is told its own estimates, if it is.
+    of the data. `estimating`: how the net is told its own estimates, if it is. `error`: what is minimised; the mean
+    square if not said. `end`: what its process leaves of data.
     """
 
     net: UNet
@@ -61,6 +62,8 @@ class Model:
     usual: Sampling = Sampling(sampler="ddim", steps=50)
     limits: tuple[Guidance, ...] = ()
     estimating: SelfConditioning | None = None
+    error: Error | None = None
+    end: End | None = None
 
     @classmethod
     def fresh(
@@ -117,7 +120,13 @@ class Model:
         """What is minimised: batches have `x0` and, with classes, `label`."""
         condition = LabelCondition(len(self.classes)) if self.classes else unconditional
         return Denoising(
-            self.net, self.process, self.prediction, self.times, condition=condition, estimating=self.estimating
+            self.net,
+            self.process,
+            self.prediction,
+            self.times,
+            condition=condition,
+            error=self.error,
+            estimating=self.estimating,
         )
 
     @property
@@ -138,7 +147,7 @@ class Model:
         chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
         chain += self.limits
         device = next(self.net.parameters()).device
-        return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device)
+        return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device, end=self.end)
 
     def preview(self, count: int, steps: int) -> Tensor:
         """`count` samples, always from the same noise; with classes, each in turn, mildly guided."""
@@ -161,7 +170,7 @@ class Model:
             ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval),
             (self.shape[0], height, width),
         )
-        if not self.pixels:
+        if not self.pixels or isinstance(self.process, Degradation):
             return asked
         any_class = {"vector": torch.zeros(1, len(self.classes), device=asked.device)} if self.classes else {}
         return DiffusionDensity(asked, self.flow, any_class)
@@ -225,8 +234,8 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
         side=max(4 * facts.size, multiple),
         multiple=multiple,
         prompt_required=False,
-        samplers=sampler_names(),
-        schedules=schedule_names(),
+        samplers=sampler_names(model.process),
+        schedules=schedule_names(model.process),
     )
     card = {"data": facts.data, "classes": list(model.classes)}
     spec = Spec(name, shell.family, (facts.size, facts.size), multiple, card=card, channels=facts.channels)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.process import Degradation, Process
 from huggingvis.core.sample import Sampler
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
@@ -45,6 +46,7 @@ from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
+from huggingvis.samplers.momentum import Momentum, Naive
 from huggingvis.samplers.plms import PNDM, AsTheyCome, PseudoRungeKutta
 from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusion
 from huggingvis.samplers.unipc import UniPC
@@ -59,6 +61,8 @@ _GRIDS = "tests/oracle/test_solvers.py::test_"
 _ORDER = _GRIDS + "order_of_convergence"
 _LAW = _GRIDS + "stochastic_samplers_draw_the_mixture"
 _SCORE = "tests/oracle/test_score.py::test_"
+_COLD = "tests/oracle/test_cold.py::test_"
+_SOFT = "tests/oracle/test_soft.py::test_"
 _EVERY = _ONE + "every_number_of_steps_asks_for_the_same_indices"
 
 
@@ -147,6 +151,9 @@ SAMPLERS = (
     SamplerRow("pc", lambda eta: PredictorCorrector(ReverseDiffusion()), (), (), ("ScoreSdeVeScheduler",),
                _SCORE + "predictor_and_corrector_are_those_of_diffusers"),
     SamplerRow("annealed-langevin", lambda eta: AnnealedLangevin(), proof=_SCORE + "ncsn_algorithm_1_written_out"),
+    SamplerRow("momentum", lambda eta: Momentum(), proof=_SOFT + "momentum_on_ve_is_the_reverse_diffusion_predictor"),
+    SamplerRow("momentum-ode", lambda eta: Momentum(fresh=False), proof=_SOFT + "the_ode_of_momentum_is_ddim"),
+    SamplerRow("naive", lambda eta: Naive(), proof=_COLD + "algorithms_1_and_2_written_out"),
 )  # fmt: skip
 
 SCHEDULES = (
@@ -184,14 +191,25 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name.lower())
 
 
-def sampler_names() -> tuple[str, ...]:
-    """Our names of all samplers."""
-    return tuple(row.name for row in SAMPLERS)
+def sampler_names(process: Process | None = None) -> tuple[str, ...]:
+    """Our names of all samplers, or of those that run on `process`."""
+    anything = not isinstance(process, Degradation)
+    return tuple(row.name for row in SAMPLERS if anything or row.make(0.0).plain)
 
 
-def schedule_names() -> tuple[str, ...]:
-    """Our names of all schedules."""
-    return tuple(row.name for row in SCHEDULES)
+def schedule_names(process: Process | None = None) -> tuple[str, ...]:
+    """Our names of all schedules; without those in noise levels for a `process` that has no one level at a time."""
+    if not isinstance(process, Degradation):
+        return tuple(row.name for row in SCHEDULES)
+    return tuple(row.name for row in SCHEDULES if _walks(row.make(10), process))
+
+
+def _walks(schedule: Schedule, process: Process) -> bool:
+    try:
+        schedule(process)
+    except UsageError:
+        return False
+    return True
 
 
 def split_label(label: str) -> tuple[str, str | None]:

@@ -36,7 +36,7 @@ from huggingvis.data.worldset import WorldSet, said_of, to_tensor
 from huggingvis.nets.scene_map import NONE, Scene, SceneMap
 from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
-from huggingvis.objectives.denoise import Denoising, LogitNormal
+from huggingvis.objectives.denoise import Denoising, LogitNormal, Squares
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
@@ -268,7 +268,7 @@ def train(config: Config, setting: Setting) -> Run:
         Velocity(),
         LogitNormal(0.6, 1.2),  # the text decides at t > 0.8: below it the noisy latents already show what stands where
         condition=TextCondition(tower, scene_map),
-        importance=codec.std**config.importance,
+        error=Squares(codec.std**config.importance),
     )
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
