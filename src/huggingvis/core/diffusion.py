@@ -20,6 +20,9 @@ from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.core.shapes import per_sample
 
+FROM_LOOP = ("clock", "estimate")
+"""What `core.sample` tells denoisers; a net hears of it through what is made of it here and in self-conditioning."""
+
 
 @final
 class NetDenoiser:
@@ -35,7 +38,7 @@ class NetDenoiser:
         dtype = next(self.net.parameters()).dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         clock = self.prediction.clock(self.process, t, cond.get("clock"))  # [] or [B], where t is: exact in float64
-        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k != "clock"}
+        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k not in FROM_LOOP}
         given = self.prediction.given(self.process, x.to(wide), t).to(dtype)  # [B, ...]
         out = self.net(given, per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
         return self.prediction.belief(self.process, out.to(wide), x.to(wide), t)
@@ -95,7 +98,7 @@ class Diffusion:
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""
-        grid = self.grid(self.process)
+        grid = self.grid(self.process.pace)
         x = self.start(n, grid, noise)
         cond = cond if self.prior is None else self.prior(cond, noise)
         denoise = compose(self.denoise, self.guidance)

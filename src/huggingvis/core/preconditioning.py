@@ -51,7 +51,7 @@ class Preconditioned(Prediction):
 
     def clock(self, process: Process, t: Tensor, told: Tensor | None = None) -> Tensor:
         """c_noise; infinite where there is no signal or no noise at all."""
-        return -process.log_snr(t) / 8
+        return -process.pace.log_snr(t) / 8
 
     def weight(self, process: Process, t: Tensor) -> Tensor:
         """lambda = (rho^2 + d^2)/(rho d)^2: the weight of the squared error of x_0 that the loss amounts to."""

@@ -27,7 +27,15 @@ from huggingvis.core.shapes import expand
 
 
 class Process(ABC):
-    """x_t = alpha(t) x_0 + sigma(t) eps. Times are float64 tensors, [] or [B]; so are the coefficients."""
+    """x_t = alpha(t) x_0 + sigma(t) eps. Times are float64 tensors, [] or [B]; so are the coefficients.
+
+    A process of several parts (`core.components`) has coefficients [B or 1, ...], a number for each component.
+    """
+
+    @property
+    def pace(self) -> Process:
+        """The process with one number at each time that grids and clocks go by: itself, unless it has parts."""
+        return self
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ class Process(ABC):
     @final
     def renoise(self, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
         """From x_t to a noisier x_s, s > t: x_s = r x_t + sqrt(sigma_s^2 - r^2 sigma_t^2) eps, r = alpha_s/alpha_t."""
-        r = self.alpha(s) / self.alpha(t)
+        r = (self.alpha(s) / self.alpha(t)).nan_to_num(1.0)  # 0/0: where no signal is left, none can be lost
         extra = (self.sigma(s) ** 2 - (r * self.sigma(t)) ** 2).clamp(min=0).sqrt()
         return expand(r, x) * x + expand(extra, x) * eps
 

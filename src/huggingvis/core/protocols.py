@@ -35,8 +35,9 @@ Cond = Mapping[str, Tensor]
 """What a model is conditioned on; dimension 0 of every value is the batch.
 
 Common keys: `vector` [B, D]; `tokens` [B, L, D] with `tokens_mask` [B, L] bool, so lengths can differ; `concat`
-[B, C, H, W]; `clock` [B], when a grid tells the net another clock value than the process would. The condition that
-guidance moves away from has the same keys under the prefix `negative.`.
+[B, C, H, W]; `clock` [B], when a grid tells the net another clock value than the process would; `estimate` [B, ...],
+what was believed of x_0 one call before. The condition that guidance moves away from has the same keys under the prefix
+`negative.`.
 """
 
 
@@ -75,6 +76,11 @@ class Decodes(Protocol):
     """Maps model space back to media tensors [B, C, H, W] in [-1, 1]."""
 
     def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Codec(Encodes, Decodes, Protocol):
+    """Both ways between media and model space."""
 
 
 @runtime_checkable

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huggingvis.core.belief import Belief
+from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.components import Components, Lockstep
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound, Cond, Denoiser, OnStep, Step
@@ -103,23 +104,32 @@ def sample(
     noise: Noise,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Walk `x` [B, ...], noisy at `grid.times[0]`, along the grid; returns x at the last time."""
+    """Walk `x` [B, ...], noisy at `grid.times[0]`, along the grid; returns x at the last time.
+
+    What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before).
+    """
     clocks = grid.clock_table()
     beliefs: list[Belief] = []  # of the present step; the first is the one at its start
+    last: Belief | None = None
 
     def bound(x: Tensor, t: Tensor) -> Belief:
+        nonlocal last
         told = clocks.get(float(t)) if clocks else None
-        clock = {} if told is None else {"clock": per_sample(told.to(torch.float32), x)}  # [B]; MPS has no float64
-        beliefs.append(denoise(x, t, {**cond, **clock}))
-        return beliefs[-1]
+        known = {} if told is None else {"clock": per_sample(told.to(torch.float32), x)}  # [B]; MPS has no float64
+        if isinstance(last, Gaussian):
+            known["estimate"] = last.x0
+        last = denoise(x, t, {**cond, **known})
+        beliefs.append(last)
+        return last
 
-    state = sampler.init()
+    walker: Lockstep | Sampler = Lockstep(sampler) if isinstance(process, Components) else sampler
+    state = walker.init()
     for i, (t, s) in enumerate(grid.pairs()):
         beliefs.clear()
         if s > t:
-            x, state = process.renoise(x, t, s, noise.draw(x)), sampler.init()
+            x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
         else:
-            x, state = sampler.step(bound, process, x, t, s, state, noise)
+            x, state = walker.step(bound, process, x, t, s, state, noise)
         if on_step is not None:
             on_step(Step(i, len(grid), float(t), float(s), x, beliefs[0] if beliefs else None))
     return x

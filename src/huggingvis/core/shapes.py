@@ -15,11 +15,13 @@ Net = TypeVar("Net", bound=nn.Module)
 def expand(a: Tensor, x: Tensor) -> Tensor:
     """Per-sample numbers `a` ([] or [B]) as a tensor that broadcasts over `x` [B, ...], in the dtype of `x`.
 
-    A 0-dim `a` stays where it is: PyTorch mixes 0-dim CPU tensors with tensors of any device without a copy.
+    A 0-dim `a` stays where it is: PyTorch mixes 0-dim CPU tensors with tensors of any device without a copy. Numbers
+    per component, [B or 1, ...], broadcast as they are.
     """
     if a.ndim == 0:
         return a.to(x.dtype)
-    return a.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    a = a.to(device=x.device, dtype=x.dtype)
+    return a.reshape(-1, *[1] * (x.ndim - 1)) if a.ndim == 1 else a
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:

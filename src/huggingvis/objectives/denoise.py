@@ -18,9 +18,11 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import double, widest
 
 
@@ -157,6 +159,7 @@ def unconditional(batch: Batch) -> Cond:
 class Denoising(Objective):
     """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
     `trained` (say, a text encoder that `condition` uses). `error`: of an answer; its mean square if not given.
+    `estimating`: how the net is told estimates of its own; None: not at all.
     """
 
     def __init__(
@@ -169,11 +172,13 @@ class Denoising(Objective):
         condition: Callable[[Batch], Cond] = unconditional,
         trained: Mapping[str, nn.Module] | None = None,
         error: Error | None = None,
+        estimating: SelfConditioning | None = None,
     ):
         super().__init__()
         self.error = error or Squares()
         self.net, self.process, self.prediction, self.times = net, process, prediction, times
         self.condition, self.trained = condition, nn.ModuleDict(dict(trained or {}))
+        self.estimating = estimating
 
     def nets(self) -> Mapping[str, nn.Module]:
         return {"net": self.net, **self.trained}
@@ -220,7 +225,11 @@ class Denoising(Objective):
         x = self.process.add_noise(x0, eps, t)
         given = self.prediction.given(self.process, x, t)
         clock = self.prediction.clock(self.process, t).float().to(x.device)
-        return Asked(x0, eps, t, x, self.net(given, clock, self.condition(batch)))
+        cond = self.condition(batch)
+        if self.estimating is not None:
+            denoise = NetDenoiser(self.net, self.process, self.prediction)
+            cond = self.estimating.estimates(denoise, x, t, cond, rng)
+        return Asked(x0, eps, t, x, self.net(given, clock, cond))
 
     def squares(self, asked: Asked) -> Tensor:
         """How far the answer is off for each item, [B]."""

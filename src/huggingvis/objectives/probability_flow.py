@@ -109,6 +109,13 @@ class ProbabilityFlow:
     solver: Solver = DormandPrince()
     least: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if self.process.pace is not self.process:
+            raise UsageError(
+                "The probability-flow ODE is solved in one noise level, and the components of this process have "
+                "several at a time. Ask for the likelihood of a model whose components diffuse at one speed."
+            )
+
     @torch.no_grad()
     def log_prob(self, x: Tensor, cond: Cond | None = None) -> Tensor:
         """log p(x) in nats, [B] float64."""

@@ -40,6 +40,7 @@ class UNetSizes:
         middle: 1 for self-attention in the middle, 0 for none.
         heads: attention heads.
         dropout: in residual blocks.
+        self_conditioned: the net of a diffusion model is also told its own last estimate of the picture.
     """
 
     channels: tuple[int, ...] = (64, 128, 128)
@@ -48,6 +49,7 @@ class UNetSizes:
     middle: int = 1
     heads: int = 4
     dropout: float = 0.0
+    self_conditioned: bool = False
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.attention) != len(self.channels):

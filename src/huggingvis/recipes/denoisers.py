@@ -17,9 +17,10 @@ from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Degradation, Prediction, Process
-from huggingvis.core.protocols import Batch, Conditioner, Decodes, Generative, Guidance, Measure
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
+from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
@@ -44,9 +45,10 @@ class Model:
     """A denoising U-Net with all that belongs to it.
 
     `shape`: of one sample in model space, [C, H, W]. `classes`: names of its labels, empty for an unconditional one.
-    `pixels`: model space is pictures in [-1, 1], so that beliefs are clipped to that range and the model tells their
-    likelihood. `least`: the smallest time it was trained at. `usual`: how it is sampled from where nobody says how.
-    `error`: what is minimised; the mean square if not said. `end`: what its process leaves of data.
+    `pixels`: model space is pictures in [-1, 1], so that the model tells their likelihood. `least`: the smallest time
+    it was trained at. `usual`: how it is sampled from where nobody says how. `limits`: what keeps beliefs in the range
+    of the data. `estimating`: how the net is told its own estimates, if it is. `error`: what is minimised; the mean
+    square if not said. `end`: what its process leaves of data.
     """
 
     net: UNet
@@ -58,6 +60,8 @@ class Model:
     pixels: bool = True
     least: float = 1e-3
     usual: Sampling = Sampling(sampler="ddim", steps=50)
+    limits: tuple[Guidance, ...] = ()
+    estimating: SelfConditioning | None = None
     error: Error | None = None
     end: End | None = None
 
@@ -70,13 +74,14 @@ class Model:
         *,
         classes: tuple[str, ...],
         pixels: bool,
+        concat: int = 0,
     ) -> Model:
-        """With new weights; `names` are those of process and prediction."""
+        """With new weights; `names` are those of process and prediction. `concat`: channels of a picture it is told."""
         noising, predicting = NOISINGS[names[0]], PREDICTING[names[1]]
         if predicting.clock_scale is not None:
             noising = replace(noising, clock_scale=predicting.clock_scale)
         prediction = predicting.make(PIXEL_SPREAD if pixels else 1.0)
-        return cls.of(sizes, noising, prediction, shape, classes=classes, pixels=pixels)
+        return cls.of(sizes, noising, prediction, shape, classes=classes, pixels=pixels, concat=concat)
 
     @classmethod
     def of(
@@ -88,11 +93,13 @@ class Model:
         *,
         classes: tuple[str, ...],
         pixels: bool,
+        concat: int = 0,
     ) -> Model:
         """The same from objects."""
         config = UNetConfig(
             in_channels=shape[0],
             out_channels=prediction.outputs(shape[0]),
+            concat_channels=concat + (shape[0] if sizes.self_conditioned else 0),
             channels=sizes.channels,
             blocks=sizes.blocks,
             attention=sizes.attention,
@@ -104,18 +111,29 @@ class Model:
             clock_scale=noising.clock_scale,
         )
         net = channels_last(UNet(config))
-        process, times = noising.process(), noising.times
-        return cls(net, process, times, prediction, shape, classes, pixels, noising.least, noising.usual)
+        process, times, least = noising.process(), noising.times, noising.least
+        estimating = SelfConditioning() if sizes.self_conditioned else None
+        limits = (Clip(),) if pixels else ()
+        return cls(net, process, times, prediction, shape, classes, pixels, least, noising.usual, limits, estimating)
 
     def objective(self) -> Denoising:
         """What is minimised: batches have `x0` and, with classes, `label`."""
         condition = LabelCondition(len(self.classes)) if self.classes else unconditional
-        return Denoising(self.net, self.process, self.prediction, self.times, condition=condition, error=self.error)
+        return Denoising(
+            self.net,
+            self.process,
+            self.prediction,
+            self.times,
+            condition=condition,
+            error=self.error,
+            estimating=self.estimating,
+        )
 
     @property
-    def denoiser(self) -> NetDenoiser:
+    def denoiser(self) -> Denoiser:
         """What the net believes, as it is."""
-        return NetDenoiser(self.net, self.process, self.prediction)
+        plain = NetDenoiser(self.net, self.process, self.prediction)
+        return plain if self.estimating is None else self.estimating(plain)
 
     @property
     def flow(self) -> ProbabilityFlow:
@@ -127,7 +145,7 @@ class Model:
     ) -> Diffusion:
         """The generative model for one choice of sampler, grid and guidance."""
         chain: tuple[Guidance, ...] = (guidance,) if self.classes else ()
-        chain += (Clip(),) if self.pixels else ()
+        chain += self.limits
         device = next(self.net.parameters()).device
         return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device, end=self.end)
 

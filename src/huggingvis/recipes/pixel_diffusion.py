@@ -1,4 +1,6 @@
-"""Diffusion models of pictures in pixel space, whatever the recipe that sets their numbers is called.
+"""Diffusion models of pictures in pixel space, or in another view of it, whatever the recipe with their numbers is.
+
+A view is a codec with nothing to learn: pixels as they are, bits, wavelets.
 
 Book: chapter 4.
 """
@@ -9,25 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, final
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Generative, Measure
+from huggingvis.core.protocols import Codec, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_likelihood import measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining
-from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
+from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts
+from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.train.run import Run
 
 Trained = TypeVar("Trained", bound=DenoiserTraining)
+PIXELS = Pixels()
 
 
 def model(config: DenoiserTraining, facts: Facts) -> Model:
@@ -44,23 +49,26 @@ def train_pixels(
     setting: Setting,
     make: Callable[[Trained, Facts], Model] = model,
     objective: Callable[[Model], Objective] = Model.objective,
+    codec: Codec = PIXELS,
 ) -> Run:
-    """Train the model that `make` gives in `setting`'s run folder by the recipe called `name`."""
+    """Train the model that `make` gives, in the space of `codec`, in `setting`'s run folder; the recipe is `name`."""
     source = open_pictures(config)
     fresh = make(config, source.facts)
     run = begin(setting, name, config, source)
-    conditional = bool(fresh.classes)
-    sets = Sets(
-        Examples(source.training, source.training.images, conditional, config.empty),
-        Examples(source.held_out, source.held_out.images, conditional),
-    )
+
+    def examples(pictures: Pictures, empty: float) -> Examples:
+        def read(places: np.ndarray, mirrored: np.ndarray) -> Tensor:
+            return codec.encode(pictures.images(places, mirrored))
+
+        return Examples(pictures, read, bool(fresh.classes), empty)
+
     return fit_pictures(
         config,
         setting,
         run,
         objective(fresh),
-        sets,
-        draw=lambda: fresh.preview(config.samples, config.sample_steps),
+        Sets(examples(source.training, config.empty), examples(source.held_out, 0.0)),
+        draw=lambda: codec.decode(fresh.preview(config.samples, config.sample_steps)),
         updates=Updates(config.optim, config.averages),
     )
 
@@ -72,12 +80,14 @@ def bind_pixels(
     device: torch.device,
     sampler: str | None = None,
     make: Callable[[Trained, Facts], Model] = model,
+    codec: Codec = PIXELS,
 ) -> System:
     """What a run trained, best used with `sampler`; prompts are class names, or empty."""
     facts = Facts.of(run)
     trained = make(config, facts)
     restored(trained.net, run, "net", device)
-    return system(trained, run.path.name, facts, Shell(name, Pixels(), sampler=sampler))
+    shell = Shell(name, codec, factor=facts.size // trained.shape[1], sampler=sampler)
+    return system(trained, run.path.name, facts, shell)
 
 
 def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> Measure:
@@ -85,6 +95,15 @@ def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> 
     trained = model(config, Facts.of(run))
     restored(trained.net, run, "net", device)
     return measure_likelihood(trained)
+
+
+def measure_coded(
+    config: Trained, run: Run, device: torch.device, make: Callable[[Trained, Facts], Model], codec: Codec
+) -> Measure:
+    """The loss of a run, in the space of `codec`."""
+    trained = make(config, Facts.of(run))
+    restored(trained.net, run, "net", device)
+    return measure_denoiser(trained, codec.encode)
 
 
 @final

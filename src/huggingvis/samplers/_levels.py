@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
 
 
@@ -45,7 +46,12 @@ class Levels(NamedTuple):
 
 
 def levels(process: Process, t: Tensor, s: Tensor) -> Levels:
-    """The coefficients of a step from `t` to `s`, both 0-dim."""
+    """The coefficients of a step from `t` to `s`, both 0-dim. A process of several parts is refused: see `sample`."""
+    if process.pace is not process:
+        raise UsageError(
+            "The components of this process have different noise levels at one time, so a single step is taken in each "
+            "of its parts: sample with `core.sample.sample`, or wrap the sampler in `core.components.Lockstep`."
+        )
     return Levels(float(process.alpha(t)), float(process.sigma(t)), float(process.alpha(s)), float(process.sigma(s)))
 
 
