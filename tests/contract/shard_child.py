@@ -1,6 +1,6 @@
 """A small training of two nets that is cut among processes: `python shard_child.py <steps> <run folder>...`.
 
-A run folder whose name begins with bf16 is trained in that precision.
+A run folder whose name begins with bf16 is trained in that precision, for half as many steps.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def main(steps: str, *paths: str) -> int:
     parallel = from_torchrun(torch.device("cpu"), sharded=True)
     try:
         for path in map(Path, paths):
-            objective = train(begin(path, parallel), int(steps), path.name.startswith("bf16"))
+            bf16 = path.name.startswith("bf16")
+            objective = train(begin(path, parallel), int(steps) // (2 if bf16 else 1), bf16)
             held = [p.to_local().numel() for p in objective.parameters() if isinstance(p, DTensor)]
             record = {"tensors": len(held), "numbers": sum(held)}
             (path / f"held-{parallel.world}-{parallel.rank}.json").write_text(json.dumps(record))
