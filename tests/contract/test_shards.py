@@ -207,7 +207,7 @@ def cut(objective: Objective, **numbers: Any) -> None:
 def test_what_shards_cannot_hold_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="whole matrices orthogonal.*muon off"):
         cut(Game(Halves()), muon=True)
-    with pytest.raises(UsageError, match="2 take turns \\(turn0, turn1\\)"):
+    with pytest.raises(UsageError, match="the nets \\(net\\) take turns"):
         cut(Game(Halves(), players=2))
     tied = Halves()
     tied.second.weight = nn.Parameter(torch.ones(1, 8))

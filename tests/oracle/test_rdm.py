@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
+from huggingvis.core.classes import ANY
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Eps
 from huggingvis.core.protocols import Cond
-from huggingvis.data.neighbours import ANY, Memory, nearest
+from huggingvis.data.neighbours import Memory, nearest
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.retrieval import neighbours, tokens_of
@@ -53,9 +54,7 @@ def test_a_picture_is_not_its_own_neighbour() -> None:
     assert torch.equal(nearest(codes, codes, 1).flatten(), torch.arange(30))
     near = nearest(codes, codes, 29, skip=torch.arange(30))
     assert not bool((near == torch.arange(30)[:, None]).any())
-    with pytest.raises(
-        UsageError, match="30 neighbours were asked for, .* there are 30 .* its own neighbour"
-    ):
+    with pytest.raises(UsageError, match="30 neighbours were asked for, .* there are 30 .* its own neighbour"):
         nearest(codes, codes, 30, skip=torch.arange(30))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.retrieval import Index, Retrieving
 from huggingvis.train.run import Run
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "net": {"channels": [16, 16], "blocks": 1, "attention": [0, 1], "middle": 0, "heads": 2},
     "features": "pixels",
     "neighbours": 3,
@@ -107,6 +108,8 @@ def test_a_database_of_its_own_and_what_is_refused(tmp_path: Path) -> None:
         train("rdm", tmp_path / "no", {**SMALL, "data": data, "conditional": True})
     with pytest.raises(UsageError, match="found 3 among 3"):
         train("rdm", tmp_path / "no", {**SMALL, "data": data, "entries": 3})
+    with pytest.raises(UsageError, match="off at every level. Turn it on .* --net.middle 1"):
+        train("rdm", tmp_path / "no", {**SMALL, "data": data, "net": {**SMALL["net"], "attention": [0, 0]}})
 
 
 def test_the_command_line_sets_options_and_records_them(
@@ -120,9 +123,7 @@ def test_the_command_line_sets_options_and_records_them(
     told = json.loads(capsys.readouterr().out)
     assert told["request"]["options"] == {"database": f"folder:{tmp_path / 'dots'}", "neighbours": "2"}
     path = told["pictures"][0]["path"]
-    assert (
-        main(["generate", "--from", path, *where]) == 0
-    )
+    assert main(["generate", "--from", path, *where]) == 0
     assert json.loads(capsys.readouterr().out)["repeats"]["identical"] is True
     assert main([*words, "--set", "neighbours"]) == 2
     assert "--set takes a name and a value" in capsys.readouterr().out

@@ -13,9 +13,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from huggingvis.core.classes import ANY
 from huggingvis.core.errors import UsageError
 
-ANY = -1
 BLOCK = 4096
 
 

@@ -250,8 +250,9 @@ class _Loop:
         losses, measured = dict(self.meter.latest), dict(self.meter.measured)
         at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.told)
         try:
-            for callback in on_step:
-                callback(at)
+            with sharding.in_words():
+                for callback in on_step:
+                    callback(at)
         except Cancelled:
             stop.ask()
 

@@ -128,11 +128,11 @@ def _quieten(nets: Mapping[str, nn.Module]) -> None:
 
 
 def _check_game(objective: Objective, optim: Optim | Mapping[str, Optim]) -> None:
-    turns = objective.turns(0)
-    if len(turns) > 1:
+    turns, nets = objective.turns(0), objective.nets()
+    if len(turns) > 1 or set(turns[0].nets) != set(nets):
         raise UsageError(
-            f"Shards hold nets that one loss trains; here {len(turns)} take turns "
-            f"({', '.join(turn.name for turn in turns)}), with gradients of gradients among them. {INSTEAD}"
+            f"Shards hold nets that one loss trains all of the time, and here the nets ({', '.join(nets)}) take turns, "
+            f"as in adversarial games with their gradients of gradients. {INSTEAD}"
         )
     specs = [optim] if isinstance(optim, Optim) else list(optim.values())
     if any(spec.muon for spec in specs):

@@ -86,8 +86,9 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         raise Cancelled(f"{stopped}{going_on if (folder / 'config.toml').is_file() else ''}") from None
     seconds = round(time.perf_counter() - began, 3)
     last = _last(done)
-    screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
-    if isinstance(find_recipe(str(done.config["recipe"])), Binds):
+    if done.parallel.writes:
+        screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
+    if done.parallel.writes and isinstance(find_recipe(str(done.config["recipe"])), Binds):
         screen.say(f"Pictures of it: hvis generate --model {done.path}")
     return {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers), "last": last, "seconds": seconds}
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.classes import ANY
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
@@ -38,7 +39,7 @@ from huggingvis.nets.unet import UNet
 from huggingvis.objectives.denoise import Denoising
 from huggingvis.objectives.retrieval import neighbours
 from huggingvis.recipes import retrieval
-from huggingvis.recipes.classes import ANY, with_any
+from huggingvis.recipes.classes import with_any
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Model, Shell, system
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
@@ -104,6 +105,11 @@ class Config(DenoiserTraining):
             raise UsageError(
                 f"Neighbours are 1 or more and found among more entries than that, found {self.neighbours} among "
                 f"{self.entries}. A model without neighbours is the recipe ddpm."
+            )
+        if not (any(self.net.attention) or self.net.middle):
+            raise UsageError(
+                "Neighbours are looked at where the U-Net has attention, and it is off at every level. Turn it on at "
+                "one of them, as in --net.middle 1."
             )
 
 
