@@ -24,6 +24,7 @@ from huggingvis.train.run import Run
 
 SMALL: dict[str, Any] = {
     "net": {"channels": [16, 16], "blocks": 1, "attention": [0, 1], "middle": 0, "heads": 2},
+    "size": 8,
     "features": "pixels",
     "neighbours": 3,
     "samples": 4,
