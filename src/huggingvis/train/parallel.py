@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
 
+SHARDS_FROM = "2.9"
+"""The first PyTorch whose distributed checkpoints are safetensors of every process's own parts."""
 BUCKET = 2**23
 """Numbers per all-reduce: large enough to be bandwidth-bound, small enough to add little memory."""
 
@@ -115,6 +117,8 @@ def from_torchrun(device: torch.device, sharded: bool = False) -> Parallel:
             "Shards cut a net among several processes, and here is one. Start several, as in "
             "`torchrun --nproc-per-node 2 -m huggingvis train ... --shard`, or train without --shard."
         )
+    if sharded and torch.__version__ < SHARDS_FROM:  # torch compares it as a version, not as a text
+        raise UsageError(f"Shards need PyTorch {SHARDS_FROM} or newer, found {torch.__version__}. Update it.")
     if world == 1:
         return Parallel(device=device)
     if device.type == "cuda":
