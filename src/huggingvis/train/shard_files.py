@@ -75,6 +75,6 @@ def _facts(folder: Path, name: str) -> dict[str, TensorStorageMetadata]:
     }
 
 
-def _damaged(folder: Path, error: Exception) -> FileProblem:
+def _damaged(folder: Path, error: BaseException) -> FileProblem:
     said = str(error).strip().splitlines()[-1]
     return FileProblem(f"{folder} is damaged ({said}). Delete that folder to go on from the checkpoint before it.")

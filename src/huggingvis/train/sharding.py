@@ -79,9 +79,9 @@ def cut_like(x: Tensor, live: Tensor | None) -> Tensor:
     return x
 
 
-def gathered(sets: Mapping[str, Mapping[str, Tensor]], keep: bool) -> dict[str, dict[str, Tensor]]:
+def gathered(sets: Mapping[str, Mapping[str, Tensor]], keep: bool) -> dict[str, Mapping[str, Tensor]]:
     """Named sets of whole tensors on the CPU where `keep`, else of nothing; all processes must ask together."""
-    out: dict[str, dict[str, Tensor]] = {}
+    out: dict[str, Mapping[str, Tensor]] = {}
     for name, tensors in sets.items():
         wholes = ((key, full(tensor)) for key, tensor in tensors.items())  # one at a time: a device holds no two
         out[name] = {key: whole.cpu() for key, whole in wholes if keep}
