@@ -228,7 +228,11 @@ def _diffusion(
 
 def _features(config: Config, run: Run, pictures: Pictures, look: Features) -> Tensor:
     """The features of all of `pictures`, [N, D], kept in the run folder."""
-    made_of = {"features": config.features, "data": pictures.facts.data, "items": blake2b(pictures.items.tobytes()).hexdigest()}
+    made_of = {
+        "features": config.features,
+        "data": pictures.facts.data,
+        "items": blake2b(pictures.items.tobytes()).hexdigest(),
+    }
     kept = ArrayCache(run.path / "cache")
     return torch.tensor(kept.get_or_make(made_of, lambda: {"x": features_of(pictures, look).numpy()})["x"])
 
