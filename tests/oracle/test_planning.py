@@ -15,7 +15,7 @@ from huggingvis.nets.scene_map import NONE, Scene, SceneMap
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
-from huggingvis.systems.planner import Planner, PlannerConfig, codes_of
+from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, told
 
 MAP = SceneMap(kinds=3, colours=2)
 
@@ -73,14 +73,16 @@ def test_boxes_are_drawn_from_their_law() -> None:
     planner = Planner(PlannerConfig(kinds=2, colours=1, slots=1, text_dim=4, places=1, dim=8, depth=1, heads=2)).eval()
     for name, weight in planner.prior.named_parameters():
         torch.nn.init.normal_(weight, std=0.7 if "out" in name or "vector" in name else 0.4)
-    slots = torch.randn(1, 1, 4)
+    tokens, mask = torch.randn(1, 3, 4), torch.tensor([[True, True, False]])  # a slot, a word, padding
     every = torch.tensor(list(itertools.product((0, 1), repeat=4))).view(-1, 1, 4)  # [16, 1, 4]
-    told = {"vector": slots.flatten(1).expand(16, -1)}
+    cond = told(tokens.expand(16, -1, -1), mask.expand(16, -1), slots=1)
     with torch.no_grad():
-        law = planner.prior(every, told).log_softmax(-1).gather(-1, every.flatten(1)[..., None]).sum((1, 2)).exp()
+        law = planner.prior(every, cond).log_softmax(-1).gather(-1, every.flatten(1)[..., None]).sum((1, 2)).exp()
     assert float(law.sum()) == pytest.approx(1.0, abs=1e-5) and float(law.max()) < 0.8
     n = 20_000
-    drawn = planner.plan(slots.expand(n, -1, -1), BatchNoise(0)).boxes.long()  # [n, 1, 4] of 0 and 1
+    drawn = planner.plan(
+        tokens.expand(n, -1, -1), mask.expand(n, -1), BatchNoise(0)
+    ).boxes.long()  # [n, 1, 4] of 0 and 1
     number = (drawn[:, 0] * torch.tensor([8, 4, 2, 1])).sum(-1)
     seen = torch.bincount(number, minlength=16) / n
     assert torch.allclose(seen, law, atol=4 * (0.25 / n) ** 0.5)
@@ -89,9 +91,10 @@ def test_boxes_are_drawn_from_their_law() -> None:
 def test_a_plan_is_its_seeds_whatever_the_batch() -> None:
     torch.manual_seed(1)
     planner = Planner(PlannerConfig(kinds=5, colours=2, slots=2, text_dim=6, places=8, dim=8, depth=1, heads=2)).eval()
-    slots = torch.randn(3, 2, 6)
-    together = planner.plan(slots, SeedNoise([4, 5, 6]))
-    alone = planner.plan(slots[1:2], SeedNoise([5]))
+    tokens = torch.randn(3, 4, 6)
+    mask = torch.tensor([[True] * 4, [True] * 3 + [False], [True] * 4])
+    together = planner.plan(tokens, mask, SeedNoise([4, 5, 6]))
+    alone = planner.plan(tokens[1:2, :3], mask[1:2, :3], SeedNoise([5]))  # without its padding
     for many, one in zip(together, alone, strict=True):
         assert torch.equal(many[1:2], one)
     assert together.kinds.min() >= NONE and together.kinds.max() < 5 and together.colours.max() < 2

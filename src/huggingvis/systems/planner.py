@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.noise import Noise
+from huggingvis.core.protocols import Cond
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
 from huggingvis.nets.scene_map import NONE, Scene
 from huggingvis.objectives.code_prior import AutoregressiveCodes
@@ -45,20 +46,24 @@ class PlannerConfig:
     text_dim: int = 192
     places: int = 64
     dim: int = 128
-    depth: int = 3
+    depth: int = 4
     heads: int = 4
 
 
 def prior_of(c: PlannerConfig) -> CodePrior:
     """The transformer over boxes alone, with fresh weights."""
-    return CodePrior(
-        CodePriorConfig(c.places + 1, c.slots, SIDES, c.dim, c.depth, c.heads, vector_dim=c.slots * c.text_dim)
-    )
+    text = {"vector_dim": c.text_dim, "tokens_dim": c.text_dim}
+    return CodePrior(CodePriorConfig(c.places + 1, c.slots, SIDES, c.dim, c.depth, c.heads, **text))
+
+
+def told(tokens: Tensor, mask: Tensor, slots: int) -> Cond:
+    """What a text encoder's `tokens` [B, S + L, D] tell the planner: all of them, and of each thing its slot."""
+    return {"tokens": tokens, "tokens_mask": mask, "vector": tokens[:, :slots].repeat_interleave(SIDES, dim=1)}
 
 
 @final
 class Planner(nn.Module):
-    """slots [B, S, D] of a text encoder -> `Scene`."""
+    """tokens [B, S + L, D] of a text encoder, the first S of them its slots, and their mask -> `Scene`."""
 
     def __init__(self, config: PlannerConfig):
         super().__init__()
@@ -67,10 +72,12 @@ class Planner(nn.Module):
         self.prior = prior_of(c)
 
     @torch.no_grad()
-    def plan(self, slots: Tensor, noise: Noise) -> Scene:
+    def plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Scene:
         """What the slots speak of, each thing in a place drawn for it."""
+        slots = tokens[:, : self.config.slots]
         kinds, colours = (head(slots).argmax(-1) - 1 for head in (self.kind, self.colour))  # [B, S] each
-        codes = AutoregressiveCodes(self.prior).sample(len(slots), {"vector": slots.flatten(1)}, noise=noise)
+        cond = told(tokens, mask, self.config.slots)
+        codes = AutoregressiveCodes(self.prior).sample(len(slots), cond, noise=noise)  # [B, S, 4]
         return Scene(kinds, colours, codes.to(slots.dtype) / self.config.places)
 
 

@@ -157,7 +157,7 @@ class PlanPrior:
         plan = nothing
         if self.planner is not None:
             c = self.planner.config
-            scene = self.planner.plan(tokens[:, : c.slots], noise)
+            scene = self.planner.plan(tokens, cond["tokens_mask"], noise)
             plan = SceneMap(c.kinds, c.colours)(scene, self.height, self.width)
         return {**cond, "concat": plan, "negative.concat": nothing}
 

@@ -1,6 +1,6 @@
 """A planner: from what a trained text encoder reads in a sentence to a place for each thing it speaks of.
 
-Causal maximum likelihood of boxes given the encoder's slots (systems.planner; objectives.code_prior), on captions of
+Causal maximum likelihood of boxes given the encoder's tokens (systems.planner; objectives.code_prior), on captions of
 the synthetic world: no pictures are needed. Kinds and colours are read by the probes that the encoder was taught with.
 Minutes on two cores. Book: chapter 5, "Plan, then draw".
 
@@ -19,6 +19,7 @@ from torch import nn
 from huggingvis.core.config import from_dict
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.data.compose import Mix
 from huggingvis.data.sprites import COLOURS, objects_v1
 from huggingvis.data.world import World
 from huggingvis.data.worldset import WorldSet
@@ -28,16 +29,19 @@ from huggingvis.objectives.code_prior import CodeLikelihood
 from huggingvis.objectives.reading import in_order
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text.reading import Captions
-from huggingvis.recipes.text.stages import load_reader, place
+from huggingvis.recipes.text_encoders import load_reader, place
 from huggingvis.runtime.attention import choose
 from huggingvis.systems import tiny
 from huggingvis.systems.packaged import is_model
-from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, prior_of
+from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, prior_of, told
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit
 from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
 from huggingvis.train.settings import FitSettings, Validation
+
+SCENES = Mix(single=0.08, relation=0.5, pair=0.08, inside=0.06, behind=0.08, three=0.1, count=0.1)
+"""Where one thing stands is soon learnt; what "left of" says of two takes most of the training."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,17 @@ class Config:
     layouts: int = 200_000
     lattice: int | None = 8
     dim: int = 128
-    depth: int = 3
-    steps: int = 3000
-    batch: int = 256
-    lr: float = 1e-3
+    depth: int = 4
+    steps: int = 5000
+    batch: int = 128
+    lr: float = 2e-3
     precision: str = "bf16"
     seed: int = 0
 
 
 @final
 class Plans:
-    """`Batches` of captions, `ids` [B, L], and of the boxes they leave open: `codes` [B, S, 4] in the reader's order."""
+    """`Batches` of captions, `ids` [B, L], and of the boxes left open, `codes` [B, S, 4] in the reader's order."""
 
     def __init__(self, captions: Captions, places: int):
         self.captions, self.places = captions, places
@@ -88,8 +92,8 @@ class Plans:
 
 
 @final
-class Slots(nn.Module):
-    """Token ids -> the slots of a frozen text encoder, one after another, as `vector` [B, S D]."""
+class Told(nn.Module):
+    """Token ids -> what a frozen text encoder tells the planner."""
 
     def __init__(self, tower: TextTower):
         super().__init__()
@@ -97,7 +101,8 @@ class Slots(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Cond:
-        return {"vector": self.tower(batch["ids"])[0][:, : self.tower.config.slots].flatten(1)}
+        tokens, mask, _ = self.tower(batch["ids"])
+        return told(tokens, mask, self.tower.config.slots)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -108,16 +113,16 @@ def train(config: Config, setting: Setting) -> Run:
     sizes = sizes_of(config, tower.config)
 
     def plans(split: str, count: int) -> Plans:
-        world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
+        world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice, mix=SCENES)
         return Plans(Captions(WorldSet(world, count, pictures=False), tokenizer, 0.0, 0.0), sizes.places)
 
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
-            CodeLikelihood(prior_of(sizes), Slots(tower)).to(setting.device),
+            CodeLikelihood(prior_of(sizes), Told(tower)).to(setting.device),
             plans("train", config.layouts),
             run,
-            optim=Optim(config.lr, (0.9, 0.98), weight_decay=0.02, warmup=200, schedule=Cosine(config.steps, 0.02)),
+            optim=Optim(config.lr, (0.9, 0.98), warmup=100, schedule=Cosine(config.steps, 0.02), muon=True),
             steps=config.steps,
             batch_size=config.batch,
             ema=Ema(ConstantDecay(0.998)),
