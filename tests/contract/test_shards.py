@@ -39,7 +39,7 @@ def launch(processes: int, steps: int, *folders: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*launcher, str(CHILD), str(steps), *map(str, folders)]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
 
 
