@@ -33,14 +33,6 @@ STAGE = {
 SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 0, "warmup": 0, "batch": 8}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- variational autoencoder -----------------------------------------------------------------------------------------
 
 VAE = {"widths": [32], "latent_dim": 4, "batch": 16, "lr": 1e-2, "sample_every": 20}

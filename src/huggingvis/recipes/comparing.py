@@ -22,6 +22,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
 from huggingvis.export.grid import Sheet, contact_sheet
@@ -29,8 +30,21 @@ from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.samplers._facts import calls_of
 from huggingvis.samplers.names import sampler_of, schedule_of
 
+CELL = 96
+"""Pixels of a picture on the sheet."""
 SAMPLERS = ("ddim", "heun", "dpm++2m", "dpm++2s", "deis", "unipc", "lms", "plms")
 """Those that are compared where none are named."""
+
+
+def calls_without_noise(name: str) -> int:
+    """Network calls of a step of the sampler `name`. Raises `UsageError` for one with fresh noise."""
+    calls, stochastic = calls_of(sampler_of(name))
+    if stochastic:
+        raise UsageError(
+            f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Compare "
+            "samplers without, or measure its law with `hvis evaluate` on a folder of its pictures."
+        )
+    return calls
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Comparison:
     prompt: what is drawn.
     count: pictures, from the seeds `seed`, `seed` + 1, ...
     fine: steps of the reference, by Heun's method.
+
+    Raises `UsageError` for names that are not known and for samplers with fresh noise.
     """
 
     samplers: tuple[str, ...] = SAMPLERS
@@ -59,6 +75,9 @@ class Comparison:
                 "A comparison needs a sampler, a picture, numbers of calls of at least 1 and a reference with at least "
                 f"as many steps; found {self.samplers}, {self.count}, {self.nfe} and {self.fine}."
             )
+        schedule_of(self.schedule, self.fine)
+        for name in self.samplers:
+            calls_without_noise(name)
 
 
 @dataclass(frozen=True)
@@ -73,8 +92,8 @@ class Compared:
 def compare_samplers(
     system: System, how: Comparison = Comparison(), tick: Callable[[int], None] = lambda done: None
 ) -> Compared:
-    """Runs the comparison. Raises `UsageError` for models that do not diffuse and for samplers with fresh noise."""
-    calls = {name: _calls(name) for name in how.samplers}
+    """Runs the comparison. Raises `UsageError` for models that do not diffuse, `NumericalTrouble` for NaN."""
+    calls = {name: calls_without_noise(name) for name in how.samplers}
     fine, best = _run(system, how, "heun", how.fine)
     rows, curves, tiles = [], [], []
     for name in how.samplers:
@@ -94,21 +113,11 @@ def compare_samplers(
         curves.append(Curve(name, points, marked=True))
     axes = Axes(f"{system.spec.name}: {how.schedule}", "network calls", "PSNR, dB", log_x=True)
     columns = tuple(f"{nfe} calls" for nfe in how.nfe)
-    sheet = Sheet(cell=96, row_labels=(*how.samplers, f"reference, {how.fine} steps"), column_labels=columns)
+    sheet = Sheet(cell=CELL, row_labels=(*how.samplers, f"reference, {how.fine} steps"), column_labels=columns)
     tiles += [Picture.from_signal(best[i % how.count].numpy()) for i in range(len(how.nfe))]
     record = {"model": system.spec.name, "schedule": how.schedule, "prompt": how.prompt, "seed": how.seed,
               "count": how.count, "reference": {"sampler": "heun", "steps": how.fine}, "rows": rows}  # fmt: skip
     return Compared(record, plot(curves, axes), contact_sheet(tiles, sheet))
-
-
-def _calls(name: str) -> int:
-    calls, stochastic = calls_of(sampler_of(name))
-    if stochastic:
-        raise UsageError(
-            f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Compare "
-            "samplers without, or measure its law with `hvis evaluate` on a folder of its pictures."
-        )
-    return calls
 
 
 @torch.inference_mode()
@@ -125,6 +134,7 @@ def _run(system: System, how: Comparison, sampler: str, steps: int) -> tuple[Ten
     model = replace(model, sampler=sampler_of(sampler), grid=schedule_of(how.schedule, steps))
     cond = system.conditioner.prepare(system.conditioner([request] * how.count))
     z = model.sample(how.count, cond, noise=SeedNoise([how.seed + i for i in range(how.count)]))
+    check_finite(z, f"The sample of {sampler} in {steps} steps")
     return z.float().cpu(), system.codec.decode(z).float().cpu()
 
 

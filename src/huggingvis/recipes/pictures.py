@@ -156,6 +156,14 @@ class Pictures:
             places = np.arange(start, min(start + size, len(self)))
             yield self._at(places, np.zeros(len(places), dtype=bool))
 
+    def all_images(self) -> Tensor:
+        """Every picture once, [N, C, S, S] in [-1, 1]."""
+        return torch.cat([batch["image"] for batch in self.once(1000)])
+
+    def all_labels(self) -> Tensor | None:
+        """The class number of every picture, [N] int64, where the set has classes."""
+        return self.labels(np.arange(len(self)))
+
     def some(self, count: int) -> Pictures:
         """`count` of the pictures, evenly spaced; all where there are fewer."""
         count = min(count, len(self))
