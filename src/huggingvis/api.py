@@ -177,17 +177,19 @@ def train(
     *,
     resume: bool = False,
     device: str | None = None,
+    shard: bool = False,
 ) -> Run:
     """Train recipe `recipe` in the folder `run`; `config` holds the numbers that differ from its defaults.
 
-    Under `torchrun` every process trains its share. Raises `Cancelled` after ctrl-C, with everything saved.
+    Under `torchrun` every process trains its share of each batch, and with `shard` keeps only a part of each net.
+    Raises `Cancelled` after ctrl-C, with everything saved.
     """
     from huggingvis.recipes.setting import Setting
     from huggingvis.train.parallel import from_torchrun
 
     module = _catalog.find_recipe(recipe)
     numbers = from_dict(module.Config, dict(config or {}))
-    parallel = from_torchrun(device_of(device))
+    parallel = from_torchrun(device_of(device), shard)
     try:
         result: Run = module.train(numbers, Setting(Path(run), resume=resume, parallel=parallel))
     finally:

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
+from huggingvis.core.classes import ANY
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.edits.generate import generate
-from huggingvis.recipes.classes import ANY, ClassConditioner, one_hot, with_any
+from huggingvis.recipes.classes import ClassConditioner, one_hot, with_any
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.sources import View, open_source
 from huggingvis.train.run import Run

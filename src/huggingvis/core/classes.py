@@ -9,6 +9,9 @@ from torch import Tensor
 
 from huggingvis.core.noise import Noise
 
+ANY = -1
+"""The class number that stands for whichever class."""
+
 
 def some_class(vector: Tensor, noise: Noise) -> Tensor:
     """One-hot classes [B, K] with each empty row replaced by a class drawn from `noise`, all alike likely.

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from huggingvis.core import config
@@ -88,6 +88,7 @@ class Request:
     source: Source | None = None
     refine: Refine | None = None
     adapters: tuple[AdapterUse, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)  #: what only some models read, by name
 
     def to_dict(self) -> dict[str, Any]:
         """The plain form, with its version: what JSON, PNG text and HTTP bodies hold."""
@@ -128,7 +129,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a system accepts. `samplers` and `schedules`: the names it knows; empty when any name may pass."""
+    """What a system accepts. `samplers` and `schedules`: the names it knows; empty when any name may pass. `options`:
+    names of what this kind of model reads beside what all do.
+    """
 
     words: int = 1000
     characters: int = 10_000
@@ -139,6 +142,7 @@ class Limits:
     prompt_required: bool = True
     samplers: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 def check(request: Request, limits: Limits = Limits()) -> Request:
@@ -156,6 +160,9 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
         _number("refine.scale", request.refine.scale, 1.0, 16.0)
         _whole("refine.steps", request.refine.steps, 1, limits.steps)
         _share("refine.strength", request.refine.strength)
+    for name in request.options:
+        if name not in limits.options:
+            raise unknown("option of this model", name, limits.options)
     for i, use in enumerate(request.adapters):
         _path(f"adapters.{i}.path", use.path)
         _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)

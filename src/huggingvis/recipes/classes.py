@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from huggingvis.core.classes import ANY
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.request import Request
 from huggingvis.data.draws import stable_hash
-
-ANY = -1
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

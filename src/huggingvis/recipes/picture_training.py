@@ -116,7 +116,7 @@ def fit_pictures(
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
-            objective.to(setting.device),
+            objective.to(setting.home),
             sets.training,
             run,
             optim=updates.optim or Optim(lr=config.lr),

@@ -27,6 +27,11 @@ class Setting:
     def device(self) -> torch.device:
         return self.parallel.device
 
+    @property
+    def home(self) -> torch.device:
+        """Where what is trained is made; `fit` brings shards of it to the device."""
+        return self.parallel.home
+
     def begin(self, recipe: str, config: object) -> Run:
         """Create the run folder, or open it to go on; its config.toml names the recipe."""
         record = {"recipe": recipe, "config": to_dict(config)}

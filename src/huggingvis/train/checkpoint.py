@@ -2,16 +2,18 @@
 
 `step-00001000/` holds `<name>.safetensors` for every named set of tensors and `state.json`, which lists the files
 with their sizes. A folder is written under a temporary name, brought to the disk, then renamed; one that does not
-agree with its list (power cut, full disk, damaged copy) is not a checkpoint.
+agree with its list (power cut, full disk, damaged copy) is not a checkpoint. In the midst of a sharded training the
+sets lie in parts instead, a file for each process (`train.shard_files`); both kinds are read alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -23,7 +25,11 @@ from torch import Tensor
 
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain, to_disk, usual_mode
+from huggingvis.train.parallel import Parallel
 
+Sets = Mapping[str, Mapping[str, Tensor]]
+Live = Callable[[str], Tensor | None]
+"""The tensor in use that a stored one is meant for, by its name; None where there is none."""
 _NAME = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".writing-"
 _RETIRED = ".removing-"
@@ -43,43 +49,96 @@ class Checkpoint:
 
     def names(self) -> list[str]:
         """The sets of tensors it holds."""
-        return sorted(file.removesuffix(".safetensors") for file in self.state()["files"])
+        state = self.state()
+        return sorted(state.get("sharded") or [file.removesuffix(".safetensors") for file in state["files"]])
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """One set of tensors, on the CPU. Raises `FileProblem` if it is missing or damaged."""
-        path = self.path / f"{name}.safetensors"
-        if not path.is_file():
+    def tensors(self, name: str, live: Live | None = None) -> dict[str, Tensor]:
+        """One set of tensors, whole and on the CPU, or cut like what `live` names. Raises `FileProblem`."""
+        if name not in self.names():
             raise FileProblem(f"The checkpoint {self.path} has no {name!r}; it holds {', '.join(self.names())}.")
+        if "sharded" in self.state():
+            from huggingvis.train import shard_files
+
+            return shard_files.load(self.path, name, live or _nothing)
+        path = self.path / f"{name}.safetensors"
         try:
-            return load_file(path)
-        except SafetensorError as error:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
             raise FileProblem(
                 f"{path} is damaged ({error}). Delete its folder to go on from the checkpoint before it."
             ) from error
+        if live is None:
+            return tensors
+        from huggingvis.train.sharding import cut_like
+
+        return {key: cut_like(tensor, live(key)) for key, tensor in tensors.items()}
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of one set. Raises `FileProblem`."""
+        if "sharded" in self.state():
+            from huggingvis.train import shard_files
+
+            return shard_files.shapes(self.path, name)
+        return {key: tuple(value.shape) for key, value in self.tensors(name).items()}
 
 
-def write(folder: Path, step: int, sets: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Checkpoint:
+def _nothing(key: str) -> None:
+    return None
+
+
+def write(folder: Path, step: int, sets: Sets, state: Mapping[str, Any]) -> Checkpoint:
     """Writes `folder/step-XXXXXXXX`, all or nothing. Raises `FileProblem` where the system refuses."""
-    final_path = folder / f"step-{step:08d}"
-    temporary = folder / f"{_TEMPORARY}{final_path.name}-{os.getpid()}"
-    try:
+    temporary = folder / f"{_TEMPORARY}{_name(step)}-{os.getpid()}"
+    with _all_or_nothing(temporary, folder / _name(step)):
         temporary.mkdir(parents=True)
         for name, tensors in sets.items():
             _save(tensors, temporary / f"{name}.safetensors")
-        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        with open(temporary / "state.json", "w", encoding="utf-8") as file:
-            json.dump({"step": step, **state, "files": sizes}, file, indent=1)
-        for path in [*temporary.iterdir(), temporary]:
-            to_disk(path)
-        if final_path.exists():
-            _remove(final_path)
-        os.replace(temporary, final_path)
-        to_disk(folder)
+        return _finished(temporary, folder, step, state)
+
+
+def write_parts(folder: Path, step: int, sets: Sets, state: Mapping[str, Any], parallel: Parallel) -> None:
+    """As `write`, each process the parts it holds; all of them must do it together."""
+    from huggingvis.train import shard_files
+
+    temporary = folder / f"{_TEMPORARY}{_name(step)}"  # one name for all; the folder is locked
+    with _all_or_nothing(temporary if parallel.writes else None, folder / _name(step)):
+        if parallel.writes:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        parallel.barrier()
+        shard_files.save(sets, temporary)
+        if parallel.writes:
+            _finished(temporary, folder, step, {**state, "sharded": sorted(sets)})
+
+
+@contextlib.contextmanager
+def _all_or_nothing(temporary: Path | None, final_path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         problem = explain(error, final_path)
         raise FileProblem(f"{problem} Checkpoints written before this one are intact.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _finished(temporary: Path, folder: Path, step: int, state: Mapping[str, Any]) -> Checkpoint:
+    """The list of files is added, all of it reaches the disk, and takes its name."""
+    final_path = folder / _name(step)
+    sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+    with open(temporary / "state.json", "w", encoding="utf-8") as file:
+        json.dump({"step": step, **state, "files": sizes}, file, indent=1)
+    for path in [*temporary.iterdir(), temporary]:
+        to_disk(path)
+    if final_path.exists():
+        _remove(final_path)
+    os.replace(temporary, final_path)
+    to_disk(folder)
     return Checkpoint(final_path, step)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError, unknown
+from huggingvis.train.sharding import held, hold
 
 
 class Decay(ABC):
@@ -99,14 +100,14 @@ class Averages:
     @contextlib.contextmanager
     def swap(self) -> Iterator[None]:
         """Inside, the nets hold their averages; afterwards the very tensors they held before."""
-        kept = [p.data for p in self._live]
+        kept = [held(p) for p in self._live]
         try:
             for p, mean in zip(self._live, self._mean, strict=True):
-                p.data = mean.to(p.dtype)
+                hold(p, mean.to(p.dtype))
             yield
         finally:
             for p, data in zip(self._live, kept, strict=True):
-                p.data = data
+                hold(p, data)
 
     def state_dict(self, net: str) -> dict[str, Tensor]:
         """As the net's own `state_dict`, with averages in place of parameters."""

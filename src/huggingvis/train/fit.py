@@ -22,7 +22,7 @@ from torch import Tensor
 from huggingvis.core.errors import Cancelled, UsageError, unknown
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Batches
-from huggingvis.train import checkpoint
+from huggingvis.train import checkpoint, sharding
 from huggingvis.train.callbacks import Callback, TrainStep, evaluating
 from huggingvis.train.ema import Averages, Ema
 from huggingvis.train.meter import Meter
@@ -31,7 +31,7 @@ from huggingvis.train.players import Player, players
 from huggingvis.train.prefetch import Prefetch, to_device
 from huggingvis.train.progress import reporter
 from huggingvis.train.run import Run
-from huggingvis.train.settings import FitSettings, Validation
+from huggingvis.train.settings import FitSettings, Sizes, Validation
 from huggingvis.train.snapshot import collect, restore
 from huggingvis.train.stop import StopRequest
 
@@ -53,44 +53,27 @@ def fit(
     `batch_size` counts items per optimiser step over all pieces and processes. The objective is on its device
     already; losses get batches and a generator on that device. Callbacks run on the first process, in order; one that
     raises `Cancelled` stops the training like ctrl-C does: a checkpoint is saved, then `Cancelled` is raised.
+
+    Where the run's place is `sharded`, the nets are cut in place and stay so; the objective may come in the CPU's
+    memory. Callbacks then run on every process, which a net's forward needs, all but the first with a run that is
+    thrown away. Checkpoints are in parts, but for the last one.
+
     Raises `NumericalTrouble` for a loss or gradient that is not finite, `FileProblem` where the disk refuses,
     `UsageError` for numbers that do not go together or a run folder in use.
     """
     settings = settings or FitSettings()
-    loop = _Loop(objective, data, run, settings, _Sizes.of(batch_size, steps, settings, run), optim, ema)
+    loop = _Loop(objective, data, run, settings, Sizes.of(batch_size, steps, settings, run.parallel.world), optim, ema)
     with contextlib.ExitStack() as stack:
         if run.parallel.writes:
             stack.enter_context(run.locked())
         cuda = [loop.device] if loop.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=cuda))  # the caller's random numbers stay as they were
+        loop.told = stack.enter_context(run.for_callbacks())
         stop = stack.enter_context(StopRequest())
         stack.callback(loop.close)
         loop.start()
         loop.train(on_step, stop)
     return run
-
-
-@final
-@dataclass(frozen=True)
-class _Sizes:
-    batch_size: int
-    pieces: int
-    steps: int
-
-    @classmethod
-    def of(cls, batch_size: int, steps: int, settings: FitSettings, run: Run) -> _Sizes:
-        world = run.parallel.world
-        pieces = -(-settings.accumulate // world) * world
-        if batch_size < 1 or batch_size % pieces:
-            raise UsageError(
-                f"A batch of {batch_size} items cannot be cut into {pieces} equal pieces ({settings.accumulate} to "
-                f"accumulate, {world} processes). Choose a batch size that {pieces} divides."
-            )
-        return cls(batch_size, pieces, steps)
-
-    @property
-    def piece(self) -> int:
-        return self.batch_size // self.pieces
 
 
 @final
@@ -100,20 +83,24 @@ class _Loop:
     data: Batches
     run: Run
     settings: FitSettings
-    sizes: _Sizes
+    sizes: Sizes
     optim: Optim | Mapping[str, Optim]
     ema: Ema | None
     done: int = 0
     rounds: int = 0
     seconds: float = 0.0
     players: dict[str, Player] = field(init=False)
+    told: Run = field(init=False)
 
     def __post_init__(self) -> None:
         nets = self.objective.nets()
         self.parallel = self.run.parallel
+        if self.parallel.sharded and not any(c.step >= self.sizes.steps for c in self.run.checkpoints()):
+            sharding.shard(self.objective, self.optim, self.parallel)
+        else:
+            self.parallel.share(nets.values())
         self.players = players(nets, self.optim)
         self.device = next(iter(self.players.values())).params[0].device
-        self.parallel.share(nets.values())
         self.averages = Averages(self.ema, nets) if self.ema else None
         self.meter = Meter(self.parallel)
         self.prefetch = Prefetch(
@@ -188,7 +175,7 @@ class _Loop:
         sums: dict[str, Tensor] = {}
         for batch, piece in zip(batches, self.prefetch.mine, strict=True):
             rng = self._seed("turn", *number, piece)
-            with self.settings.precision.context(self.device):
+            with self.settings.precision.context(self.device), sharding.in_words():
                 losses = turn.loss(batch, step, rng)
                 total = _total(turn, losses)
             (total / self.sizes.pieces).backward()
@@ -239,13 +226,18 @@ class _Loop:
     def save(self) -> None:
         """A checkpoint of everything up to here, checked for NaN first."""
         self.meter.flush()
-        if self.parallel.writes:
-            state = {"rounds": self.rounds, "seconds": self.seconds, "meter": self.meter.state()} | self._facts()
-            sets = collect(self.objective, self.players, self.averages)
-            folder = self.run.path / "checkpoints"
-            checkpoint.write(folder, self.done, sets, state)
+        folder, parallel = self.run.path / "checkpoints", self.parallel
+        state = {"rounds": self.rounds, "seconds": self.seconds, "meter": self.meter.state()} | self._facts()
+        sets = collect(self.objective, self.players, self.averages)
+        if parallel.sharded and self.done < self.sizes.steps:
+            checkpoint.write_parts(folder, self.done, sets, state, parallel)
+        else:
+            sets = sharding.gathered(sets, parallel.writes) if parallel.sharded else sets
+            if parallel.writes:
+                checkpoint.write(folder, self.done, sets, state)
+        if parallel.writes:
             checkpoint.prune(folder, self.settings.keep_last, self.settings.keep_every)
-        self.parallel.barrier()
+        parallel.barrier()
 
     def close(self) -> None:
         self.prefetch.close()
@@ -253,13 +245,14 @@ class _Loop:
         self.run.close()
 
     def _call(self, on_step: Sequence[Callback], stop: StopRequest) -> None:
-        if not self.parallel.writes or not on_step:
+        if not (self.parallel.writes or self.parallel.sharded) or not on_step:
             return
         losses, measured = dict(self.meter.latest), dict(self.meter.measured)
-        at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.run)
+        at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.told)
         try:
-            for callback in on_step:
-                callback(at)
+            with sharding.in_words():
+                for callback in on_step:
+                    callback(at)
         except Cancelled:
             stop.ask()
 

@@ -1,7 +1,8 @@
 """Data parallelism: the same training on several processes, started by `torchrun`.
 
 Each process takes its share of a batch's pieces; gradients are summed over processes in flat buckets after backward.
-An objective's loss is not one module's forward, so `fit` reduces gradients itself instead of wrapping a module.
+An objective's loss is not one module's forward, so `fit` reduces gradients itself instead of wrapping a module. With
+`sharded`, nets are cut among the processes as well (see `train.sharding`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
 
+SHARDS_FROM = "2.9"
+"""The oldest PyTorch that may shard: distributed checkpoints as safetensors are young. Tested on 2.13."""
 BUCKET = 2**23
 """Numbers per all-reduce: large enough to be bandwidth-bound, small enough to add little memory."""
 
@@ -29,6 +32,13 @@ class Parallel:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    sharded: bool = False
+    """Each process keeps a part of every net, instead of all of it."""
+
+    @property
+    def home(self) -> torch.device:
+        """Where nets are made: on the device, or in the CPU's memory where one device may be too small for them."""
+        return torch.device("cpu") if self.sharded else self.device
 
     @property
     def writes(self) -> bool:
@@ -36,8 +46,11 @@ class Parallel:
         return self.rank == 0
 
     def sum_gradients(self, params: Iterable[nn.Parameter]) -> None:
-        """Adds up gradients over processes, in place. All processes must hold gradients of the same parameters."""
-        if self.world == 1:
+        """Adds up gradients over processes, in place. All processes must hold gradients of the same parameters.
+
+        Those of shards were summed on their way to them.
+        """
+        if self.world == 1 or self.sharded:
             return
         for bucket in _buckets([p.grad for p in params if p.grad is not None]):
             flat = torch.cat([grad.reshape(-1) for grad in bucket])
@@ -72,7 +85,9 @@ class Parallel:
         if self.world > 1:
             for net in nets:
                 for tensor in [*net.parameters(), *net.buffers()]:
-                    dist.broadcast(tensor.data, src=0)
+                    there = tensor.data.to(self.device)
+                    dist.broadcast(there, src=0)
+                    tensor.data.copy_(there)
 
     def close(self) -> None:
         """Leaves the group."""
@@ -91,9 +106,19 @@ def _buckets(grads: Sequence[Tensor]) -> Iterable[list[Tensor]]:
         yield bucket
 
 
-def from_torchrun(device: torch.device) -> Parallel:
-    """The place that `torchrun` gave this process (gloo on the CPU, nccl on CUDA); without it, one process alone."""
+def from_torchrun(device: torch.device, sharded: bool = False) -> Parallel:
+    """The place that `torchrun` gave this process (gloo on the CPU, nccl on CUDA); without it, one process alone.
+
+    `sharded`: cut the nets among the processes. Raises `UsageError` where there is one process, or no fitting device.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 and sharded:
+        raise UsageError(
+            "Shards cut a net among several processes, and here is one. Start several, as in "
+            "`torchrun --nproc-per-node 2 -m huggingvis train ... --shard`, or train without --shard."
+        )
+    if sharded and torch.__version__ < SHARDS_FROM:  # torch compares it as a version, not as a text
+        raise UsageError(f"Shards need PyTorch {SHARDS_FROM} or newer, found {torch.__version__}. Update it.")
     if world == 1:
         return Parallel(device=device)
     if device.type == "cuda":
@@ -102,4 +127,4 @@ def from_torchrun(device: torch.device) -> Parallel:
     elif device.type != "cpu":
         raise UsageError(f"Several processes train on cpu or cuda, not on {device.type}. Start one process instead.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Parallel(dist.get_rank(), world, device)
+    return Parallel(dist.get_rank(), world, device, sharded)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.train.optim import Optim, decaying
 from huggingvis.train.parallel import Parallel
+from huggingvis.train.sharding import full
 
 
 @final
@@ -44,12 +45,16 @@ class Player:
             for group in optimiser.param_groups:
                 group["lr"] = self.spec.rate(step)
             optimiser.step()
-        return norm.detach()
+        return full(norm.detach())
 
     def forget(self) -> None:
         """Drops the gradients at hand."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
+
+    def owner(self, place: str) -> Tensor | None:
+        """The parameter that the quantity `parameter/quantity` of the optimisers' memory belongs to."""
+        return dict(zip(self.keys, self.params, strict=True)).get(place.rpartition("/")[0])
 
     def state(self) -> dict[str, Tensor]:
         """The optimisers' memory as `parameter/quantity`."""
@@ -67,8 +72,8 @@ class Player:
             moved = [p for group in optimiser.param_groups for p in group["params"]]
             places = {keys[id(p)]: i for i, p in enumerate(moved)}
             memory: dict[int, dict[str, Any]] = {}
-            for full, value in state.items():
-                key, kind = full.rsplit("/", 1)
+            for place, value in state.items():
+                key, kind = place.rsplit("/", 1)
                 if key not in places:
                     continue
                 p = moved[places[key]]

@@ -9,11 +9,13 @@ tensorboard/         if the package `tensorboard` is installed
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
+import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -150,6 +152,15 @@ class Run:
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other trainings out of this folder. Raises `UsageError` if one is there."""
         return locked(self.path)
+
+    @contextlib.contextmanager
+    def for_callbacks(self) -> Iterator[Run]:
+        """This run where this process writes; else one in a folder that is removed afterwards."""
+        if self.parallel.writes:
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="huggingvis-") as folder:
+            yield Run(Path(folder), self.config, self.parallel)
 
     def rewind(self, step: int) -> None:
         """Forgets what was logged after `step`, and starts logging from there."""

@@ -66,3 +66,29 @@ class FitSettings:
             found = getattr(self, name)
             if found < least:
                 raise UsageError(f"{name} should be at least {least}, found {found}. Give a larger number.")
+
+
+@final
+@dataclass(frozen=True)
+class Sizes:
+    """How a training is cut: items per optimiser step, equal pieces of them over all processes, and steps."""
+
+    batch_size: int
+    pieces: int
+    steps: int
+
+    @classmethod
+    def of(cls, batch_size: int, steps: int, settings: FitSettings, world: int) -> Sizes:
+        """For `world` processes. Raises `UsageError` where the pieces would not be equal."""
+        pieces = -(-settings.accumulate // world) * world
+        if batch_size < 1 or batch_size % pieces:
+            raise UsageError(
+                f"A batch of {batch_size} items cannot be cut into {pieces} equal pieces ({settings.accumulate} to "
+                f"accumulate, {world} processes). Choose a batch size that {pieces} divides."
+            )
+        return cls(batch_size, pieces, steps)
+
+    @property
+    def piece(self) -> int:
+        """Items of one piece."""
+        return self.batch_size // self.pieces

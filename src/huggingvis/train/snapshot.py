@@ -52,11 +52,12 @@ def restore(
             "exactly. Resume it with its own, or start a new run."
         )
     for name, player in players.items():
-        _fits(saved, name, player.net.state_dict())
-        player.net.load_state_dict(saved.tensors(name))
-        player.restore(saved.tensors(f"{name}.optim"))
+        live = player.net.state_dict()
+        _fits(saved, name, live)
+        player.net.load_state_dict(saved.tensors(name, live.get))
+        player.restore(saved.tensors(f"{name}.optim", player.owner))
         if averages is not None and name in averages.nets:
-            averages.load_state_dict(name, saved.tensors(f"{name}.ema"))
+            averages.load_state_dict(name, saved.tensors(f"{name}.ema", averages.state_dict(name).get))
     own = _own(objective)
     for key, value in saved.tensors(OWN).items() if own else ():
         own[key].copy_(value)
@@ -70,7 +71,7 @@ def _own(objective: Objective) -> dict[str, Tensor]:
 
 
 def _fits(saved: Checkpoint, name: str, live: Mapping[str, Tensor]) -> None:
-    found = {key: tuple(value.shape) for key, value in saved.tensors(name).items()}
+    found = saved.shapes(name)
     wanted = {key: tuple(value.shape) for key, value in live.items()}
     if found != wanted:
         key = next(k for k in [*wanted, *found] if found.get(k) != wanted.get(k))

@@ -3,6 +3,7 @@
 hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
 hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
 hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
+hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
+    )
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
@@ -105,7 +109,8 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
-    return args.prompt is not None or args.grid or any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
+    said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
+    return said or args.prompt is not None or args.grid or bool(args.set)
 
 
 def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -122,7 +127,16 @@ def _request(args: argparse.Namespace, told: Provenance | None, system: System |
         prompt=Prompt(base.prompt.text if args.prompt is None else args.prompt, words.negative),
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
+        options={**base.options, **_options(args.set)},
     )
+
+
+def _options(words: Sequence[str]) -> dict[str, str]:
+    """What `--set NAME=VALUE` says, each time it is given."""
+    for word in words:
+        if not all(word.partition("=")[::2]):
+            raise UsageError(f"--set takes a name and a value, as in --set database=mnist; found {word!r}.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _packaged(named: str | None) -> bool:
@@ -134,7 +148,7 @@ def _packaged(named: str | None) -> bool:
 
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
-    check(request, Limits(multiple=1, prompt_required=prompt_required))
+    check(request, Limits(multiple=1, prompt_required=prompt_required, options=tuple(request.options)))
     if request.sampling.sampler != Sampling().sampler:
         from huggingvis.samplers.names import split_label
 

@@ -4,6 +4,7 @@ hvis train ddpm --data mnist                                 a run in runs/ddpm
 hvis train latent_diffusion --data folder:photos --size 64 --run runs/photos
 hvis train --run runs/photos --resume                        goes on from the last checkpoint
 hvis train ddpm --help                                       the numbers of one recipe
+torchrun --nproc-per-node 2 -m huggingvis train ddpm         on two processes; with --shard each keeps half of the net
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--resume", action="store_true", help="go on in that folder, from its last checkpoint")
     parser.add_argument("--config", metavar="FILE", type=Path, help="numbers of the recipe in a TOML file")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
+    parser.add_argument("--shard", action="store_true", help="under torchrun: cut the nets among the processes (FSDP2)")
     named = words[0] if words and not words[0].startswith("-") else _recipe_to_resume(words)
     if named is not None:  # the recipe's own flags are known once it is
         module = find_recipe(named)
@@ -78,14 +80,15 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     began = time.perf_counter()
     device = args.device or usual.device
     try:
-        done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=device)
+        done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=device, shard=args.shard)
     except Cancelled as stopped:
         going_on = f" To go on: {shlex.join(['hvis', 'train', '--run', str(folder), '--resume'])}"
         raise Cancelled(f"{stopped}{going_on if (folder / 'config.toml').is_file() else ''}") from None
     seconds = round(time.perf_counter() - began, 3)
     last = _last(done)
-    screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
-    if isinstance(find_recipe(str(done.config["recipe"])), Binds):
+    if done.parallel.writes:
+        screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
+    if done.parallel.writes and isinstance(find_recipe(str(done.config["recipe"])), Binds):
         screen.say(f"Pictures of it: hvis generate --model {done.path}")
     return {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers), "last": last, "seconds": seconds}
 
