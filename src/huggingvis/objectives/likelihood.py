@@ -30,6 +30,13 @@ CHECK_EVERY = 50
 """Steps between checks where looking at a number waits for the device."""
 
 
+BITS = (
+    "Bits per dimension are of pictures of 256 values, rounded to the nearest; a density tells them of pictures "
+    "dequantised evenly, x = 2 (v + u)/256 - 1 with u in [0, 1)"
+)
+"""What every family's bits per dimension are of, in words."""
+
+
 class Watched(Protocol):
     """A model that can tell how healthy it is."""
 
@@ -42,10 +49,20 @@ class Watched(Protocol):
         ...
 
 
+def eight_bits(x: Tensor, levels: int = 256) -> Tensor:
+    """Pictures in [-1, 1], each value the nearest of `levels` evenly spaced ones: resized pictures lie between them."""
+    return _value(x, levels) * (2 / (levels - 1)) - 1
+
+
+def _value(x: Tensor, levels: int) -> Tensor:
+    """0, 1, ... levels - 1, at least float32."""
+    y = (x.to(torch.promote_types(x.dtype, torch.float32)) + 1) / 2
+    return torch.round(y * (levels - 1)).clamp(0, levels - 1)
+
+
 def dequantise(x: Tensor, rng: torch.Generator, levels: int = 256) -> Tensor:
     """Pictures in [-1, 1] -> the same, each value drawn anew from the one of `levels` equal bins that it belongs to."""
-    y = (x.to(torch.promote_types(x.dtype, torch.float32)) + 1) / 2
-    v = torch.round(y * (levels - 1)).clamp(0, levels - 1)
+    v = _value(x, levels)
     u = torch.rand(x.shape, generator=rng, device=rng.device, dtype=v.dtype).to(x.device)
     return 2 * (v + u) / levels - 1
 

@@ -22,7 +22,7 @@ from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.model import Flow
-from huggingvis.objectives.likelihood import MaximumLikelihood, OfClass, dequantise, measure_density
+from huggingvis.objectives.likelihood import BITS, MaximumLikelihood, OfClass, dequantise, measure_density
 from huggingvis.recipes.classes import each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import PictureTraining, Updates, begin, fit_pictures, picture_system, restored
@@ -113,7 +113,7 @@ def measure_flow(flow: Flow, run: Run, device: torch.device) -> Measure:
     """Bits per dimension of a trained flow, and its log-density as NICE tells it."""
     restored(flow, run, "flow", device)
     meaning = (
-        "bits_per_dim of 8-bit pictures; log_density in nats of pictures scaled to [0, 1]; each exact for pictures "
-        "dequantised at random, by more draws a tighter bound"
+        f"{BITS}; bits_per_dim is then exact, and by more draws a tighter bound; log_density: the same in nats, of "
+        "pictures scaled to [0, 1]"
     )
     return Measure(partial(measure_density, flow), meaning)

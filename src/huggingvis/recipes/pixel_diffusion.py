@@ -17,8 +17,9 @@ from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
+from huggingvis.objectives.bound import Bounds
 from huggingvis.objectives.probability_flow import DiffusionDensity
-from huggingvis.recipes.denoiser_likelihood import measure_likelihood
+from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
 from huggingvis.recipes.loading import bind_run
@@ -74,17 +75,28 @@ def bind_pixels(
     make: Callable[[Trained, Facts], Model] = model,
 ) -> System:
     """What a run trained, best used with `sampler`; prompts are class names, or empty."""
-    facts = Facts.of(run)
-    trained = make(config, facts)
-    restored(trained.net, run, "net", device)
-    return system(trained, run.path.name, facts, Shell(name, Pixels(), sampler=sampler))
+    trained = _restored(make(config, Facts.of(run)), run, device)
+    return system(trained, run.path.name, Facts.of(run), Shell(name, Pixels(), sampler=sampler))
 
 
-def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> Measure:
+def measure_pixels(
+    config: Trained,
+    run: Run,
+    device: torch.device,
+    make: Callable[[Trained, Facts], Model] = model,
+    bound: Callable[[Model], Bounds] = bound_of,
+) -> Measure:
     """The loss of a run, its variational bound and its density."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    return measure_likelihood(trained)
+    trained = _restored(make(config, Facts.of(run)), run, device)
+    return measure_likelihood(trained, bound(trained))
+
+
+def _restored(fresh: Model, run: Run, device: torch.device) -> Model:
+    """With the run's weights; a learnt schedule, which is asked for one time after another, stays on the CPU."""
+    restored(fresh.net, run, "net", device)
+    for name, part in fresh.schedule.items():
+        restored(part, run, name, torch.device("cpu"))
+    return fresh
 
 
 def diffusion_of(model: Generative) -> Diffusion | None:
