@@ -9,9 +9,9 @@ Kingma, Salimans, Poole, Ho 2021, arXiv 2107.00630. In nats, with -log p(x_0) <=
 with times that a batch spreads evenly (App. I.1). L_inf depends on no more of the schedule than its ends, so the bound
 teaches network and ends, and a turn of its own the shape between the ends: it minimises the mean square of what one
 datum is estimated at, which is the variance, as the mean stays (App. I.2, where both gradients come out of one backward
-pass; here the turn is taken now and then instead). L_T does depend on the shape: there the bound teaches it. It works on
-any process, with a net of any prediction; without a learnt one there is one turn. Book: chapter 4, "Variational
-diffusion".
+pass; here the turn is taken now and then instead). L_T does depend on the shape: there the bound teaches it. It works
+on any process, with a net of any prediction; without a learnt process there is one turn.
+Book: chapter 4, "Variational diffusion".
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHAPE = "gamma"
 class VariationalDiffusion(Objective):
     """Batch: `x0` [B, ...] and what `simple` reads beside it. Minimises the bound in bits per dimension.
 
-    `simple` has the net and its prediction, `ledger` the bound of the same process: in continuous time, or of a `depth`.
+    `simple` has the net and its prediction, `ledger` the bound of the same process, in continuous time or of a depth.
     `every`: steps between two turns of a learnt shape. Logged: `_bits_per_dim`, and `_spread`, the standard deviation
     of the steps' estimate.
     """

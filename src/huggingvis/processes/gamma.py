@@ -149,7 +149,7 @@ class Between(Process):
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         first, last = self._ends
-        speed = torch.where(t < LEAST, first / LEAST, (last - first) / (1 - LEAST))
+        speed = torch.where(t < LEAST, t.new_tensor(first / LEAST), t.new_tensor((last - first) / (1 - LEAST)))
         da, ds = self.inner.derivatives(self._inner(t))
         return da * speed, ds * speed
 

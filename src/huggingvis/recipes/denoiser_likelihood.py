@@ -27,9 +27,9 @@ MEANING = (
     f"{BITS}. bits_per_dim: the variational bound, which needs no dequantisation, the sum of its parts prior, steps "
     "and data (of DDPM's chain on a table, with the variance beta unless the net tells one, else of continuous time; "
     "beliefs clipped); flow_bits_per_dim: by the density of the probability-flow ODE, one draw; both given the class "
-    "where the model knows it. mse: the mean squared error of the network's prediction, over times as in training. The ODE asks "
-    "the net a hundred times or more with a backward pass each: measure on some of the pictures (--limit) where that "
-    "is long"
+    "where the model knows it. mse: the mean squared error of the network's prediction, over times as in training. The "
+    "ODE asks the net a hundred times or more with a backward pass each: measure on some of the pictures (--limit) "
+    "where that is long"
 )
 
 
@@ -50,9 +50,14 @@ def bound_of(model: Model) -> Bounds:
     process = model.process
     if isinstance(process, TableProcess):
         return DiscreteBound(process, torch.arange(process.steps + 1, dtype=torch.float64) / process.steps)
+    return continuous_bound(model)
+
+
+def continuous_bound(model: Model, depth: int | None = None) -> ContinuousBound:
+    """The bound between the times that a model is trained at, in continuous time or in `depth` steps."""
     one = torch.tensor(1.0, dtype=torch.float64)
-    blind = float(process.alpha(one)) < 1e-4 * float(process.sigma(one))
-    return ContinuousBound(process, least=model.least, last=1 - model.least if blind else 1.0)
+    blind = float(model.process.alpha(one)) < 1e-4 * float(model.process.sigma(one))
+    return ContinuousBound(model.process, least=model.least, last=1 - model.least if blind else 1.0, depth=depth)
 
 
 def measure_likelihood(model: Model, bound: Bounds) -> Measure:

@@ -2,9 +2,9 @@
 
 Kingma, Salimans, Poole & Ho 2021, "Variational Diffusion Models" (arXiv 2107.00630): the bound in continuous time, or
 in `depth` steps, as the loss; a monotone network for the schedule, whose shape lessens the variance of that loss;
-Fourier features of the picture; a decoder of 8-bit values. Fixed schedules between the same ends are the processes gamma-linear
-and gamma-cosine, and any other process trains by the bound between ends of its own. The paper's net has one level, 32
-blocks of 128 channels (`--net.channels 128 --net.blocks 32 --net.attention 0`). Book: chapter 4.
+Fourier features of the picture; a decoder of 8-bit values. Fixed schedules between the same ends are the processes
+gamma-linear and gamma-cosine, and any other process trains by the bound between ends of its own. The paper's net has
+one level, 32 blocks of 128 channels (`--net.channels 128 --net.blocks 32 --net.attention 0`). Book: chapter 4.
 
     hvis train vdm --run runs/vdm --data mnist --net.channels 32,64,64 --net.blocks 1
     hvis train vdm --run runs/cosine --data mnist --process gamma-cosine
@@ -23,11 +23,11 @@ import torch
 from huggingvis.core.fourier_features import FourierFeatures
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
-from huggingvis.objectives.bound import ContinuousBound
 from huggingvis.objectives.denoise import UniformTimes
 from huggingvis.objectives.variational_diffusion import VariationalDiffusion
 from huggingvis.processes.gamma import GAMMA_0, GAMMA_1, check_ends
 from huggingvis.processes.learned_gamma import LearnedGamma
+from huggingvis.recipes.denoiser_likelihood import continuous_bound
 from huggingvis.recipes.denoiser_training import (
     GAMMAS,
     NOISINGS,
@@ -128,12 +128,7 @@ def model(config: Config, facts: Facts) -> Model:
 
 def objective(config: Config, fresh: Model) -> VariationalDiffusion:
     """What is minimised."""
-    return VariationalDiffusion(fresh.objective(), ledger(config, fresh), config.gamma_every)
-
-
-def ledger(config: Config, of: Model) -> ContinuousBound:
-    """The bound of a model, by which it is trained and measured."""
-    return ContinuousBound(of.process, least=of.least, depth=config.depth)
+    return VariationalDiffusion(fresh.objective(), continuous_bound(fresh, config.depth), config.gamma_every)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -148,4 +143,4 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The loss of a run of this recipe, its variational bound and its density."""
-    return measure_pixels(config, run, device, model, partial(ledger, config))
+    return measure_pixels(config, run, device, model, partial(continuous_bound, depth=config.depth))
