@@ -25,6 +25,7 @@ from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Likelihood
 from huggingvis.nets.flows.bijection import wide
 from huggingvis.nets.flows.class_prior import ClassPrior
+from huggingvis.objectives.discretised import level_of
 
 CHECK_EVERY = 50
 """Steps between checks where looking at a number waits for the device."""
@@ -49,20 +50,9 @@ class Watched(Protocol):
         ...
 
 
-def eight_bits(x: Tensor, levels: int = 256) -> Tensor:
-    """Pictures in [-1, 1], each value the nearest of `levels` evenly spaced ones: resized pictures lie between them."""
-    return _value(x, levels) * (2 / (levels - 1)) - 1
-
-
-def _value(x: Tensor, levels: int) -> Tensor:
-    """0, 1, ... levels - 1, at least float32."""
-    y = (x.to(torch.promote_types(x.dtype, torch.float32)) + 1) / 2
-    return torch.round(y * (levels - 1)).clamp(0, levels - 1)
-
-
 def dequantise(x: Tensor, rng: torch.Generator, levels: int = 256) -> Tensor:
     """Pictures in [-1, 1] -> the same, each value drawn anew from the one of `levels` equal bins that it belongs to."""
-    v = _value(x, levels)
+    v = level_of(x, levels)
     u = torch.rand(x.shape, generator=rng, device=rng.device, dtype=v.dtype).to(x.device)
     return 2 * (v + u) / levels - 1
 

@@ -18,7 +18,8 @@ from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.guidance.threshold import Clip
 from huggingvis.metrics.bits import bits_per_dim
 from huggingvis.objectives.bound import Bounds, ContinuousBound, DiscreteBound, in_bits
-from huggingvis.objectives.likelihood import BITS, eight_bits, log_probability
+from huggingvis.objectives.discretised import nearest
+from huggingvis.objectives.likelihood import BITS, log_probability
 from huggingvis.objectives.probability_flow import ProbabilityFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.recipes.denoisers import Model
@@ -66,7 +67,7 @@ def measure_likelihood(model: Model, bound: Bounds) -> Measure:
     clipped = compose(model.denoiser, (Clip(),))
 
     def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
-        x, cond = eight_bits(batch["image"]), objective.condition(batch)
+        x, cond = nearest(batch["image"]), objective.condition(batch)
 
         def bound_to(x: Tensor, t: Tensor) -> Belief:
             return clipped(x, t, cond)
