@@ -84,7 +84,7 @@ def assert_a_ledger(run: Run) -> None:
     """The numbers by which every diffusion model of pictures is compared, bits as the sum of their parts."""
     picture = torch.full((2, 1, 8, 8), 20 / 127.5 - 1)
     told = measure_of(Run.open(run.path), torch.device("cpu")).each({"image": picture}, 3, 0)
-    assert set(told) == {"bits_per_dim", "prior", "steps", "data", "flow_bits_per_dim", "mse"}
+    assert set(told) == {"bits_per_dim", "prior", "steps", "data", "mse"}
     assert all(each.shape == (2,) and bool(torch.isfinite(each).all()) for each in told.values())
     assert torch.allclose(told["bits_per_dim"], told["prior"] + told["steps"] + told["data"])
     assert bool((told["prior"] > 0).all()) and bool((told["steps"] > 0).all()) and bool((told["data"] > 0).all())

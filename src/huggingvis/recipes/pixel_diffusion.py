@@ -84,11 +84,13 @@ def measure_pixels(
     run: Run,
     device: torch.device,
     make: Callable[[Trained, Facts], Model] = model,
+    *,
     bound: Callable[[Model], Bounds] = bound_of,
+    ode: bool = True,
 ) -> Measure:
-    """The loss of a run, its variational bound and its density."""
+    """The loss of a run and its variational bound; with `ode`, its density by the probability flow."""
     trained = _restored(make(config, Facts.of(run)), run, device)
-    return measure_likelihood(trained, bound(trained))
+    return measure_likelihood(trained, bound(trained), ode)
 
 
 def _restored(fresh: Model, run: Run, device: torch.device) -> Model:

@@ -8,7 +8,7 @@ one level, 32 blocks of 128 channels (`--net.channels 128 --net.blocks 32 --net.
 
     hvis train vdm --run runs/vdm --data mnist --net.channels 32,64,64 --net.blocks 1
     hvis train vdm --run runs/cosine --data mnist --process gamma-cosine
-    hvis evaluate runs/vdm --split test --limit 500
+    hvis evaluate runs/vdm --split test
     hvis generate --model runs/vdm
 """
 
@@ -142,5 +142,5 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """The loss of a run of this recipe, its variational bound and its density."""
-    return measure_pixels(config, run, device, model, partial(continuous_bound, depth=config.depth))
+    """The loss of a run of this recipe and its variational bound."""
+    return measure_pixels(config, run, device, model, bound=partial(continuous_bound, depth=config.depth), ode=False)
