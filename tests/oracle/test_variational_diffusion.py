@@ -93,7 +93,7 @@ def test_the_network_is_monotone_and_its_slope_is_autograds(seed: int, spread: f
     gamma = process.gamma(u)
     first, last = gamma.detach()[[0, -1]].tolist()
     assert bool((gamma.diff() > 0).all())
-    assert first == START and last == pytest.approx(END, abs=1e-12)
+    assert [first, last] == pytest.approx([START, END], abs=1e-12)
     (slope,) = torch.autograd.grad(gamma.sum(), u)
     ours = process.slope(u.detach()).detach()
     assert bool((ours > 0).all())

@@ -107,11 +107,14 @@ def test_vdm_learns_loads_draws_and_tells_its_bits(tmp_path: Path, numbers: dict
         assert generate(system, Request(canvas=Canvas(count=1), sampling=sampling))[0].pixels.shape == (8, 8, 1)
     assert_a_ledger(run)
     if "gamma" in learnt:
-        fresh, found = (LearnedGamma(), LearnedGamma(learn_ends="ends" in learnt))
+        found = LearnedGamma(learn_ends="ends" in learnt)
         for name, part in found.parts().items():
             part.load_state_dict(run.weights(name))
         u = torch.linspace(0, 1, 21, dtype=torch.float64)
-        assert bool((found.gamma(u).diff() > 0).all()) and float((found.gamma(u) - fresh.gamma(u)).abs().max()) > 0.05
+        assert bool((found.gamma(u).diff() > 0).all())
+        assert (
+            float((found.shape.height - LearnedGamma().shape.height).abs().max()) > 0.1
+        )  # a fresh one's are all alike
 
 
 def test_vdm_resumes_with_its_schedule(tmp_path: Path) -> None:

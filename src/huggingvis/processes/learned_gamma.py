@@ -41,16 +41,34 @@ class Monotone(nn.Module):
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """(s, ds/du) at `u` [] or [B], float64 on its device; gradients go to the weights and to u."""
-        height, steep = (F.softplus(double(raw)) for raw in (self.height, self.steep))  # [K]
+        height, steep, offset = self._weights()  # [K] each
         there = u.to(height.device)
-        h = torch.sigmoid(torch.stack(_with_ends(there))[..., None] * steep + double(self.offset))  # [3, ..., K]
-        f, low, high = torch.stack(_with_ends(there)) + h @ height  # [...] each
-        slope = 1 + (h[0] * (1 - h[0])) @ (height * steep)
-        return ((f - low) / (high - low)).to(u.device), (slope / (high - low)).to(u.device)
+        h = torch.sigmoid(there[..., None] * steep + offset)  # [..., K]
+        low, high = self._ends()
+        s = (there + h @ height - low) / (high - low)
+        return s.to(u.device), ((1 + (h * (1 - h)) @ (height * steep)) / (high - low)).to(u.device)
 
+    @torch.no_grad()
+    def inverse(self, s: Tensor) -> Tensor:
+        """The u at which s is `s` [] or [B], by halving the interval; 0 or 1 for what lies beyond."""
+        height, steep, offset = self._weights()
+        first, last = self._ends()
+        wanted = first + s.to(height.device) * (last - first)
+        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = middle + torch.sigmoid(middle[..., None] * steep + offset) @ height < wanted
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return ((low + high) / 2).to(s.device)
 
-def _with_ends(u: Tensor) -> list[Tensor]:
-    return [u, torch.zeros_like(u), torch.ones_like(u)]
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        height, steep = (F.softplus(double(raw)) for raw in (self.height, self.steep))
+        return height, steep, double(self.offset)
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """f at 0 and at 1."""
+        height, steep, offset = self._weights()
+        return torch.sigmoid(offset) @ height, 1 + torch.sigmoid(steep + offset) @ height
 
 
 def _unsoftplus(x: Tensor) -> Tensor:
@@ -99,13 +117,8 @@ class LearnedGamma(nn.Module, Gamma):
 
     @torch.no_grad()
     def u_of(self, gamma: Tensor) -> Tensor:
-        """By halving the interval."""
-        low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            below = self.gamma(middle) < gamma
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
+        start, width = self._range(gamma)
+        return self.shape.inverse((gamma - start) / width)
 
     def _range(self, u: Tensor) -> tuple[float | Tensor, float | Tensor]:
         if self.ends is None:

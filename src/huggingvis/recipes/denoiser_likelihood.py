@@ -56,6 +56,7 @@ def bound_of(model: Model) -> Bounds:
     return continuous_bound(model)
 
 
+@torch.no_grad()
 def continuous_bound(model: Model, depth: int | None = None) -> ContinuousBound:
     """The bound between the times that a model is trained at, in continuous time or in `depth` steps."""
     one = torch.tensor(1.0, dtype=torch.float64)
