@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from huggingvis.core.process import Around, Prediction, Process
+from huggingvis.core.process import Around, Process
 
 
 @final
@@ -25,7 +25,6 @@ from huggingvis.core.process import Around, Prediction, Process
 class FourierFeatures(Around):
     """`inner`, of a network that is given waves of each channel beside the channels: [B, C (1 + 2 K), ...]."""
 
-    inner: Prediction
     octaves: tuple[int, ...] = (6, 7)
 
     def given(self, process: Process, x: Tensor, t: Tensor) -> Tensor:

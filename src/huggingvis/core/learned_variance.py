@@ -17,15 +17,13 @@ from typing import final
 from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
-from huggingvis.core.process import Around, Prediction, Process
+from huggingvis.core.process import Around, Process
 
 
 @final
 @dataclass(frozen=True)
 class LearnedVariance(Around):
     """`inner` in the first half of the channels, 2 v - 1 in the second (diffusers' variance type `learned_range`)."""
-
-    inner: Prediction
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return self.inner.x0(process, self.main(out), x, t)

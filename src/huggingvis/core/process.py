@@ -189,6 +189,7 @@ class Velocity(Prediction):
         return da * x0 + ds * eps
 
 
+@dataclass(frozen=True)
 class Around(Prediction):
     """Whatever `inner` stands for, but for what a subclass says itself."""
 

@@ -40,11 +40,13 @@ def check_ends(start: float, end: float) -> None:
         )
 
 
-class Gamma(Process):
-    """A process by gamma(u), u = (t - least)/(1 - least) in [0, 1]; the clock is 0 at gamma = `start`, 1 at `end`."""
+def progress(log_snr: Tensor, start: float, end: float) -> Tensor:
+    """What networks are told at a log-SNR: 0 at gamma = `start`, 1 at `end`."""
+    return (-log_snr - start) / (end - start)
 
-    start: float
-    end: float
+
+class Gamma(Process):
+    """A process by gamma(u), u = (t - least)/(1 - least) in [0, 1]."""
 
     @abstractmethod
     def gamma(self, u: Tensor) -> Tensor:
@@ -77,9 +79,6 @@ class Gamma(Process):
         da, ds = -late * a * s**2 / 2, late * s * a**2 / 2
         return torch.where(t < LEAST, -rise * s * a**2, da), torch.where(t < LEAST, rise * a**3, ds)
 
-    def clock(self, t: Tensor) -> Tensor:
-        return (self._at(t) - self.start) / (self.end - self.start)
-
     def _u(self, t: Tensor) -> Tensor:
         return ((t - LEAST) / (1 - LEAST)).clamp(0, 1)
 
@@ -105,7 +104,10 @@ class LinearGamma(Gamma):
         return torch.full_like(u, self.end - self.start)
 
     def u_of(self, gamma: Tensor) -> Tensor:
-        return ((gamma - self.start) / (self.end - self.start)).clamp(0, 1)
+        return progress(-gamma, self.start, self.end).clamp(0, 1)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return progress(self.log_snr(t), self.start, self.end)
 
 
 @final
@@ -154,7 +156,7 @@ class Between(Process):
         return da * speed, ds * speed
 
     def clock(self, t: Tensor) -> Tensor:
-        return (-self.log_snr(t) - self.start) / (self.end - self.start)
+        return progress(self.log_snr(t), self.start, self.end)
 
     def _inner(self, t: Tensor) -> Tensor:
         first, last = self._ends

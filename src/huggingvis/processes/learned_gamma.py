@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.core.shapes import double
-from huggingvis.processes.gamma import GAMMA_0, GAMMA_1, Gamma, check_ends
+from huggingvis.processes.gamma import GAMMA_0, GAMMA_1, Gamma, check_ends, progress
 
 HALVINGS = 54
 """Of [0, 1], in which an inverse is sought: then it is known to float64."""
@@ -119,6 +119,9 @@ class LearnedGamma(nn.Module, Gamma):
     def u_of(self, gamma: Tensor) -> Tensor:
         start, width = self._range(gamma)
         return self.shape.inverse((gamma - start) / width)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return progress(self.log_snr(t), self.start, self.end)
 
     def _range(self, u: Tensor) -> tuple[float | Tensor, float | Tensor]:
         if self.ends is None:
