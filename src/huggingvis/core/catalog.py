@@ -5,7 +5,8 @@ names without a leading underscore (or those of `__all__`), abstract classes and
 literal `ALIASES = {"dpm++2m": "DPMSolver"}` gives an entry further names. Docstrings give the rest: the first
 paragraph, the arXiv ids, and the book chapter, written as `chapter 4` or `Book chapter: sampling`.
 
-A system (one named method that people ask for) is declared by its recipe, in a module-level literal:
+A system (one named method that people ask for) is declared by its recipe or, where nothing is trained, by its sampler
+or guidance, in a module-level literal:
 
     SYSTEM = {
         "name": "DDIM", "chapter": 4, "paper": "2010.02502", "files": ["samplers/ddim.py"],
@@ -151,12 +152,12 @@ def find_recipe(name: str, *, root: Path = ROOT) -> Any:
 
 
 def systems(chapter: int | str | None = None, *, root: Path = ROOT) -> tuple[SystemRecord, ...]:
-    """Every system that recipes declare, or those of one `chapter`, by chapter and name.
+    """Every system that a recipe, a sampler or a guidance declares, or those of one `chapter`, by chapter and name.
 
     Raises `HvisError` naming a file whose record is wrong.
     """
     found = []
-    for path in _files(root, "recipes"):
+    for path in (path for folder in ("recipes", "samplers", "guidance") for path in _files(root, folder)):
         here = path.relative_to(root).as_posix()
         try:
             literal = _literal(_tree(path), "SYSTEM")

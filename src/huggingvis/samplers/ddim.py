@@ -24,6 +24,18 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, levels
 
+SYSTEM = {
+    "name": "DDIM",
+    "chapter": 4,
+    "paper": "2010.02502",
+    "files": ["samplers/ddim.py"],
+    "built": "tests/walks/test_samplers.py::test_every_named_sampler_draws",
+    "exact": "tests/interop/test_schedulers.py::test_ddim",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

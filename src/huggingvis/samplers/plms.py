@@ -26,6 +26,19 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, levels
 
+SYSTEM = {
+    "name": "PNDM",
+    "chapter": 4,
+    "paper": "2202.09778",
+    "files": ["samplers/plms.py"],
+    "built": "tests/walks/test_samplers.py::test_every_named_sampler_draws",
+    "exact": "tests/interop/test_multistep_schedulers.py::test_pndm_with_its_runge_kutta_start",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
+
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 

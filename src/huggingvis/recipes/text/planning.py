@@ -29,7 +29,7 @@ from huggingvis.objectives.code_prior import CodeLikelihood
 from huggingvis.objectives.reading import in_order
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text.reading import Captions
-from huggingvis.recipes.text.stages import load_reader, place
+from huggingvis.recipes.text_encoders import load_reader, place
 from huggingvis.runtime.attention import choose
 from huggingvis.systems import tiny
 from huggingvis.systems.packaged import is_model
