@@ -16,8 +16,9 @@ from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps, V
 from huggingvis.core.sample import sample
+from huggingvis.objectives.bound import Levels
 from huggingvis.objectives.denoise import Asked, Denoising, Knots
-from huggingvis.objectives.hybrid import Hybrid, pixel_log_prob
+from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral
@@ -114,25 +115,15 @@ def test_the_bound_is_the_divergence_of_the_two_steps() -> None:
 
 def test_the_first_knot_is_the_likelihood_of_pixels() -> None:
     levels = torch.arange(256, dtype=F64) / 127.5 - 1
-    for mean, std in ((0.1, 0.02), (-1.2, 0.3), (0.99, 1e-3), (0.0, 5.0)):
-        log_var = torch.full((256,), 2 * math.log(std), dtype=F64)
-        total = pixel_log_prob(levels, torch.full((256,), mean, dtype=F64), log_var).exp().sum()
-        assert float(total) == pytest.approx(1, abs=1e-6)
-    normal = Normal(torch.tensor(0.1, dtype=F64), torch.tensor(0.02, dtype=F64))
-    edge = 1 / 255
-    want = torch.log(normal.cdf(levels[140] + edge) - normal.cdf(levels[140] - edge))
-    log_var = torch.full((1,), 2 * math.log(0.02), dtype=F64)
-    got = pixel_log_prob(levels[140:141], torch.full((1,), 0.1, dtype=F64), log_var)
-    assert float(got) == pytest.approx(float(want), rel=1e-9)
     asked, out = case(4)
     first = torch.full((4,), 1 / T, dtype=F64)
     pixels = levels[torch.randint(0, 256, (4, 2, 3, 3), generator=torch.Generator().manual_seed(1))]
     asked = asked._replace(x0=pixels, t=first, x=PROCESS.add_noise(pixels, asked.eps, first))
-    beta, small = PROCESS._sigma[1] ** 2, float(hybrid(Answers(out))._step(torch.tensor([2 / T], dtype=F64))[2])
+    beta, small = PROCESS._sigma[1] ** 2, float(hybrid(Answers(out)).ledger._chain(torch.tensor([2]))[2])
     v = (out[:, 2:] + 1) / 2
     log_var = v * beta.log() + (1 - v) * math.log(small)
     told = Eps().x0(PROCESS, out[:, :2], asked.x, first)
-    want = -pixel_log_prob(pixels, told, log_var).flatten(1).mean(1) / math.log(2)
+    want = -Levels()(pixels, told, torch.exp(log_var / 2)) / (pixels[0].numel() * math.log(2))
     assert float((hybrid(Answers(out)).bits(asked) - want).abs().max()) < 1e-8
 
 
@@ -152,7 +143,7 @@ def test_it_teaches_the_true_variance_of_gaussian_data() -> None:
     a, s = PROCESS.alpha(t), PROCESS.sigma(t)
     spread = c**2 * s**2 / (a**2 * c**2 + s**2)  # Var[x_0 | x_t]
     objective = hybrid(Answers(torch.zeros(1)))
-    pull, beta, small = objective._step(t)
+    pull, beta, small = objective.ledger._chain(torch.arange(2, T + 1))
     v = ((small + pull**2 * spread).log() - small.log()) / (beta.log() - small.log())
     assert bool((v > 0).all()) and bool((v < 1).all())
     x = torch.randn(len(t), 1, 1, 2, dtype=F64, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.process import PREDICTIONS, Process
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.gamma import Between, LinearGamma
+from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
@@ -26,13 +28,27 @@ MAKE: dict[str, Callable[[], Process]] = {
     "sub-vp": SubVP,
     "geometric": GeometricVE,
     "edm": LinearVE,
+    "gamma-linear": LinearGamma,
+    "gamma-cosine": lambda: Between(CosineVP()),
+    "gamma-flow": lambda: Between(RectifiedFlow()),
+    "learned": lambda: learned(),
     "table-linear": TableProcess.linear,
     "table-scaled": TableProcess.scaled_linear,
     "table-cosine": TableProcess.cosine,
     "table-zero": lambda: TableProcess(torch.tensor([0.99, 0.5, 0.1, 0.0], dtype=F64)),
 }
 TABLES = [name for name in MAKE if name.startswith("table")]
-PRESERVING = ["linear", "cosine", *TABLES]
+PRESERVING = ["linear", "cosine", "gamma-linear", "gamma-cosine", "learned", *TABLES]
+
+
+def learned() -> LearnedGamma:
+    """With weights that are far from a fresh one's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        process = LearnedGamma(hidden=64, learn_ends=True).requires_grad_(False)
+        for p in process.shape.parameters():
+            p.add_(torch.randn_like(p))
+    return process
 
 
 @pytest.fixture(params=MAKE)

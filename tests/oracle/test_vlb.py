@@ -151,17 +151,23 @@ def test_levels_are_probabilities() -> None:
     """They sum to 1 over the 256 values, near and far from the mean, and keep digits in both tails."""
     values = torch.linspace(-1, 1, 256, dtype=F64)[:, None]
     for mean, std in ((0.0, 0.01), (0.3, 1e-3), (-1.2, 0.1), (0.9, 0.5)):
-        nats = Levels()(values, torch.full_like(values, mean), std)
+        nats = Levels()(values, torch.full_like(values, mean), torch.tensor(std))
         assert float(nats.exp().sum()) == pytest.approx(1.0, abs=1e-10)
         assert bool(torch.isfinite(nats).all()) and bool((nats <= 1e-12).all())
-    far = Levels()(torch.tensor([[0.9], [-0.9]], dtype=F64), torch.tensor([[-0.5], [0.5]], dtype=F64), 0.02)
+    normal = torch.distributions.Normal(torch.tensor(0.1, dtype=F64), torch.tensor(0.02, dtype=F64))
+    want = torch.log(normal.cdf(values[140] + 1 / 255) - normal.cdf(values[140] - 1 / 255))
+    got = Levels()(values[140:141], torch.full((1, 1), 0.1, dtype=F64), torch.tensor(0.02))
+    assert float(got) == pytest.approx(float(want), rel=1e-7)
+    far = Levels()(
+        torch.tensor([[0.9], [-0.9]], dtype=F64), torch.tensor([[-0.5], [0.5]], dtype=F64), torch.tensor(0.02)
+    )
     assert float(far[0]) == pytest.approx(float(far[1]), rel=1e-12) and float(far[0]) < -2000
-    single = Levels()(values.float(), torch.full((256, 1), 0.3), 0.05)
+    single = Levels()(values.float(), torch.full((256, 1), 0.3), torch.tensor(0.05))
     assert float(single.double().exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_bits_of_a_ledger() -> None:
     ledger = {name: torch.tensor([math.log(2) * k]) for name, k in (("prior", 1.0), ("steps", 2.0), ("data", 5.0))}
     assert {name: float(bits) for name, bits in in_bits(ledger, 4).items()} == pytest.approx(
-        {"bound": 2.0, "prior": 0.25, "steps": 0.5, "data": 1.25}
+        {"bits_per_dim": 2.0, "prior": 0.25, "steps": 0.5, "data": 1.25}
     )

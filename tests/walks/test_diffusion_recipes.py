@@ -15,6 +15,7 @@ from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
+from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.train.run import Run
@@ -48,6 +49,9 @@ def test_preconditioning_on_a_table(tmp_path: Path) -> None:
         ("edm", {"prediction": "eps"}, "only the prediction edm scales"),
         ("improved_ddpm", {"process": "flow", "prediction": "v"}, "the process flow has none"),
         ("improved_ddpm", {"prediction": "edm"}, "found edm"),
+        ("ddpm", {"process": "learned"}, "is what the recipe vdm trains by"),
+        ("vdm", {"gamma_0": 6.0}, "rises from data to noise"),
+        ("vdm", {"process": "flow"}, "the clean picture cannot be had from the noise"),
         ("noisy_classifier", {}, "name its run folder with --denoiser"),
     ],
 )
@@ -65,9 +69,50 @@ def test_improved_ddpm_learns_loads_and_draws(tmp_path: Path, loss: dict[str, An
     system = bind_run(run.path)
     assert system.defaults.sampler == "ddpm"
     assert drawn(system).shape == (2, 8, 8, 1)
-    picture = torch.zeros(2, 1, 8, 8)
+    assert_a_ledger(run)
+
+
+def assert_a_ledger(run: Run) -> None:
+    """The numbers by which every diffusion model of pictures is compared, bits as the sum of their parts."""
+    picture = torch.full((2, 1, 8, 8), 20 / 127.5 - 1)
     told = measure_of(Run.open(run.path), torch.device("cpu")).each({"image": picture}, 3, 0)
-    assert told["bits"].shape == (2,) and bool((told["bits"] > 0).all())
+    assert set(told) == {"bits_per_dim", "prior", "steps", "data", "mse"}
+    assert all(each.shape == (2,) and bool(torch.isfinite(each).all()) for each in told.values())
+    assert torch.allclose(told["bits_per_dim"], told["prior"] + told["steps"] + told["data"])
+    assert bool((told["prior"] > 0).all()) and bool((told["steps"] > 0).all()) and bool((told["data"] > 0).all())
+
+
+@pytest.mark.parametrize("numbers", [{}, {"learn_ends": True, "depth": 20}, {"process": "gamma-cosine"}])
+def test_vdm_learns_loads_draws_and_tells_its_bits(tmp_path: Path, numbers: dict[str, Any]) -> None:
+    run = train("vdm", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data"), "steps": 40, "gamma_lr": 0.02,
+                                          "gamma_every": 1, **numbers})  # fmt: skip
+    losses = course(run, "validation._bits_per_dim")
+    assert losses[-1] < 0.9 * losses[0]
+    parts = [course(run, f"validation.{part}")[-1] for part in ("prior", "steps", "data")]
+    assert sum(parts) == pytest.approx(losses[-1], rel=1e-4)
+    system = bind_run(run.path)
+    learnt = {"learn_ends": {"gamma", "ends"}, "process": set()}.get(next(iter(numbers), ""), {"gamma"})
+    assert system.parts.keys() == {"net"} | learnt and system.defaults.sampler == "ddpm"
+    assert np.array_equal(drawn(system), drawn(system)) and drawn(system).shape == (2, 8, 8, 1)
+    for sampler, schedule in (("ddim", "uniform"), ("dpm++2m", "logsnr"), ("heun", "karras")):
+        sampling = replace(system.defaults, sampler=sampler, schedule=schedule, steps=3)
+        assert generate(system, Request(canvas=Canvas(count=1), sampling=sampling))[0].pixels.shape == (8, 8, 1)
+    assert_a_ledger(run)
+    if "gamma" in learnt:
+        found = LearnedGamma(learn_ends="ends" in learnt)
+        for name, part in found.parts().items():
+            part.load_state_dict(run.weights(name))
+        found.requires_grad_(False)
+        assert bool((found.gamma(torch.linspace(0, 1, 21, dtype=torch.float64)).diff() > 0).all())
+        moved = found.shape.height - LearnedGamma().shape.height  # those of a fresh one are all alike
+        assert float(moved.detach().abs().max()) > 0.1
+
+
+def test_vdm_resumes_with_its_schedule(tmp_path: Path) -> None:
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "sample_every": 0, "gamma_every": 2}
+    straight = train("vdm", tmp_path / "straight", {**numbers, "steps": 5})
+    train("vdm", tmp_path / "broken", {**numbers, "steps": 3})
+    assert_same_weights(straight, train("vdm", tmp_path / "broken", {**numbers, "steps": 5}, resume=True))
 
 
 def test_improved_ddpm_resumes_with_its_memory_of_losses(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def test_likelihood_of_a_run_is_explored_and_measured(tmp_path: Path) -> None:
     told = Exploration(draws=1)(system, [Picture.from_signal(one.numpy()) for one in x]).record
     batch = {"image": x, "label": torch.full((3,), -1)}
     found = measure_of(Run.open(tmp_path / "run"), torch.device("cpu")).each(batch, 4, 0)
-    assert set(found) == {"mse", "vlb", "vlb_prior", "vlb_steps", "vlb_data", "flow_bits"}
-    assert found["flow_bits"].tolist() == pytest.approx(told["told"], abs=1e-3)
+    assert set(found) == {"mse", "bits_per_dim", "prior", "steps", "data", "flow_bits_per_dim"}
+    assert found["flow_bits_per_dim"].tolist() == pytest.approx(told["told"], abs=1e-3)
     assert all(value.shape == (3,) and bool(torch.isfinite(value).all()) for value in found.values())
-    parts = found["vlb_prior"] + found["vlb_steps"] + found["vlb_data"]
-    assert found["vlb"].tolist() == pytest.approx(parts.tolist())
-    assert math.isfinite(float(found["vlb"].mean())) and float(found["vlb"].min()) > 0
+    parts = found["prior"] + found["steps"] + found["data"]
+    assert found["bits_per_dim"].tolist() == pytest.approx(parts.tolist())
+    assert math.isfinite(float(found["bits_per_dim"].mean())) and float(found["bits_per_dim"].min()) > 0

@@ -17,27 +17,16 @@ from typing import final
 from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
-from huggingvis.core.process import Prediction, Process
+from huggingvis.core.process import Around, Process
 
 
 @final
 @dataclass(frozen=True)
-class LearnedVariance(Prediction):
+class LearnedVariance(Around):
     """`inner` in the first half of the channels, 2 v - 1 in the second (diffusers' variance type `learned_range`)."""
-
-    inner: Prediction
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return self.inner.x0(process, self.main(out), x, t)
-
-    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        return self.inner.target(process, x0, eps, t)
-
-    def given(self, process: Process, x: Tensor, t: Tensor) -> Tensor:
-        return self.inner.given(process, x, t)
-
-    def clock(self, process: Process, t: Tensor, told: Tensor | None = None) -> Tensor:
-        return self.inner.clock(process, t, told)
 
     def outputs(self, channels: int) -> int:
         return 2 * self.inner.outputs(channels)

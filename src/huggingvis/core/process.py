@@ -161,6 +161,10 @@ class Prediction(ABC):
         """What the network is told of the time: `told` where a grid decides it, else the process's clock."""
         return process.clock(t) if told is None else told
 
+    def inputs(self, channels: int) -> int:
+        """How many channels the network is given for data of `channels`."""
+        return channels
+
     def outputs(self, channels: int) -> int:
         """How many channels the network gives for data of `channels`."""
         return channels
@@ -241,6 +245,37 @@ class Velocity(Prediction):
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         da, ds = (expand(d, x0) for d in process.derivatives(t))
         return da * x0 + ds * eps
+
+
+@dataclass(frozen=True)
+class Around(Prediction):
+    """Whatever `inner` stands for, but for what a subclass says itself."""
+
+    inner: Prediction
+
+    def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return self.inner.x0(process, out, x, t)
+
+    def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return self.inner.target(process, x0, eps, t)
+
+    def given(self, process: Process, x: Tensor, t: Tensor) -> Tensor:
+        return self.inner.given(process, x, t)
+
+    def clock(self, process: Process, t: Tensor, told: Tensor | None = None) -> Tensor:
+        return self.inner.clock(process, t, told)
+
+    def inputs(self, channels: int) -> int:
+        return self.inner.inputs(channels)
+
+    def outputs(self, channels: int) -> int:
+        return self.inner.outputs(channels)
+
+    def main(self, out: Tensor) -> Tensor:
+        return self.inner.main(out)
+
+    def belief(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Gaussian:
+        return self.inner.belief(process, out, x, t)
 
 
 PREDICTIONS: dict[str, type[Eps] | type[X0] | type[V] | type[Velocity]] = {

@@ -46,17 +46,22 @@ class TimeLaw(ABC):
         return
 
 
+def stratified(n: int, rng: torch.Generator) -> Tensor:
+    """[n] float64 numbers, each uniform in [0, 1), 1/n apart around the circle (Kingma et al. 2021, arXiv 2107.00630,
+    app. I.1): sums over them vary less. On the CPU where the generator's device has no float64."""
+    u = double(torch.rand((), generator=rng, dtype=widest(rng.device), device=rng.device))
+    return (u + torch.arange(n, device=u.device, dtype=torch.float64) / n) % 1
+
+
 @final
 @dataclass(frozen=True)
 class UniformTimes(TimeLaw):
-    """Stratified uniform on [least, 1] (Kingma et al. 2021, arXiv 2107.00630, app. I.1): lower variance, same law."""
+    """Uniform on [least, 1], stratified."""
 
     least: float = 1e-3
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        u = double(torch.rand((), generator=rng, dtype=widest(rng.device), device=rng.device))
-        t = (u + torch.arange(n, device=u.device, dtype=torch.float64) / n) % 1
-        return self.least + (1 - self.least) * t
+        return self.least + (1 - self.least) * stratified(n, rng)
 
 
 @final
@@ -219,8 +224,11 @@ class Denoising(Objective):
 
     def ask(self, batch: Batch, rng: torch.Generator) -> Asked:
         """The net's answer to noisy data at times of the law."""
+        return self.ask_at(batch, self.times.draw(len(batch["x0"]), rng), rng)
+
+    def ask_at(self, batch: Batch, t: Tensor, rng: torch.Generator) -> Asked:
+        """The net's answer to noisy data at the times `t` [B]."""
         x0 = batch["x0"]
-        t = self.times.draw(len(x0), rng)  # [B]
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
         x = self.process.add_noise(x0, eps, t)
         given = self.prediction.given(self.process, x, t)

@@ -19,6 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def nearest(x: Tensor, levels: int = 256) -> Tensor:
+    """Pictures in [-1, 1], each value the nearest of `levels` evenly spaced ones: those of resized ones lie between."""
+    return 2 * level_of(x, levels) / (levels - 1) - 1
+
+
+def level_of(x: Tensor, levels: int = 256) -> Tensor:
+    """Which of `levels` evenly spaced values is nearest to each of x in [-1, 1]: 0, 1, ... at least float32."""
+    y = (x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-1, 1) + 1) / 2
+    return torch.round(y * (levels - 1))
+
+
 @final
 @dataclass(frozen=True)
 class DiscretisedLogistic:
@@ -30,8 +41,8 @@ class DiscretisedLogistic:
     floor: float = -7.0
 
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The nearest of 256 values: resized and mirrored pictures lie between them."""
-        return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+        """The nearest of 256 values."""
+        return nearest(x)
 
     def each(self, out: Tensor, x: Tensor) -> Tensor:
         mu, log_s = out.to(torch.promote_types(out.dtype, torch.float32)).chunk(2, dim=1)  # [B, C, H, W] each

@@ -25,9 +25,17 @@ from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Likelihood
 from huggingvis.nets.flows.bijection import wide
 from huggingvis.nets.flows.class_prior import ClassPrior
+from huggingvis.objectives.discretised import level_of
 
 CHECK_EVERY = 50
 """Steps between checks where looking at a number waits for the device."""
+
+
+BITS = (
+    "Bits per dimension are of pictures of 256 values, rounded to the nearest; a density tells them of pictures "
+    "dequantised evenly, x = 2 (v + u)/256 - 1 with u in [0, 1)"
+)
+"""What every family's bits per dimension are of, in words."""
 
 
 class Watched(Protocol):
@@ -44,8 +52,7 @@ class Watched(Protocol):
 
 def dequantise(x: Tensor, rng: torch.Generator, levels: int = 256) -> Tensor:
     """Pictures in [-1, 1] -> the same, each value drawn anew from the one of `levels` equal bins that it belongs to."""
-    y = (x.to(torch.promote_types(x.dtype, torch.float32)) + 1) / 2
-    v = torch.round(y * (levels - 1)).clamp(0, levels - 1)
+    v = level_of(x, levels)
     u = torch.rand(x.shape, generator=rng, device=rng.device, dtype=v.dtype).to(x.device)
     return 2 * (v + u) / levels - 1
 

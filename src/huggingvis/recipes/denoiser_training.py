@@ -1,12 +1,13 @@
 """The numbers of trainings of diffusion models on plain sources, as a `Config` spells them.
 
-Names (linear, cosine, flow, vp, sub-vp, ve, edm; eps, x0, v, velocity, edm) become objects here and nowhere else.
+Names (linear, cosine, flow, vp, sub-vp, ve, edm, gamma-linear, gamma-cosine, learned; eps, x0, v, velocity, edm) become
+objects here and nowhere else.
 Book: chapter 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +17,11 @@ from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.request import Sampling
 from huggingvis.objectives.denoise import Knots, LogitNormal, LogNormal, TimeLaw, UniformTimes
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.gamma import GAMMA_0, GAMMA_1, LEAST, Between, LinearGamma
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
-from huggingvis.processes.vp import LinearVP
+from huggingvis.processes.vp import CosineVP, LinearVP
 from huggingvis.recipes.picture_training import PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
@@ -103,9 +105,22 @@ def _continuous(process: Callable[[], Process], least: float = 1e-5) -> Noising:
     return Noising(process, UniformTimes(least), 1000.0, least)
 
 
+def between(process: Callable[[float, float], Process], start: float = GAMMA_0, end: float = GAMMA_1) -> Noising:
+    """From gamma, minus the log-SNR, `start` to `end`, as Kingma et al. 2021 (arXiv 2107.00630) train."""
+    usual = Sampling(sampler="ddpm", steps=100)
+    return Noising(lambda: process(start, end), UniformTimes(LEAST), 1000.0, LEAST, usual)
+
+
 def _whatever_spread(kind: Callable[[], Prediction]) -> Callable[[float], Prediction]:
     return lambda spread: kind()
 
+
+def _cosine(start: float, end: float) -> Between:
+    return Between(CosineVP(), start, end)
+
+
+GAMMAS: dict[str, Callable[[float, float], Process]] = {"gamma-linear": LinearGamma, "gamma-cosine": _cosine}
+"""Processes between two values of gamma."""
 
 NOISINGS = {
     "linear": Noising(TableProcess.linear, Knots()),
@@ -115,17 +130,25 @@ NOISINGS = {
     "sub-vp": _continuous(SubVP),
     "ve": _continuous(GeometricVE),
     "edm": Noising(LinearVE, LogNormal(LinearVE()), LEVELS, 2.5e-5, Sampling("heun", "karras", 18)),
+    **{name: between(process) for name, process in GAMMAS.items()},
 }
 PREDICTING = {
     **{name: Predicting(_whatever_spread(kind)) for name, kind in PREDICTIONS.items()},
     "edm": Predicting(Preconditioned, LEVELS),
 }
-ProcessName = Literal["linear", "cosine", "flow", "vp", "sub-vp", "ve", "edm"]
+ProcessName = Literal[
+    "linear", "cosine", "flow", "vp", "sub-vp", "ve", "edm", "gamma-linear", "gamma-cosine", "learned"
+]
 PredictionName = Literal["eps", "x0", "v", "velocity", "edm"]
 
 
 def check_names(process: str, prediction: str) -> None:
-    """Raises `UsageError` for a pair that cannot be sampled from."""
+    """Raises `UsageError` for a pair that cannot be trained or sampled from."""
+    if process == "learned":
+        raise UsageError(
+            "Only the variational bound teaches a process its noise levels, which is what the recipe vdm trains by. "
+            "Use that, or the process gamma-linear, from which a learned one starts."
+        )
     if process == "flow" and prediction == "eps":
         raise UsageError(
             "A flow ends in noise alone, and there the clean picture cannot be had from the noise (eps). "
@@ -166,8 +189,8 @@ class UNetTraining(PictureTraining):
     sample_steps: int = 50
 
     @property
-    def optim(self) -> Optim:
-        """AdamW with its warm-up."""
+    def optim(self) -> Optim | Mapping[str, Optim]:
+        """AdamW with its warm-up; or one for each net."""
         return Optim(lr=self.lr, warmup=self.warmup)
 
     @property
@@ -183,7 +206,8 @@ class DenoiserTraining(UNetTraining):
     Attributes:
         conditional: learn the data's classes; none: if they have some.
         empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
+        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, edm, or
+            gamma-linear and gamma-cosine between the ends of vdm.
         prediction: eps, x0, v, velocity or edm (preconditioned).
     """
 

@@ -5,13 +5,13 @@ Their numbers are in `recipes.denoiser_training`. Book: chapter 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
@@ -28,6 +28,7 @@ from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, Error, TimeLaw, unconditional
 from huggingvis.objectives.probability_flow import DiffusionDensity, ProbabilityFlow
+from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
@@ -97,7 +98,7 @@ class Model:
     ) -> Model:
         """The same from objects."""
         config = UNetConfig(
-            in_channels=shape[0],
+            in_channels=prediction.inputs(shape[0]),
             out_channels=prediction.outputs(shape[0]),
             concat_channels=concat + (shape[0] if sizes.self_conditioned else 0),
             channels=sizes.channels,
@@ -128,6 +129,11 @@ class Model:
             error=self.error,
             estimating=self.estimating,
         )
+
+    @property
+    def schedule(self) -> Mapping[str, nn.Module]:
+        """What is learnt of the process, by the names of checkpoints."""
+        return self.process.parts() if isinstance(self.process, LearnedGamma) else {}
 
     @property
     def denoiser(self) -> Denoiser:
@@ -246,7 +252,7 @@ def system(model: Model, name: str, facts: Facts, shell: Shell) -> System:
 
     return System(
         spec=spec,
-        parts={"net": model.net, **shell.parts},
+        parts={"net": model.net, **model.schedule, **shell.parts},
         conditioner=model.conditioner(device),
         codec=shell.codec,
         generator=generator,

@@ -20,6 +20,7 @@ from huggingvis.core.process import Process
 from huggingvis.export.grid import Sheet, beside, contact_sheet, stacked
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.processes.gamma import Between, LinearGamma
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
@@ -30,6 +31,8 @@ PROCESSES: dict[str, Callable[[], Process]] = {
     "flow": RectifiedFlow,
     "ve": GeometricVE,
     "edm": LinearVE,
+    "gamma-linear": LinearGamma,
+    "gamma-cosine": lambda: Between(CosineVP()),
     "table-linear": TableProcess.linear,
     "table-scaled-linear": TableProcess.scaled_linear,
     "table-cosine": TableProcess.cosine,

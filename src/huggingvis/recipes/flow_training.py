@@ -24,7 +24,7 @@ from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.model import Flow
-from huggingvis.objectives.likelihood import MaximumLikelihood, OfClass, dequantise, measure_density
+from huggingvis.objectives.likelihood import BITS, MaximumLikelihood, OfClass, dequantise, measure_density
 from huggingvis.recipes.classes import each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
@@ -121,8 +121,8 @@ class FlowRecipe(Generic[Numbers]):
     def measure(self, config: Numbers, run: Run, device: torch.device) -> Measure:
         """Bits per dimension of a run's flow, and its log-density as NICE tells it."""
         meaning = (
-            "bits_per_dim of 8-bit pictures; log_density in nats of pictures scaled to [0, 1]; each exact for pictures "
-            "dequantised at random, by more draws a tighter bound"
+            f"{BITS}; bits_per_dim is then exact, and by more draws a tighter bound; log_density: the same in nats, of "
+            "pictures scaled to [0, 1]"
         )
         return Measure(partial(measure_density, self.restored(config, run, device)), meaning)
 

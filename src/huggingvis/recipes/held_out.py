@@ -70,7 +70,7 @@ class HeldOut:
             found = told(measure, _batches(pictures, facts, subject.device), draws, self.seed, tick)
         numbers = {name: mean_and_error(name, values) for name, values in found.items()}
         record = wanted.record(run, len(pictures)) | {"draws": draws, "seed": self.seed}
-        lines = [f"{name:<16} {n['mean']:.6g} ± {n['standard_error']:.2g}" for name, n in numbers.items()]
+        lines = [f"{name:<18} {n['mean']:.6g} ± {n['standard_error']:.2g}" for name, n in numbers.items()]
         draws_said = f"{draws} draw{'s' if draws > 1 else ''} of each"
         head = f"{run.path} at step {record['step']} on {len(pictures):,} pictures of {wanted}, {draws_said}"
         text = "\n".join([head, *lines, f"\n{measure.meaning[:1].upper()}{measure.meaning[1:]}."])

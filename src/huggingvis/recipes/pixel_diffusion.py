@@ -22,7 +22,8 @@ from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Codec, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.recipes.denoiser_likelihood import measure_likelihood
+from huggingvis.objectives.bound import Bounds
+from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
 from huggingvis.recipes.loading import bind_run
@@ -84,25 +85,38 @@ def bind_pixels(
 ) -> System:
     """What a run trained, best used with `sampler`; prompts are class names, or empty."""
     facts = Facts.of(run)
-    trained = make(config, facts)
-    restored(trained.net, run, "net", device)
+    trained = _restored(make(config, facts), run, device)
     shell = Shell(name, codec, factor=facts.size // trained.shape[1], sampler=sampler)
     return system(trained, run.path.name, facts, shell)
 
 
-def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> Measure:
-    """The loss of a run, its variational bound and its density."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    return measure_likelihood(trained)
+def measure_pixels(
+    config: Trained,
+    run: Run,
+    device: torch.device,
+    make: Callable[[Trained, Facts], Model] = model,
+    *,
+    bound: Callable[[Model], Bounds] = bound_of,
+    ode: bool = True,
+) -> Measure:
+    """The loss of a run and its variational bound; with `ode`, its density by the probability flow."""
+    trained = _restored(make(config, Facts.of(run)), run, device)
+    return measure_likelihood(trained, bound(trained), ode)
+
+
+def _restored(fresh: Model, run: Run, device: torch.device) -> Model:
+    """With the run's weights; a learnt schedule, which is asked for one time after another, stays on the CPU."""
+    restored(fresh.net, run, "net", device)
+    for name, part in fresh.schedule.items():
+        restored(part, run, name, torch.device("cpu"))
+    return fresh
 
 
 def measure_coded(
     config: Trained, run: Run, device: torch.device, make: Callable[[Trained, Facts], Model], codec: Codec
 ) -> Measure:
     """The loss of a run, in the space of `codec`."""
-    trained = make(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
+    trained = _restored(make(config, Facts.of(run)), run, device)
     return measure_denoiser(trained, codec.encode)
 
 

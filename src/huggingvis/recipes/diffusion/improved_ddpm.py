@@ -16,11 +16,10 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.learned_variance import LearnedVariance
-from huggingvis.core.protocols import Batch, Measure
+from huggingvis.core.protocols import Measure
 from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.objectives.denoise import Knots
@@ -28,8 +27,7 @@ from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
 from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, DenoiserTraining, ProcessName
 from huggingvis.recipes.denoisers import PIXEL_SPREAD, Model, check_side, classes_of
-from huggingvis.recipes.picture_training import restored
-from huggingvis.recipes.pixel_diffusion import bind_pixels, train_pixels
+from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -113,13 +111,5 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """Bits per dimension of a run of this recipe, by the bound."""
-    trained = model(config, Facts.of(run))
-    restored(trained.net, run, "net", device)
-    bound = objective(config, replace(trained, times=Knots(T)))
-
-    def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
-        return bound.measure({**batch, "x0": batch["image"]}, draws, seed)
-
-    meaning = "bits: the variational bound in bits per dimension, over times drawn evenly; mse: of the predictions"
-    return Measure(each, meaning, draws=20)
+    """The loss of a run of this recipe and its variational bound."""
+    return measure_pixels(config, run, device, model, ode=False)
