@@ -127,9 +127,9 @@ def unconditional(batch: Batch) -> Cond:
 
 @final
 class Denoising(Objective):
-    """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
-    `trained` (say, a text encoder that `condition` uses). `importance` [C]: how much each channel of x0 counts; evenly
-    if not given.
+    """Batch: `x0` [B, ...], whatever `condition(batch) -> Cond` reads, and `eps` [B, ...] where noise belongs to its
+    datum (fresh if not given). Trains `net(x, clock, cond)`, and the nets in `trained` (say, a text encoder that
+    `condition` uses). `importance` [C]: how much each channel of x0 counts; evenly if not given.
     """
 
     importance: Tensor
@@ -192,7 +192,9 @@ class Denoising(Objective):
         """The net's answer to noisy data at times of the law."""
         x0 = batch["x0"]
         t = self.times.draw(len(x0), rng)  # [B]
-        eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
+        eps = batch.get("eps")
+        if eps is None:
+            eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
         x = self.process.add_noise(x0, eps, t)
         given = self.prediction.given(self.process, x, t)
         clock = self.prediction.clock(self.process, t).float().to(x.device)

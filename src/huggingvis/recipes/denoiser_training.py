@@ -20,7 +20,7 @@ from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import LinearVP
-from huggingvis.recipes.picture_training import PictureTraining
+from huggingvis.recipes.picture_training import Fitting, PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
 
@@ -142,37 +142,24 @@ def check_names(process: str, prediction: str) -> None:
 
 
 @dataclass(frozen=True)
-class DenoiserTraining(PictureTraining):
-    """Numbers of the training of a diffusion model.
+class DenoiserFitting(Fitting):
+    """Numbers of any training of a denoiser.
 
     Attributes:
-        conditional: learn the data's classes; none: if they have some.
-        empty: share of labels left out, for classifier-free guidance.
-        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
-        prediction: eps, x0, v, velocity or edm (preconditioned).
-        net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.
         ema: decay of the averaged weights.
         samples: pictures of a sample grid.
         sample_steps: steps of a sample grid.
     """
 
-    conditional: bool | None = None
-    empty: float = 0.1
-    process: ProcessName = "linear"
-    prediction: PredictionName = "eps"
-    net: UNetSizes = UNetSizes()
     steps: int = 20_000
     batch: int = 64
     lr: float = 2e-4
+    sample_every: int = 1000
     warmup: int = 500
     ema: float = 0.999
-    sample_every: int = 1000
     samples: int = 40
     sample_steps: int = 50
-
-    def __post_init__(self) -> None:
-        check_names(self.process, self.prediction)
 
     @property
     def optim(self) -> Optim:
@@ -183,3 +170,25 @@ class DenoiserTraining(PictureTraining):
     def averages(self) -> Ema:
         """The averaged weights."""
         return Ema(ConstantDecay(self.ema))
+
+
+@dataclass(frozen=True)
+class DenoiserTraining(DenoiserFitting, PictureTraining):
+    """Numbers of the training of a diffusion model.
+
+    Attributes:
+        conditional: learn the data's classes; none: if they have some.
+        empty: share of labels left out, for classifier-free guidance.
+        process: linear or cosine (tables of 1000 noise levels), flow, the SDEs vp, sub-vp and ve, or edm.
+        prediction: eps, x0, v, velocity or edm (preconditioned).
+        net: sizes of the U-Net.
+    """
+
+    conditional: bool | None = None
+    empty: float = 0.1
+    process: ProcessName = "linear"
+    prediction: PredictionName = "eps"
+    net: UNetSizes = UNetSizes()
+
+    def __post_init__(self) -> None:
+        check_names(self.process, self.prediction)

@@ -14,7 +14,7 @@ from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Generative, Measure
+from huggingvis.core.protocols import Batches, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.objectives.probability_flow import DiffusionDensity
@@ -38,21 +38,30 @@ def model(config: DenoiserTraining, facts: Facts) -> Model:
     return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
 
 
+def as_they_come(batches: Batches) -> Batches:
+    """Batches without noise of their own: each picture gets fresh noise."""
+    return batches
+
+
 def train_pixels(
     name: str,
     config: Trained,
     setting: Setting,
     make: Callable[[Trained, Facts], Model] = model,
     objective: Callable[[Model], Objective] = Model.objective,
+    pairs: Callable[[Batches], Batches] = as_they_come,
 ) -> Run:
-    """Train the model that `make` gives in `setting`'s run folder by the recipe called `name`."""
+    """Train the model that `make` gives in `setting`'s run folder by the recipe called `name`.
+
+    `pairs` may add `eps` to batches: noise that belongs to their data.
+    """
     source = open_pictures(config)
     fresh = make(config, source.facts)
     run = begin(setting, name, config, source)
     conditional = bool(fresh.classes)
     sets = Sets(
-        Examples(source.training, source.training.images, conditional, config.empty),
-        Examples(source.held_out, source.held_out.images, conditional),
+        pairs(Examples(source.training, source.training.images, conditional, config.empty)),
+        pairs(Examples(source.held_out, source.held_out.images, conditional)),
     )
     return fit_pictures(
         config,
