@@ -24,6 +24,23 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, levels
 
+SYSTEM = {
+    "name": "DDIM",
+    "chapter": 4,
+    "paper": "2010.02502",
+    "files": ["samplers/_levels.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[ddim]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/oracle/test_solvers.py::test_ddim_with_all_noise_is_ddpm_and_euler_is_ddim",
+        "tests/interop/test_schedulers.py::test_ddim",
+        "tests/interop/test_sigma_schedules.py::test_ddim_on_zero_terminal_snr",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

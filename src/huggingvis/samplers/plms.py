@@ -26,6 +26,24 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, levels
 
+SYSTEM = {
+    "name": "PNDM",
+    "chapter": 4,
+    "paper": "2202.09778",
+    "files": [],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[plms]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/oracle/test_sampler_facts.py::test_pndm_beats_ddim_at_as_many_calls",
+        "tests/interop/test_multistep_schedulers.py::test_plms",
+        "tests/interop/test_multistep_schedulers.py::test_pndm_with_its_runge_kutta_start",
+        "tests/interop/test_sigma_schedules.py::test_ipndm",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
