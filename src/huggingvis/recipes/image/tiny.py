@@ -3,7 +3,8 @@
     hvis train tiny --run runs/tiny
 
 1. the judge of the world, frozen first (world_judge, going on twice with more nested scenes);
-2. the autoencoder (latent_autoencoder); 3. the text encoder (reading); 4. the U-Net (text_to_image).
+2. the autoencoder (latent_autoencoder); 3. the text encoder (reading); 4. the planner (planning);
+5. the U-Net (text_to_image).
 Stages that are done are not done again, so a stopped training goes on with `--resume`. `model/` in the run folder is
 then a model folder, and `judge/` the judge's; copied to the package's `weights/` they are what ships. Book: chapter 5.
 """
@@ -20,7 +21,7 @@ from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.perception import world_judge
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.text import reading
+from huggingvis.recipes.text import planning, reading
 from huggingvis.systems import tiny
 from huggingvis.train.run import Run
 
@@ -41,6 +42,7 @@ class Config:
         latent_autoencoder.Config(steps=1000, layouts=32_000, lr=5e-4, adversary_from=1.0, latent_noise=0.05, seed=3),
     )
     reading: reading.Config = reading.Config()
+    planning: planning.Config = field(default_factory=lambda: planning.Config(""))
     generator: text_to_image.Config = field(default_factory=lambda: text_to_image.Config("", ""))
 
 
@@ -53,7 +55,9 @@ def train(config: Config, setting: Setting) -> Run:
     world_judge.publish(judge, root / "judge")
     autoencoder = _chain(latent_autoencoder, config.autoencoder, setting, root / "autoencoder")
     reader = _stage(reading, config.reading, setting, root / "reading")
-    numbers = replace(config.generator, autoencoder=str(autoencoder.path), reading=str(reader.path))
+    planner = _stage(planning, replace(config.planning, reading=str(reader.path)), setting, root / "planning")
+    before = {"autoencoder": autoencoder, "reading": reader, "planning": planner}
+    numbers = replace(config.generator, **{name: str(stage.path) for name, stage in before.items()})
     run = _stage(text_to_image, numbers, setting, root / "generator")
     tiny.save(root / "model", bind_run(run.path), {"training": run.config})
     return run

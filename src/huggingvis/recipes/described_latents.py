@@ -1,0 +1,74 @@
+"""Training batches of text-to-image models in a latent space: latents, captions and plans of the synthetic world.
+
+Book: chapter 5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huggingvis.codecs.kl_latents import KLLatents
+from huggingvis.codecs.text import TextTokenizer
+from huggingvis.core.files import write_atomically
+from huggingvis.data.draws import stable_hash
+from huggingvis.data.worldset import WorldSet, said_of, to_tensor
+from huggingvis.nets.scene_map import NONE
+
+
+@final
+class CachedLatents:
+    """Latents of a `WorldSet`, encoded once in half precision and kept at `path`, with the plans of the pictures.
+
+    Captions are drawn anew each time. The share `empty` of them says nothing, and has no plan; of the others the share
+    `unplanned` has none.
+    """
+
+    def __init__(
+        self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, path: Path, empty: float, unplanned: float
+    ):
+        self.data, self.tokenizer, self.empty, self.unplanned = data, tokenizer, empty, unplanned
+        self.latents = _encoded(data, codec, path)  # [N, C, h, w] float16
+        self.kinds, self.colours = said_of(data.world, data.layouts)  # [N, S]
+
+    def batch(self, index: int, size: int) -> dict:
+        items, captions = self.data.items(index, size), self.data.captions(index, size)
+        empty, unplanned = (
+            [_share(share, what, index, i) for i in range(size)]
+            for what, share in (("empty", self.empty), ("unplanned", self.unplanned))
+        )
+        texts = ["" if silent else text for silent, text in zip(empty, captions, strict=True)]
+        hidden = torch.tensor(empty) | torch.tensor(unplanned)
+        z = torch.from_numpy(self.latents[items]).float()  # [B, C, h, w]
+        return {
+            "x0": z.contiguous(memory_format=torch.channels_last),
+            "ids": self.tokenizer.ids(texts),
+            "kinds": self.kinds[items].where(~hidden[:, None], NONE),
+            "colours": self.colours[items],
+            "boxes": self.data.truth[0][items],
+        }
+
+
+def _share(share: float, *what: object) -> bool:
+    """Whether this draw falls into the first `share` of all."""
+    return stable_hash(*what) % 1000 < 1000 * share
+
+
+@torch.no_grad()
+def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
+    if not path.exists():
+        device = codec.mean.device
+        rows: list[Tensor] = []
+        for start in range(0, data.count, 512):
+            layouts = data.layouts[start : start + 512]
+            images = np.stack([data.world.image(layout) for layout in layouts])
+            x = to_tensor(images).to(device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16):
+                rows.append(codec.encode(x).half().cpu())
+        table = torch.cat(rows).contiguous().numpy()
+        write_atomically(path, lambda file: np.save(file, table))
+    return np.load(path, mmap_mode="r")
