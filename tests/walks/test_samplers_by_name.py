@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_runs import digits, train
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
@@ -16,6 +17,8 @@ from huggingvis.recipes.loading import bind_run
 from huggingvis.samplers.names import sampler_names, schedule_names
 
 STEPS = 10
+BEYOND = "align-your-steps-video"
+"""A schedule for noise up to 700 times the data; a table of DDPM ends at 157."""
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,14 @@ def test_every_sampler_draws_from_a_run(system: System, name: str) -> None:
     check(drawn(system, name, "karras"), drawn(system, name, "karras"))
 
 
-@pytest.mark.parametrize("name", schedule_names())
+@pytest.mark.parametrize("name", [name for name in schedule_names() if name != BEYOND])
 def test_every_schedule_draws_from_a_run(system: System, name: str) -> None:
     check(drawn(system, "ddim", name), drawn(system, "ddim", name))
+
+
+def test_levels_that_a_table_does_not_have_are_refused_in_words(system: System) -> None:
+    with pytest.raises(UsageError, match="does not tell apart"):
+        drawn(system, "ddim", BEYOND)
 
 
 def test_guidance_moves_towards_a_class_and_away_from_another(system: System) -> None:
