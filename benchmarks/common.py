@@ -179,10 +179,15 @@ def command(path: str, words: Sequence[str]) -> str:
 
 def write_text(path: Path, text: str) -> Path:
     """Create or replace a file, all or nothing."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Create or replace a file, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

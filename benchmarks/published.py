@@ -2,8 +2,8 @@
 
     python benchmarks/published.py plan                     every row's command, and about how long it takes
     python benchmarks/published.py budget nice              trains a row for 15 s: steps and pictures an hour
-    python benchmarks/published.py record nice runs/nice    measures a finished run -> benchmarks/published/nice.json
-    python benchmarks/published.py table                    benchmarks/published.md from these files alone
+    python benchmarks/published.py record nice runs/nice    measures a finished run and keeps it: trained/nice.json
+    python benchmarks/published.py table                    benchmarks/published.md from these records alone
 
 Rows are those of `published_rows.py`. Without `--split test` figures are of the last 10,000 training digits, which no
 training sees, and are labelled validation.
@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 from common import HERE, write_text
 from published_rows import NOT_COMPARABLE, ROWS, Row
-from record_run import VARIABLE, command, curve
+from record_run import TRAINED, VARIABLE, command, prove
 
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.config import from_dict, to_dict
 from huggingvis.core.errors import Cancelled, UsageError, unknown
-from huggingvis.core.machine import cores, machine, versions
+from huggingvis.core.machine import cores
 
 if TYPE_CHECKING:
     from huggingvis.train.run import Run
 
-FOLDER, PAGE = HERE / "published", HERE / "published.md"
+PAGE = HERE / "published.md"
 SECONDS = 15
 TICKS = "▁▂▃▄▅▆▇█"
 
@@ -57,8 +57,8 @@ def planned(name: str) -> str:
 # ---- record ----------------------------------------------------------------------------------------------------------
 
 
-def record(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
-    """What is kept of a finished run."""
+def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
+    """What a finished run reaches of the figures of a row."""
     import torch
     from published_measures import measure
 
@@ -72,22 +72,13 @@ def record(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(cores())
     wanted = Wanted(split=Split(given.split), root=given.root and str(given.root), limit=given.pictures)
     found, n = measure(row, run, wanted, given.draws)
-    lines = run.metrics()
-    key = next((k for line in lines for k in line if k in (row.curve, f"validation.{row.curve}")), "")
     return {
         "row": name,
-        "command": command(row.recipe, run.config["config"], name),
-        "seed": run.config["config"].get("seed", 0),
-        "seconds": max(line.get("seconds", 0.0) for line in lines),
-        "steps": int(lines[-1]["step"]),
-        "epochs": round(lines[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
-        "machine": machine(cores()),
-        "versions": versions(()),
+        "epochs": round(run.metrics()[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
         "split": given.split,
         "pictures": n,
         "draws": given.draws or row.draws,
         "result": {k: {"value": round(f.value, 4), "error": f.error and round(f.error, 4)} for k, f in found.items()},
-        "curve": {"of": key, "points": curve(lines, key)},
     }
 
 
@@ -134,7 +125,7 @@ def page(records: Mapping[str, Mapping[str, Any]]) -> str:
     """The page, from what was recorded."""
     head = (
         "# Published figures, and ours\n\n"
-        "Made by `python benchmarks/published.py table` from `published/*.json`. Figures of the validation set (the "
+        "Made by `python benchmarks/published.py table` from `trained/*.json`. Figures of the validation set (the "
         "last 10,000 training digits, which no training sees) stand beside papers' figures of the test set and are "
         "labelled so. A figure out of budget is stated at its budget.\n\n"
         "| system | figure | paper | ours | |\n|---|---|---|---|---|\n"
@@ -150,9 +141,9 @@ def _lines(row: Row, told: Mapping[str, Any] | None) -> list[str]:
     for number, (key, paper) in enumerate(row.paper.items()):
         ours, verdict = "not trained yet", ""
         if told:
-            found = told["result"][key]
+            found = told["published"]["result"][key]
             error = f" ± {found['error']:.2g}" if found["error"] else ""
-            ours = f"**{found['value']:.5g}**{error} {row.unit}, {told['split']}"
+            ours = f"**{found['value']:.5g}**{error} {row.unit}, {told['published']['split']}"
             better = found["value"] >= paper if row.more else found["value"] <= paper
             verdict = "" if number else ("reached" if better else "not reached at this budget")
         out.append(f"| {row.system} | {key.replace('_', ' ')} | {paper:g} {row.unit} | {ours} | {verdict} |")
@@ -170,19 +161,23 @@ def _details(name: str, row: Row, told: Mapping[str, Any] | None) -> str:
     ]
     if told is None:
         return "\n".join((*parts, f"- Not trained yet; about {row.minutes:g} minutes on two cores."))
-    rest = {k: v for k, v in told["result"].items() if k not in row.paper}
+    scored = told["published"]
+    rest = {k: v for k, v in scored["result"].items() if k not in row.paper}
     beside = "".join(f"; {key.replace('_', ' ')} {found['value']:.5g}" for key, found in rest.items())
     about = told["machine"]
     parts += [
-        f"- Trained: {told['steps']:,} steps ({told['epochs']:g} epochs) in {told['seconds'] / 60:.1f} min, seed "
+        f"- Trained: {told['steps']:,} steps ({scored['epochs']:g} epochs) in {told['seconds'] / 60:.1f} min, seed "
         f"{told['seed']}, on {about['cpu']}, {about['cores']} cores; "
         + ", ".join(f"{k} {v}" for k, v in told["versions"].items())
         + ".",
-        f"- Scored: {told['pictures']:,} pictures ({told['split']}){beside}.",
+        f"- Scored: {scored['pictures']:,} pictures ({scored['split']}){beside}.",
     ]
-    points = [value for _, value in told["curve"]["points"]]
-    if points:
-        parts.append(f"- `{told['curve']['of']}` from {points[0]:.4g} to {points[-1]:.4g}: {_spark(points)}")
+    key = next((key for key in told["curves"] if key in (row.curve, f"validation.{row.curve}")), None)
+    if key is not None:
+        points = [value for _, value in told["curves"][key]]
+        parts.append(f"- `{key}` from {points[0]:.4g} to {points[-1]:.4g}: {_spark(points)}")
+    if "sheet" in told:
+        parts.append(f"\n![What it draws]({Path(told['sheet']).relative_to(HERE.name).as_posix()})")
     return "\n".join(parts)
 
 
@@ -193,9 +188,10 @@ def _spark(points: list[float]) -> str:
     return "".join(TICKS[round((p - low) * scale)] for p in points)
 
 
-def recorded(folder: Path = FOLDER) -> dict[str, Any]:
-    """Every record by its row."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+def recorded(folder: Path = TRAINED) -> dict[str, Any]:
+    """Every record of a training that was measured against a paper's figures, by its row."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return {told["published"]["row"]: told for told in records if "published" in told}
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -220,10 +216,9 @@ def _act(given: argparse.Namespace) -> None:
     elif given.verb == "record":
         from huggingvis.train.run import Run
 
-        told = record(given.row, Run.open(given.run), given)
-        rows = [f' "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in told.items()]
-        path = write_text(FOLDER / f"{given.row}.json", "{\n" + ",\n".join(rows) + "\n}\n")
-        print(f"Wrote {path.name}: {told['result']}")
+        told = figures(given.row, Run.open(given.run), given)
+        prove(given.run, given.row, {"published": told})
+        print(told["result"])
     else:
         write_text(PAGE, page(recorded()))
         print(f"Wrote {PAGE.name}")

@@ -1,11 +1,12 @@
-"""Turns a run folder into the small record of a training that is committed as proof: `trained/NAME.json`.
+"""Keeps a finished training as proof: `trained/NAME.json`, a contact sheet `trained/NAME.png`, the mark of its system.
 
     hvis train vae --run runs/vae --steps 1000
-    python benchmarks/record_run.py runs/vae                        writes benchmarks/trained/vae.json
-    python benchmarks/record_run.py runs/vae --sheet sheet.png      and names a sheet of what it draws
+    python benchmarks/record_run.py runs/vae                                 benchmarks/trained/vae.json and vae.png
+    python benchmarks/record_run.py runs/vae --sheet docs/pictures/vae.png   with a sheet that there is already
 
 The record holds the command that repeats the training, its seed, seconds, machine and versions, the curves of its
-losses (averages over at most 60 stretches), its last held-out losses, and the same of each stage before it.
+losses (averages over at most 60 stretches), its last held-out losses, and the same of each stage before it. Figures
+that papers report are added by `published.py record`. A system whose `trained` mark is empty is marked by the record.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from huggingvis.core.catalog import find_recipe
+from common import write_bytes, write_text
+
+from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
-from huggingvis.core.files import write_atomically
 from huggingvis.core.machine import cores, machine, versions
 from huggingvis.systems.packaged import packaged
 from huggingvis.train.run import Run
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+TRAINED = HERE / "trained"
 VARIABLE = "$HUGGINGVIS_TESTDATA"
 WEIGHTS = packaged("tiny").parent
 STRETCHES = 60
@@ -95,7 +98,7 @@ def _loss(key: str) -> bool:
     return key not in ("step", "seconds") and not key.startswith(("lr.", "grad_norm."))
 
 
-def record(path: Path, sheet: str | None) -> dict[str, Any]:
+def record(path: Path) -> dict[str, Any]:
     """The record of a finished run. Stages with folders of their own inside it are told apart, their seconds in all."""
     run = Run.open(path)
     recipe, numbers = run.config["recipe"], run.config["config"]
@@ -109,23 +112,58 @@ def record(path: Path, sheet: str | None) -> dict[str, Any]:
         "machine": machine(cores()),
         "versions": versions(()),
         **({"stages": stages} if stages else {}),
-        **({"sheet": sheet} if sheet else {}),
     }
 
 
+def keep(told: Mapping[str, Any], name: str) -> Path:
+    """Writes a record, a line for each of its parts. Raises `ValueError` for a number that is not finite."""
+    parts = [f'"{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for key, value in told.items()]
+    return write_text(TRAINED / f"{name}.json", "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def mark(recipe: str, proof: Path, root: Path = ROOT) -> str:
+    """Writes `proof` into the record of the system that `recipe` trains, where it has none yet; says what was done."""
+    file = find_recipe(recipe).__name__.partition(".")[2].replace(".", "/") + ".py"
+    record = next((system for system in systems(root=root) if file in system.files), None)
+    name = proof.relative_to(HERE.parent).as_posix()
+    if record is None:
+        return f"no system is made by {file}: nothing marked"
+    if record.trained is not None:
+        return f"{record.name} is marked as trained by {record.trained}"
+    target = root / record.files[0]
+    text = target.read_text(encoding="utf-8")
+    write_text(target, text.replace('"trained": None', f'"trained": "{name}"'))
+    return f"{record.name} is now marked as trained by {name}"
+
+
+def prove(
+    path: Path, name: str, more: Mapping[str, Any], sheet: Path | None = None, root: Path = ROOT
+) -> dict[str, Any]:
+    """Keeps a finished run as proof: its record and `more`, a contact sheet (or the file `sheet`), its system's mark.
+
+    A model that draws only what sentences say has no sheet unless it is given one.
+    """
+    from run_sheet import sheet_of
+
+    told = {**record(path), **more}
+    if sheet is None:
+        made = sheet_of(path)
+        sheet = made and write_bytes(TRAINED / f"{name}.png", made)
+    if sheet is not None:
+        told["sheet"] = sheet.resolve().relative_to(HERE.parent).as_posix()
+    proof = keep(told, name)
+    print(f"Wrote {proof}\n{mark(Run.open(path).config['recipe'], proof, root)}")
+    return told
+
+
 def main() -> int:
-    """Write the record of one run."""
+    """Keep one run."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("run", type=Path)
-    options.add_argument("--name", help="of the file (default: the run folder's)")
-    options.add_argument("--sheet", help="a picture of what it draws, relative to the repository")
+    options.add_argument("--name", help="of the record (default: the run folder's)")
+    options.add_argument("--sheet", type=Path, help="a picture of what it draws, if there is one already")
     given = options.parse_args()
-    target = HERE / "trained" / f"{given.name or given.run.resolve().name}.json"
-    target.parent.mkdir(exist_ok=True)
-    rows = [f'"{key}": {json.dumps(value)}' for key, value in record(given.run, given.sheet).items()]
-    text = "{\n" + ",\n".join(rows) + "\n}\n"
-    write_atomically(target, lambda file: file.write(text.encode()))
-    print(f"Wrote {target}")
+    prove(given.run, given.name or given.run.resolve().name, {}, given.sheet)
     return 0
 
 

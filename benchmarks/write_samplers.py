@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingvis.samplers._facts import sampler_records, schedule_records
+from huggingvis.recipes.sampler_facts import sampler_records, schedule_records
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "samplers.md"
 NAMES = ("A1111", "ComfyUI", "diffusers")
@@ -42,7 +42,7 @@ def page() -> str:
             "yes" if r["stochastic"] else "no",
             _proof(r),
         ]
-        for r in sampler_records()
+        for r in sampler_records(measured=False)
     ]
     schedules = [
         [f"`{r['name']}`", *_elsewhere(r), "tables" if r["tables_only"] else "any", _proof(r)]

@@ -54,6 +54,14 @@ def train(recipe: str, path: Path, numbers: Mapping[str, Any], resume: bool = Fa
     return run
 
 
+def trained_on_digits(place: Path, recipes: Mapping[str, Mapping[str, Any]]) -> Path:
+    """`place` with a run of each recipe, with its numbers, on the same digits."""
+    data = digits(place / "data")
+    for recipe, numbers in recipes.items():
+        train(recipe, place / recipe, {"data": data, **numbers})
+    return place
+
+
 def course(run: Run, key: str) -> list[float]:
     return [record[key] for record in run.metrics() if key in record]
 

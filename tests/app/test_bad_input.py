@@ -14,12 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from command_line import FOX, SMALL_VAE
 from PIL import Image
 from refusals import left, refused
-
-FOX = "a fox to the left of a pizza"
-SMALL_VAE = ["--size", "8", "--widths", "8", "--latent-dim", "2", "--likelihood", "gaussian", "--batch", "2",
-             "--sample-every", "0", "--steps", "2"]  # fmt: skip
 
 
 @pytest.fixture

@@ -6,32 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from command_line import FOX, SHORT, needs_packaged, pixels
 from PIL import Image
 
 from huggingvis import __version__
-from huggingvis.core.catalog import ROOT
-
-FOX = "a fox to the left of a pizza"
-SHORT = ["--steps", "3"]
-PACKAGED = ROOT / "weights" / "tiny" / "model.json"
-needs_packaged = pytest.mark.skipif(
-    not PACKAGED.exists(), reason="the packaged model's weights are not in this checkout"
-)
-
-
-def pixels(path: str | Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
 
 
 def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
@@ -45,108 +27,6 @@ def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
     assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
     assert hvis(["--version"]).out == f"hvis {__version__}\n"
     assert hvis([]).out == said.out
-
-
-def test_generate_says_where_the_pictures_are_and_what_the_model_does_not_know(hvis: Any, tiny_model: Path) -> None:
-    said = hvis(["generate", "a fox beside a gizmo", "--model", tiny_model, "-n", 2, "-o", "new/out", "--grid", *SHORT])
-    assert said.code == 0, said.err
-    paths = [line.split("  ")[0] for line in said.out.splitlines()]
-    assert paths[:2] == ["new/out/00001-a-fox-beside-a-gizmo.png", "new/out/00002-a-fox-beside-a-gizmo.png"]
-    assert paths[2] == "new/out/00003-grid-a-fox-beside-a.png"
-    assert "2 pictures in" in said.out.splitlines()[-1] and "(seed 1," in said.out
-    assert [pixels(path).shape for path in paths[:2]] == [(32, 32, 3)] * 2
-    assert "'gizmo'" in said.paragraph and "does not know" in said.paragraph
-
-
-def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvis: Any, tiny_model: Path) -> None:
-    words = [
-        "--sampler",
-        "DPM++ 2M Karras",
-        "--guidance_scale",
-        "1.5",
-        "--width",
-        "48",
-        "--negative",
-        "pizza",
-        "--seed=5",
-    ]
-    said = hvis(["generate", *words, FOX, "--model", tiny_model, "--json", *SHORT])
-    assert said.code == 0, said.err
-    document = said.document
-    assert document["request"]["sampling"] == {
-        "sampler": "dpm++2m", "schedule": "karras", "steps": 3, "guidance_scale": 1.5, "guidance_rescale": 0.0,
-        "guidance_interval": [0.3, 1.0], "eta": 0.0, "seed": 5,  # the interval is the model's own
-    }  # fmt: skip
-    assert document["request"]["prompt"] == {"text": FOX, "negative": "pizza"}
-    (made,) = document["pictures"]
-    assert (made["seed"], made["batch_index"], made["model"]) == (5, 0, "small")
-    assert pixels(made["path"]).shape == (32, 48, 3)
-    assert document["seconds"]["sample"] > 0 and document["notes"] == []
-
-
-def test_numbers_not_given_are_the_models_own(hvis: Any, tiny_model: Path) -> None:
-    from huggingvis.systems.tiny import DEFAULTS
-
-    sampling = hvis(["generate", FOX, "--model", tiny_model, "--json", "--steps", 2]).document["request"]["sampling"]
-    assert (sampling["guidance_scale"], sampling["sampler"]) == (DEFAULTS.guidance_scale, DEFAULTS.sampler)
-
-
-def test_a_picture_repeats_from_its_own_record_bit_for_bit(hvis: Any, tiny_model: Path) -> None:
-    first = hvis(["generate", FOX, "--model", tiny_model, "-n", 3, "--json", "--sampler", "euler a", *SHORT]).document
-    second = first["pictures"][1]
-    again = hvis(["generate", "--from", second["path"], "--model", tiny_model, "-o", "again", "--json"]).document
-    assert again["repeats"] == {"path": second["path"], "identical": True, "largest_difference": 0}
-    assert np.array_equal(pixels(again["pictures"][0]["path"]), pixels(second["path"]))
-    assert not np.array_equal(pixels(first["pictures"][0]["path"]), pixels(second["path"]))
-    assert again["pictures"][0]["weights"] == second["weights"] and again["notes"] == []
-
-
-def test_the_same_request_with_other_numbers_starts_from_the_record(hvis: Any, tiny_model: Path) -> None:
-    first = hvis(["generate", FOX, "--model", tiny_model, "-n", 2, "--seed", 4, "--json", *SHORT]).document
-    path = first["pictures"][1]["path"]
-    more = hvis(["generate", "--from", path, "--model", tiny_model, "--steps", 5, "--json"]).document
-    assert more["request"]["sampling"]["steps"] == 5 and more["request"]["sampling"]["seed"] == 5
-    assert more["request"]["prompt"]["text"] == FOX and len(more["pictures"]) == 1
-
-
-def test_repeating_with_other_weights_says_so(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
-    import shutil
-
-    import torch
-
-    from huggingvis.checkpoints.io import load, save
-
-    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
-    tensors = load(other / "unet.safetensors")
-    save(other / "unet.safetensors", {key: value + torch.full_like(value, 0.05) for key, value in tensors.items()})
-    path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
-    again = hvis(["generate", "--from", path, "--model", other, "--json"]).document
-    assert not again["repeats"]["identical"] and again["repeats"]["largest_difference"] > 0
-    assert len(again["notes"]) == 1 and "with other weights" in again["notes"][0]
-
-
-def test_python_gives_the_pixels_of_the_command_line(hvis: Any, tiny_model: Path) -> None:
-    import huggingvis as hv
-    from huggingvis.systems.tiny import DEFAULTS
-
-    path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
-    sampling = replace(DEFAULTS, steps=3)
-    (picture,) = hv.generate(FOX, model=tiny_model, sampling=sampling, device="cpu")
-    assert np.array_equal(picture.pixels, pixels(path))
-    (saved,) = hv.export([picture], "out")
-    assert saved.name == "00002-a-fox-to-the-left.png"
-
-
-def test_a_picture_does_not_depend_on_how_many_are_made(hvis: Any, tiny_model: Path) -> None:
-    import huggingvis as hv
-    from huggingvis.core.request import Sampling
-
-    sampling = Sampling(steps=2, sampler="Euler a")
-    system = hv.load(tiny_model, device="cpu")
-    ten = hv.generate(FOX, model=system, count=10, sampling=sampling)
-    (ninth,) = hv.generate(FOX, model=system, seed=8, sampling=sampling)
-    apart = np.abs(ten[8].pixels.astype(int) - ninth.pixels.astype(int)).max()
-    assert apart <= 1 and ten[8].made["seed"] == 8 and ten[8].made["batch_index"] == 8
 
 
 def test_train_then_generate_evaluate_and_remove_a_run(hvis: Any, tmp_path: Path) -> None:
@@ -192,24 +72,37 @@ def test_catalogue_by_system_axis_and_chapter(hvis: Any) -> None:
     chapter = records[0]["chapter"]
     some = hvis(["catalog", "--chapter", chapter, "--json"]).document
     assert some == [record for record in records if record["chapter"] == chapter]
-    samplers = hvis(["catalog", "samplers", "--json"]).document
-    assert "DDIM" in [entry["name"] for entry in samplers]
-    assert "2010.02502" in next(line for line in hvis(["catalog", "samplers"]).out.splitlines() if "DDIM" in line)
+    nets = hvis(["catalog", "guidance", "--json"]).document
+    assert "ClassifierFree" in [entry["name"] for entry in nets]
+    line = next(line for line in hvis(["catalog", "guidance"]).out.splitlines() if line.startswith("ClassifierFree "))
+    assert "2207.12598" in line
     assert "chapters that have something" in hvis(["catalog", "--chapter", "99"]).paragraph
 
 
 def test_catalogue_of_names(hvis: Any) -> None:
-    """Every name of a sampler and a schedule stands with its class, and its proof is a test that exists."""
+    """Every name of a sampler and a schedule has a row, and its proof is a test that exists."""
     from huggingvis.samplers.names import SAMPLERS, SCHEDULES
 
     for axis, rows in (("samplers", SAMPLERS), ("schedules", SCHEDULES)):
-        told = [row for entry in hvis(["catalog", axis, "--json"]).document for row in entry["named"]]
-        assert sorted(row["name"] for row in told) == sorted(row.name for row in rows)
+        told = [row for row in hvis(["catalog", axis, "--json"]).document if row["name"]]
+        assert [row["name"] for row in told] == [row.name for row in rows]
         for row in told:
             file, _, test = row["proof"].partition("::")
             assert f"def {test}(" in (Path(__file__).parents[2] / file).read_text(encoding="utf-8"), row["name"]
+            if "slope" in row:  # a method of fourth order is not yet quite one at these numbers of steps
+                assert row["slope"] == pytest.approx(row["order"], abs=0.45) and 1e-3 < row["error"] < 0.2
+            assert ("slope" in row) is (axis == "samplers" and not row["stochastic"])
+
+
+def test_the_table_of_samplers_is_one_table(hvis: Any) -> None:
     lines = hvis(["catalog", "samplers"]).out.splitlines()
-    assert any("dpm++2m " in line and "DPM++ 2M" in line and "order 2, 1 calls a step" in line for line in lines)
+    table = lines[: lines.index("")]
+    starts = [table[0].index(head) for head in ("A1111", "ComfyUI", "diffusers", "order", "slope", "error@20", "test")]
+    assert all(line[start - 1] == " " and line[start] != "" for line in table for start in starts)
+    row = next(line for line in table if line.startswith("dpm++2m ")).split("  ")
+    assert [cell.strip() for cell in row if cell.strip()][:5] == ["dpm++2m", "DPM++ 2M", "dpmpp_2m",
+                                                                 "DPMSolverMultistepScheduler", "2"]  # fmt: skip
+    assert lines[-1].startswith("In Python also: ") and "LearnedSteps" in lines[-1]
 
 
 def test_preview_shows_a_folder_and_its_truth(hvis: Any, tmp_path: Path) -> None:
@@ -324,23 +217,6 @@ def test_a_fault_of_ours_is_an_apology_with_the_way_to_its_traceback(
     assert "HVIS_TRACEBACK=1" in said.paragraph and "swapped" in said.paragraph and "Traceback" not in said.err
     monkeypatch.setenv("HVIS_TRACEBACK", "1")
     assert "Traceback" in hvis(["inspect", "x"]).err
-
-
-@needs_packaged
-def test_the_packaged_model_draws_in_both_languages_and_repeats(hvis: Any) -> None:
-    for sentence in (FOX, "狐狸在披萨的左边"):
-        document = hvis(["generate", sentence, "--seed", 7, "--json"]).document
-        assert document["notes"] == []
-        picture = pixels(document["pictures"][0]["path"])
-        assert picture.std() > 10
-        again = hvis(["generate", "--from", document["pictures"][0]["path"], "-o", "again", "--json"]).document
-        assert again["repeats"]["identical"]
-
-
-@needs_packaged
-def test_the_packaged_model_names_words_it_does_not_know(hvis: Any) -> None:
-    notes = hvis(["generate", "a fox to the left of a trombone", "--steps", 2, "--json"]).document["notes"]
-    assert len(notes) == 1 and "'trombone'" in notes[0]
 
 
 @needs_packaged

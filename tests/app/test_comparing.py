@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,45 @@ import torch
 
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Limits, Request
+from huggingvis.core.media import Picture
+from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.data.mixture import GaussianMixture
-from huggingvis.export.image import open_picture
+from huggingvis.export.image import open_picture, save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
-from huggingvis.recipes.comparing import Comparison, compare_samplers
+from huggingvis.recipes.comparing import Comparison, compare_samplers, told
 from huggingvis.recipes.explaining import PROCESSES, TIMES
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
+from huggingvis.systems import tiny
 from huggingvis.systems.unconditional import Unconditional
+
+SIDE = 8
 
 
 class _Pixels:
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return z.reshape(-1, 1, 4, 4)
+        return z.reshape(-1, 1, SIDE, SIDE)
+
+
+def two_pictures() -> GaussianMixture:
+    """Two pictures of grey pixels, and a little around them."""
+    n = SIDE**2
+    means = torch.stack([torch.linspace(-0.8, 0.8, n), torch.linspace(0.6, -0.6, n)]).double()
+    return GaussianMixture(torch.tensor([0.4, 0.6]), means, 0.01 * torch.eye(n).expand(2, n, n))
 
 
 def mixture_system() -> System:
-    """A system whose denoiser is exact: two pictures of 4 x 4 grey pixels, and a little around them."""
-    means = torch.stack([torch.linspace(-0.8, 0.8, 16), torch.linspace(0.6, -0.6, 16)]).double()
-    mixture = GaussianMixture(torch.tensor([0.4, 0.6]), means, 0.01 * torch.eye(16).expand(2, 16, 16))
-    process = LinearVP()
+    """A system whose denoiser is exact."""
+    mixture, process = two_pictures(), LinearVP()
 
     def generator(request: Request) -> Diffusion:
-        return Diffusion(mixture.denoiser(process), process, (16,), DDIM(), Uniform(request.sampling.steps))
+        return Diffusion(mixture.denoiser(process), process, (SIDE**2,), DDIM(), Uniform(request.sampling.steps))
 
-    spec = Spec("mixture", "none", (4, 4), channels=1)
-    limits = Limits(side=4, multiple=1, prompt_required=False)
-    return System(spec, {}, Unconditional(), _Pixels(), generator, limits=limits)
+    spec = Spec("mixture", "none", (SIDE, SIDE), channels=1)
+    limits = Limits(side=SIDE, multiple=1, prompt_required=False)
+    return System(spec, {}, Unconditional(), _Pixels(), generator, Sampling(schedule="logsnr"), limits)
 
 
 def test_more_calls_are_nearer_and_high_order_is_nearer_still() -> None:
@@ -53,8 +63,34 @@ def test_more_calls_are_nearer_and_high_order_is_nearer_still() -> None:
     assert error["DPM++ 2M", 48] < error["ddim", 48] / 2 and error["heun", 48] < error["ddim", 48]
     row = next(row for row in result.record["rows"] if row["sampler"] == "heun" and row["nfe"] == 12)
     assert (row["steps"], row["calls_per_step"]) == (6, 2)
-    assert result.plot.size == (640, 400) and result.sheet.size[1] > 4 * 96
+    assert result.plot.size == (640, 400) and result.sheet.size[1] > 3 * 96
     json.dumps(result.record, allow_nan=False)
+
+
+def test_near_to_real_pictures_where_there_are_any(tmp_path: Path) -> None:
+    """One call is far from the data; with many calls samplers with fresh noise and without are as near as real ones."""
+    real = two_pictures().sample(200, torch.Generator().manual_seed(9)).reshape(-1, 1, SIDE, SIDE)
+    for i, x in enumerate(real):
+        save(Picture.from_signal(x.numpy()), tmp_path / f"{i:03}.png")
+    how = Comparison(("ddim", "euler-a"), (1, 60), count=100, fine=60, against=f"folder:{tmp_path}")
+    result = compare_samplers(mixture_system(), how)
+    floor, rows = result.record["against"]["floor"], result.record["rows"]
+    distance = {(row["sampler"], row["nfe"]): row["frechet"] for row in rows}
+    assert result.record["against"]["count"] == 100 and floor > 0
+    for name in how.samplers:
+        assert distance[name, 1] > 4 * floor and distance[name, 60] < 2 * floor
+    assert [sorted(row) for row in rows] == 2 * [sorted({*rows[2], "psnr", "relative_error"})] + 2 * [sorted(rows[2])]
+    assert result.plot.size == (2 * 640, 400)
+    assert sum("folder" in line for line in told(result)) == 1
+    with pytest.raises(UsageError, match="at least 50 pictures"):
+        compare_samplers(mixture_system(), replace(how, count=101))
+
+
+def test_a_model_that_reads_sentences_is_compared_on_its_example(hvis: Any, tiny_model: Path) -> None:
+    said = hvis(["compare", "samplers", "--model", tiny_model, "--samplers", "ddim,heun", "--nfe", "2,4", "--fine", "8",
+                 "--count", "1", "--json"])  # fmt: skip
+    assert said.document["prompts"] == [tiny.EXAMPLE] and said.document["schedule"] == tiny.DEFAULTS.schedule
+    assert [row["nfe"] for row in said.document["rows"]] == [2, 4, 2, 4]
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -75,6 +111,17 @@ def test_a_plot_has_its_curves_where_they_belong() -> None:
     assert picture.size == (300, 200) and left.mean() > right.mean() + 20
     with pytest.raises(UsageError, match="nothing to plot"):
         plot([Curve("a", [(0, float("nan"))])], axes)
+
+
+@pytest.mark.parametrize("legs", [1, 2, 3, 12])
+def test_no_curve_runs_through_the_legend(legs: int) -> None:
+    """Zigzags that fill more and more of the axes: the legend's place is told by a curve without points, in red."""
+    zigzag = [(i / legs, float(i % 2)) for i in range(legs + 1)]
+    unseen = Curve("unseen", [(0, float("nan"))])
+    with_label = plot([Curve("", zigzag), unseen], Axes("", "", "", size=(300, 200))).pixels.astype(int)
+    blue, red = (np.abs(with_label - ink).max(2) < 60 for ink in ((31, 119, 180), (214, 39, 40)))
+    rows, columns = np.nonzero(red)
+    assert len(rows) > 40 and not blue[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].any()
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import digits, folder, picture, train
+from small_runs import folder, picture, trained_on_digits
 
 from huggingvis.data.standard import Split
 from huggingvis.metrics.parzen import parzen
@@ -50,12 +50,7 @@ def official_files(place: Path, count: int = 20, side: int = 12) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of each recipe on the same digits, hardly trained."""
-    place = tmp_path_factory.mktemp("runs")
-    data = digits(place / "data")
-    for recipe, numbers in NETS.items():
-        train(recipe, place / recipe, {**SMALL, "data": data, **numbers})
-    return place
+    return trained_on_digits(tmp_path_factory.mktemp("runs"), {name: {**SMALL, **net} for name, net in NETS.items()})
 
 
 @pytest.mark.parametrize(

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import FOX, SMALL_VAE
 from PIL import Image
-from refusals import left, refused
-
-FOX = "a fox to the left of a pizza"
-SMALL_VAE = ["--size", "8", "--widths", "8", "--latent-dim", "2", "--likelihood", "gaussian", "--batch", "2",
-             "--sample-every", "0", "--steps", "2"]  # fmt: skip
-
-
-def places_that_refuse(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """Folders this process may not write into (taken by a file, kept by the system), and what is said of each."""
-    (tmp_path / "file").write_text("")
-    yield tmp_path / "file", "file is a file"
-    yield tmp_path / "file" / "inside", "file is a file"
-    if sys.platform == "linux":
-        yield Path("/sys/hvis-test"), "Could not write /sys/hvis-test"
-    if os.geteuid() != 0:  # permissions do not bind root
-        (tmp_path / "closed").mkdir(mode=0o555)
-        yield tmp_path / "closed", "may not be written to"
+from refusals import left, places_that_refuse, refused, small_files
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_model_is_loaded(hvis: Any, tmp_path: Path) -> None:
@@ -47,18 +30,6 @@ def test_a_full_disk_is_found_before_sampling(hvis: Any, monkeypatch: pytest.Mon
     for words in (["generate", FOX, "--model", "not looked for"], ["train", "vae", "--data", "not looked for"]):
         refused(hvis(words), 3, "1,000 free", "Free some space")
     assert left() == []
-
-
-@contextlib.contextmanager
-def small_files(most: int) -> Iterator[None]:
-    """No file may grow beyond `most` bytes: the system's own refusal, as of a disk that fills up meanwhile."""
-    resource = pytest.importorskip("resource", reason="limits of file sizes are of Unix")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_fills_up_while_saving_leaves_no_part_of_a_picture(hvis: Any, tiny_model: Path) -> None:

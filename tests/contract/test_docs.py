@@ -1,4 +1,4 @@
-"""The documents tell the truth: links lead somewhere, commands parse, examples run, signatures are the source's."""
+"""The documents tell the truth: links lead somewhere, commands parse, signatures and numbers are the source's."""
 
 from __future__ import annotations
 
@@ -10,73 +10,34 @@ import json
 import re
 import runpy
 import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from doc_pages import (
+    EXAMPLES,
+    FENCE,
+    PAGES,
+    READMES,
+    REPOSITORY,
+    SCORED,
+    blocks,
+    commands,
+    named_files,
+    placed,
+    prose,
+    targets,
+    text_of,
+)
 
 from huggingvis import api
 from huggingvis.core import catalog
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-READMES = ("README.md", "README.zh.md")
-PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", "docs/models/tiny.md",
-         "docs/models/judge-world.md")  # fmt: skip
-SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")
-EXAMPLES = "CONTRIBUTING.md"
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS_TRAINING = {
     "src/huggingvis/weights/tiny/",
     "benchmarks/tiny_scene_accuracy.json",
 }  # made by commands, not by hand
 PACKAGED = (catalog.ROOT / "weights" / "tiny" / "model.json").is_file()
-
-
-def text_of(page: str) -> str:
-    return (REPOSITORY / page).read_text(encoding="utf-8")
-
-
-def blocks(page: str, kind: str) -> list[str]:
-    return [body for language, body in FENCE.findall(text_of(page)) if language == kind]
-
-
-def prose(page: str) -> str:
-    return FENCE.sub("", text_of(page))
-
-
-def placed(page: str) -> dict[str, str]:
-    """Python blocks whose first line names a file: that file -> the block."""
-    found = {}
-    for body in blocks(page, "python"):
-        first, _, rest = body.partition("\n")
-        if first.startswith("# ") and first.endswith(".py"):
-            found[first[2:]] = rest
-    return found
-
-
-def targets(page: str, images: bool) -> list[str]:
-    """Relative targets of links, without their anchors."""
-    found = re.findall(r"(!?)\[[^\]]*\]\(([^)#\s]+)[^)]*\)", prose(page))
-    return [t for mark, t in found if bool(mark) == images and "://" not in t and not t.startswith("mailto:")]
-
-
-def named_files(page: str) -> set[str]:
-    """Repository paths in back quotes, and paths of the package such as `samplers/names.py`."""
-    words = re.findall(r"`([\w./-]+/[\w./-]*)`", prose(page)) + re.findall(r"`(\w+\.py)`", prose(page))
-    return {w for w in words if not w.startswith(("out/", "runs/", ".venv", "recipes/<"))}
-
-
-def commands(page: str) -> list[list[str]]:
-    """Every `hvis ...` of a page: lines of its blocks, and calls in back quotes."""
-    lines = [line for kind in ("bash", "powershell") for body in blocks(page, kind) for line in body.splitlines()]
-    for body in blocks(page, "python"):  # the commands in the head of a recipe
-        lines += [line.strip() for line in body.splitlines() if line.strip().startswith("hvis ")]
-    lines += re.findall(r"`(hvis [^`]+)`", prose(page))
-    plain = [re.sub(r"^(\.venv/bin/|\.venv\\Scripts\\)", "", line.partition("    #")[0].strip()) for line in lines]
-    return [shlex.split(line)[1:] for line in plain if line.startswith("hvis ")]
 
 
 # ---- what the pages name --------------------------------------------------------------------------------------------
@@ -166,64 +127,6 @@ def test_the_python_of_the_readme_is_five_lines_that_fit_the_library(page: str) 
     for name, call in verbs.items():
         keywords = {k.arg: None for k in call.keywords if k.arg}
         inspect.signature(getattr(api, name)).bind(*[None] * len(call.args), **keywords)
-
-
-# ---- the examples of CONTRIBUTING -----------------------------------------------------------------------------------
-
-
-def loaded(name: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def examples(tmp_path: Path) -> Iterator[Path]:
-    """The example files in a tree of their own; those of the library can be imported by their names."""
-    before = set(sys.modules)
-    for name, body in placed(EXAMPLES).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(body, encoding="utf-8")
-    for name in placed(EXAMPLES):
-        if name.startswith("src/"):
-            assert not (REPOSITORY / name).exists(), f"{name} is in the library now: choose another example"
-            loaded(name.removeprefix("src/").removesuffix(".py").replace("/", "."), tmp_path / name)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith("huggingvis.") and getattr(sys.modules[name], "__file__", "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-def test_the_examples_pass_their_own_tests(examples: Path) -> None:
-    ran = 0
-    for name in placed(EXAMPLES):
-        if name.startswith("tests/"):
-            for key, function in vars(loaded(f"example_{ran}", examples / name)).items():
-                if key.startswith("test_"):
-                    room = examples / f"room-{ran}"
-                    room.mkdir()
-                    function(**({"tmp_path": room} if "tmp_path" in inspect.signature(function).parameters else {}))
-                    ran += 1
-    assert ran == 3
-
-
-def test_the_catalogue_finds_the_examples(examples: Path) -> None:
-    root = examples / "src" / "huggingvis"
-    (sampler,) = catalog.entries("samplers", root=root)
-    assert (sampler.name, sampler.arxiv, sampler.chapter) == ("DPMSolverPP2S", ("2211.01095",), "4")
-    assert sampler.aliases == ("dpm++2s",)
-    assert [entry.name for entry in catalog.entries("metrics", root=root)] == ["l1"]
-    (record,) = catalog.systems(root=root)
-    assert (record.name, record.paper) == ("v-diffusion", "2202.00512")
-    for file in record.files[1:]:
-        assert (catalog.ROOT / file).is_file()
-    for proof in (proof for proofs in record.marks().values() for proof in proofs):
-        file, _, test = proof.partition("::")
-        there = placed(EXAMPLES).get(file) or text_of(file)
-        assert f"def {test}(" in there
 
 
 # ---- the design -----------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 import shlex
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -13,10 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_runs import digits, train
 from torch import Tensor, nn
+
+from huggingvis.core.catalog import systems
+from huggingvis.core.media import Picture
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this copy has no benchmarks/")
@@ -65,13 +72,14 @@ def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path) -> 
     row = published.ROWS[name]
     numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1}
     run = train(row.recipe, tmp_path / name, {**numbers, **TINY[name]})
-    told = published.record(name, run, Namespace(split="validation", root=None, pictures=50, draws=3))
-    result = {key: figure["value"] for key, figure in told["result"].items()}
-    assert set(row.paper) <= set(result) and json.dumps(told, allow_nan=False)
-    assert told["curve"]["points"] and all(math.isfinite(value) for _, value in told["curve"]["points"])
-    assert told["pictures"] == (5 if name == "cgan" else 10)  # of so few, half choose the width of windows
+    found = published.figures(name, run, Namespace(split="validation", root=None, pictures=50, draws=3))
+    result = {key: figure["value"] for key, figure in found["result"].items()}
+    assert set(row.paper) <= set(result) and found["pictures"] == (5 if name == "cgan" else 10)
+    told = {**importlib.import_module("record_run").record(run.path), "published": found, "sheet": "benchmarks/x.png"}
+    assert json.dumps(told, allow_nan=False)
     page = published.page({name: told})
     assert f"**{result[next(iter(row.paper))]:.5g}**" in page and page.count("not trained yet") >= len(published.ROWS)
+    assert f"{row.curve}` from " in page and "](x.png)" in page
     if name == "nice":
         dims = 144
         assert result["log_density"] == pytest.approx(dims * (8 - result["bits_per_dim"]) * math.log(2), abs=0.02)
@@ -84,7 +92,7 @@ def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path:
 
     run = Namespace(config={"recipe": "vae"}, path=tmp_path)
     with pytest.raises(UsageError, match="was trained by 'vae', the row 'nice' is of 'nice'"):
-        published.record("nice", run, Namespace())
+        published.figures("nice", run, Namespace())
 
 
 def test_a_record_tells_every_loss_and_every_stage(published: ModuleType, tmp_path: Path) -> None:
@@ -96,10 +104,50 @@ def test_a_record_tells_every_loss_and_every_stage(published: ModuleType, tmp_pa
     run.log(50, {"critic": 1.0, "lr.critic": 0.1, "grad_norm.critic": 2.0, "alarm": "collapse", "seconds": 3.0})
     run.log(50, {"validation._rank": 0.5})
     Run.create(run.path / "first", {"stage": "first"}).log(40, {"loss": 2.0, "seconds": 4.0})
-    told = importlib.import_module("record_run").record(run.path, None)
+    told = importlib.import_module("record_run").record(run.path)
     assert told["seconds"] == 7.0 and told["steps"] == 50 and told["held_out"] == {"_rank": 0.5}
     assert told["curves"] == {"critic": [[50, 1.0]], "validation._rank": [[50, 0.5]]}
     assert told["stages"]["first"] == {"seconds": 4.0, "steps": 40, "held_out": {}, "curves": {"loss": [[40, 2.0]]}}
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cvae_quadrants_3", 4), ("cgan", 10), ("nice", 6)])
+def test_a_run_becomes_its_proof(
+    name: str, shown: int, published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Record, sheet and mark by one call, and the page finds them; the mark is written once, in the system's recipe."""
+    keeper = importlib.import_module("record_run")
+    recipe, root = published.ROWS[name].recipe, tmp_path / "huggingvis"
+    shutil.copytree(Path(keeper.ROOT) / "recipes", root / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+    for field, value in {"HERE": tmp_path / "benchmarks", "TRAINED": tmp_path / "benchmarks" / "trained"}.items():
+        monkeypatch.setattr(keeper, field, value)
+    numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1}
+    run = train(recipe, tmp_path / name, {**numbers, **TINY[name]})
+    before = {system.name: system.trained for system in systems(root=root)}
+    told = keeper.prove(run.path, name, {"published": {"row": name}}, root=root)
+    after = {system.name: system.trained for system in systems(root=root)}
+    owner = {"cvae_quadrants": "CVAE", "cgan": "CGAN", "nice": "NICE"}[recipe]
+    assert {key for key in after if before[key] != after[key]} == ({owner} if before[owner] is None else set())
+    assert after[owner] is not None
+    folder = tmp_path / "benchmarks" / "trained"
+    assert published.recorded(folder) == {name: told} and told["sheet"] == f"benchmarks/trained/{name}.png"
+    sheet = Image.open(folder / f"{name}.png")
+    assert (folder / f"{name}.png").stat().st_size <= 150_000
+    rows = np.asarray(sheet.convert("L"))[:, sheet.width // 2 :]
+    blocks = np.diff(np.concatenate([[0], (rows < 250).mean(1) > 0.5, [0]]).astype(int)) == 1
+    assert int(blocks.sum()) == shown  # rows of dark pictures, with white between
+    assert "trained by" in keeper.mark(recipe, folder / "other.json", root)  # nothing is overwritten
+    assert systems(root=root) == systems(root=root) and (folder / f"{name}.json").read_text().count("\n") >= 8
+
+
+def test_sheets_are_small_or_refused(published: ModuleType) -> None:
+    sheets = importlib.import_module("run_sheet")
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    made = sheets.small(Picture(noise[:256, :256]))
+    assert len(made) <= sheets.MOST_BYTES < 256 * 256 * 3
+    few = noise[:100, :100]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(sheets.small(Picture(few))))), few)
+    with pytest.raises(ValueError, match="bytes in 16 colours"):
+        sheets.small(Picture(noise))
 
 
 # ---- peers -----------------------------------------------------------------------------------------------------------
@@ -111,7 +159,7 @@ def numbers_of(net: nn.Module) -> int:
 
 def test_flows_of_both_sides_are_of_one_size(published: ModuleType) -> None:
     """To 3 %; and what normflows' density is to us is one: equal by its own parts."""
-    pytest.importorskip("normflows")
+
     flows = importlib.import_module("family_flows")
     from huggingvis.nets.flows.glow import GlowConfig, glow
     from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
@@ -132,7 +180,7 @@ def test_flows_of_both_sides_are_of_one_size(published: ModuleType) -> None:
 
 
 def test_autoencoders_of_both_sides_are_of_one_size_and_scored_alike(published: ModuleType) -> None:
-    pytest.importorskip("pythae")
+
     autoencoders, tasks = importlib.import_module("family_autoencoders"), importlib.import_module("family_task")
     from huggingvis.objectives.vae import VAE, Bernoulli
     from huggingvis.recipes.sources import Facts

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from scheduler_twins import BETAS, OURS, SPACINGS, assert_same, begin, double_sigmas, draws, ours, sigma_scaled, theirs
 
 from huggingvis.core.process import PREDICTIONS
 from huggingvis.processes.table import TableProcess
+from huggingvis.samplers._multistep import Form
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.deis import DEIS
-from huggingvis.samplers.dpm_solver import DPMSolver, Form, OfData, OfNoise
+from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.grids import Karras, Leading, Linspace
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_"),
     pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),
@@ -28,7 +31,7 @@ pytestmark = [
 FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(),
     "dpmsolver++": OfData(),
-    "sde-dpmsolver": OfNoise(stochastic=True),
+    "sde-dpmsolver": OfNoise(1.0),
     "sde-dpmsolver++": OfData(1.0),
 }
 
@@ -136,6 +139,30 @@ def test_unipc(order: int, data: bool, kind: str) -> None:
     process = TableProcess(scheduler.alphas_cumprod)
     schedule = Linspace(20, open_end=True, clean_end=False)
     assert_same(ours(process, "epsilon", sampler, schedule, begin(), []), reference)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("data", [True, False])
+@pytest.mark.parametrize(("predictor", "corrector"), [(1, 1), (2, 2), (3, 3), (3, 4), (3, 2)])
+def test_sa_solver(predictor: int, corrector: int, data: bool, tau: float) -> None:
+    """On the same noise; theirs is drawn for every step, ours where tau is not 0."""
+    scheduler = diffusers.SASolverScheduler(
+        **BETAS["scaled"], predictor_order=predictor, corrector_order=corrector,
+        algorithm_type="data_prediction" if data else "noise_prediction",
+        tau_func=lambda t: tau if 200 <= t <= 800 else 0,
+    )  # fmt: skip
+    scheduler.set_timesteps(20)
+    double_sigmas(scheduler, scheduler.timesteps)
+    bar = scheduler.alphas_cumprod.double()
+    scheduler.sigmas[-1] = ((1 - bar[0]) / bar[0]) ** 0.5
+    reference = theirs(scheduler, begin(), generator=torch.Generator().manual_seed(3))
+    _, second = knots(scheduler, 10)  # theirs lowers the order at the end however many steps there are
+    form: Callable[[float], Form] = OfData if data else OfNoise
+    asked = Tau(tau, 0.2005, 0.8015)
+    sampler = SASolver(predictor, corrector, asked, form, data, 1e-3, second)
+    used = [z for z, t in zip(draws(20), scheduler.timesteps, strict=True) if asked((float(t) + 1) / 1000) > 0]
+    schedule = Linspace(20, open_end=True, clean_end=False)
+    assert_same(ours(TableProcess(bar), "epsilon", sampler, schedule, begin(), used), reference)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import diffusers
 import pytest
 import torch
 from scheduler_twins import (
@@ -32,7 +33,6 @@ from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.names import sampler_of
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 

@@ -62,7 +62,8 @@ def numbers_of(theirs: nn.Module, ours: nn.Module) -> None:
 
 def pair(kind: str, loss: str, **numbers: Any) -> tuple[Any, nn.Module, nn.Module]:
     """pythae's model (which has no types), and encoder and decoder of ours with its weights."""
-    models = pytest.importorskip("pythae.models", reason="pythae is not installed")
+    from pythae import models
+
     torch.manual_seed(0)
     config = getattr(models, f"{kind}Config")
     asked = {"reconstruction_loss": loss} if kind != "AE" else {}

@@ -178,18 +178,17 @@ def test_quadrants_are_given_one_after_another() -> None:
         Quadrants(4)
 
 
+def completing(given: Quadrants, p: int) -> CVAE:
+    """A small model of what is hidden among `p` values."""
+    encoder, decoder = MLPEncoder(SHAPE, D, (8,), cond_dim=p), MLPDecoder(SHAPE, D + p, (8,))
+    return CVAE(encoder, decoder, MLPPrior(p, D, (8,)), Bernoulli(), given, D)
+
+
 @pytest.mark.parametrize("seen", [1, 2, 3])
 def test_only_hidden_values_are_told_and_only_given_ones_are_read(seen: int) -> None:
     given = Quadrants(seen)
     p, hidden = 30, int((~given.mask(6, 5)).sum())
-    cvae = CVAE(
-        MLPEncoder(SHAPE, D, (8,), cond_dim=p),
-        MLPDecoder(SHAPE, D + p, (8,)),
-        MLPPrior(p, D, (8,)),
-        Bernoulli(),
-        given,
-        D,
-    )
+    cvae = completing(given, p)
     nn.init.normal_(cvae.prior.get_parameter("layers.2.weight"))
     baseline = Independent(MLPDecoder(SHAPE, p, (8,)), Bernoulli(), given)
     x = on_off(4)
@@ -216,14 +215,7 @@ def test_only_hidden_values_are_told_and_only_given_ones_are_read(seen: int) -> 
 
 def test_the_baseline_trains_beside_and_apart() -> None:
     given, p = Quadrants(2), 30
-    cvae = CVAE(
-        MLPEncoder(SHAPE, D, (8,), cond_dim=p),
-        MLPDecoder(SHAPE, D + p, (8,)),
-        MLPPrior(p, D, (8,)),
-        Bernoulli(),
-        given,
-        D,
-    )
+    cvae = completing(given, p)
     baseline = Independent(MLPDecoder(SHAPE, p, (8,)), Bernoulli(), given)
     objective = BesideBaseline(ConditionalELBO(cvae, picture), baseline, draws=50)
     assert set(objective.nets()) == {"cvae", "baseline"} == set(objective.turns(0)[0].nets)

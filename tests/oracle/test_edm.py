@@ -156,13 +156,15 @@ def ours(sampler: Sampler, steps: int, noise: list[Tensor]) -> tuple[Net, Tensor
 
 @pytest.mark.parametrize("steps", [8, 20])
 def test_euler_beside_edm_euler_scheduler(steps: int) -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     assert_same(ours(Euler(), steps, []), theirs(diffusers.EDMEulerScheduler(), steps), 1e-6)
 
 
 def test_churned_euler_beside_edm_euler_scheduler() -> None:
     """Their step churns inside, so the net is asked at the raised level with the noise that it is going to draw."""
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     scheduler, gamma, net, x = diffusers.EDMEulerScheduler(), min(4 / 12, math.sqrt(2) - 1), Net(), begin() * 80
     scheduler.set_timesteps(12)
     process = LinearVE(200.0)  # churn does not pass the end of a process
@@ -185,6 +187,7 @@ def test_churned_euler_beside_edm_euler_scheduler() -> None:
 @pytest.mark.parametrize(("solver", "midpoint"), [("midpoint", True), ("heun", False)])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_dpm_solver_beside_its_edm_form(order: int, solver: str, midpoint: bool) -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     scheduler = diffusers.EDMDPMSolverMultistepScheduler(solver_order=order, solver_type=solver)
     assert_same(ours(DPMSolver(order, midpoint=midpoint), 20, []), theirs(scheduler, 20), 1e-6)

@@ -45,7 +45,8 @@ def test_a_shifted_set_is_as_far_as_its_shift() -> None:
 
 
 def test_it_is_the_distance_of_sorted_values() -> None:
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    from scipy import stats
+
     a, b = drawn(50, 1), 2 * drawn(50, 1, seed=1) + 0.5
     assert sliced_wasserstein(a, b, directions=3) == pytest.approx(stats.wasserstein_distance(a[:, 0], b[:, 0]))
 
@@ -151,7 +152,8 @@ def test_separable_classes_are_told_and_noise_is_not() -> None:
 
 @pytest.mark.parametrize("rows", [15, 120])
 def test_it_is_the_ridge_classifier(rows: int) -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    from sklearn import linear_model
+
     x, y = drawn(rows, 40), torch.randint(4, (rows,), generator=torch.Generator().manual_seed(0)) * 10
     scaled = (x - x.mean(0)) / x.std(0, correction=0)
     reference = linear_model.RidgeClassifier(alpha=0.3 * rows).fit(scaled.numpy(), y.numpy())
@@ -161,8 +163,8 @@ def test_it_is_the_ridge_classifier(rows: int) -> None:
 
 
 def test_digits_are_told_as_by_a_support_vector_machine() -> None:
-    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
-    svm = pytest.importorskip("sklearn.svm")
+    from sklearn import datasets, svm
+
     x, y = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))
     told = linear_probe((x[:1000], y[:1000]), (x[1000:], y[1000:]))
     machine = svm.LinearSVC(C=0.01).fit(x[:1000].numpy() / 16, y[:1000].numpy())

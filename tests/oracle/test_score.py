@@ -9,7 +9,7 @@ import torch
 from diffusers import ScoreSdeVeScheduler
 from torch import Tensor
 
-from huggingvis.core.belief import Belief
+from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.process import Process
@@ -123,6 +123,24 @@ def test_without_corrections_it_is_the_predictor(predictor: Sampler) -> None:
         pc = PredictorCorrector(predictor, corrections=0)
         assert torch.equal(run(process, pc, x, grid, 5), run(process, predictor, x, grid, 5))
         assert pc.order == predictor.order
+
+
+@pytest.mark.parametrize("dims", [4, 32])
+def test_what_the_rule_of_norms_does_to_a_gaussian(dims: int) -> None:
+    """The mean of |x|^2 is (1 + 2/D)^2 D, and D where the norms are those of many dimensions.
+
+    Of x <- x - e x + sqrt(2 e) z, e = 2 r^2 |z|^2/|x|^2: since E|z|^2 = D and E[|z|^2 z z^T] = (D + 2) I, small steps
+    move R = |x|^2 by dR = 2 D (-1 + (D + 2)/R) du + sqrt(8 (D + 2)) dW, whose stationary law is the docstring's.
+    """
+    process, t, n, snr = LinearVP(), torch.tensor(0.5, dtype=F64), 2000, 0.12
+    x = torch.randn(n, dims, dtype=F64, generator=torch.Generator().manual_seed(1))
+    for norms, mean, shape in ((True, (1 + 2 / dims) ** 2 * dims, dims / 2 + 1), (False, dims, dims / 2)):
+        sampler = PredictorCorrector(DDIM(), snr, corrections=150, norms=norms)
+        # data of unit variance have unit variance at every time of this process
+        got, _ = sampler.step(lambda x, t: Gaussian(process.alpha(t) * x), process, x, t, t, None, BatchNoise(2))
+        error = 4 * (1 / (shape * n)) ** 0.5 + 2 * snr**2  # of the draws, and of steps that are not infinitely small
+        assert float(got.square().sum(1).mean()) == pytest.approx(mean, rel=error)
+        assert float(got.mean(0).abs().max()) < 4 * (mean / dims / n) ** 0.5
 
 
 def test_reverse_diffusion_on_a_table_is_algorithm_3() -> None:

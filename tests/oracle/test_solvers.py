@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.process import Process
-from huggingvis.core.protocols import Step
+from huggingvis.core.protocols import Cond, Step
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
@@ -28,19 +29,32 @@ from huggingvis.samplers.dpm_sde import DPMSolverSDE
 from huggingvis.samplers.dpm_singlestep import DPMSolverSinglestep
 from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
-from huggingvis.samplers.grids import Karras, Leading, Linspace, LogSNR, Schedule, Shifted, Trailing, Uniform
+from huggingvis.samplers.grids import (
+    Interval,
+    Karras,
+    Leading,
+    Linspace,
+    LogSNR,
+    Restart,
+    Schedule,
+    Shifted,
+    Trailing,
+    Uniform,
+)
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.names import SAMPLERS, SCHEDULES, sampler_of, schedule_of, split_label
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
 F64 = torch.float64
+NONE = Tau(0.0)
 EVERY = [
     Ancestral(BETA), DDIM(0.5), Euler(Churn(0.2)), Heun(1.0), DPMSolver(2, OfNoise()), DPMSolver(2, OfData(0.5)),
-    LMS(3, 1.0), *(row.make(0.0) for row in SAMPLERS),
+    LMS(3, 1.0), SASolver(3, 4, Tau(1.0, 0.0, 1.0), OfNoise), *(row.make(0.0) for row in SAMPLERS),
 ]  # fmt: skip
 
 
@@ -112,6 +126,11 @@ def exact() -> tuple[Tensor, Tensor]:
         (UniPC(2, OfNoise()), (40, 80, 160), 3.0, 3e-5),
         (UniPC(2, linear=True), (40, 80, 160), 3.0, 3e-5),
         (UniPC(3), (40, 80, 160, 320), 3.6, 1e-6),
+        (SASolver(2, 2, NONE), (40, 80, 160), 2.0, 1e-3),
+        (SASolver(2, 3, NONE), (40, 80, 160), 3.0, 3e-5),
+        (SASolver(3, 0, NONE), (40, 80, 160), 3.0, 1e-4),
+        (SASolver(4, 0, NONE), (80, 160, 320), 3.8, 3e-5),
+        (SASolver(3, 4, NONE, OfNoise, midpoint=False), (40, 80, 160, 320), 3.6, 1e-6),
         (PNDM(), (80, 160, 320), 2.0, 6e-5),
         (PNDM(PseudoRungeKutta()), (80, 160, 320), 2.0, 6e-5),
     ],
@@ -130,6 +149,17 @@ def test_order_of_convergence(
     assert float(-slope[0]) == pytest.approx(order, abs=0.25)
     assert 2 ** logs[-1] < error
     assert sampler.order == round(order)
+
+
+def test_sa_solver_without_noise_is_unipc_and_with_it_dpm_solver_pp() -> None:
+    """Two coincidences between papers: tau = 0 with one node more, and tau = 1 with one node and no corrector."""
+    x, grid = start(16), Karras(12)(LinearVP())
+    for form in (OfData(), OfNoise()):
+        want = run(LinearVP(), UniPC(3, form, linear=True), x, grid)
+        sampler = SASolver(3, 4, NONE, type(form))
+        assert float((run(LinearVP(), sampler, x, grid) - want).abs().max()) < 1e-12
+    one = run(LinearVP(), SASolver(1, 0, Tau(1.0, 0.0, 1.0)), x, grid, seed=3)
+    assert float((one - run(LinearVP(), DPMSolver(1, OfData(1.0)), x, grid, seed=3)).abs().max()) < 1e-12
 
 
 def test_second_order_also_on_flow_from_pure_noise() -> None:
@@ -151,10 +181,14 @@ def test_second_order_also_on_flow_from_pure_noise() -> None:
         (DPMSolver(2, OfData(1.0)), 40),
         (DPMSolver(3, OfData(1.0)), 40),
         (DPMSolver(2, OfData(0.5)), 40),
-        (DPMSolver(2, OfNoise(stochastic=True)), 100),
+        (DPMSolver(2, OfNoise(1.0)), 100),
         (AncestralForm(Midpoint()), 200),
         (AncestralForm(DPMSolverSinglestep(2, OfData())), 200),
         (DPMSolverSDE(), 60),
+        (SASolver(), 40),
+        (SASolver(3, 4, Tau(1.0, 0.0, 1.0)), 40),
+        (SASolver(2, 2, Tau(1.4, 0.0, 1.0)), 60),
+        (SASolver(2, 2, Tau(0.7, 0.0, 1.0), OfNoise, midpoint=False), 60),
     ],
 )
 def test_stochastic_samplers_draw_the_mixture(sampler: Sampler, steps: int) -> None:
@@ -238,6 +272,42 @@ def test_a_sample_does_not_see_its_batch(sampler: Sampler) -> None:
 
     together = draw([5, 6, 7])
     assert torch.equal(draw([6])[0], together[1]) and torch.equal(draw([7, 5])[1], together[0])
+
+
+@pytest.mark.parametrize("sampler", EVERY, ids=repr)
+def test_between_equal_levels_there_is_no_step(sampler: Sampler) -> None:
+    """A grid whose times stand twice, equal or up to rounding, is the grid without: same samples, calls and steps."""
+    process, x = LinearVP(), start(4)
+    plain = Grid(torch.tensor([0.9, 0.6, 0.4, 0.7, 0.3, 0.1], dtype=F64), torch.arange(5.0, dtype=F64))
+    up, down = 0.6 * (1 + 2e-16), 0.4 * (1 - 2e-16)
+    twice = torch.tensor([0.9, 0.9, 0.9, up, 0.6, 0.4, 0.4, down, 0.7, 0.3, 0.1, 0.1, 0.1], dtype=F64)
+    told = torch.tensor([7, 7, 0, 7, 1, 7, 7, 2, 3, 4, 7, 7], dtype=F64)
+
+    def walk(grid: Grid) -> tuple[Tensor, list[float], list[Step]]:
+        clocks: list[float] = []
+        steps: list[Step] = []
+
+        def denoise(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+            clocks.extend(cond["clock"][:1].tolist() if "clock" in cond else [])
+            return standard_mixture().denoiser(process)(x, t, {})
+
+        end = sample(denoise, process, sampler, x, grid, {}, noise=BatchNoise(0), on_step=steps.append)
+        return end, clocks, steps
+
+    (want, once, each), (got, again, all_of) = walk(plain), walk(Grid(twice, told))
+    assert float((got - want).abs().max()) < 1e-12
+    assert again == once and [(s.index, s.total) for s in all_of] == [(s.index, s.total) for s in each]
+
+
+def test_where_grids_repeat_a_level() -> None:
+    """Schedules that end at the level of their last call, and a restart that asks for more noise than there is."""
+    for table in (TableProcess.linear(), TableProcess.cosine()):
+        for schedule in (Karras(9, clean_end=False), Leading(9, clean_end=False), Linspace(9, clean_end=False)):
+            assert len(schedule(table)) == 8 and float(schedule(table).times[-1]) == 1e-3
+    high = Restart(Karras(9), (Interval(1, 5, high=1e9),))(TableProcess.linear())
+    assert len(high) == 9 + 1 + 1 and high.times.tolist().count(1.0) == 1
+    with pytest.raises(ValueError, match="from one time to another"):
+        Grid(torch.tensor([0.5, 0.5], dtype=F64))
 
 
 @pytest.mark.parametrize("sampler", EVERY, ids=repr)

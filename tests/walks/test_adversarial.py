@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
-from walks.test_recipes import one_thread
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Turn
@@ -19,8 +18,6 @@ from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.loading import bind_run
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.run import Run
-
-__all__ = ["one_thread"]  # the fixture acts here as it does there
 
 SMALL = {"batch": 16, "lr": 5e-3, "latent_dim": 4, "sample_every": 0}
 MLP = {**SMALL, "hidden": [32], "critic": "leaky", "critic_hidden": [32]}

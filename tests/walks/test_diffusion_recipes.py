@@ -24,14 +24,6 @@ SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 10, "warmup": 0, "batc
          "lr": 3e-3, "ema": 0.9}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_edm_learns_loads_and_draws(tmp_path: Path) -> None:
     run = train("edm", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data"), "steps": 30})
     losses = course(run, "validation.mse")

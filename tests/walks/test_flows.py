@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor
 
@@ -35,14 +33,6 @@ NETS: dict[str, dict[str, Any]] = {
     "glow": {"levels": 2, "depth": 1, "width": 8},
 }
 SMALL = {"batch": 16, "lr": 3e-3, "warmup": 0, "ema": 0.8, "precision": "fp32"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("recipe", NETS)

@@ -32,14 +32,6 @@ STAGE = {
 SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 0, "warmup": 0, "batch": 8}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- variational autoencoder -----------------------------------------------------------------------------------------
 
 VAE = {"widths": [32], "latent_dim": 4, "batch": 16, "lr": 1e-2, "sample_every": 20}
@@ -220,7 +212,7 @@ def test_a_share_of_a_larger_folder_is_held_out(tmp_path: Path) -> None:
 
 
 def test_the_world_is_a_source() -> None:
-    pytest.importorskip("emoji")
+
     try:
         source = open_source("world:6", View(size=32))
     except MissingExtra as error:

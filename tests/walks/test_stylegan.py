@@ -9,8 +9,8 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
+from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor, nn
-from walks.test_recipes import assert_same_weights, course, digits, drawn, folder, one_thread, train
 
 from huggingvis.checkpoints.io import load
 from huggingvis.core import config as records
@@ -25,8 +25,6 @@ from huggingvis.recipes.adversarial.stylegan import Config, generator, sizes, sl
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
-
-__all__ = ["one_thread"]  # the fixture acts here as it does there
 
 SMALL = {"size": 8, "batch": 8, "lr": 5e-3, "latent_dim": 8, "mapping_layers": 2, "width": 8, "most": 8}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,6 @@ from huggingvis.recipes.sources import View, open_source
 from huggingvis.recipes.variational.cvae_quadrants import negative_cll, networks_of
 
 SMALL = {"widths": [32], "latent_dim": 4, "batch": 16, "lr": 1e-2, "sample_every": 20}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def trained_on(data: str) -> Tensor:

@@ -45,14 +45,6 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def folder(path: Path, classes: tuple[str, ...] = ("upright", "lying"), colour: bool = False) -> str:
     """24 pictures of 8 x 8: a bright bar at one of four places, upright or lying."""
     for i in range(24):

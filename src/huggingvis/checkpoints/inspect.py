@@ -113,6 +113,11 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 def families_in(package: ModuleType) -> tuple[Family, ...]:
     """The `FAMILY` of every module in `package` that has one; modules whose extra is not installed are passed over."""
+    return tuple(family for family, _ in modules_with_family(package))
+
+
+def modules_with_family(package: ModuleType) -> list[tuple[Family, ModuleType]]:
+    """As `families_in`, with the module of each."""
     found = []
     for entry in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         try:
@@ -121,8 +126,8 @@ def families_in(package: ModuleType) -> tuple[Family, ...]:
             continue
         family = vars(module).get("FAMILY")
         if isinstance(family, Family):
-            found.append(family)
-    return tuple(found)
+            found.append((family, module))
+    return found
 
 
 def identify(tensors: Mapping[str, TensorFact], families: Iterable[Family]) -> Family | None:

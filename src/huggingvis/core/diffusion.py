@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,14 @@ def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
     return denoise
 
 
+@runtime_checkable
+class Diffuses(Protocol):
+    """A generative model whose samples come from a diffusion, whatever else it tells."""
+
+    @property
+    def diffusion(self) -> Diffusion: ...
+
+
 @final
 @dataclass(frozen=True)
 class Diffusion:
@@ -64,6 +72,10 @@ class Diffusion:
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     prior: Callable[[Cond, Noise], Cond] | None = None
+
+    @property
+    def diffusion(self) -> Diffusion:
+        return self
 
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
         """x at the grid's first time when nothing is known of x_0: sigma(t) eps."""

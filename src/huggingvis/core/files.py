@@ -67,6 +67,14 @@ def check_folder(folder: Path, room: int = 0) -> Path:
     return folder
 
 
+def check_file(path: Path, room: int = 0) -> Path:
+    """`path` itself, after a test that a file of `room` bytes can be written there. As `check_folder`."""
+    if os.path.isdir(path):
+        raise explain(IsADirectoryError(errno.EISDIR, "is a directory"), path)
+    check_folder(path.parent, room)
+    return path
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Create or replace `path` with what `write(file)` writes, all or nothing.
 

@@ -101,6 +101,15 @@ class Styles(Latent, Protocol):
 
 
 @runtime_checkable
+class Mapped(Styles, Protocol):
+    """Styles are made from draws z of N(0, I), [B, Z]: `latents` are `styled` ones."""
+
+    def normals(self, n: int, *, noise: Noise) -> Tensor: ...
+
+    def styled(self, z: Tensor, cond: Cond) -> Tensor: ...
+
+
+@runtime_checkable
 class Completes(Protocol):
     """Tells what pictures x [B, C, H, W] in [-1, 1] may look like where they are not seen.
 
@@ -133,6 +142,16 @@ class Density(Likelihood, Protocol):
 
     @property
     def dims(self) -> int: ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Tells log p(class | picture), [B, K], of pictures [B, C, H, W] in [-1, 1]; `classes` are the names of the K."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def log_probs(self, x: Tensor) -> Tensor: ...
 
 
 class Conditioner(Protocol):

@@ -25,6 +25,10 @@ State = Any
 """A sampler's history between steps: `None`, or a tuple of tensors and times. Never mutated."""
 
 
+SAME = 1e-12
+"""Times that differ by less of themselves are one: made from one level in two ways they differ by up to 4e-15."""
+
+
 class Sampler(ABC):
     """Integrates belief into a sample. Subclasses are frozen dataclasses; `order` is their order of convergence."""
 
@@ -48,6 +52,10 @@ class Grid:
     `times` [N+1] float64. `clocks` [N] float64 or None: what the net is told at `times[:N]`. Table-backed networks were
     trained on whole numbers; whether and how a schedule rounds to them differs between the community's samplers, so it
     is the grid's choice. A grid may rise: where the next time is larger the loop renoises (RePaint, restart).
+
+    No time stands twice in a row: between equal levels there is no step to make, and a solver with a history would
+    divide by its length. Where a schedule ends at the level of its last call, or asks for more noise than a process
+    has, the repetition (to `SAME`) is left out here, with its clock, and the grid is shorter.
     """
 
     times: Tensor
@@ -59,6 +67,12 @@ class Grid:
             raise ValueError(f"a grid is at least two float64 times, found {found}")
         if self.clocks is not None and len(self.clocks) != len(self.times) - 1:
             raise ValueError(f"{len(self.times) - 1} steps need as many clock values, found {len(self.clocks)}")
+        moves = ~torch.isclose(self.times[:-1], self.times[1:], rtol=SAME, atol=0.0)  # [N]
+        if not bool(moves.all()):
+            if not bool(moves.any()):
+                raise ValueError(f"a grid leads from one time to another, found only {float(self.times[0]):g}")
+            object.__setattr__(self, "times", torch.cat([self.times[:-1][moves], self.times[-1:]]))
+            object.__setattr__(self, "clocks", None if self.clocks is None else self.clocks[moves])
 
     def __len__(self) -> int:
         return len(self.times) - 1

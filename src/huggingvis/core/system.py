@@ -34,7 +34,8 @@ class Spec:
 class System:
     """Weights bound to their meaning.
 
-    `defaults` are the sampling numbers it is best used with; `limits` what it accepts.
+    `defaults` are the sampling numbers it is best used with; `limits` what it accepts; `example` is a prompt to show it
+    by, empty where none is needed.
     """
 
     spec: Spec
@@ -44,6 +45,7 @@ class System:
     generator: Callable[[Request], Generative]
     defaults: Sampling = Sampling()
     limits: Limits = Limits()
+    example: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 

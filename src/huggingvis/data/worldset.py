@@ -34,7 +34,7 @@ def said_of(world: World, layouts: Sequence[Layout]) -> tuple[Tensor, Tensor]:
     sprites = world.sprites
     number = {sprite.id: n for n, sprite in enumerate((*sprites.pictures, *sprites.shapes))}
     colour = {None: -1, **{name: n for n, name in enumerate(COLOURS)}}
-    kinds, colours = torch.full((2, len(layouts), MOST_THINGS), -1)
+    kinds, colours = torch.full((2, len(layouts), MOST_THINGS), -1).unbind()
     for n, layout in enumerate(layouts):
         for m, thing in enumerate(layout.things):
             kinds[n, m], colours[n, m] = number[thing.sprite], colour[thing.colour]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from huggingvis.core.errors import UsageError
@@ -72,6 +73,23 @@ def contact_sheet(pictures: Sequence[Picture], sheet: Sheet, captions: Sequence[
             if under:
                 _write(draw, under[row * columns + column], x, y + height, sheet.ink)
     return Picture.from_pil(canvas)
+
+
+def beside(pictures: Sequence[Picture]) -> Picture:
+    """Pictures from left to right on white, their tops level."""
+    height = max(p.size[1] for p in pictures)
+    return Picture(np.concatenate([_padded(p, p.size[0], height) for p in pictures], axis=1))
+
+
+def stacked(pictures: Sequence[Picture]) -> Picture:
+    """Pictures from top to bottom on white, their left edges in line."""
+    width = max(p.size[0] for p in pictures)
+    return Picture(np.concatenate([_padded(p, width, p.size[1]) for p in pictures], axis=0))
+
+
+def _padded(picture: Picture, width: int, height: int) -> np.ndarray:
+    right, below = width - picture.size[0], height - picture.size[1]
+    return np.pad(picture.pixels, ((0, below), (0, right), (0, 0)), constant_values=255)
 
 
 def _columns(count: int, sheet: Sheet) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from huggingvis.core.errors import UsageError
@@ -16,15 +18,17 @@ COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 
            (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34))  # fmt: skip
 """Of curves in turn."""
 _FINE = 3  # curves are drawn this much larger and reduced, so that their edges are smooth
+_DASH = 24  # a legend's piece of line, and the room after it
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line through `points` (x, y); `marked` puts a dot on each."""
+    """A named line through `points` (x, y); `marked` puts a dot on each. `ink`: which of `COLOURS`, none: the next."""
 
     label: str
     points: Sequence[tuple[float, float]]
     marked: bool = False
+    ink: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,78 +47,139 @@ class Axes:
 def plot(curves: Sequence[Curve], axes: Axes) -> Picture:
     """The curves on one picture. Points that are not finite, or not positive on a logarithmic axis, are left out.
 
-    Raises `UsageError` where no point is left.
+    The legend stands where no curve runs, or beside the axes where there is no such place. Raises `UsageError` where no
+    point is left.
     """
     kept = [_kept(curve, axes) for curve in curves]
     xs, ys = ([p[k] for points in kept for p in points] for k in (0, 1))
     if not xs:
         raise UsageError("There is nothing to plot: no curve has a point with finite numbers.")
-    ranges = _range(xs, axes.log_x), _range(ys, axes.log_y)
     width, height = axes.size
     line = axes.lettering.set("0", width).line_height
     box = (5 * line, 2 * line, width - line, height - int(3.2 * line))
+    frame = _Frame(box, _range(xs, axes.log_x), _range(ys, axes.log_y), axes)
+    legend = _Legend.of(curves, axes)
+    place = legend.free(box, [frame.run(points) for points in kept])
+    if place is None:
+        frame = replace(frame, box=(*box[:2], box[2] - legend.width - 4, box[3]))
+        place = (box[2] - legend.width, box[1])
     image = Image.new("RGB", (width * _FINE, height * _FINE), (255, 255, 255))
-    draw = ImageDraw.Draw(image)
-    ticks = _ticks(*ranges[0], axes.log_x), _ticks(*ranges[1], axes.log_y)
+    _draw(ImageDraw.Draw(image), frame, curves, kept)
+    image = image.resize(axes.size, Image.Resampling.LANCZOS)
+    _letter(ImageDraw.Draw(image), frame)
+    legend.write(ImageDraw.Draw(image), place)
+    return Picture.from_pil(image)
 
-    def at(x: float, y: float) -> tuple[float, float]:
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where the axes lie: `box` in pixels (left, top, right, bottom), and the numbers along them."""
+
+    box: tuple[int, int, int, int]
+    x: tuple[float, float]
+    y: tuple[float, float]
+    axes: Axes
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
         """Pixels of a point."""
-        (x0, x1), (y0, y1) = ranges
+        left, top, right, bottom = self.box
         return (
-            box[0] + _share(x, x0, x1, axes.log_x) * (box[2] - box[0]),
-            box[3] - _share(y, y0, y1, axes.log_y) * (box[3] - box[1]),
+            left + _share(x, *self.x, self.axes.log_x) * (right - left),
+            bottom - _share(y, *self.y, self.axes.log_y) * (bottom - top),
         )
+
+    def run(self, points: Sequence[tuple[float, float]]) -> np.ndarray:
+        """The pixels that the line through `points` runs over, [N, 2], at most two apart."""
+        spots = np.array([self.at(*p) for p in points]).reshape(-1, 2)
+        parts = [spots]
+        for here, there in pairwise(spots):
+            way = np.linspace(0, 1, 2 + int(np.abs(there - here).max() / 2))[:, None]
+            parts.append(here + way * (there - here))
+        return np.concatenate(parts)
+
+    def ticks(self) -> tuple[list[float], list[float]]:
+        return _ticks(*self.x, self.axes.log_x), _ticks(*self.y, self.axes.log_y)
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """The names of the curves in their inks, one below the other."""
+
+    labels: tuple[tuple[str, tuple[int, int, int]], ...]
+    width: int
+    line: int
+    lettering: Lettering
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], axes: Axes) -> _Legend:
+        lines = [axes.lettering.set(curve.label, axes.size[0]) for curve in curves]
+        labels = tuple(zip((curve.label for curve in curves), _inks(curves), strict=True))
+        return cls(labels, _DASH + max(line.width for line in lines), lines[0].line_height, axes.lettering)
+
+    def free(self, box: tuple[int, int, int, int], runs: Sequence[np.ndarray]) -> tuple[int, int] | None:
+        """The top left of a place in `box` that no line runs through: a corner if one is free, else any, else None."""
+        spots, height = np.concatenate(runs), self.line * len(self.labels)
+        left, top, right, bottom = (n + d for n, d in zip(box, (8, 4, -6 - self.width, -6 - height), strict=True))
+        columns, rows = (list(range(a, b + 1, 6)) for a, b in ((left, right), (top, bottom)))
+        corners = [(x, y) for y in (top, bottom) for x in (right, left)]
+        for x, y in [*corners, *((x, y) for y in rows for x in columns)] if columns and rows else ():
+            clear = (spots < (x - 5, y - 3)) | (spots > (x + self.width + 5, y + height + 3))
+            if bool(clear.any(1).all()):
+                return x, y
+        return None
+
+    def write(self, draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
+        x, y = place
+        for label, ink in self.labels:
+            font, drawn = self.lettering.drawable(label)
+            draw.line([(x, y + self.line / 2), (x + _DASH - 6, y + self.line / 2)], ink, 2)
+            draw.text((x + _DASH, y), drawn, font=font, fill=ink)
+            y += self.line
+
+
+def _draw(
+    draw: ImageDraw.ImageDraw, frame: _Frame, curves: Sequence[Curve], kept: Sequence[Sequence[tuple[float, float]]]
+) -> None:
+    """Grid, axes and curves, `_FINE` times as large as they are to be."""
+    left, top, right, bottom = frame.box
 
     def stroke(points: Sequence[tuple[float, float]], ink: tuple[int, int, int], wide: float) -> None:
         draw.line([(x * _FINE, y * _FINE) for x, y in points], ink, round(wide * _FINE), joint="curve")
 
-    for x in ticks[0]:
-        stroke([at(x, ranges[1][0]), at(x, ranges[1][1])], (225, 225, 225), 1)
-    for y in ticks[1]:
-        stroke([at(ranges[0][0], y), at(ranges[0][1], y)], (225, 225, 225), 1)
-    stroke([(box[0], box[1]), (box[0], box[3]), (box[2], box[3])], (60, 60, 60), 1)
-    for curve, points, ink in zip(curves, kept, _inks(len(curves)), strict=True):
-        spots = [at(*p) for p in points]
+    for x in frame.ticks()[0]:
+        stroke([(frame.at(x, frame.y[0])[0], y) for y in (bottom, top)], (225, 225, 225), 1)
+    for y in frame.ticks()[1]:
+        stroke([(x, frame.at(frame.x[0], y)[1]) for x in (left, right)], (225, 225, 225), 1)
+    stroke([(left, top), (left, bottom), (right, bottom)], (60, 60, 60), 1)
+    for curve, points, ink in zip(curves, kept, _inks(curves), strict=True):
+        spots = [frame.at(*p) for p in points]
         if len(spots) > 1:
             stroke(spots, ink, 2)
         for x, y in spots if curve.marked else ():
-            spot = [(x - 3) * _FINE, (y - 3) * _FINE, (x + 3) * _FINE, (y + 3) * _FINE]
-            draw.ellipse(spot, ink)
-    image = image.resize(axes.size, Image.Resampling.LANCZOS)
-    _letter(image, curves, axes, box, [(at(x, ranges[1][0])[0], x) for x in ticks[0]],
-            [(at(ranges[0][0], y)[1], y) for y in ticks[1]])  # fmt: skip
-    return Picture.from_pil(image)
+            draw.ellipse([(x - 3) * _FINE, (y - 3) * _FINE, (x + 3) * _FINE, (y + 3) * _FINE], ink)
 
 
-def _letter(
-    image: Image.Image,
-    curves: Sequence[Curve],
-    axes: Axes,
-    box: tuple[int, int, int, int],
-    below: Sequence[tuple[float, float]],
-    beside: Sequence[tuple[float, float]],
-) -> None:
-    draw = ImageDraw.Draw(image)
+def _letter(draw: ImageDraw.ImageDraw, frame: _Frame) -> None:
+    """Titles and the numbers along the axes."""
+    axes, (left, _, right, bottom) = frame.axes, frame.box
+    line = axes.lettering.set("0", 100).line_height
 
-    def write(text: str, x: float, y: float, anchor: float, ink: tuple[int, int, int] = (32, 32, 32)) -> None:
+    def write(text: str, x: float, y: float, anchor: float) -> None:
         """`text` from x minus the share `anchor` of its width."""
         font, drawn = axes.lettering.drawable(text)
-        draw.text((x - anchor * font.getlength(drawn), y), drawn, font=font, fill=ink)
+        draw.text((x - anchor * font.getlength(drawn), y), drawn, font=font, fill=(32, 32, 32))
 
-    line = axes.lettering.set("0", 100).line_height
-    write(axes.title, (box[0] + box[2]) / 2, 4, 0.5)
-    write(axes.x, (box[0] + box[2]) / 2, box[3] + 1.5 * line, 0.5)
+    write(axes.title, (left + right) / 2, 4, 0.5)
+    write(axes.x, (left + right) / 2, bottom + 1.5 * line, 0.5)
     write(axes.y, 4, 4, 0.0)
-    for x, value in below:
-        write(f"{value:g}", x, box[3] + 3, 0.5)
-    for y, value in beside:
-        write(f"{value:g}", box[0] - 5, y - line / 2, 1.0)
-    for i, (curve, ink) in enumerate(zip(curves, _inks(len(curves)), strict=True)):
-        write(curve.label, box[2] - 4, box[1] + 2 + i * line, 1.0, ink)
+    for x in frame.ticks()[0]:
+        write(f"{x:g}", frame.at(x, frame.y[0])[0], bottom + 3, 0.5)
+    for y in frame.ticks()[1]:
+        write(f"{y:g}", left - 5, frame.at(frame.x[0], y)[1] - line / 2, 1.0)
 
 
-def _inks(count: int) -> list[tuple[int, int, int]]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+def _inks(curves: Sequence[Curve]) -> list[tuple[int, int, int]]:
+    return [COLOURS[(i if curve.ink is None else curve.ink) % len(COLOURS)] for i, curve in enumerate(curves)]
 
 
 def _kept(curve: Curve, axes: Axes) -> list[tuple[float, float]]:

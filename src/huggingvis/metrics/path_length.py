@@ -13,7 +13,7 @@ paper's published code the smallest and the largest hundredth of the distances a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,10 @@ class Steps:
         if not 0 < self.epsilon < 1 or not 0 <= self.trim < 0.5:
             raise UsageError(f"A step lies in (0, 1) and what is trimmed in [0, 0.5), found {self}.")
 
+    def generator(self) -> torch.Generator:
+        """What places on the ways are drawn from."""
+        return torch.Generator().manual_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class PathLength:
@@ -74,7 +78,6 @@ class PathLength:
     n: int
 
 
-@torch.no_grad()
 def path_length(
     decode: Callable[[Tensor], Tensor],
     ends: Iterable[tuple[Tensor, Tensor]],
@@ -89,15 +92,32 @@ def path_length(
     `decode` must be a function: fixed noise, evaluation mode. Raises `UsageError` for no ends, `NumericalTrouble` for
     features that are not finite.
     """
-    rng, parts = torch.Generator().manual_seed(steps.seed), []
-    for a, b in ends:
-        t = torch.zeros(len(a)) if steps.at_ends else torch.rand(len(a), generator=rng)
-        t = t.to(a) * (1 - steps.epsilon)
-        before, after = (double(features(decode(way(a, b, at)))) for at in (t, t + steps.epsilon))  # [B, D]
-        parts.append(((after - before) / steps.epsilon).square().sum(1).cpu())
+    rng = steps.generator()
+    return trimmed_mean([changes(decode, pair, features, way, steps, rng) for pair in ends], steps.trim)
+
+
+@torch.no_grad()
+def changes(
+    decode: Callable[[Tensor], Tensor],
+    ends: tuple[Tensor, Tensor],
+    features: Features,
+    way: Way,
+    steps: Steps,
+    rng: torch.Generator,
+) -> Tensor:
+    """1/eps^2 d of one step on each way between two batches of latents, float64 [B] on the CPU."""
+    a, b = ends
+    t = torch.zeros(len(a)) if steps.at_ends else torch.rand(len(a), generator=rng)
+    t = t.to(a) * (1 - steps.epsilon)
+    before, after = (double(features(decode(way(a, b, at)))) for at in (t, t + steps.epsilon))  # [B, D]
+    return ((after - before) / steps.epsilon).square().sum(1).cpu()
+
+
+def trimmed_mean(parts: Sequence[Tensor], trim: float) -> PathLength:
+    """Of all changes but the smallest and the largest. Raises as `path_length`."""
     if not parts:
         raise UsageError("There is no way to measure. Give at least one batch of ends.")
-    each = check_finite(torch.cat(parts), "The features").sort().values
-    left_out = math.floor(steps.trim * len(each))
+    each = check_finite(torch.cat(list(parts)), "The features").sort().values
+    left_out = math.floor(trim * len(each))
     kept = each[left_out : len(each) - left_out]
     return PathLength(float(kept.mean()), float(kept.std(correction=0)) / math.sqrt(len(kept)), len(kept))

@@ -171,13 +171,20 @@ class StyleGenerator(nn.Module):
 
     def styles(self, n: int, cond: Cond, noise: Noise) -> Tensor:
         """Truncated styles of `n` draws, [n, L, D]."""
-        w_avg = self.w_avg
-        z = noise.draw(w_avg.new_empty(n, self.mapping.z_dim))
-        label = None
-        if self.mapping.classes:
-            none = w_avg.new_zeros(n, self.mapping.classes)
-            label = some_class(cond.get("vector", none).to(w_avg.dtype), noise)
-        return self.truncation(self.spread(self.mapping(z, label)), w_avg)
+        z = self.normals(n, noise=noise)
+        if not self.mapping.classes:
+            return self.styled(z, {})
+        none = z.new_zeros(n, self.mapping.classes)
+        return self.styled(z, {"vector": some_class(cond.get("vector", none).to(z), noise)})
+
+    def normals(self, n: int, *, noise: Noise) -> Tensor:
+        """Draws of z, [n, Z]."""
+        return noise.draw(self.w_avg.new_empty(n, self.mapping.z_dim))
+
+    def styled(self, z: Tensor, cond: Cond) -> Tensor:
+        """Truncated styles of z [B, Z] and, where there are classes, one-hot `cond["vector"]`: [B, L, D]."""
+        label = cond["vector"].to(z) if self.mapping.classes else None
+        return self.truncation(self.spread(self.mapping(z, label)), self.w_avg)
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """Pictures of `n` draws of z and of the layers' noise: [n, C, H, W]. There are no steps to report."""

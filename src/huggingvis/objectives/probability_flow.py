@@ -171,6 +171,10 @@ class DiffusionDensity:
     flow: ProbabilityFlow
     cond: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def diffusion(self) -> Diffusion:
+        return self.model
+
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         return self.model.sample(n, cond, noise=noise, on_step=on_step)
 

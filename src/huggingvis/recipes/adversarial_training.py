@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise, SeedNoise
+from huggingvis.core.system import System
 from huggingvis.objectives.adversarial import (
     R1,
     GradientPenalty,
@@ -21,9 +23,9 @@ from huggingvis.objectives.adversarial import (
     NonSaturating,
     Wasserstein,
 )
-from huggingvis.objectives.gan import Contest, Prior, Rules, normal, uniform
+from huggingvis.objectives.gan import GAN, Contest, Prior, Rules, normal, uniform
 from huggingvis.recipes.alarms import Alarm
-from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures
+from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -98,6 +100,12 @@ def fit_adversarial(
     ema = Ema(ConstantDecay(config.ema), nets=("generator",)) if config.ema else None
     updates = Updates({"generator": generator, "critic": critic}, ema)
     return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates, on_step=alarms())
+
+
+def bind_gan(name: str, gan: GAN, run: Run, device: torch.device, classes: tuple[str, ...] = ()) -> System:
+    """The generator that `run` of the recipe `name` trained, as a system; of `classes` where it knows some."""
+    restored(gan.generator, run, "generator", device)
+    return picture_system(gan, {"generator": gan.generator}, run, name, device, classes=classes)
 
 
 def preview_noise(columns: int = 8, rows: int = 8, repeat: bool = False) -> Noise:

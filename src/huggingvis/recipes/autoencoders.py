@@ -12,7 +12,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
-from huggingvis.recipes.picture_training import PictureTraining
+from huggingvis.recipes.picture_training import PictureTraining, Updates
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Constant, Cosine, Optim
 
@@ -43,14 +43,11 @@ class AutoencoderTraining(PictureTraining):
     muon: bool = False
     ema: float = 0.0
 
-    def optim(self) -> Optim:
-        """The optimiser of every net."""
+    def updates(self) -> Updates:
+        """How weights change, those of every net alike, and whether their averages are kept."""
         course = Cosine(self.steps) if self.schedule == "cosine" else Constant()
-        return Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
-
-    def averages(self) -> Ema | None:
-        """Which weights are averaged: all or none."""
-        return Ema(ConstantDecay(self.ema)) if self.ema else None
+        optim = Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
+        return Updates(optim, Ema(ConstantDecay(self.ema)) if self.ema else None)
 
 
 def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:
@@ -78,6 +75,13 @@ class Coders:
                 f"widths {list(self.widths)} and {self.latent_dim} numbers in z."
             )
 
+    @classmethod
+    def of(cls, net: NetName, widths: tuple[int, ...] | None, latent_dim: int, usual: tuple[int, ...]) -> Coders:
+        """With layers of `widths`; none: `usual` ones of perceptrons, `CONV_WIDTHS` of convolutions."""
+        if widths is None:
+            widths = CONV_WIDTHS if net == "conv" else usual
+        return cls(net, widths, latent_dim)
+
     def encoder(self, shape: tuple[int, int, int], *, moments: int = 2, cond_dim: int = 0) -> MLPEncoder | ConvEncoder:
         """Picture, and a condition of `cond_dim` numbers, to `moments` times the latent numbers."""
         kind = MLPEncoder if self.net == "mlp" else ConvEncoder
@@ -88,3 +92,34 @@ class Coders:
         if self.net == "mlp":
             return MLPDecoder(shape, self.latent_dim + cond_dim, self.widths[::-1])
         return ConvDecoder(shape, self.latent_dim + cond_dim, self.widths)
+
+
+@dataclass(frozen=True)
+class VariationalTraining(AutoencoderTraining):
+    """Numbers of a variational autoencoder's training.
+
+    Attributes:
+        likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
+            they are) or gaussian.
+        std: deviation of Gaussian pixels; pictures span [-1, 1].
+        net: mlp or conv.
+        widths: hidden layers of the encoder, from the picture on; the decoder has them in reverse. None: 512, 256 for
+            mlp and 32, 64, 128 for conv.
+        latent_dim: numbers in z.
+        beta: weight of the KL term.
+    """
+
+    likelihood: LikelihoodName = "bernoulli"
+    std: float = 0.2
+    net: NetName = "mlp"
+    widths: tuple[int, ...] | None = None
+    latent_dim: int = 32
+    beta: float = 1.0
+
+    def coders(self) -> Coders:
+        """Encoder and decoder."""
+        return Coders.of(self.net, self.widths, self.latent_dim, usual=(512, 256))
+
+    def pixels(self) -> Likelihood:
+        """The law of pixels given z."""
+        return likelihood_of(self.likelihood, self.std)

@@ -7,9 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Prompt, Request, Sampling
 from huggingvis.core.system import System
+
+
+def prompts_for(system: System, count: int) -> list[str]:
+    """What `count` pictures are asked for by: each class in turn where there are some, or else nothing.
+
+    Raises `UsageError` for a system that draws what sentences say.
+    """
+    if system.limits.prompt_required:
+        raise UsageError(
+            f"{system.spec.name} draws what sentences say; this is measured of models that need none. Leave the option "
+            "out, and its scenes are scored."
+        )
+    classes = system.spec.card.get("classes") or [""]
+    return [str(classes[i % len(classes)]) for i in range(count)]
 
 
 def drawn(

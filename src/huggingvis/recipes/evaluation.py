@@ -1,5 +1,6 @@
 """What every evaluation takes and gives. Which there are: `scene_evaluation.SceneScores`, `held_out.LastLosses`,
-`held_out.HeldOut`, `parzen_window.ParzenWindow`, `folder_distance.FolderDistance`.
+`held_out.HeldOut`, `parzen_window.ParzenWindow`, `patch_distance.PatchDistance`, `path_lengths.PathLengths`,
+`class_accuracy.ClassAccuracy`, `probing.Probe`, `folder_distance.FolderDistance`.
 
 An evaluation is a frozen dataclass of numbers, called with its subject; a new one is a new file.
 """
@@ -8,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.system import System
 from huggingvis.data.standard import Split
+from huggingvis.recipes.drawing import drawn, prompts_for
 from huggingvis.recipes.pictures import Facts, Pictures, View
 from huggingvis.recipes.sources import open_split
 from huggingvis.train.run import Run
@@ -62,6 +65,16 @@ class Subject:
         if not self.is_run:
             raise UsageError("Which run shall be evaluated? Give a run folder, as `hvis train` makes it.")
         return Run.open(Path(str(self.name)))
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """`count` pictures of the subject, each class in turn where it has some, [N, C, H, W] in [-1, 1] on the CPU.
+
+        Raises `UsageError` where it draws what sentences say.
+        """
+        prompts = prompts_for(self.system, count)
+        with self.progress("drawing", count) as tick:
+            numbers = replace(self.system.defaults, seed=seed)
+            return torch.cat(list(drawn(self.system, prompts, numbers, on_chunk=tick)))
 
     @property
     def is_run(self) -> bool:

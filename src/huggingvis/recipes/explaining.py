@@ -17,7 +17,7 @@ from torch import Tensor
 from huggingvis.core.errors import unknown
 from huggingvis.core.media import Picture
 from huggingvis.core.process import Process
-from huggingvis.export.grid import Sheet, contact_sheet
+from huggingvis.export.grid import Sheet, beside, contact_sheet, stacked
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
@@ -66,7 +66,7 @@ def explain_process(name: str, picture: Picture | None = None) -> Explained:
     rows = [_at(process, t) for t in TIMES]
     captions = [f"t = {row['t']:g}\nlog-SNR {row['log_snr']}" for row in rows]
     strip = contact_sheet(shown, Sheet(columns=len(TIMES), cell=_SIDE), captions)
-    return Explained(_stacked([_beside(upper), strip]), {"process": name, "at": rows})
+    return Explained(stacked([beside(upper), strip]), {"process": name, "at": rows})
 
 
 def _points(times: Tensor, values: Tensor) -> list[tuple[float, float]]:
@@ -99,13 +99,3 @@ def _drawn() -> Picture:
     for (cx, cy, r), colour in (((0.35, 0.4, 0.22), (0.95, 0.75, 0.1)), ((0.65, 0.68, 0.2), (0.8, 0.15, 0.2))):
         sky = np.where((x - cx) ** 2 + (y - cy) ** 2 < r**2, np.array(colour)[:, None, None], sky)
     return Picture.from_signal(2 * sky - 1)
-
-
-def _beside(pictures: list[Picture]) -> Picture:
-    return Picture(np.concatenate([p.pixels for p in pictures], axis=1))
-
-
-def _stacked(pictures: list[Picture]) -> Picture:
-    width = max(p.size[0] for p in pictures)
-    rows = [np.pad(p.pixels, ((0, 0), (0, width - p.size[0]), (0, 0)), constant_values=255) for p in pictures]
-    return Picture(np.concatenate(rows, axis=0))

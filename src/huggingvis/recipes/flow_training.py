@@ -11,8 +11,10 @@ keeps classes apart, `_right` the share of pictures whose class is the likeliest
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -25,7 +27,15 @@ from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood, OfClass, dequantise, measure_density
 from huggingvis.recipes.classes import each_class
 from huggingvis.recipes.denoisers import classes_of
-from huggingvis.recipes.picture_training import PictureTraining, Updates, begin, fit_pictures, picture_system, restored
+from huggingvis.recipes.picture_training import (
+    PictureTraining,
+    Updates,
+    begin,
+    fit_pictures,
+    open_pictures,
+    picture_system,
+    restored,
+)
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -62,37 +72,63 @@ class FlowTraining(PictureTraining):
         """The classes that are learnt. Raises `UsageError` where they are asked for and the data have none."""
         return classes_of(self.conditional, facts)
 
+    def updates(self) -> Updates:
+        """How weights change and which are averaged."""
+        optim = Optim(
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            schedule=Cosine(self.steps, start=self.warmup),
+            muon=self.muon,
+        )
+        return Updates(optim, Ema(ConstantDecay(self.ema)))
 
-def train_flow(name: str, config: FlowTraining, setting: Setting, source: Source, flow: Flow) -> Run:
-    """Train `flow` in `setting`'s run folder by the recipe called `name`."""
-    flow = flow.to(setting.device)
-    run = begin(setting, name, config, source)
-    start_from_data(flow, source, config, setting.device)
 
-    classes, prior = config.classes(source.facts), flow.prior
-    shown = {"vector": each_class(len(classes), 8, setting.device)} if classes else {}
-    seeds = [i % 8 for i in range(8 * len(classes))] or range(64)
+Numbers = TypeVar("Numbers", bound=FlowTraining)
 
-    def draw() -> Tensor:
-        return flow.draw(len(seeds), SeedNoise(seeds), cond=shown)[0]
 
-    of_class = OfClass(flow, prior, config.class_weight) if isinstance(prior, ClassPrior) else None
-    optim = Optim(
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        schedule=Cosine(config.steps, start=config.warmup),
-        muon=config.muon,
-    )
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        MaximumLikelihood(flow, watched=flow, of_class=of_class),
-        source,
-        draw=draw,
-        updates=Updates(optim, Ema(ConstantDecay(config.ema))),
-    )
+@final
+@dataclass(frozen=True)
+class FlowRecipe(Generic[Numbers]):
+    """The recipe called `name` of the flow that `network` makes with fresh weights: its `train`, `bind`, `measure`."""
+
+    name: str
+    network: Callable[[Numbers, Facts], Flow]
+
+    def train(self, config: Numbers, setting: Setting) -> Run:
+        """Train the flow in `setting`'s run folder."""
+        source = open_pictures(config)
+        flow = self.network(config, source.facts).to(setting.device)
+        run = begin(setting, self.name, config, source)
+        start_from_data(flow, source, config, setting.device)
+
+        classes, prior = config.classes(source.facts), flow.prior
+        shown = {"vector": each_class(len(classes), 8, setting.device)} if classes else {}
+        seeds = [i % 8 for i in range(8 * len(classes))] or range(64)
+
+        def draw() -> Tensor:
+            return flow.draw(len(seeds), SeedNoise(seeds), cond=shown)[0]
+
+        of_class = OfClass(flow, prior, config.class_weight) if isinstance(prior, ClassPrior) else None
+        objective = MaximumLikelihood(flow, watched=flow, of_class=of_class)
+        return fit_pictures(config, setting, run, objective, source, draw=draw, updates=config.updates())
+
+    def bind(self, config: Numbers, run: Run, device: torch.device) -> System:
+        """What a run trained: latents of the prior, or of the class a prompt names, brought back through the flow."""
+        flow, classes = self.restored(config, run, device), config.classes(Facts.of(run))
+        return picture_system(flow, {"flow": flow}, run, self.name, device, classes=classes)
+
+    def measure(self, config: Numbers, run: Run, device: torch.device) -> Measure:
+        """Bits per dimension of a run's flow, and its log-density as NICE tells it."""
+        meaning = (
+            "bits_per_dim of 8-bit pictures; log_density in nats of pictures scaled to [0, 1]; each exact for pictures "
+            "dequantised at random, by more draws a tighter bound"
+        )
+        return Measure(partial(measure_density, self.restored(config, run, device)), meaning)
+
+    def restored(self, config: Numbers, run: Run, device: torch.device) -> Flow:
+        """The flow that a run trained."""
+        return restored(self.network(config, Facts.of(run)), run, "flow", device)
 
 
 def start_from_data(flow: Flow, source: Source, config: FlowTraining, device: torch.device) -> None:
@@ -101,19 +137,3 @@ def start_from_data(flow: Flow, source: Source, config: FlowTraining, device: to
     count = min(len(source.training), max(config.batch, FIRST_BATCH))
     rng = torch.Generator(device).manual_seed(config.seed)
     flow.initialise(dequantise(source.training.batch(0, count)["image"].to(device), rng))
-
-
-def bind_flow(name: str, config: FlowTraining, flow: Flow, run: Run, device: torch.device) -> System:
-    """A trained flow as a system that draws at the temperature of its run; of a conditional one prompts are classes."""
-    restored(flow, run, "flow", device)
-    return picture_system(flow, {"flow": flow}, run, name, device, classes=config.classes(Facts.of(run)))
-
-
-def measure_flow(flow: Flow, run: Run, device: torch.device) -> Measure:
-    """Bits per dimension of a trained flow, and its log-density as NICE tells it."""
-    restored(flow, run, "flow", device)
-    meaning = (
-        "bits_per_dim of 8-bit pictures; log_density in nats of pictures scaled to [0, 1]; each exact for pictures "
-        "dequantised at random, by more draws a tighter bound"
-    )
-    return Measure(partial(measure_density, flow), meaning)

@@ -24,28 +24,39 @@ from huggingvis.checkpoints.inspect import inspect
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Encodes, Measure
 from huggingvis.core.system import System
+from huggingvis.edits.exploring import able
+from huggingvis.metrics.features import Features
 from huggingvis.systems.packaged import is_model, read_record
 from huggingvis.train.run import Run
 
 
-@runtime_checkable
-class Binds(Protocol):
-    """A recipe's module whose runs load again as systems."""
+class Recipe(Protocol):
+    """A recipe's module."""
 
     Config: type
+
+
+@runtime_checkable
+class Binds(Recipe, Protocol):
+    """A recipe's module whose runs load again as systems."""
 
     def bind(self, config: Any, run: Run, device: torch.device) -> System: ...
 
 
 @runtime_checkable
-class Measures(Protocol):
+class Measures(Recipe, Protocol):
     """A recipe's module whose runs are compared by numbers on held-out pictures."""
 
-    Config: type
-
     def measure(self, config: Any, run: Run, device: torch.device) -> Measure: ...
+
+
+@runtime_checkable
+class Represents(Recipe, Protocol):
+    """A recipe's module whose runs know pictures by features of their own."""
+
+    def features(self, config: Any, run: Run, device: torch.device) -> Features: ...
 
 
 def bind_run(path: Path | str, device: torch.device | None = None) -> System:
@@ -55,32 +66,55 @@ def bind_run(path: Path | str, device: torch.device | None = None) -> System:
     unknown or trains no generator.
     """
     run = Run.open(path)
-    recipe, config = _able(run, Binds, "makes no pictures. Recipes whose runs generate")
+    recipe, config = able_recipe(run, Binds, "makes no pictures. Recipes whose runs generate")
     return recipe.bind(config, run, device or torch.device("cpu"))
 
 
 def measure_of(run: Run, device: torch.device) -> Measure:
     """What the model that `run` trained is compared by. Raises as `bind_run`."""
-    recipe, config = _able(run, Measures, "tells no numbers on other pictures. Recipes whose runs do")
+    recipe, config = able_recipe(run, Measures, "tells no numbers on other pictures. Recipes whose runs do")
     return recipe.measure(config, run, device)
 
 
-Able = TypeVar("Able", Binds, Measures)
+def features_of(run: Run, system: System, device: torch.device) -> Features:
+    """The features by which the model that `run` trained, bound as `system`, knows pictures.
+
+    Those that its recipe names, or else the latents that the model encodes pictures to. Raises `UsageError` for a model
+    that encodes none.
+    """
+    recipe, numbers = _recipe_of(run)
+    if isinstance(recipe, Represents):
+        return recipe.features(records.from_dict(recipe.Config, numbers), run, device)
+    model = able(system, Encodes, "encoder")
+    return lambda x: model.encode(x).flatten(1)
 
 
-def _able(run: Run, protocol: type[Able], lack: str) -> tuple[Able, Any]:
-    """The recipe that trained `run`, if it does what `protocol` says, and the numbers it was given."""
+Able = TypeVar("Able", bound=Recipe)
+
+
+def able_recipe(run: Run, protocol: type[Able], lack: str) -> tuple[Able, Any]:
+    """The recipe that trained `run`, which must do what `protocol` says, and the numbers it was given.
+
+    Raises as `bind_run`; `lack` says what other runs cannot do, and begins to name those that can.
+    """
+    recipe, numbers = _recipe_of(run)
+    if not isinstance(recipe, protocol):
+        able = sorted(known for known, entry in recipes().items() if isinstance(entry.load(), protocol))
+        raise UsageError(
+            f"{run.path} was trained by the recipe {run.config['recipe']!r}, which {lack}: {', '.join(able)}."
+        )
+    return recipe, records.from_dict(recipe.Config, numbers)
+
+
+def _recipe_of(run: Run) -> tuple[Any, dict[str, Any]]:
+    """The recipe that trained `run`, and the numbers it was given as they stand in its config.toml."""
     name, numbers = run.config.get("recipe"), run.config.get("config")
     if not isinstance(name, str) or not isinstance(numbers, dict):
         raise FileProblem(
             f"{run.path / 'config.toml'} does not say which recipe made this run: expected a text `recipe` and a "
             "table `config`. Restore the file, or train the model again with `hvis train`."
         )
-    recipe = find_recipe(name)
-    if not isinstance(recipe, protocol):
-        able = sorted(known for known, entry in recipes().items() if isinstance(entry.load(), protocol))
-        raise UsageError(f"{run.path} was trained by the recipe {name!r}, which {lack}: {', '.join(able)}.")
-    return recipe, records.from_dict(recipe.Config, numbers)
+    return find_recipe(name), numbers
 
 
 def folder_facts(path: Path) -> dict[str, Any]:

@@ -10,14 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import final
 
-import torch
-from torch import Tensor
-
 from huggingvis.core.errors import UsageError
-from huggingvis.core.system import System
 from huggingvis.data.standard import Split
 from huggingvis.metrics.parzen import parzen
-from huggingvis.recipes.drawing import drawn
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
 from huggingvis.recipes.pictures import Facts, Pictures, View
 
@@ -41,15 +36,11 @@ class ParzenWindow:
     seed: int = 0
 
     def __call__(self, subject: Subject) -> Evaluation:
-        run, system = subject.run, subject.system
+        run = subject.run
         facts, wanted = Facts.of(run), self.pictures.of(run)
-        if system.limits.prompt_required:
-            raise UsageError(f"{run.path} draws what sentences say; a Parzen window is of models that need none.")
         validation, measured = _apart(wanted, View(facts.size, facts.channels))
-        with subject.progress("drawing", self.samples) as tick:
-            numbers = replace(system.defaults, seed=self.seed)
-            samples = torch.cat(list(drawn(system, self._prompts(system), numbers, on_chunk=tick)))
-        held, x = (_all(pictures).to(subject.device) for pictures in (validation, measured))
+        samples = subject.draw(self.samples, self.seed)
+        held, x = (pictures.all_images().to(subject.device) for pictures in (validation, measured))
         score = parzen(samples.to(subject.device), held, x)
         record = wanted.record(run, score.n) | {"samples": self.samples, "seed": self.seed}
         text = (
@@ -59,11 +50,6 @@ class ParzenWindow:
             f"{self.samples:,} generated ones."
         )
         return Evaluation({**record, "width_chosen_on": len(validation), "parzen": asdict(score)}, text)
-
-    def _prompts(self, system: System) -> list[str]:
-        """Each class in turn, where there are some."""
-        classes = system.spec.card.get("classes") or [""]
-        return [str(classes[i % len(classes)]) for i in range(self.samples)]
 
 
 def _apart(wanted: Wanted, view: View) -> tuple[Pictures, Pictures]:
@@ -76,7 +62,3 @@ def _apart(wanted: Wanted, view: View) -> tuple[Pictures, Pictures]:
     if not len(measured):
         raise UsageError(f"{wanted} has too few pictures to choose a width on some and measure others. Give more.")
     return validation, measured if wanted.limit is None else measured.some(wanted.limit)
-
-
-def _all(pictures: Pictures) -> Tensor:
-    return torch.cat([batch["image"] for batch in pictures.once(WIDTH_FROM)])

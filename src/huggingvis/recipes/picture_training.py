@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -142,10 +142,13 @@ def fit_pictures(
         )
 
 
-def restored(model: nn.Module, run: Run, name: str, device: torch.device) -> None:
-    """The newest (averaged) weights of net `name` of `run` put into `model`, which is frozen for use on `device`."""
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def restored(model: Net, run: Run, name: str, device: torch.device) -> Net:
+    """`model` with the newest (averaged) weights of net `name` of `run`, frozen for use on `device`."""
     model.load_state_dict(run.weights(name))
-    model.to(device).eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)
 
 
 def picture_system(

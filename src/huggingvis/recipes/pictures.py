@@ -137,7 +137,7 @@ class Pictures:
     def images(self, places: np.ndarray, mirrored: np.ndarray) -> Tensor:
         """The pictures at `places` as the view shows them, those in `mirrored` [B] turned: [B, C, S, S]."""
         x = to_tensor(self.pictures.batch(self.items[places]))  # [B, C, H, W]
-        x = _shown(x, self.facts.size, self.facts.channels)
+        x = shown(x, self.facts.size, self.facts.channels)
         if mirrored.any():
             x = torch.where(torch.from_numpy(mirrored)[:, None, None, None], x.flip(-1), x)
         return x
@@ -155,6 +155,14 @@ class Pictures:
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))
             yield self._at(places, np.zeros(len(places), dtype=bool))
+
+    def all_images(self) -> Tensor:
+        """Every picture once, [N, C, S, S] in [-1, 1]."""
+        return torch.cat([batch["image"] for batch in self.once(1000)])
+
+    def all_labels(self) -> Tensor | None:
+        """The class number of every picture, [N] int64, where the set has classes."""
+        return self.labels(np.arange(len(self)))
 
     def some(self, count: int) -> Pictures:
         """`count` of the pictures, evenly spaced; all where there are fewer."""
@@ -175,7 +183,7 @@ class Pictures:
         return out
 
 
-def _shown(x: Tensor, size: int, channels: int) -> Tensor:
+def shown(x: Tensor, size: int, channels: int) -> Tensor:
     """`x` [B, C, H, W] as a square of `size` pixels with `channels` channels: largest centred square, antialiased."""
     if channels == 3 and x.shape[1] == 1:
         x = x.expand(-1, 3, -1, -1)

@@ -6,18 +6,18 @@ Book: chapter 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TypeVar, final
 
 import torch
 
 from huggingvis.codecs.pixels import Pixels
-from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Batches, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.objectives.probability_flow import DiffusionDensity
 from huggingvis.recipes.denoiser_likelihood import measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, system
@@ -96,10 +96,33 @@ def measure_pixels(config: DenoiserTraining, run: Run, device: torch.device) -> 
     return measure_likelihood(trained)
 
 
+@final
+@dataclass(frozen=True)
+class PixelRecipe:
+    """`train`, `bind` and `measure` of the recipe called `name`, whose `Config` is all that sets it apart.
+
+    `sampler`: what its models are best sampled with, where that is not what their process is usually sampled with.
+    """
+
+    name: str
+    sampler: str | None = None
+
+    def train(self, config: DenoiserTraining, setting: Setting) -> Run:
+        """Train the U-Net in `setting`'s run folder."""
+        return train_pixels(self.name, config, setting)
+
+    def bind(self, config: DenoiserTraining, run: Run, device: torch.device) -> System:
+        """What a run of this recipe trained; prompts are class names, or empty."""
+        return bind_pixels(self.name, config, run, device, sampler=self.sampler)
+
+    def measure(self, config: DenoiserTraining, run: Run, device: torch.device) -> Measure:
+        """The loss of a run of this recipe, its variational bound and its density."""
+        return measure_pixels(config, run, device)
+
+
 def diffusion_of(model: Generative) -> Diffusion | None:
     """The diffusion model inside of one that tells its density as well; None for anything else."""
-    inner = model.model if isinstance(model, DiffusionDensity) else model
-    return inner if isinstance(inner, Diffusion) else None
+    return model.diffusion if isinstance(model, Diffuses) else None
 
 
 def bind_denoiser(path: str, facts: Facts, device: torch.device) -> tuple[System, Callable[[Request], Diffusion]]:

@@ -3,11 +3,12 @@ r"""Exponential integrators: the linear part of the diffusion ODE or SDE is solv
 In half log-SNR lambda = log(alpha/sigma), with h = lambda_s - lambda_t and u = (lambda - lambda_t)/h,
 
     data    x_s = sigma_s/sigma_t e^(-eta h) x_t + alpha_s I[x_0](z) + sigma_s sqrt(1 - e^(-2 eta h)) z',  z = (1+eta) h
-    noise   x_s = alpha_s/alpha_t x_t - (1+eta) sigma_s J[eps](h) + eta sigma_s sqrt(e^(2 h) - 1) z',      eta = 0 or 1
+    noise   x_s = alpha_s/alpha_t x_t - (1+eta) sigma_s J[eps](h) + sigma_s sqrt(eta (e^(2 h) - 1)) z'
 
     I[f](z) = int_0^1 z e^(-z (1-u)) f(u) du,     J[f](h) = int_0^1 h e^(h (1-u)) f(u) du = -I[f](-h)
 
-(Lu et al. 2022, arXiv 2206.00927, prop. 3.1, and 2211.01095, eq. 8 and 15). For f a polynomial the integrals are known
+(Lu et al. 2022, arXiv 2206.00927, prop. 3.1, and 2211.01095, eq. 8 and 15; for any eta Xue et al. 2023, arXiv
+2309.05019, prop. 4.2 and app. A). For f a polynomial the integrals are known
 through phi_k(w) = sum_n w^n/(n+k)!  (Hochbruck & Ostermann 2010, eq. 2.10):  I[u^k](z) = k! z phi_(k+1)(-z).
 Book: chapter 4, "Exponential integrators".
 """

@@ -24,6 +24,18 @@ from huggingvis.core.sample import Grid
 from huggingvis.core.shapes import per_sample
 from huggingvis.samplers._levels import Levels, clean, levels
 
+SYSTEM = {
+    "name": "DEQ-DDIM",
+    "chapter": 4,
+    "paper": "2210.12867",
+    "files": ["samplers/deq_ddim.py"],
+    "built": "tests/walks/test_samplers.py::test_a_whole_chain_at_once_is_ddim",
+    "exact": "tests/oracle/test_deq_ddim.py::test_it_is_sequential_ddim_in_fewer_calls",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

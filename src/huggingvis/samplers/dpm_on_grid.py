@@ -25,7 +25,8 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, levels
-from huggingvis.samplers.dpm_solver import Form, OfData
+from huggingvis.samplers._multistep import Form
+from huggingvis.samplers.dpm_solver import OfData
 
 
 @final

@@ -24,7 +24,8 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
-from huggingvis.samplers.dpm_solver import Form, OfNoise
+from huggingvis.samplers._multistep import Form
+from huggingvis.samplers.dpm_solver import OfNoise
 
 SYSTEM = {
     "name": "DPM-Solver",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import final
 
 from torch import Tensor
 
@@ -28,6 +28,7 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import moments
 from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
+from huggingvis.samplers._multistep import Form, from_pure_noise
 
 SYSTEM = {
     "name": "DPM-Solver++",
@@ -45,30 +46,6 @@ SYSTEM = {
     "explained": None,
     "usable": None,
 }
-
-
-class Form(Protocol):
-    """What is integrated, and the linear part that goes with it; h is the step in half log-SNR."""
-
-    def value(self, x: Tensor, x0: Tensor, c: Levels) -> Tensor:
-        """m at the start of the step."""
-        ...
-
-    def decay(self, c: Levels, h: float) -> float:
-        """The factor of x_t."""
-        ...
-
-    def integrals(self, c: Levels, h: float, n: int) -> tuple[float, ...]:
-        """Those of u^k, k = 0..n-1, with the factor before them."""
-        ...
-
-    def rate(self, c: Levels) -> float:
-        """What counts of m at the end of the step, per h: the integral of 1 is about h times this."""
-        ...
-
-    def spread(self, c: Levels, h: float) -> float:
-        """Standard deviation of the fresh noise."""
-        ...
 
 
 @final
@@ -97,9 +74,9 @@ class OfData:
 @final
 @dataclass(frozen=True)
 class OfNoise:
-    """Beliefs about the noise. `stochastic`: the SDE instead of the ODE."""
+    """Beliefs about the noise. `eta`: share of fresh noise, 0 for the ODE, 1 for the SDE."""
 
-    stochastic: bool = False
+    eta: float = 0.0
 
     def value(self, x: Tensor, x0: Tensor, c: Levels) -> Tensor:
         return (x - c.a_t * x0) / c.s_t
@@ -108,13 +85,13 @@ class OfNoise:
         return c.a_s / c.a_t
 
     def integrals(self, c: Levels, h: float, n: int) -> tuple[float, ...]:
-        return tuple((1 + self.stochastic) * c.s_s * m for m in moments(-h, n))
+        return tuple((1 + self.eta) * c.s_s * m for m in moments(-h, n))
 
     def rate(self, c: Levels) -> float:
-        return -c.s_s * (1 + self.stochastic)
+        return -c.s_s * (1 + self.eta)
 
     def spread(self, c: Levels, h: float) -> float:
-        return c.s_s * math.sqrt(math.expm1(2 * h)) if self.stochastic else 0.0
+        return c.s_s * math.sqrt(self.eta * math.expm1(2 * h)) if self.eta else 0.0
 
 
 @final
@@ -150,7 +127,7 @@ class DPMSolver(Sampler):
         c = levels(process, t, s)
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
         if c.blind:
-            return self._first(x, x0, c, noise), None
+            return from_pure_noise(self.form, x, x0, c, noise), None
         m = self.form.value(x, x0, c)  # [B, ...]
         state = ((m, here), *(state or ()))[: self.values]
         if not math.isfinite(there):
@@ -165,13 +142,6 @@ class DPMSolver(Sampler):
         if end <= self.first_below + 1e-12:
             return 1
         return min(self.values, 2) if end <= self.second_below + 1e-12 else self.values
-
-    def _first(self, x: Tensor, x0: Tensor, c: Levels, noise: Noise) -> Tensor:
-        """A step from pure noise: the belief, and noise of the new level, old or fresh."""
-        fresh = c.s_s if self.form.spread(c, 1.0) > 0.0 else 0.0
-        old = math.sqrt(max(c.s_s**2 - fresh**2, 0.0)) / c.s_t
-        out = (c.a_s - c.a_t * old) * x0 + old * x
-        return out + fresh * noise.draw(x) if fresh > 0.0 else out
 
     def _integrated(self, history: tuple[tuple[Tensor, float], ...], c: Levels, h: float) -> Tensor:
         (m0, l0), *before = history

@@ -94,7 +94,10 @@ class PredictorCorrector(Sampler):
     """Any sampler as `predictor`, then `corrections` of Langevin dynamics with signal-to-noise ratio `snr`.
 
     `norms`: measure |z| and |score| of every sample, as the algorithm is written (its authors' code takes the means of
-    a batch); else take what they are in many dimensions, sqrt(D) and sqrt(D)/sigma, which leaves the law alone in few.
+    a batch); else take what they are in many dimensions, sqrt(D) and sqrt(D)/sigma. Measured, the step depends on z and
+    on where x is, and even infinitely small steps no longer leave p as it is: of N(0, V I) they make a law with
+    |x|^2 ~ Gamma(D/2 + 1, rate D/(2 (D + 2) V)), whose mean is (1 + 2/D)^2 too large: 4 times for D = 2, 0.13 % for
+    pictures of 3 x 32 x 32. So few dimensions want `norms=False`.
     """
 
     predictor: Sampler

@@ -28,6 +28,18 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Grid, Sampler, State
 from huggingvis.samplers._levels import clean, levels
 
+SYSTEM = {
+    "name": "GGDM",
+    "chapter": 4,
+    "paper": "2202.05830",
+    "files": ["samplers/learned_steps.py"],
+    "built": "tests/walks/test_samplers.py::test_learned_steps_come_nearer_to_a_long_chain",
+    "exact": "tests/oracle/test_learned_steps.py::test_a_kernel_distance_falls",
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 class Coefficients(nn.Module):

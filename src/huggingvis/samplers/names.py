@@ -47,6 +47,7 @@ from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, AsTheyCome, PseudoRungeKutta
 from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusion
+from huggingvis.samplers.sa_solver import SASolver
 from huggingvis.samplers.unipc import UniPC
 
 __all__ = ["sampler_of", "schedule_of"]
@@ -122,6 +123,7 @@ SAMPLERS = (
     SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",),
                _MANY + "unipc"),
     SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), proof=_MANY + "unipc"),
+    SamplerRow("sa-solver", lambda eta: SASolver(), (), ("sa_solver",), ("SASolverScheduler",), _MANY + "sa_solver"),
     SamplerRow("dpm-solver-2", lambda eta: DPMSolverSinglestep(2), proof=_ORDER),
     SamplerRow("dpm-solver-3", lambda eta: DPMSolverSinglestep(3), proof=_ORDER),
     SamplerRow("dpm-solver-2m", lambda eta: DPMSolver(2, OfNoise()), proof=_MANY + "dpm_solver_multistep"),

@@ -19,9 +19,9 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, levels
-from huggingvis.samplers.dpm_solver import Form, OfData
+from huggingvis.samplers._multistep import Form, moved
+from huggingvis.samplers.dpm_solver import OfData
 
 SYSTEM = {
     "name": "UniPC",
@@ -110,15 +110,8 @@ class UniPC(Sampler):
         end: Tensor | None,
     ) -> Tensor:
         h = there - here
-        integrals = self.form.integrals(c, h, 4)
-        nodes = [(at - here) / h for _, at in values] + ([1.0] if end is not None else [])
-        found = [m for m, _ in values] + ([end] if end is not None else [])
-        if len(nodes) == 2:
-            slope = (h * self.form.rate(c) if self.linear else integrals[0]) / (2 * nodes[1])
-            share: tuple[float, ...] = (integrals[0] - slope, slope)
-        else:
-            share = weights(nodes, integrals[: len(nodes)])
-        out = self.form.decay(c, h) * x
-        for m, w in zip(found, share, strict=True):
-            out = out + w * m
-        return out
+        nodes = [(m, (at - here) / h) for m, at in values] + ([(end, 1.0)] if end is not None else [])
+        return moved(self.form, x, c, h, nodes, h * self.form.rate(c) if self.linear else self._one(c, h))
+
+    def _one(self, c: Levels, h: float) -> float:
+        return self.form.integrals(c, h, 1)[0]

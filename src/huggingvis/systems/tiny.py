@@ -40,6 +40,8 @@ from huggingvis.systems.planner import Planner, PlannerConfig
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=5.0, guidance_interval=(0.3, 1.0))
 """Chosen on 300 English prompts of another seed than the scores': scales 3 to 8, intervals, steps, samplers."""
 
+EXAMPLE = "a fox to the left of a pizza"
+
 
 @final
 class TinyConditioner:
@@ -195,5 +197,6 @@ def assemble(
         generator=generator,
         defaults=DEFAULTS,
         limits=limits,
+        example=EXAMPLE,
         device=device,
     )

@@ -1,8 +1,9 @@
 """What is in the library: its systems with the proof of each claim, or the entries of one axis.
 
 hvis catalog --chapter 4       systems of one chapter of the book
-hvis catalog samplers          every sampler, with its paper and its names elsewhere
+hvis catalog samplers          every sampler: its names elsewhere, its measured order and error, its test
 hvis catalog schedules         the same of the grids of times that they walk
+hvis catalog guidance          the entries of another axis, with their papers
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from huggingvis.app.screen import Screen
 from huggingvis.core.catalog import AXES, MARKS, Entry, entries
 from huggingvis.core.errors import UsageError
 
-NAMED = ("samplers", "schedules")
-"""What has names of its own elsewhere."""
+WORLDS = ("A1111", "ComfyUI", "diffusers")
+"""Where samplers and schedules have names of their own."""
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -25,7 +26,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> list[dict[str, Any]]:
-    return _axis(args.axis, args.chapter, screen) if args.axis else _systems(args.chapter, screen)
+    if not args.axis:
+        return _systems(args.chapter, screen)
+    named = {"samplers": _samplers, "schedules": _schedules}.get(args.axis)
+    return named(args.chapter, screen) if named else _axis(args.axis, args.chapter, screen)
 
 
 def _systems(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
@@ -42,62 +46,83 @@ def _systems(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
 
 
 def _axis(axis: str, chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
-    every = _entries(axis)
-    found = [entry for entry in every if chapter is None or (entry.chapter or "").lower() == chapter.lower()]
-    if not found:
-        raise _no_chapter(chapter, [entry.chapter for entry in every if entry.chapter])
-    named = _named(axis)
-    for entry in found:
-        paper = f"  [arXiv {', '.join(entry.arxiv)}]" if entry.arxiv else ""
-        screen.say(f"{entry.name:<24}  {entry.doc}{paper}")
-        for row in named.get(entry.name, ()):
-            screen.say(f"    {row['name']:<22}  {_elsewhere(row)}")
-    return [
-        {
-            "name": entry.name,
-            "kind": entry.kind,
-            "aliases": list(entry.aliases),
-            "module": entry.module,
-            "line": entry.line,
-            "doc": entry.doc,
-            "arxiv": list(entry.arxiv),
-            "chapter": entry.chapter,
-            **({"named": named.get(entry.name, [])} if axis in NAMED else {}),
-        }
-        for entry in found
-    ]
-
-
-def _entries(axis: str) -> list[Entry]:
-    """Those of an axis; grids of times are schedules, though they lie among the samplers."""
-    if axis not in NAMED:
-        return list(entries(axis))
-    wanted = axis == "schedules"
-    return [entry for entry in entries("samplers") if (".samplers.grids." in entry.module) is wanted]
-
-
-def _named(axis: str) -> dict[str, list[dict[str, Any]]]:
-    """The names of samplers or schedules, by the class that each stands for."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    if axis in NAMED:
-        from huggingvis.samplers import _facts
-
-        for row in _facts.sampler_records() if axis == "samplers" else _facts.schedule_records():
-            found.setdefault(row["class"], []).append(row)
+    found = _of_chapter(chapter, [_record(entry) for entry in entries(axis)])
+    for row in found:
+        paper = f"  [arXiv {', '.join(row['arxiv'])}]" if row["arxiv"] else ""
+        screen.say(f"{row['name']:<24}  {row['doc']}{paper}")
     return found
 
 
-def _elsewhere(row: dict[str, Any]) -> str:
-    """What a name is called elsewhere, and what is known of it."""
-    worlds = (("A1111", "a1111"), ("ComfyUI", "comfyui"), ("diffusers", "diffusers"))
-    told = [f"{world} {', '.join(row[key])}" for world, key in worlds if row[key]]
-    if "order" in row:
-        told.append(
-            f"order {row['order']}, {row['calls']} calls a step" + (", draws noise" if row["stochastic"] else "")
-        )
-    elif row["tables_only"]:
-        told.append("tables only")
-    return " | ".join([*told, row["proof"]])
+def _record(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "aliases": list(entry.aliases),
+        "module": entry.module,
+        "line": entry.line,
+        "doc": entry.doc,
+        "arxiv": list(entry.arxiv),
+        "chapter": entry.chapter,
+    }
+
+
+def _samplers(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
+    from huggingvis.recipes import sampler_facts
+
+    rows = _of_chapter(chapter, sampler_facts.sampler_records())
+    head = ("ours", *WORLDS, "order", "slope", f"error@{sampler_facts.NFE}", "calls", "noise", "test")
+    _say_table(screen, head, [_cells(row) for row in rows])
+    screen.say(
+        "\nslope: order by regression on a closed-form mixture; error: distance there to where the ODE ends, with "
+        f"{sampler_facts.NFE} network calls. Those that draw noise are tested by the law of their samples."
+    )
+    return _with_unnamed("samplers", rows, screen)
+
+
+def _schedules(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
+    from huggingvis.recipes import sampler_facts
+
+    rows = _of_chapter(chapter, sampler_facts.schedule_records())
+    cells = [(row["name"], *_elsewhere(row), "tables" if row["tables_only"] else "any", _test(row)) for row in rows]
+    _say_table(screen, ("ours", *WORLDS, "process", "test"), cells)
+    return _with_unnamed("schedules", rows, screen)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    slope, error = (format(row[key], how) if key in row else "-" for key, how in (("slope", ".2f"), ("error", ".1e")))
+    noise = "yes" if row["stochastic"] else "no"
+    return row["name"], *_elsewhere(row), str(row["order"]), slope, error, str(row["calls"]), noise, _test(row)
+
+
+def _elsewhere(row: dict[str, Any]) -> list[str]:
+    """The first of its names in each world; JSON has them all."""
+    return [row[world.lower()][0] if row[world.lower()] else "" for world in WORLDS]
+
+
+def _test(row: dict[str, Any]) -> str:
+    return str(row["proof"]).partition("::test_")[2]
+
+
+def _say_table(screen: Screen, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        screen.say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _with_unnamed(axis: str, rows: list[dict[str, Any]], screen: Screen) -> list[dict[str, Any]]:
+    """And, below the table, the classes that no name stands for: parts of others, and what is fitted to a model."""
+    from huggingvis.recipes import sampler_facts
+
+    others = [_record(entry) for entry in sampler_facts.unnamed(axis)]
+    screen.say(f"\nIn Python also: {', '.join(row['name'] for row in others)}.")
+    return [*rows, *({**row, "class": row["name"], "name": None} for row in others)]
+
+
+def _of_chapter(chapter: str | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [row for row in rows if chapter is None or (row["chapter"] or "").lower() == chapter.lower()]
+    if not found:
+        raise _no_chapter(chapter, [row["chapter"] for row in rows if row["chapter"]])
+    return found
 
 
 def _no_chapter(chapter: str | None, known: list[str]) -> UsageError:

@@ -1,7 +1,8 @@
 """Compare the samplers of a model: quality against network calls, as numbers, as a plot and as a contact sheet.
 
-hvis compare samplers --model tiny --prompt "a fox" --nfe 5,10,20,50
+hvis compare samplers --model tiny --nfe 5,10,20,50
 hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
+hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mnist --count 500
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import Any
 from huggingvis.app.arguments import add_record, one_of, record_of
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
-from huggingvis.core.files import check_folder, write_atomically
+from huggingvis.core.files import check_file, write_atomically
+
+ROOM = 1 << 20
+"""Bytes asked for beside the sheet's, for the plot and the record."""
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -32,18 +36,19 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.export.image import save
-    from huggingvis.recipes.comparing import Comparison, told
+    from huggingvis.recipes.comparing import CELL, Comparison, told
 
-    check_folder(args.output.parent)
     usual, how = preferences(), record_of(Comparison, args)
+    stem = args.output.name
+    plotted, sheet, written = (args.output.with_name(stem + ending) for ending in (".png", "-sheet.png", ".json"))
+    for path in (plotted, sheet, written):
+        check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.samplers) + 1))
     with screen.progress("comparing", len(how.samplers) * len(how.nfe)) as tick:
         result = api.compare(args.model or usual.model, how, device=args.device or usual.device, progress=tick)
-    stem = args.output.name
-    plotted = save(result.plot, args.output.with_name(f"{stem}.png"))
-    sheet = save(result.sheet, args.output.with_name(f"{stem}-sheet.png"))
-    text = json.dumps(result.record, indent=2, ensure_ascii=False) + "\n"
-    written = write_atomically(args.output.with_name(f"{stem}.json"), lambda file: file.write(text.encode()))
-    screen.say("PSNR against the reference, in decibels, by network calls")
+    text = json.dumps(result.record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(written, lambda file: file.write(text.encode()))
+    save(result.plot, plotted)
+    save(result.sheet, sheet)
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
     return {**result.record, "plot": str(plotted), "sheet": str(sheet)}

@@ -4,6 +4,10 @@ hvis evaluate                                       the packaged model, 1,000 pr
 hvis evaluate runs/vae                              the held-out losses of the run's last validation
 hvis evaluate runs/vae --split test --draws 5000    what its family is compared by, on any pictures (--data, --root)
 hvis evaluate runs/gan --parzen 10000               Parzen window estimate of its samples
+hvis evaluate runs/pggan --swd 4096                 sliced Wasserstein distance of its samples, scale by scale
+hvis evaluate runs/stylegan --path-length 1000      how smooth the way between two of its pictures is
+hvis evaluate runs/cgan --accuracy 1000 --judge lenet.pth    how often it draws the class it is asked for
+hvis evaluate runs/vae --probe 10000                how well classes are told by its features
 hvis evaluate made --against photos --inception pt_inception-2015-12-05-6726825d.pth       FID and KID
 """
 
@@ -13,7 +17,8 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +26,7 @@ from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_folder, write_atomically
+from huggingvis.core.files import check_file, write_atomically
 from huggingvis.core.machine import cores, machine, versions
 
 if TYPE_CHECKING:
@@ -30,6 +35,14 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 WHICH = "train, validation or test (default test)"
 PICTURES = ("data", "split", "root", "limit")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An evaluation that a flag asks for: how it is made of all flags, and which others it takes beside its own."""
+
+    make: Callable[[argparse.Namespace], Evaluator]
+    beside: tuple[str, ...] = PICTURES
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -44,6 +57,12 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     count("--limit", "measure on that many of the pictures, evenly spaced (default all)")
     count("--draws", "random draws of each held-out number (default its family's own)")
     count("--parzen", "Parzen window around that many samples; the papers take 10000")
+    count("--swd", "sliced Wasserstein distance between that many samples and as many pictures; the paper takes 16384")
+    count("--path-length", "perceptual path length over that many ways between latents; the paper takes 100000")
+    count("--accuracy", "share of that many samples that --judge takes for the class they were asked for")
+    count("--probe", "accuracy of a linear probe of the model's features, fitted to that many training pictures")
+    parser.add_argument("--judge", metavar="FILE", type=Path,
+                        help="weights or run folder of the judge, for --accuracy and --path-length")  # fmt: skip
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="FID and KID between two folders of pictures")
     parser.add_argument("--inception", metavar="FILE", type=Path, help="the network's weights, for --against")
     parser.add_argument("--seed", metavar="N", type=whole("--seed", 0), default=0, help="of all draws (default 0)")
@@ -54,7 +73,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     if args.output is not None:
-        check_folder(args.output.parent)
+        check_file(args.output)
     how = evaluator(args)
     from huggingvis import api
 
@@ -81,33 +100,91 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
 
 def evaluator(args: argparse.Namespace) -> Evaluator:
     """The evaluation that the flags ask for. Raises `UsageError` for flags that do not go together."""
-    if args.against is not None or args.inception is not None:
-        _only(args, "against", "inception")
-        if args.against is None or args.model is None:
-            raise UsageError("Name two folders of pictures, as in `hvis evaluate made --against photos`.")
-        from huggingvis.recipes.folder_distance import FolderDistance
+    given = [name for name in FLAGS if vars(args)[name] is not None]
+    asked = next((name for name in KINDS if name in given), "prompts")
+    kind = KINDS[asked]
+    for name in given:
+        if name != asked and name not in kind.beside:
+            raise UsageError(f"{_flag(name)} does not go together with {_flag(asked)}. Leave one of them out.")
+    return kind.make(args)
 
-        return FolderDistance(args.against, args.inception, args.seed)
-    if args.parzen is not None:
-        _only(args, "parzen", *PICTURES)
-        from huggingvis.recipes.parzen_window import ParzenWindow
 
-        return ParzenWindow(args.parzen, _pictures(args), args.seed)
-    if any(vars(args)[name] is not None for name in (*PICTURES, "draws")):
-        _only(args, "draws", *PICTURES)
-        from huggingvis.recipes.held_out import HeldOut
+def _against(args: argparse.Namespace) -> Evaluator:
+    if args.against is None or args.model is None:
+        raise UsageError("Name two folders of pictures, as in `hvis evaluate made --against photos`.")
+    from huggingvis.recipes.folder_distance import FolderDistance
 
-        return HeldOut(_pictures(args), args.draws, args.seed)
+    return FolderDistance(args.against, args.inception, args.seed)
+
+
+def _parzen(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.parzen_window import ParzenWindow
+
+    return ParzenWindow(args.parzen, _pictures(args), args.seed)
+
+
+def _swd(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.patch_distance import PatchDistance
+
+    return PatchDistance(args.swd, _pictures(args), args.seed)
+
+
+def _path_length(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.path_lengths import PathLengths
+
+    return PathLengths(args.path_length, args.judge, args.seed)
+
+
+def _accuracy(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.class_accuracy import ClassAccuracy
+
+    return ClassAccuracy(args.accuracy, args.judge, _pictures(args), args.seed)
+
+
+def _probe(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.probing import Probe
+
+    return Probe(args.probe, _pictures(args))
+
+
+def _judge(args: argparse.Namespace) -> Evaluator:
+    raise UsageError(
+        "Say what the judge shall tell: --accuracy 1000 of classes, or --path-length 1000 by its features."
+    )
+
+
+def _held_out(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.held_out import HeldOut
+
+    return HeldOut(_pictures(args), args.draws, args.seed)
+
+
+def _usual(args: argparse.Namespace) -> Evaluator:
     from huggingvis.recipes.usual_evaluation import Usual
 
     args.prompts = args.prompts or 1000
     return Usual(args.prompts, args.seed)
 
 
-def _only(args: argparse.Namespace, *allowed: str) -> None:
-    for name in ("prompts", *PICTURES, "draws", "parzen", "against", "inception"):
-        if vars(args)[name] is not None and name not in allowed:
-            raise UsageError(f"--{name} does not go together with --{allowed[0]}. Leave one of them out.")
+KINDS: Mapping[str, Kind] = {
+    "against": Kind(_against, ("inception",)),
+    "inception": Kind(_against, ()),
+    "parzen": Kind(_parzen),
+    "swd": Kind(_swd),
+    "path_length": Kind(_path_length, ("judge",)),
+    "accuracy": Kind(_accuracy, ("judge", *PICTURES)),
+    "probe": Kind(_probe),
+    "judge": Kind(_judge, ()),
+    "draws": Kind(_held_out),
+    **dict.fromkeys(PICTURES, Kind(_held_out)),
+    "prompts": Kind(_usual, ()),
+}
+"""By the flag that asks for it; of several flags the first here does."""
+FLAGS = tuple(KINDS)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _pictures(args: argparse.Namespace) -> Wanted:
@@ -119,6 +196,10 @@ def _pictures(args: argparse.Namespace) -> Wanted:
 
 def _said(args: argparse.Namespace) -> list[str]:
     """The words that repeat this measurement, whatever preferences the machine has."""
-    names = (*PICTURES, "draws", "parzen", "against", "inception", "prompts", "seed")
-    flags = [word for name in names if vars(args)[name] is not None for word in (f"--{name}", str(vars(args)[name]))]
+    flags = [
+        word
+        for name in (*FLAGS, "seed")
+        if vars(args)[name] is not None
+        for word in (_flag(name), str(vars(args)[name]))
+    ]
     return [*([args.model] if args.model else []), *flags]

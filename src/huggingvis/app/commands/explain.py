@@ -13,7 +13,9 @@ from typing import Any
 
 from huggingvis.app.arguments import one_of
 from huggingvis.app.screen import Screen
-from huggingvis.core.files import check_folder
+from huggingvis.core.files import check_file, check_folder
+
+OUT = Path("out")
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -25,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if args.output is not None:
-        check_folder(args.output.parent)
+        check_file(args.output)
+    else:
+        check_folder(OUT)
     from huggingvis.export.image import open_picture, save, save_numbered
     from huggingvis.recipes.explaining import explain_process
 
@@ -33,6 +37,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     for row in shown.record["at"]:
         numbers = f"alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
         screen.say(f"t {row['t']:<5g}  {numbers}")
-    path = save(shown.picture, args.output) if args.output else save_numbered(shown.picture, Path("out"), args.name)
+    path = save(shown.picture, args.output) if args.output else save_numbered(shown.picture, OUT, args.name)
     screen.say(str(path))
     return {**shown.record, "picture": str(path)}

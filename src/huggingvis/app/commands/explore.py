@@ -17,8 +17,10 @@ from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_folder
+from huggingvis.core.files import check_file, check_folder
 from huggingvis.core.flags import parse
+
+OUT = Path("out")
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -48,7 +50,9 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         )
     usual = preferences()
     if args.output is not None:
-        check_folder(args.output.parent)
+        check_file(args.output)
+    else:
+        check_folder(OUT)
     from huggingvis import api
     from huggingvis.edits.exploring import exploration
     from huggingvis.export.image import save, save_numbered
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         numbers=numbers,
         device=args.device or usual.device,
     )
-    path = save(sheet, args.output) if args.output is not None else save_numbered(sheet, Path("out"), args.what)
+    path = save(sheet, args.output) if args.output is not None else save_numbered(sheet, OUT, args.what)
     kept: dict[str, str] = {}
     if found.tensors:
         from huggingvis.checkpoints.io import save as keep

@@ -135,6 +135,10 @@ def _packaged(named: str | None) -> bool:
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
     check(request, Limits(multiple=1, prompt_required=prompt_required))
+    if request.sampling.sampler != Sampling().sampler:
+        from huggingvis.samplers.names import split_label
+
+        split_label(request.sampling.sampler)
 
 
 def _room(args: argparse.Namespace) -> int:

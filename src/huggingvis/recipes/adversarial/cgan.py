@@ -18,10 +18,10 @@ from torch import Tensor
 from huggingvis.core.system import System
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.objectives.gan import GAN, Adversarial, uniform
-from huggingvis.recipes.adversarial_training import AdversarialTraining, fit_adversarial, preview_noise
+from huggingvis.recipes.adversarial_training import AdversarialTraining, bind_gan, fit_adversarial, preview_noise
 from huggingvis.recipes.classes import LabelCondition, each_class
 from huggingvis.recipes.denoisers import classes_of
-from huggingvis.recipes.picture_training import begin, open_pictures, picture_system, restored
+from huggingvis.recipes.picture_training import begin, open_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -77,6 +77,4 @@ def train(config: Config, setting: Setting) -> Run:
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; a prompt names a class, the empty one leaves it to chance."""
     facts = Facts.of(run)
-    gan = generator(config, facts)
-    restored(gan.generator, run, "generator", device)
-    return picture_system(gan, {"generator": gan.generator}, run, "cgan", device, classes=facts.classes)
+    return bind_gan("cgan", generator(config, facts), run, device, facts.classes)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.system import System
+from huggingvis.metrics.features import Features
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.objectives.gan import GAN, Adversarial, uniform
-from huggingvis.recipes.adversarial_training import AdversarialTraining, fit_adversarial, preview_noise
-from huggingvis.recipes.picture_training import begin, open_pictures, picture_system, restored
+from huggingvis.recipes.adversarial_training import AdversarialTraining, bind_gan, fit_adversarial, preview_noise
+from huggingvis.recipes.picture_training import begin, open_pictures, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -28,7 +29,7 @@ SYSTEM = {
     "name": "DCGAN",
     "chapter": 2,
     "paper": "1511.06434",
-    "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py"],
+    "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py", "metrics/linear_probe.py"],
     "built": "tests/walks/test_adversarial.py::test_dcgan_learns_loads_and_draws",
     "exact": "tests/oracle/test_gan_nets.py::test_dcgan_is_the_papers",
     "trained": None,
@@ -71,8 +72,12 @@ def train(config: Config, setting: Setting) -> Run:
     return fit_adversarial(config, setting, run, Adversarial(gan, critic, config.rules()), source, draw)
 
 
+def features(config: Config, run: Run, device: torch.device) -> Features:
+    """What the discriminator of a run sees in pictures, Sec. 5.1."""
+    critic = DCGANCritic(Facts.of(run).shape, config.width)
+    return restored(critic, run, "critic", device).features
+
+
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained."""
-    gan = generator(config, Facts.of(run))
-    restored(gan.generator, run, "generator", device)
-    return picture_system(gan, {"generator": gan.generator}, run, "dcgan", device)
+    return bind_gan("dcgan", generator(config, Facts.of(run)), run, device)

@@ -19,8 +19,14 @@ from torch import Tensor, nn
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
 from huggingvis.objectives.gan import GAN, Adversarial
-from huggingvis.recipes.adversarial_training import PRIORS, AdversarialTraining, fit_adversarial, preview_noise
-from huggingvis.recipes.picture_training import begin, open_pictures, picture_system, restored
+from huggingvis.recipes.adversarial_training import (
+    PRIORS,
+    AdversarialTraining,
+    bind_gan,
+    fit_adversarial,
+    preview_noise,
+)
+from huggingvis.recipes.picture_training import begin, open_pictures
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -84,6 +90,4 @@ def train(config: Config, setting: Setting) -> Run:
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained."""
-    gan = generator(config, Facts.of(run))
-    restored(gan.generator, run, "generator", device)
-    return picture_system(gan, {"generator": gan.generator}, run, "gan", device)
+    return bind_gan("gan", generator(config, Facts.of(run)), run, device)

@@ -60,6 +60,7 @@ SYSTEM = {
         "nets/resampling.py",
         "nets/style_discriminator.py",
         "systems/stylegan2.py",
+        "metrics/path_length.py",
     ],
     "built": "tests/walks/test_stylegan.py::test_stylegan_learns_loads_and_draws",
     "exact": "tests/golden/test_stylegan.py::test_networks_are_the_official_ones",
@@ -225,7 +226,6 @@ def train(config: Config, setting: Setting) -> Run:
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; of a conditional one a prompt names a class, the empty one any."""
     facts = Facts.of(run)
-    net = generator(config, facts)
-    restored(net, run, "generator", device)
+    net = restored(generator(config, facts), run, "generator", device)
     classes = classes_of(config.conditional, facts)
     return picture_system(net, {"generator": net}, run, "stylegan", device, classes=classes)

@@ -13,14 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from huggingvis.core.protocols import Measure
-from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining
-from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
-from huggingvis.recipes.setting import Setting
-from huggingvis.train.run import Run
+from huggingvis.recipes.pixel_diffusion import PixelRecipe
 
 SYSTEM = {
     "name": "DDPM",
@@ -40,16 +34,5 @@ class Config(DenoiserTraining):
     """Numbers of the training."""
 
 
-def train(config: Config, setting: Setting) -> Run:
-    """Train the U-Net in `setting`'s run folder."""
-    return train_pixels("ddpm", config, setting)
-
-
-def bind(config: Config, run: Run, device: torch.device) -> System:
-    """What a run of this recipe trained; prompts are class names, or empty."""
-    return bind_pixels("ddpm", config, run, device)
-
-
-def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """The loss of a run of this recipe, its variational bound and its density."""
-    return measure_pixels(config, run, device)
+_recipe = PixelRecipe("ddpm")
+train, bind, measure = _recipe.train, _recipe.bind, _recipe.measure

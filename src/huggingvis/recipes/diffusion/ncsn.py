@@ -14,14 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from huggingvis.core.protocols import Measure
-from huggingvis.core.system import System
 from huggingvis.recipes.denoiser_training import DenoiserTraining, ProcessName
-from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
-from huggingvis.recipes.setting import Setting
-from huggingvis.train.run import Run
+from huggingvis.recipes.pixel_diffusion import PixelRecipe
 
 SYSTEM = {
     "name": "NCSN",
@@ -43,16 +37,5 @@ class Config(DenoiserTraining):
     process: ProcessName = "ve"
 
 
-def train(config: Config, setting: Setting) -> Run:
-    """Train the U-Net in `setting`'s run folder."""
-    return train_pixels("ncsn", config, setting)
-
-
-def bind(config: Config, run: Run, device: torch.device) -> System:
-    """What a run of this recipe trained; prompts are class names, or empty."""
-    return bind_pixels("ncsn", config, run, device, sampler="annealed-langevin")
-
-
-def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """The loss of a run of this recipe, its variational bound and its density."""
-    return measure_pixels(config, run, device)
+_recipe = PixelRecipe("ncsn", sampler="annealed-langevin")
+train, bind, measure = _recipe.train, _recipe.bind, _recipe.measure

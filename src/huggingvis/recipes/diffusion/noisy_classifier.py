@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
@@ -115,6 +117,22 @@ def plain(config: Config, facts: Facts, device: torch.device) -> tuple[System, D
     return system, drawing
 
 
+@final
+@dataclass(frozen=True)
+class Reader:
+    """The classifier on pictures without noise: a judge of pictures that other models draw."""
+
+    logits: NoisyLogits
+    classes: tuple[str, ...]
+
+    @torch.no_grad()
+    def log_probs(self, x: Tensor) -> Tensor:
+        """log p(class | picture), [B, K]."""
+        x = x.to(next(self.logits.net.parameters()).device)
+        clean = torch.zeros((), dtype=torch.float64, device=x.device)
+        return F.log_softmax(self.logits(x, clean).float(), dim=1)
+
+
 def guided(base: System, drawing: Drawing, net: NoisyClassifier, facts: Facts) -> System:
     """`base` steered by `net`: prompts are class names, the guidance scale is s."""
 
@@ -160,6 +178,14 @@ def train(config: Config, setting: Setting) -> Run:
         draw=draw,
         updates=Updates(Optim(lr=config.lr, warmup=config.warmup, weight_decay=0.05)),
     )
+
+
+def judge(config: Config, run: Run, device: torch.device) -> Reader:
+    """The classifier of a run by itself."""
+    facts = Facts.of(run)
+    base, drawing = plain(config, facts, device)
+    net = restored(classifier(config, facts), run, "net", device)
+    return Reader(NoisyLogits(net, drawing(Request(sampling=base.defaults)).process), facts.classes)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

@@ -11,17 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-
-from huggingvis.core.protocols import Measure
-from huggingvis.core.system import System
 from huggingvis.nets.flows.model import Flow
 from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
-from huggingvis.recipes.flow_training import FlowTraining, bind_flow, measure_flow, train_flow
-from huggingvis.recipes.picture_training import open_pictures
-from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts
-from huggingvis.train.run import Run
+from huggingvis.recipes.flow_training import FlowRecipe, FlowTraining
+from huggingvis.recipes.pictures import Facts
 
 SYSTEM = {
     "name": "RealNVP",
@@ -61,17 +54,5 @@ def network(config: Config, facts: Facts) -> Flow:
     return realnvp(config.net, facts.shape, len(config.classes(facts)), config.temperature)
 
 
-def train(config: Config, setting: Setting) -> Run:
-    """Train the flow in `setting`'s run folder."""
-    source = open_pictures(config)
-    return train_flow("realnvp", config, setting, source, network(config, source.facts))
-
-
-def bind(config: Config, run: Run, device: torch.device) -> System:
-    """What a run of this recipe trained: latents of the prior, or of its class, brought back through the flow."""
-    return bind_flow("realnvp", config, network(config, Facts.of(run)), run, device)
-
-
-def measure(config: Config, run: Run, device: torch.device) -> Measure:
-    """Bits per dimension and nats of a run of this recipe."""
-    return measure_flow(network(config, Facts.of(run)), run, device)
+RECIPE = FlowRecipe("realnvp", network)
+train, bind, measure = RECIPE.train, RECIPE.bind, RECIPE.measure

@@ -24,15 +24,8 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
-from huggingvis.recipes.autoencoders import CONV_WIDTHS, AutoencoderTraining, Coders, NetName
-from huggingvis.recipes.picture_training import (
-    Updates,
-    begin,
-    fit_pictures,
-    open_pictures,
-    picture_system,
-    restored,
-)
+from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, NetName
+from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -78,12 +71,9 @@ def network(config: Config, facts: Facts) -> Autoencoder:
         "linear": SquaredError(),
         "entropy": CrossEntropy(),
     }
-    usual = CONV_WIDTHS if config.net == "conv" else (1000, 500, 250)
-    coders, shape = (
-        Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim),
-        facts.shape,
-    )
-    return Autoencoder(coders.encoder(shape, moments=1), coders.decoder(shape), errors[config.loss], config.latent_dim)
+    coders = Coders.of(config.net, config.widths, config.latent_dim, usual=(1000, 500, 250))
+    encoder, decoder = coders.encoder(facts.shape, moments=1), coders.decoder(facts.shape)
+    return Autoencoder(encoder, decoder, errors[config.loss], config.latent_dim)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -98,19 +88,16 @@ def train(config: Config, setting: Setting) -> Run:
         pairs = [rows for part in zip(seen.split(8), again.split(8), strict=True) for rows in part]
         return torch.cat([*pairs, model.sample(32, {}, noise=SeedNoise(range(32)))])
 
-    updates = Updates(config.optim(), config.averages())
-    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, updates=updates)
+    return fit_pictures(config, setting, run, Reconstruction(model), source, draw=draw, updates=config.updates())
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained: pictures of codes drawn from the normal law of the codes seen."""
-    model = network(config, Facts.of(run))
-    restored(model, run, "autoencoder", device)
+    model = restored(network(config, Facts.of(run)), run, "autoencoder", device)
     return picture_system(model, {"autoencoder": model}, run, "autoencoder", device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The paper's figure."""
-    model = network(config, Facts.of(run))
-    restored(model, run, "autoencoder", device)
+    model = restored(network(config, Facts.of(run)), run, "autoencoder", device)
     return Measure(model.measure, "sum of squared errors per picture of values in [0, 1]")

@@ -24,25 +24,9 @@ from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import (
-    CONV_WIDTHS,
-    PIXELS,
-    AutoencoderTraining,
-    Coders,
-    LikelihoodName,
-    NetName,
-    likelihood_of,
-)
+from huggingvis.recipes.autoencoders import PIXELS, VariationalTraining
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
-from huggingvis.recipes.picture_training import (
-    Sets,
-    Updates,
-    begin,
-    fit_pictures,
-    open_pictures,
-    picture_system,
-    restored,
-)
+from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.train.run import Run
@@ -69,30 +53,16 @@ ROWS = 16
 
 
 @dataclass(frozen=True)
-class Config(AutoencoderTraining):
+class Config(VariationalTraining):
     """Numbers of the training.
 
     Attributes:
-        likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
-            they are) or gaussian.
-        std: deviation of Gaussian pixels; pictures span [-1, 1].
-        net: mlp or conv.
-        widths: hidden layers of the encoder, from the picture on; the decoder has them in reverse. None: 512, 256 for
-            mlp and 32, 64, 128 for conv.
-        latent_dim: numbers in z.
         prior: learned from the class, or standard, the same for all.
-        beta: weight of the KL term.
         alpha: share of the conditional bound in the loss, the rest draws from the prior.
         empty: share of the training labels left out.
     """
 
-    likelihood: LikelihoodName = "bernoulli"
-    std: float = 0.2
-    net: NetName = "mlp"
-    widths: tuple[int, ...] | None = None
-    latent_dim: int = 32
     prior: Literal["learned", "standard"] = "learned"
-    beta: float = 1.0
     alpha: float = 1.0
     empty: float = 0.1
 
@@ -117,14 +87,11 @@ def network(config: Config, facts: Facts) -> CVAE:
             f"A conditional autoencoder needs classes, and the data {facts.data!r} have none. Put each class's images "
             "into a sub-folder of its own, or train `vae`."
         )
-    usual = CONV_WIDTHS if config.net == "conv" else (512, 256)
-    coders = Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim)
-    shape, classes = facts.shape, len(facts.classes)
+    coders, shape, classes = config.coders(), facts.shape, len(facts.classes)
     learned = config.prior == "learned"
     prior = MLPPrior(classes, config.latent_dim) if learned else StandardPrior(config.latent_dim)
     encoder, decoder = coders.encoder(shape, cond_dim=classes), coders.decoder(shape, cond_dim=classes)
-    likelihood = likelihood_of(config.likelihood, config.std)
-    return CVAE(encoder, decoder, prior, likelihood, Vector(classes), config.latent_dim)
+    return CVAE(encoder, decoder, prior, config.pixels(), Vector(classes), config.latent_dim)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -142,30 +109,20 @@ def train(config: Config, setting: Setting) -> Run:
 
     objective = ConditionalELBO(model, LabelCondition(classes), beta=config.beta, alpha=config.alpha)
     sets = Sets(SomeUnlabelled(source.training, config.empty), source.held_out)
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        objective,
-        sets,
-        draw=draw,
-        updates=Updates(config.optim(), config.averages()),
-    )
+    return fit_pictures(config, setting, run, objective, sets, draw=draw, updates=config.updates())
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained; prompts are class names, or empty for any."""
     facts = Facts.of(run)
-    model = network(config, facts)
-    restored(model, run, "cvae", device)
+    model = restored(network(config, facts), run, "cvae", device)
     return picture_system(model, {"cvae": model}, run, "cvae", device, classes=facts.classes)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The importance bound of log p of a picture given its class."""
     facts = Facts.of(run)
-    model, condition = network(config, facts), LabelCondition(len(facts.classes))
-    restored(model, run, "cvae", device)
+    model, condition = restored(network(config, facts), run, "cvae", device), LabelCondition(len(facts.classes))
 
     def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
         y = model.likelihood.observe(batch["image"], torch.Generator(device).manual_seed(seed))

@@ -28,14 +28,7 @@ from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO
 from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_of
-from huggingvis.recipes.picture_training import (
-    Updates,
-    begin,
-    fit_pictures,
-    open_pictures,
-    picture_system,
-    restored,
-)
+from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -93,17 +86,14 @@ def train(config: Config, setting: Setting) -> Run:
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]
         return torch.cat([given, truth, baseline.predict(cond), *draws])
 
-    updates = Updates(config.optim(), config.averages())
-    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates)
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=config.updates())
 
 
 def networks_of(run: Run, device: torch.device) -> tuple[CVAE, Independent]:
     """What a run of this recipe trained, ready to use: the model and its baseline."""
     config: Config = records.from_dict(Config, run.config["config"])
     cvae, baseline = networks(config, Facts.of(run))
-    restored(cvae, run, "cvae", device)
-    restored(baseline, run, "baseline", device)
-    return cvae, baseline
+    return restored(cvae, run, "cvae", device), restored(baseline, run, "baseline", device)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

@@ -23,23 +23,8 @@ from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import (
-    CONV_WIDTHS,
-    PIXELS,
-    AutoencoderTraining,
-    Coders,
-    LikelihoodName,
-    NetName,
-    likelihood_of,
-)
-from huggingvis.recipes.picture_training import (
-    Updates,
-    begin,
-    fit_pictures,
-    open_pictures,
-    picture_system,
-    restored,
-)
+from huggingvis.recipes.autoencoders import PIXELS, VariationalTraining
+from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.train.run import Run
@@ -58,27 +43,13 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(AutoencoderTraining):
+class Config(VariationalTraining):
     """Numbers of the training.
 
     Attributes:
-        likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
-            they are) or gaussian.
-        std: deviation of Gaussian pixels; pictures span [-1, 1].
-        net: mlp or conv.
-        widths: hidden layers of the encoder, from the picture on; the decoder has them in reverse. None: 512, 256 for
-            mlp and 32, 64, 128 for conv.
-        latent_dim: numbers in z.
-        beta: weight of the KL term.
         draws: z drawn for each picture; with more than one the importance-weighted bound is trained, without beta.
     """
 
-    likelihood: LikelihoodName = "bernoulli"
-    std: float = 0.2
-    net: NetName = "mlp"
-    widths: tuple[int, ...] | None = None
-    latent_dim: int = 32
-    beta: float = 1.0
     draws: int = 1
 
     def __post_init__(self) -> None:
@@ -91,10 +62,8 @@ class Config(AutoencoderTraining):
 
 def network(config: Config, facts: Facts) -> VAE:
     """The model with fresh weights."""
-    usual = CONV_WIDTHS if config.net == "conv" else (512, 256)
-    coders = Coders(config.net, usual if config.widths is None else config.widths, config.latent_dim)
-    shape, likelihood = facts.shape, likelihood_of(config.likelihood, config.std)
-    return VAE(coders.encoder(shape), coders.decoder(shape), likelihood, config.latent_dim)
+    coders = config.coders()
+    return VAE(coders.encoder(facts.shape), coders.decoder(facts.shape), config.pixels(), config.latent_dim)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -109,27 +78,17 @@ def train(config: Config, setting: Setting) -> Run:
     objective: Objective = NegativeELBO(vae, config.beta)
     if config.draws != 1:
         objective = ImportanceWeighted(vae, config.draws)
-    return fit_pictures(
-        config,
-        setting,
-        run,
-        objective,
-        source,
-        draw=draw,
-        updates=Updates(config.optim(), config.averages()),
-    )
+    return fit_pictures(config, setting, run, objective, source, draw=draw, updates=config.updates())
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """What a run of this recipe trained: pictures are means of p(x|z) with z drawn from the prior."""
-    vae = network(config, Facts.of(run))
-    restored(vae, run, "vae", device)
+    vae = restored(network(config, Facts.of(run)), run, "vae", device)
     return picture_system(vae, {"vae": vae}, run, "vae", device)
 
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The bounds that are told of such models; tables have L_5000."""
-    vae = network(config, Facts.of(run))
-    restored(vae, run, "vae", device)
+    vae = restored(network(config, Facts.of(run)), run, "vae", device)
     meaning = "lower bounds of log p in nats per picture: elbo by one draw of z, log_likelihood by importance sampling"
     return Measure(vae.measure, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)

@@ -19,9 +19,12 @@ from torch.nn import functional as F
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.metrics.features import Features
 from huggingvis.nets.lenet import LeNet5
 
 FAMILY = Family("digits judge", {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)})
+
+CLASSES = tuple("0123456789")
 
 Fit = Callable[[Tensor], Tensor]
 
@@ -45,29 +48,43 @@ def keymap() -> KeyMap:
 @final
 @dataclass(frozen=True)
 class DigitJudge:
-    """Pictures [B, 1, H, W] in [-1, 1] go in. `fit` brings them to 32 x 32."""
+    """Pictures [B, C, H, W] in [-1, 1] go in, of colours their mean. `fit` brings them to 32 x 32."""
 
     net: LeNet5
     fit: Fit = resize_to_32
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The ten digits."""
+        return CLASSES
+
     @torch.no_grad()
     def log_probs(self, x: Tensor) -> Tensor:
         """log p(digit | picture), [B, 10]."""
-        return F.log_softmax(self.net(self.fit((x + 1) / 2)), dim=1)
+        return F.log_softmax(self.net(self._seen(x)), dim=1)
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """The 84 numbers before the last layer, [B, 84]."""
-        return self.net.features(self.fit((x + 1) / 2))
+        return self.net.features(self._seen(x))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """As the network was trained to see pictures, [B, 1, 32, 32] in [0, 1]."""
+        return self.fit((x.mean(1, keepdim=True).to(next(self.net.parameters()).device) + 1) / 2)
 
     def confidence(self, x: Tensor) -> Tensor:
         """Probability of the likeliest digit, [B]."""
         return self.log_probs(x).amax(1).exp()
 
 
-def bind(path: Path | str, *, fit: Fit = resize_to_32) -> DigitJudge:
+def bind(path: Path | str, device: torch.device | None = None, *, fit: Fit = resize_to_32) -> DigitJudge:
     """The judge from its weights file. Raises `FileProblem` for another file."""
     with torch.device("meta"):
         net = LeNet5()
     assign(net, keymap().to_ours(load(path, check=True)))
-    return DigitJudge(net.eval().requires_grad_(False), fit)
+    return DigitJudge(net.to(device or torch.device("cpu")).eval().requires_grad_(False), fit)
+
+
+def features_of(path: Path, device: torch.device) -> Features:
+    """The judge's features of pictures [B, 1 or 3, H, W]."""
+    return bind(path, device).features

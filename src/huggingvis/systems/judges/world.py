@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from huggingvis.core.config import from_dict
+from huggingvis.metrics.features import Features
 from huggingvis.metrics.scene_accuracy import Detection, Detections
 from huggingvis.nets.detector import Detector, DetectorConfig, Maps
 from huggingvis.systems.packaged import fill, packaged, read_record
@@ -67,3 +68,9 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Worl
     net = Detector(from_dict(DetectorConfig, record["detector"]))
     fill(net, folder / "detector.safetensors", device or torch.device("cpu"))
     return WorldJudge(net, tuple(record["keys"]))
+
+
+def features_of(folder: Path | None, device: torch.device) -> Features:
+    """The judge's features of pictures [B, 1 or 3, H, W] of any kind: it was trained to see edges and colours."""
+    judge = bind(folder, device)
+    return lambda x: judge.features(x.expand(-1, 3, -1, -1))

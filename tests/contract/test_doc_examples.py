@@ -1,0 +1,76 @@
+"""The examples of CONTRIBUTING are files that work: their tests pass, and the catalogue finds them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from doc_pages import (
+    EXAMPLES,
+    REPOSITORY,
+    placed,
+    text_of,
+)
+
+from huggingvis.core import catalog
+
+
+def loaded(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Iterator[Path]:
+    """The example files in a tree of their own; those of the library can be imported by their names."""
+    before = set(sys.modules)
+    for name, body in placed(EXAMPLES).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    for name in placed(EXAMPLES):
+        if name.startswith("src/"):
+            assert not (REPOSITORY / name).exists(), f"{name} is in the library now: choose another example"
+            loaded(name.removeprefix("src/").removesuffix(".py").replace("/", "."), tmp_path / name)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("huggingvis.") and getattr(sys.modules[name], "__file__", "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_the_examples_pass_their_own_tests(examples: Path) -> None:
+    ran = 0
+    for name in placed(EXAMPLES):
+        if name.startswith("tests/"):
+            for key, function in vars(loaded(f"example_{ran}", examples / name)).items():
+                if key.startswith("test_"):
+                    room = examples / f"room-{ran}"
+                    room.mkdir()
+                    function(**({"tmp_path": room} if "tmp_path" in inspect.signature(function).parameters else {}))
+                    ran += 1
+    assert ran == 3
+
+
+def test_the_catalogue_finds_the_examples(examples: Path) -> None:
+    root = examples / "src" / "huggingvis"
+    (sampler,) = catalog.entries("samplers", root=root)
+    assert (sampler.name, sampler.arxiv, sampler.chapter) == ("DPMSolverPP2S", ("2211.01095",), "4")
+    assert sampler.aliases == ("dpm++2s",)
+    assert [entry.name for entry in catalog.entries("metrics", root=root)] == ["l1"]
+    (record,) = catalog.systems(root=root)
+    assert (record.name, record.paper) == ("v-diffusion", "2202.00512")
+    for file in record.files[1:]:
+        assert (catalog.ROOT / file).is_file()
+    for proof in (proof for proofs in record.marks().values() for proof in proofs):
+        file, _, test = proof.partition("::")
+        there = placed(EXAMPLES).get(file) or text_of(file)
+        assert f"def {test}(" in there
