@@ -22,7 +22,7 @@ from huggingvis.data.draws import stable_hash
 from huggingvis.nets.unet import UNet
 from huggingvis.recipes.classes import ANY, one_hot
 from huggingvis.recipes.pictures import permutation
-from huggingvis.samplers._facts import calls_of
+from huggingvis.recipes.sampler_facts import calls_of
 from huggingvis.train.progress import reporter
 from huggingvis.train.run import Run
 
