@@ -90,8 +90,9 @@ def test_every_proof_of_every_system_exists() -> None:
     problems = [
         f"{record.files[0]}: {mark}: {problem}"
         for record in catalog.systems()
-        for mark, proof in record.marks().items()
-        if proof is not None and (problem := proof_problem(REPOSITORY, mark, proof))
+        for mark, proofs in record.marks().items()
+        for proof in proofs
+        if (problem := proof_problem(REPOSITORY, mark, proof))
     ]
     assert problems == []
 
@@ -207,17 +208,29 @@ def test_unknown_names_suggest_the_nearest(library: Path) -> None:
 def test_a_system_is_read_from_its_recipe(library: Path) -> None:
     (record,) = catalog.systems(root=library)
     assert record.files == ("recipes/diffusion/ddpm.py", "samplers/two.py")
-    assert record.marks() == dict.fromkeys(catalog.MARKS) | {"exact": "t.py::test_a"}
+    assert record.marks() == dict.fromkeys(catalog.MARKS, ()) | {"exact": ("t.py::test_a",)}
     assert catalog.systems(4, root=library) == catalog.systems("4", root=library) == (record,)
     assert catalog.systems(5, root=library) == catalog.systems("5", root=library) == ()
     assert json.loads(json.dumps(record.to_dict()))["paper"] == "2006.11239"
     assert catalog.recipes(root=library)["ddpm"].chapter == "diffusion"
 
 
+def test_a_system_may_stand_on_any_axis_and_have_several_proofs(library: Path) -> None:
+    file = library / "guidance" / "cfg.py"
+    file.parent.mkdir()
+    file.write_text(
+        '"""Guidance."""\nSYSTEM = {"name": "CFG", "chapter": 5, "exact": ["t.py::a", "t.py::b"], "built": None}'
+    )
+    (record,) = catalog.systems(5, root=library)
+    assert (record.files, record.exact, record.built) == (("guidance/cfg.py",), ("t.py::a", "t.py::b"), ())
+    assert [one.name for one in catalog.systems(root=library)] == ["DDPM", "CFG"]
+
+
 @pytest.mark.parametrize(
     ("literal", "message"),
     [
         ('{"name": "X", "chapter": 1, "bilt": "t"}', "'built'"),
+        ('{"name": "X", "chapter": 1, "exact": 3}', "'exact.0'"),
         ("dict(a=1)", "plain literal"),
         ("[]", "a table"),
         ('{"name": "X"}', "needs 'chapter'"),

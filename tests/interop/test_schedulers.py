@@ -30,6 +30,7 @@ from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import Karras, Leading, Linspace, Shifted, Trailing
 from huggingvis.samplers.heun import Heun
+from huggingvis.samplers.names import sampler_of
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -159,6 +160,19 @@ def test_flow_match_euler(shift: float) -> None:
     last = shift * 1e-3 / (1 + (shift - 1) * 1e-3)  # diffusers shifts the end of its range twice
     schedule = Shifted(20, shift, last)
     assert_same(ours(RectifiedFlow(1000.0), "flow", Euler(), schedule, begin(), []), (net, x))
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_match_heun(shift: float) -> None:
+    scheduler = diffusers.FlowMatchHeunDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(20)
+    net, x = Net(), begin()
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(net(x, t), t, x).prev_sample.to(F64)
+    last = shift * 1e-3 / (1 + (shift - 1) * 1e-3)  # shifted twice, as above
+    schedule = Shifted(20, shift, last)
+    assert_same(ours(RectifiedFlow(1000.0), "flow", sampler_of("heun-flow"), schedule, begin(), []), (net, x))
 
 
 @pytest.mark.parametrize("betas", BETAS)

@@ -9,11 +9,18 @@ from torch import Tensor
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.diffusion import compose
 from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.protocols import Cond
+from huggingvis.core.sample import sample
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
+from huggingvis.objectives.ode import RungeKutta4
+from huggingvis.objectives.probability_flow import Exact, ProbabilityFlow
+from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.vp import LinearVP
+from huggingvis.samplers.grids import Uniform
+from huggingvis.samplers.heun import Heun
 
 F64 = torch.float64
 T = torch.tensor(0.5, dtype=F64)
@@ -136,6 +143,45 @@ def test_guided_mixture_is_the_guided_score() -> None:
         belief = ClassifierFree(w)(mixture.denoiser(process))(x, T, cond)
         score = process.score(x, belief.x0, T)
         assert float((score - (grad_p + w * grad_class)).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("w", "mean", "variance", "differs"),
+    [(1.0, (1.5, 0.0), (0.100, 0.060), 0.0), (2.0, (1.691, 0.047), (0.0574, 0.0439), 0.329),
+     (4.0, (1.909, 0.101), (0.0390, 0.0357), 1.183)],
+)  # fmt: skip
+def test_the_law_that_guidance_draws(
+    w: float, mean: tuple[float, float], variance: tuple[float, float], differs: float
+) -> None:
+    """Of the guided flow's samples the density is known by its own change of variables: a density (mass 1), whose
+    moments the samples have. It is not p(x|c)^w p(x)^(1-w), which is all but the class itself: `differs` is the
+    divergence from the one to the other, in nats.
+    """
+    mixture, process, clean = standard_mixture(), RectifiedFlow(), torch.tensor(0.0, dtype=F64)
+    guided = ClassifierFree(w)(mixture.denoiser(process))
+
+    def cond(n: int) -> dict[str, Tensor]:
+        return {"class": torch.zeros(n, dtype=torch.int64), "negative.class": torch.full((n,), -1)}
+
+    axes = torch.linspace(0.1, 3.3, 49, dtype=F64), torch.linspace(-1.6, 1.6, 49, dtype=F64)
+    x, cell = torch.cartesian_prod(*axes), (3.2 / 48) ** 2
+    p = ProbabilityFlow(guided, process, Exact(), RungeKutta4(30), least=1e-4).log_prob(x, cond(len(x))).exp() * cell
+    assert float(p.sum()) == pytest.approx(1.0, abs=1e-3)
+    centre = (p[:, None] * x).sum(0)
+    cov = ((x - centre).T * p) @ (x - centre)
+    assert centre.tolist() == pytest.approx(mean, abs=2e-3)
+    assert cov.diagonal().tolist() == pytest.approx(variance, abs=5e-4)
+
+    power = mixture.log_prob(x, process, clean) + w * mixture.class_posterior(x, process, clean)[:, 0].log()
+    nats = (p * (p.clamp(min=1e-300).log() - torch.log_softmax(power, 0))).sum()
+    assert float(nats) == pytest.approx(differs, abs=5e-3)
+
+    n = 1500
+    start = torch.randn(n, 2, dtype=F64, generator=torch.Generator().manual_seed(5))
+    drawn = sample(guided, process, Heun(1.0), start, Uniform(40)(process), cond(n), noise=ReplayNoise([]))
+    sd = cov.diagonal().sqrt()
+    assert bool(((drawn.mean(0) - centre).abs() < 4 * sd / n**0.5).all())
+    assert bool(((torch.cov(drawn.T) - cov).abs() < 4 * sd[:, None] * sd * (3 / n) ** 0.5).all())
 
 
 def test_class_conditional_mixture_is_its_component() -> None:

@@ -25,6 +25,7 @@ MAKE: dict[str, Callable[[], Process]] = {
     "linear": LinearVP,
     "cosine": CosineVP,
     "flow": RectifiedFlow,
+    "flow-noisy": lambda: RectifiedFlow(sigma_min=0.05),
     "sub-vp": SubVP,
     "geometric": GeometricVE,
     "edm": LinearVE,
@@ -67,7 +68,8 @@ def close(a: torch.Tensor, b: torch.Tensor, tol: float = 1e-10) -> None:
 
 def test_clean_at_zero_and_falling_signal(process: Process) -> None:
     zero = torch.tensor(0.0, dtype=F64)
-    assert float(process.alpha(zero)) == 1.0 and float(process.sigma(zero)) == 0.0
+    left = process.sigma_min if isinstance(process, RectifiedFlow) else 0.0
+    assert float(process.alpha(zero)) == 1.0 and float(process.sigma(zero)) == left
     lam = process.log_snr(torch.linspace(0.001, 1.0, 500, dtype=F64))
     assert bool((lam[1:] < lam[:-1]).all())
 
@@ -175,6 +177,11 @@ def test_table_between_knots_is_linear_in_log_snr() -> None:
     assert float(table.clock(table.time_of_index(torch.tensor(500.25)))) == pytest.approx(500.25, abs=1e-9)
     rho = torch.exp(-table.log_snr(torch.tensor([5e-4, 1e-3], dtype=F64)) / 2)
     close(2 * rho[0], rho[1], 1e-12)
+
+
+def test_a_flow_that_leaves_only_noise_is_refused() -> None:
+    with pytest.raises(UsageError, match="below 1"):
+        RectifiedFlow(sigma_min=1.0)
 
 
 def test_a_rising_table_is_refused() -> None:

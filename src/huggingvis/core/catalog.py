@@ -5,16 +5,18 @@ names without a leading underscore (or those of `__all__`), abstract classes and
 literal `ALIASES = {"dpm++2m": "DPMSolver"}` gives an entry further names. Docstrings give the rest: the first
 paragraph, the arXiv ids, and the book chapter, written as `chapter 4` or `Book chapter: sampling`.
 
-A system (one named method that people ask for) is declared by its recipe or, where nothing is trained, by its sampler
-or guidance, in a module-level literal:
+A system (one named method that people ask for) is declared where its heart is, in its recipe or in its file of another
+axis (a sampler, a guidance), in a module-level literal:
 
     SYSTEM = {
-        "name": "DDIM", "chapter": 4, "paper": "2010.02502", "files": ["samplers/ddim.py"],
-        "exact": "tests/oracle/test_ddim.py::test_order", "trained": "benchmarks/results/ddim.json",
+        "name": "DDIM", "chapter": 4, "paper": "2010.02502", "files": ["samplers/_levels.py"],
+        "exact": ["tests/oracle/test_ddim.py::test_order", "tests/interop/test_ddim.py::test_it_is_theirs"],
+        "trained": "benchmarks/results/ddim.json",
     }
 
-Each of the five marks is None (or absent) or its proof: `built`, `exact` and `usable` name a test (or a result file),
-`trained` names a JSON result, `explained` a page. So adding a method is adding a file, and a claim has its evidence.
+Each of the five marks is None (or absent), its proof or a list of its proofs: `built`, `exact` and `usable` name tests
+(or result files), `trained` JSON results, `explained` pages. So adding a method is adding a file, and a claim has its
+evidence.
 """
 
 from __future__ import annotations
@@ -76,24 +78,24 @@ class Recipe:
 
 @dataclass(frozen=True)
 class SystemRecord:
-    """What the library says of one system, and the proof of each mark. `files` are relative to the package."""
+    """What the library says of one system, and the proofs of each mark. `files` are relative to the package."""
 
     name: str
     chapter: str
     paper: str | None = None
     files: tuple[str, ...] = ()
-    built: str | None = None
-    exact: str | None = None
-    trained: str | None = None
-    explained: str | None = None
-    usable: str | None = None
+    built: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
+    explained: tuple[str, ...] = ()
+    usable: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record as `hvis catalog --json` gives it."""
         return config.to_dict(self)
 
-    def marks(self) -> dict[str, str | None]:
-        """The five marks and their proofs, in order."""
+    def marks(self) -> dict[str, tuple[str, ...]]:
+        """The five marks and their proofs, in order; none where a mark is not claimed."""
         return {mark: getattr(self, mark) for mark in MARKS}
 
 
@@ -152,25 +154,36 @@ def find_recipe(name: str, *, root: Path = ROOT) -> Any:
 
 
 def systems(chapter: int | str | None = None, *, root: Path = ROOT) -> tuple[SystemRecord, ...]:
-    """Every system that a recipe, a sampler or a guidance declares, or those of one `chapter`, by chapter and name.
+    """Every system that files of any axis declare, or those of one `chapter`, by chapter and name.
 
     Raises `HvisError` naming a file whose record is wrong.
     """
-    found = []
-    for path in (path for folder in ("recipes", "samplers", "guidance") for path in _files(root, folder)):
-        here = path.relative_to(root).as_posix()
-        try:
-            literal = _literal(_tree(path), "SYSTEM")
-            if literal is None:
-                continue
-            if isinstance(literal, dict) and isinstance(literal.get("chapter"), int):
-                literal = {**literal, "chapter": str(literal["chapter"])}
-            record = config.from_dict(SystemRecord, literal)
-        except HvisError as error:
-            raise HvisError(f"SYSTEM in {here}: {error}") from error
-        found.append(replace(record, files=(here, *(file for file in record.files if file != here))))
+    found = [record for axis in AXES for path in _files(root, axis) for record in _system(root, path)]
     wanted = [record for record in found if chapter is None or record.chapter.lower() == str(chapter).lower()]
     return tuple(sorted(wanted, key=lambda record: (record.chapter.zfill(4), record.name.lower())))
+
+
+def _system(root: Path, path: Path) -> Iterator[SystemRecord]:
+    """The system that a file declares, if it declares one."""
+    here = path.relative_to(root).as_posix()
+    try:
+        text = _text(path)
+        literal = _literal(_parsed(path, text), "SYSTEM") if "SYSTEM" in text else None  # few have one
+        if literal is None:
+            return
+        if isinstance(literal, dict):
+            literal = {key: _several(key, value) for key, value in literal.items()}
+        record = config.from_dict(SystemRecord, literal)
+    except HvisError as error:
+        raise HvisError(f"SYSTEM in {here}: {error}") from error
+    yield replace(record, files=(here, *(file for file in record.files if file != here)))
+
+
+def _several(key: str, value: Any) -> Any:
+    """A mark's proofs as a list, whether there is none, one or a list of them; a chapter's number as text."""
+    if key in MARKS and not isinstance(value, list):
+        return [] if value is None else [value]
+    return str(value) if key == "chapter" and isinstance(value, int) else value
 
 
 @cache
@@ -208,10 +221,25 @@ def _file_entries(root: Path, axis: str, path: Path) -> Iterator[Entry]:
 
 
 def _tree(path: Path) -> ast.Module:
+    return _parsed(path, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise HvisError(f"The library's own file {path} cannot be read as Python: {error}. Reinstall it.") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _parsed(path: Path, text: str) -> ast.Module:
+    try:
+        return ast.parse(text, filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> HvisError:
+    return HvisError(f"The library's own file {path} cannot be read as Python: {error}. Reinstall it.")
 
 
 def _abstract(node: ast.ClassDef | ast.FunctionDef) -> bool:

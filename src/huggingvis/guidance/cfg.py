@@ -5,6 +5,12 @@ same sum), with w = `scale`:
 
     x_0 = x_0^neg + w (x_0^pos - x_0^neg)
 
+w = 0 is the negative belief, w = 1 the positive one. With exact beliefs the score at t is that of p_t(x|c)^w
+p_t(x)^(1-w), but these are no marginals of one process: what is drawn is not p(x|c)^w p(x)^(1-w). On the library's
+mixture that law is, for a class of mean 1.5 and variance 0.100 which hardly overlaps with others, the class itself
+whatever w is; guidance draws mean 1.69 and variance 0.057 at w = 2, 1.91 and 0.039 at w = 4 (exact, by the guided
+flow's change of variables).
+
 Rescale: Lin, Liu, Li, Yang 2023, arXiv 2305.08891, Eq. 15-16, with the standard deviations of the believed datum.
 Interval: Kynkaanniemi, Aittala, Karras, Laine, Aila, Lehtinen 2024, arXiv 2404.07724: guide at some times only.
 Book: chapter 4, "Guidance".
@@ -23,6 +29,24 @@ from huggingvis.core.belief import Belief, Categorical, Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Cond, Denoiser
 from huggingvis.core.shapes import expand
+
+SYSTEM = {
+    "name": "Classifier-free guidance",
+    "chapter": 4,
+    "paper": "2207.12598",
+    "files": ["core/belief.py", "recipes/classes.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_guidance_moves_towards_a_class_and_away_from_another",
+    "exact": [
+        "tests/oracle/test_guidance.py::test_neutral_guidance_changes_no_bit",
+        "tests/oracle/test_guidance.py::test_scale_zero_is_the_negative_belief",
+        "tests/oracle/test_guidance.py::test_one_doubled_call_equals_two",
+        "tests/oracle/test_guidance.py::test_guided_mixture_is_the_guided_score",
+        "tests/oracle/test_guidance.py::test_the_law_that_guidance_draws",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
 
 __all__ = ["ClassifierFree"]
 

@@ -162,9 +162,10 @@ def unconditional(batch: Batch) -> Cond:
 
 @final
 class Denoising(Objective):
-    """Batch: `x0` [B, ...] and whatever `condition(batch) -> Cond` reads. Trains `net(x, clock, cond)`, and the nets in
-    `trained` (say, a text encoder that `condition` uses). `error`: of an answer; its mean square if not given.
-    `estimating`: how the net is told estimates of its own; None: not at all.
+    """Batch: `x0` [B, ...], whatever `condition(batch) -> Cond` reads, and `eps` [B, ...] where noise belongs to its
+    datum (fresh if not given). Trains `net(x, clock, cond)`, and the nets in `trained` (say, a text encoder that
+    `condition` uses). `error`: of an answer; its mean square if not given. `estimating`: how the net is told estimates
+    of its own; None: not at all.
     """
 
     def __init__(
@@ -229,7 +230,9 @@ class Denoising(Objective):
     def ask_at(self, batch: Batch, t: Tensor, rng: torch.Generator) -> Asked:
         """The net's answer to noisy data at the times `t` [B]."""
         x0 = batch["x0"]
-        eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
+        eps = batch.get("eps")
+        if eps is None:
+            eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype)
         x = self.process.add_noise(x0, eps, t)
         given = self.prediction.given(self.process, x, t)
         clock = self.prediction.clock(self.process, t).float().to(x.device)

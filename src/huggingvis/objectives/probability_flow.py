@@ -130,17 +130,19 @@ class ProbabilityFlow:
         wide = x.to(widest(x.device))
         probes = self.divergence.probes(wide)
         slope = self._field(wide.shape, probes, cond)
-        start = torch.cat([wide.flatten(1), wide.new_zeros(len(x), 1)], 1)  # [B, D + 1]
-        first, last = (self._angle(t) for t in (self.least, 1.0))
+        (before, first), (after, last) = (self._polar(t) for t in (self.least, 1.0))
+        start = torch.cat([wide.flatten(1) / before, wide.new_zeros(len(x), 1)], 1)  # [B, D + 1]
         end = self.solver(slope, start, first, last)
-        scale = float(torch.hypot(self.process.alpha(_number(1.0)), self.process.sigma(_number(1.0))))
-        return scale * end[:, :-1].reshape(wide.shape), end[:, -1] + x[0].numel() * math.log(scale)
+        log_det = end[:, -1] + x[0].numel() * math.log(after / before)
+        return after * end[:, :-1].reshape(wide.shape), log_det
 
-    def _angle(self, t: float) -> float:
-        return math.atan2(float(self.process.sigma(_number(t))), float(self.process.alpha(_number(t))))
+    def _polar(self, t: float) -> tuple[float, float]:
+        """What z is multiplied by at `t`, and the angle there."""
+        alpha, sigma = float(self.process.alpha(_number(t))), float(self.process.sigma(_number(t)))
+        return math.hypot(alpha, sigma), math.atan2(sigma, alpha)
 
     def _field(self, shape: torch.Size, probes: Tensor, cond: Cond) -> Field:
-        last = self._angle(1.0)
+        _, last = self._polar(1.0)
 
         def slope(phi: float, state: Tensor) -> Tensor:
             phi = min(phi, last)  # a solver's last sum may round past a right angle, where the tangent turns over

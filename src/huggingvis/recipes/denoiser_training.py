@@ -22,7 +22,7 @@ from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
-from huggingvis.recipes.picture_training import PictureTraining
+from huggingvis.recipes.picture_training import Fitting, PictureTraining
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Optim
 
@@ -167,24 +167,22 @@ def check_names(process: str, prediction: str) -> None:
 
 
 @dataclass(frozen=True)
-class UNetTraining(PictureTraining):
-    """Numbers of the training of a U-Net that pictures are drawn with step by step.
+class DenoiserFitting(Fitting):
+    """Numbers of any training of a denoiser.
 
     Attributes:
-        net: sizes of the U-Net.
         warmup: steps over which the learning rate rises.
         ema: decay of the averaged weights.
         samples: pictures of a sample grid.
         sample_steps: steps of a sample grid.
     """
 
-    net: UNetSizes = UNetSizes()
     steps: int = 20_000
     batch: int = 64
     lr: float = 2e-4
+    sample_every: int = 1000
     warmup: int = 500
     ema: float = 0.999
-    sample_every: int = 1000
     samples: int = 40
     sample_steps: int = 50
 
@@ -197,6 +195,17 @@ class UNetTraining(PictureTraining):
     def averages(self) -> Ema:
         """The averaged weights."""
         return Ema(ConstantDecay(self.ema))
+
+
+@dataclass(frozen=True)
+class UNetTraining(DenoiserFitting, PictureTraining):
+    """Numbers of the training of a U-Net that pictures are drawn with step by step.
+
+    Attributes:
+        net: sizes of the U-Net.
+    """
+
+    net: UNetSizes = UNetSizes()
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,12 @@ PIXEL_SPREAD = 0.5
 """Standard deviation that pictures in [-1, 1] are taken to have (Karras et al. 2022, Table 1)."""
 
 
+def sizes_of(net: UNet) -> UNetSizes:
+    """The sizes that a U-Net was made with."""
+    c = net.config
+    return UNetSizes(c.channels, c.blocks, c.attention, c.middle, c.heads, c.dropout)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Model:

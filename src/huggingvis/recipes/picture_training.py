@@ -36,15 +36,10 @@ from huggingvis.train.settings import FitSettings, Validation
 
 
 @dataclass(frozen=True)
-class PictureTraining:
-    """Numbers of a training on plain pictures.
+class Fitting:
+    """Numbers of any training.
 
     Attributes:
-        data: mnist, fashion_mnist or cifar10 (each with :ROOT for its folder), folder:PATH, world or world:N.
-        root: folder in which standard data sets lie or are downloaded to.
-        size: side of the pictures in pixels; none: the data's own.
-        channels: 1 for grey, 3 for colour; none: the data's own.
-        flip: mirror half of the training pictures.
         steps: optimiser steps.
         batch: pictures a step.
         lr: learning rate.
@@ -53,17 +48,31 @@ class PictureTraining:
         seed: of the weights and of every draw.
     """
 
-    data: str = "mnist"
-    root: str = "data"
-    size: int | None = None
-    channels: int | None = None
-    flip: bool = False
     steps: int = 5000
     batch: int = 128
     lr: float = 1e-3
     sample_every: int = 500
     precision: Literal["bf16", "fp32"] = "fp32"
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class PictureTraining(Fitting):
+    """Numbers of a training on plain pictures.
+
+    Attributes:
+        data: mnist, fashion_mnist or cifar10 (each with :ROOT for its folder), folder:PATH, world or world:N.
+        root: folder in which standard data sets lie or are downloaded to.
+        size: side of the pictures in pixels; none: the data's own.
+        channels: 1 for grey, 3 for colour; none: the data's own.
+        flip: mirror half of the training pictures.
+    """
+
+    data: str = "mnist"
+    root: str = "data"
+    size: int | None = None
+    channels: int | None = None
+    flip: bool = False
 
 
 def open_pictures(config: PictureTraining) -> Source:
@@ -102,7 +111,7 @@ class Updates:
 
 
 def fit_pictures(
-    config: PictureTraining,
+    config: Fitting,
     setting: Setting,
     run: Run,
     objective: Objective,

@@ -19,7 +19,7 @@ from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Codec, Generative, Measure
+from huggingvis.core.protocols import Batches, Codec, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.objectives.bound import Bounds
@@ -44,6 +44,11 @@ def model(config: DenoiserTraining, facts: Facts) -> Model:
     return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
 
 
+def as_they_come(batches: Batches) -> Batches:
+    """Batches without noise of their own: each picture gets fresh noise."""
+    return batches
+
+
 def train_pixels(
     name: str,
     config: Trained,
@@ -51,17 +56,21 @@ def train_pixels(
     make: Callable[[Trained, Facts], Model] = model,
     objective: Callable[[Model], Objective] = Model.objective,
     codec: Codec = PIXELS,
+    pairs: Callable[[Batches], Batches] = as_they_come,
 ) -> Run:
-    """Train the model that `make` gives, in the space of `codec`, in `setting`'s run folder; the recipe is `name`."""
+    """Train the model that `make` gives, in the space of `codec`, in `setting`'s run folder; the recipe is `name`.
+
+    `pairs` may add `eps` to batches: noise that belongs to their data.
+    """
     source = open_pictures(config)
     fresh = make(config, source.facts)
     run = begin(setting, name, config, source)
 
-    def examples(pictures: Pictures, empty: float) -> Examples:
+    def examples(pictures: Pictures, empty: float) -> Batches:
         def read(places: np.ndarray, mirrored: np.ndarray) -> Tensor:
             return codec.encode(pictures.images(places, mirrored))
 
-        return Examples(pictures, read, bool(fresh.classes), empty)
+        return pairs(Examples(pictures, read, bool(fresh.classes), empty))
 
     return fit_pictures(
         config,

@@ -24,6 +24,22 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import levels
 
+SYSTEM = {
+    "name": "Ancestral samplers",
+    "chapter": 4,
+    "paper": None,
+    "files": ["samplers/ddim.py", "samplers/midpoint.py", "samplers/dpm_singlestep.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[dpm2-a]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_stochastic_samplers_draw_the_mixture",
+        "tests/interop/test_schedulers.py::test_euler_a_is_ddim_with_all_noise",
+        "tests/interop/test_multistep_schedulers.py::test_dpm2",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -21,6 +21,21 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import moments, weights
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 
+SYSTEM = {
+    "name": "DEIS",
+    "chapter": 4,
+    "paper": "2204.13902",
+    "files": ["samplers/_exponential.py", "samplers/lms.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[deis]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_multistep_schedulers.py::test_deis",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -21,6 +21,21 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 from huggingvis.samplers.ancestral_form import down_from
 
+SYSTEM = {
+    "name": "DPM-Solver++ SDE",
+    "chapter": 4,
+    "paper": "2211.01095",
+    "files": ["samplers/dpm_solver.py", "samplers/ancestral_form.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[dpm++sde]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_stochastic_samplers_draw_the_mixture",
+        "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

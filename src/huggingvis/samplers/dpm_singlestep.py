@@ -27,6 +27,23 @@ from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 from huggingvis.samplers._multistep import Form
 from huggingvis.samplers.dpm_solver import OfNoise
 
+SYSTEM = {
+    "name": "DPM-Solver",
+    "chapter": 4,
+    "paper": "2206.00927",
+    "files": ["samplers/dpm_on_grid.py", "samplers/dpm_solver.py", "samplers/_exponential.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[dpm-solver-3]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/oracle/test_sampler_facts.py::test_dpm_solver_of_order_one_is_ddim",
+        "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
+        "tests/interop/test_sigma_schedules.py::test_dpm_solver_singlestep",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -31,12 +31,17 @@ from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
 from huggingvis.samplers._multistep import Form, from_pure_noise
 
 SYSTEM = {
-    "name": "DPM-Solver",
+    "name": "DPM-Solver++",
     "chapter": 4,
-    "paper": "2206.00927",
-    "files": ["samplers/dpm_solver.py", "samplers/dpm_singlestep.py", "samplers/_exponential.py"],
-    "built": "tests/walks/test_samplers.py::test_every_named_sampler_draws",
-    "exact": "tests/oracle/test_solvers.py::test_order_of_convergence",
+    "paper": "2211.01095",
+    "files": ["samplers/dpm_singlestep.py", "samplers/dpm_on_grid.py", "samplers/_exponential.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[dpm++2m]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_schedulers.py::test_dpm_solver_pp_2m",
+        "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
+        "tests/interop/test_sigma_schedules.py::test_dpm_solver_singlestep",
+    ],
     "trained": None,
     "explained": None,
     "usable": None,

@@ -23,6 +23,22 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, levels
 from huggingvis.samplers.churn import Churn
 
+SYSTEM = {
+    "name": "Euler",
+    "chapter": 4,
+    "paper": "2206.00364",
+    "files": ["samplers/churn.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[euler]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_schedulers.py::test_euler",
+        "tests/interop/test_schedulers.py::test_flow_match_euler",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -23,6 +23,21 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import clean, euler, levels
 
+SYSTEM = {
+    "name": "LMS",
+    "chapter": 4,
+    "paper": None,
+    "files": [],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[lms]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_multistep_schedulers.py::test_lms",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -21,6 +21,21 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 
+SYSTEM = {
+    "name": "DPM2",
+    "chapter": 4,
+    "paper": "2206.00364",
+    "files": [],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[dpm2]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_multistep_schedulers.py::test_dpm2",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

@@ -112,6 +112,8 @@ SAMPLERS = (
     SamplerRow("euler-a", lambda eta: DDIM(1.0), ("Euler a", "k_euler_a", "k_euler_ancestral"), ("euler_ancestral",),
                ("EulerAncestralDiscreteScheduler",), _ONE + "euler_a_is_ddim_with_all_noise"),
     SamplerRow("heun", lambda eta: Heun(), ("Heun", "k_heun"), ("heun",), ("HeunDiscreteScheduler",), _ONE + "heun"),
+    SamplerRow("heun-flow", lambda eta: Heun(1.0), (), (), ("FlowMatchHeunDiscreteScheduler",),
+               _ONE + "flow_match_heun"),
     SamplerRow("dpm2", lambda eta: Midpoint(), ("DPM2", "k_dpm_2"), ("dpm_2",), ("KDPM2DiscreteScheduler",),
                _MANY + "dpm2"),
     SamplerRow("dpm2-a", lambda eta: AncestralForm(Midpoint()), ("DPM2 a", "k_dpm_2_a", "k_dpm_2_ancestral"),

@@ -23,6 +23,21 @@ from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, leve
 from huggingvis.samplers._multistep import Form, moved
 from huggingvis.samplers.dpm_solver import OfData
 
+SYSTEM = {
+    "name": "UniPC",
+    "chapter": 4,
+    "paper": "2302.04867",
+    "files": ["samplers/_exponential.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[unipc]",
+    "exact": [
+        "tests/oracle/test_solvers.py::test_order_of_convergence",
+        "tests/interop/test_multistep_schedulers.py::test_unipc",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 class _Past(NamedTuple):
     """The step before: its start and levels, how many values it used, and values with their lambda, newest first."""

@@ -16,6 +16,21 @@ from huggingvis.core.process import Process
 from huggingvis.core.sample import Grid
 from huggingvis.samplers.grids._common import check_steps, on_levels
 
+SYSTEM = {
+    "name": "Align Your Steps",
+    "chapter": 4,
+    "paper": "2404.14507",
+    "files": ["samplers/grids/levels.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_schedule_draws_from_a_run[align-your-steps]",
+    "exact": [
+        "tests/oracle/test_grids.py::test_align_your_steps",
+        "tests/interop/test_sigma_schedules.py::test_align_your_steps",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 SD1 = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
 SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
 SVD = (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002)

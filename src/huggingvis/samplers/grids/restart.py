@@ -18,6 +18,21 @@ from huggingvis.core.sample import Grid
 from huggingvis.samplers.grids._common import Schedule, at_rho
 from huggingvis.samplers.grids.levels import Karras
 
+SYSTEM = {
+    "name": "Restart",
+    "chapter": 4,
+    "paper": "2306.14878",
+    "files": ["core/sample.py"],
+    "built": "tests/walks/test_samplers_by_name.py::test_every_schedule_draws_from_a_run[restart]",
+    "exact": [
+        "tests/oracle/test_grids.py::test_restarts_rise_and_fall",
+        "tests/oracle/test_grids.py::test_restarts_draw_the_mixture",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)
