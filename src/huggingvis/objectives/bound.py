@@ -36,14 +36,14 @@ Ledger = dict[str, Tensor]
 
 
 class Observed(Protocol):
-    """What a datum is: log-probability of x [B, ...] where its number is normal with `mean` [B, ...] and `std`."""
+    """What a datum is: log-probability of x [B, ...] where its numbers are normal with `mean` [B, ...] and `std`."""
 
-    def __call__(self, x: Tensor, mean: Tensor, std: float) -> Tensor: ...
+    def __call__(self, x: Tensor, mean: Tensor, std: float | Tensor) -> Tensor: ...
 
 
-def density(x: Tensor, mean: Tensor, std: float) -> Tensor:
-    """A real number: log N(x; mean, std^2), [B]."""
-    each = -0.5 * ((x - mean) / std) ** 2 - math.log(std * math.sqrt(2 * math.pi))
+def density(x: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
+    """Real numbers: log N(x; mean, std^2), [B]."""
+    each = -0.5 * ((x - mean) / std) ** 2 - torch.log(torch.as_tensor(std) * math.sqrt(2 * math.pi))
     return each.flatten(1).sum(1)
 
 
@@ -55,7 +55,7 @@ class Levels:
 
     count: int = 256
 
-    def __call__(self, x: Tensor, mean: Tensor, std: float) -> Tensor:
+    def __call__(self, x: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
         half = 1 / (self.count - 1)
         above, below = (x + half - mean) / std, (x - half - mean) / std
         # a bin above the mean is mirrored below it, where the distribution function keeps its digits
@@ -71,19 +71,19 @@ class Levels:
 def prior_cost(process: Process, x: Tensor, last: float = 1.0) -> Tensor:
     """KL(q(x_T|x_0) || N(0, sigma_T^2)) = alpha_T^2 |x_0|^2/(2 sigma_T^2), nats [B]."""
     t = torch.tensor(last, dtype=torch.float64)
-    ratio = float(process.alpha(t)) / float(process.sigma(t))
-    return 0.5 * ratio**2 * x.flatten(1).square().sum(1)
+    ratio = process.alpha(t) / process.sigma(t)
+    return 0.5 * expand(ratio, x) ** 2 * x.flatten(1).square().sum(1)
 
 
 def _noised(process: Process, x: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
     return process.add_noise(x, torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device), t)
 
 
-def _believed(denoise: Bound, x: Tensor, t: Tensor) -> Tensor:
+def _belief(denoise: Bound, x: Tensor, t: Tensor) -> Gaussian:
     belief = denoise(x, t)
     if not isinstance(belief, Gaussian):
         raise TypeError(f"this ledger is of models of continuous data, found a {type(belief).__name__} belief")
-    return belief.x0
+    return belief
 
 
 def _strata(n: int, draws: int, rng: torch.Generator) -> Tensor:
@@ -92,14 +92,29 @@ def _strata(n: int, draws: int, rng: torch.Generator) -> Tensor:
     return (u + torch.arange(draws, dtype=torch.float64)[:, None]) / draws
 
 
+def over_steps(
+    step: Callable[[Tensor], Tensor], steps: range, x: Tensor, rng: torch.Generator, draws: int
+) -> Tensor:
+    """The sum of `step(k)` [B] over all `steps` k, for each datum of x [B, ...] by `draws` of them, one from each of as
+    many equal parts; where there are no more, all of them, each once."""
+    if not steps:
+        return torch.zeros(len(x), device=x.device)
+    if draws >= len(steps):
+        k = torch.tensor(steps)[:, None].expand(-1, len(x))
+    else:
+        k = (steps.start + _strata(len(x), draws, rng) * len(steps)).long().clamp(max=steps.stop - 1)  # [draws, B]
+    return torch.stack([step(row) for row in k]).mean(0) * len(steps)
+
+
 @final
 @dataclass(frozen=True)
 class DiscreteBound:
     """The bound of the chain whose steps are those of `samplers.ancestral` between `times` [T + 1], rising from 0.
 
-    `v`: its variance, 0 for beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); the last step, where beta-tilde
-    is 0, takes the one before it, as theirs does. Where data have a density, beta is right for the small noises, and
-    only with it does the bound become tight with more steps.
+    The variance of a step is what the belief tells (`samplers.variances.Told`). Where it tells none: `v`, 0 for
+    beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); then the last step, where beta-tilde is 0, takes the one
+    before it, as theirs does. Where data have a density, beta is right for the small noises, and only with it does the
+    bound become tight with more steps.
     """
 
     process: Process
@@ -109,34 +124,40 @@ class DiscreteBound:
 
     def __call__(self, denoise: Bound, x: Tensor, rng: torch.Generator, draws: int = 10) -> Ledger:
         """`steps` by `draws` of the T - 1 of them; all of them, each once, where there are no more."""
-        count = len(self.times) - 2
-        if draws >= count:
-            k = torch.arange(2, count + 2)[:, None].expand(count, len(x))
-        else:
-            k = (2 + _strata(len(x), draws, rng) * count).long().clamp(max=count + 1)  # [draws, B]
-        steps = [self.step(denoise, x, row, rng) for row in k]
-        total = torch.stack(steps).mean(0) * count if steps else torch.zeros(len(x), dtype=x.dtype, device=x.device)
         return {
             "prior": prior_cost(self.process, x, float(self.times[-1])),
-            "steps": total,
+            "steps": over_steps(lambda k: self.step(denoise, x, k, rng), range(2, len(self.times)), x, rng, draws),
             "data": self.data(denoise, x, rng),
         }
 
     def step(self, denoise: Bound, x: Tensor, k: Tensor, rng: torch.Generator) -> Tensor:
-        """L_{k-1} of each datum for its own `k` [B] in 2..T, nats [B]."""
+        """L_{k-1} of each datum for its own `k` [B] in 2..T, nats [B].
+
+        With w the logarithm of the model's variance over beta-tilde and g the weight of x_0 in the mean, it is
+        [ w + e^-w (1 + g^2 (x_0 - x^_0)^2/beta-tilde) - 1 ]/2 for each number.
+        """
         t, s = self.times[k], self.times[k - 1]
         a_s, s_s, s_t = self.process.alpha(s), self.process.sigma(s), self.process.sigma(t)  # [B] each
         fresh = s_t**2 - (self.process.alpha(t) / a_s * s_s) ** 2
-        true = fresh * s_s**2 / s_t**2  # the posterior's variance, beta-tilde
-        held = (1 - self.v) * torch.log(s_s**2 / s_t**2) + torch.log(fresh)  # log of the model's
-        ratio = true / held.exp()
-        off = x - _believed(denoise, _noised(self.process, x, t, rng), t)
-        weight = expand((a_s * fresh / s_t**2) ** 2 / held.exp() / 2, x)
-        flat = (0.5 * (ratio - 1 - ratio.log())).to(x.device, x.dtype)  # [B], of each number
-        return (weight * off.square()).flatten(1).sum(1) + x[0].numel() * flat
+        gain = expand(fresh * (a_s / (s_s * s_t)) ** 2, x)  # g^2/beta-tilde
+        belief = _belief(denoise, _noised(self.process, x, t, rng), t)
+        if belief.logvar is None:
+            wider = expand(self.v * torch.log(s_t**2 / s_s**2), x)
+        else:
+            wider = torch.log1p(gain * belief.logvar.exp())
+        off = x - belief.x0
+        each = wider + torch.expm1(-wider) + torch.exp(-wider) * gain * off.square()  # [B, ...]
+        return each.flatten(1).sum(1) / 2
 
     def data(self, denoise: Bound, x: Tensor, rng: torch.Generator) -> Tensor:
         """L_0 of each datum, nats [B]."""
+        t = self.times[1]
+        belief = _belief(denoise, _noised(self.process, x, t, rng), t)
+        std = self._last() if belief.logvar is None else torch.exp(belief.logvar / 2)
+        return -self.observed(x, belief.x0, std)
+
+    def _last(self) -> float:
+        """The deviation of the last step, where the belief tells none."""
         t = self.times[1]
         fresh = float(self.process.sigma(t)) ** 2
         tilde = fresh
@@ -144,8 +165,7 @@ class DiscreteBound:
             s_s, s_t = fresh**0.5, float(self.process.sigma(self.times[2]))
             r = float(self.process.alpha(self.times[2]) / self.process.alpha(t))
             tilde = (s_t**2 - (r * s_s) ** 2) * s_s**2 / s_t**2
-        std = math.exp((self.v * math.log(fresh) + (1 - self.v) * math.log(tilde)) / 2)
-        return -self.observed(x, _believed(denoise, _noised(self.process, x, t, rng), t), std)
+        return math.exp((self.v * math.log(fresh) + (1 - self.v) * math.log(tilde)) / 2)
 
 
 @final
@@ -173,7 +193,7 @@ class ContinuousBound:
     def step(self, denoise: Bound, x: Tensor, lam: Tensor, rng: torch.Generator) -> Tensor:
         """1/2 e^lambda |x_0 - x^_0|^2 of each datum at its own `lam` [B], nats [B] per unit of log-SNR."""
         t = self.process.t_of_logsnr(lam)
-        off = x - _believed(denoise, _noised(self.process, x, t, rng), t)
+        off = x - _belief(denoise, _noised(self.process, x, t, rng), t).x0
         return 0.5 * (expand(lam.exp(), x) * off.square()).flatten(1).sum(1)
 
     def data(self, x: Tensor, rng: torch.Generator) -> Tensor:

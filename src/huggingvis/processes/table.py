@@ -27,10 +27,13 @@ KEPT = 4096
 
 @final
 class TableProcess(Process):
-    """The process of a table `alphas_cumprod` [T], strictly falling inside [0, 1); the clock is the index, t T - 1."""
+    """The process of a table `alphas_cumprod` [T], strictly falling inside [0, 1); the clock is the index, t T - 1.
+
+    A table that has a gradient keeps it, so that it can be learnt (`processes.learned_betas`).
+    """
 
     def __init__(self, alphas_cumprod: Tensor):
-        bar = alphas_cumprod.detach().to("cpu", torch.float64)
+        bar = alphas_cumprod.to("cpu", torch.float64)
         if bar.ndim != 1 or len(bar) < 2 or not bool((bar[:-1] > bar[1:]).all()) or bar[0] >= 1 or bar[-1] < 0:
             raise UsageError(
                 "A noise table holds at least two values of alpha_bar that fall strictly inside [0, 1); found "
