@@ -111,7 +111,7 @@ def over_steps(
 class DiscreteBound:
     """The bound of the chain whose steps are those of `samplers.ancestral` between `times` [T + 1], rising from 0.
 
-    The variance of a step is what the belief tells (`samplers.variances.Told`). Where it tells none: `v`, 0 for
+    The variance of a step is that which the belief's `logvar` implies (`samplers.variances`). Without one: `v`, 0 for
     beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); then the last step, where beta-tilde is 0, takes the one
     before it, as theirs does. Where data have a density, beta is right for the small noises, and only with it does the
     bound become tight with more steps.

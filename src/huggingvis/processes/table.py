@@ -44,7 +44,7 @@ class TableProcess(Process):
         self.alphas_cumprod = bar  # [T]
         self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), bar.sqrt()])  # [T+1], entry i at t = i/T
         self._sigma = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - bar).sqrt()])  # [T+1]
-        self._ends_in_noise = float(bar[-1]) == 0.0
+        self._ends_in_noise = not bool(bar[-1])
         self._known: dict[float, tuple[Tensor, Tensor]] = {}
         self._log_snr = torch.log(bar) - torch.log1p(-bar)  # [T]
 

@@ -9,6 +9,10 @@ the run folder but other runs that `config` names. One whose runs are compared b
 
     def measure(config: Config, run: Run, device: torch.device) -> Measure
 
+and one whose data have a truth of their own to be compared with, which `hvis evaluate RUN` tells beside the last losses,
+
+    def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation
+
 Nothing here knows any recipe by name.
 """
 
@@ -26,6 +30,7 @@ from huggingvis.core.catalog import find_recipe, recipes
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
+from huggingvis.recipes.evaluation import Evaluation
 from huggingvis.systems.packaged import is_model, read_record
 from huggingvis.train.run import Run
 
@@ -48,6 +53,15 @@ class Measures(Protocol):
     def measure(self, config: Any, run: Run, device: torch.device) -> Measure: ...
 
 
+@runtime_checkable
+class Evaluates(Protocol):
+    """A recipe's module that knows a truth to compare its runs with."""
+
+    Config: type
+
+    def evaluate(self, config: Any, run: Run, device: torch.device) -> Evaluation: ...
+
+
 def bind_run(path: Path | str, device: torch.device | None = None) -> System:
     """The system that the run folder `path` trained, on `device` (the CPU by default).
 
@@ -65,7 +79,16 @@ def measure_of(run: Run, device: torch.device) -> Measure:
     return recipe.measure(config, run, device)
 
 
-Able = TypeVar("Able", Binds, Measures)
+def evaluation_of(run: Run, device: torch.device) -> Evaluation | None:
+    """What the recipe that trained `run` itself tells of it, if it does. Raises as `bind_run`."""
+    name = run.config.get("recipe")
+    if not (isinstance(name, str) and isinstance(find_recipe(name), Evaluates)):
+        return None
+    recipe, config = _able(run, Evaluates, "compares nothing with a truth. Recipes that do")
+    return recipe.evaluate(config, run, device)
+
+
+Able = TypeVar("Able", Binds, Measures, Evaluates)
 
 
 def _able(run: Run, protocol: type[Able], lack: str) -> tuple[Able, Any]:
