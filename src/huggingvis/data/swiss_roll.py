@@ -2,9 +2,9 @@ r"""The swiss roll in two dimensions: points along a spiral with a little normal
 
     centre(u) = theta (cos theta, sin theta)/scale,    theta = 3/2 pi (1 + 2 u),    u evenly in [0, 1]
 
-scaled so that the whole has unit variance in the mean of its two numbers. With many more centres than the noise can tell
-apart the mixture is the smooth spiral to every digit that matters, and its density, entropy and perfect denoiser are
-exact (`data.mixture`). The toy of Sohl-Dickstein et al. 2015 (arXiv 1503.03585, Fig. 1), whose noise is not told.
+scaled so that the whole has unit variance in the mean of its two numbers. With many more centres than the noise can
+tell apart the mixture is the smooth spiral to every digit that matters, and its density, entropy and perfect denoiser
+are exact (`data.mixture`). The toy of Sohl-Dickstein et al. 2015 (arXiv 1503.03585, Fig. 1), whose noise is not told.
 Book: chapter 4, "The first diffusion".
 """
 

@@ -58,7 +58,7 @@ class PointMLP(nn.Module):
 
 @final
 class WordMLP(nn.Module):
-    """Words x of `length` classes out of `classes`, int64 [B, ..., L] -> logits [B, ..., L, K]; no condition is read."""
+    """Words of `length` classes out of `classes`, int64 [B, ..., L] -> logits [B, ..., L, K]; no condition is read."""
 
     def __init__(self, length: int, classes: int, width: int = 64, depth: int = 3, clock_scale: float = 1000.0):
         super().__init__()

@@ -92,9 +92,7 @@ def _strata(n: int, draws: int, rng: torch.Generator) -> Tensor:
     return (u + torch.arange(draws, dtype=torch.float64)[:, None]) / draws
 
 
-def over_steps(
-    step: Callable[[Tensor], Tensor], steps: range, x: Tensor, rng: torch.Generator, draws: int
-) -> Tensor:
+def over_steps(step: Callable[[Tensor], Tensor], steps: range, x: Tensor, rng: torch.Generator, draws: int) -> Tensor:
     """The sum of `step(k)` [B] over all `steps` k, for each datum of x [B, ...] by `draws` of them, one from each of as
     many equal parts; where there are no more, all of them, each once."""
     if not steps:

@@ -1,4 +1,4 @@
-r"""Training by the variational bound itself, as the first diffusion models were: every term of the ledger, nothing else.
+r"""Training by the variational bound itself, as the first diffusion models were: its whole ledger, nothing else.
 
 Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, arXiv 1503.03585, Eq. 13-14, for chains of numbers
 (`objectives.bound`) and of classes (`objectives.categorical_bound`) alike. What a chain is made of, its networks and a

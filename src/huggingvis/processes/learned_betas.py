@@ -1,8 +1,8 @@
 r"""A noise table that is learned with the network, as the first Gaussian diffusion did.
 
-Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, arXiv 1503.03585, Sec. 2.4.1: beta_2 ... beta_T are trained on the
-bound, in which noise is reparameterised; beta_1 is a small constant, or the chain would sharpen without end around the
-training data. Book: chapter 4, "The first diffusion".
+Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, arXiv 1503.03585, Sec. 2.4.1: beta_2 ... beta_T are trained on
+the bound, in which noise is reparameterised; beta_1 is a small constant, or the chain would sharpen without end around
+the training data. Book: chapter 4, "The first diffusion".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the trainings of the first diffusion models share: laws that are known, in place of pictures, and the bound.
 
-Points and words are no pictures, so they are no training data by name (`recipes.sources`): the recipe owns its law, draws
-from it anew for every batch, and knows the truth to which the bound is compared. Book: chapter 4.
+Points and words are no pictures, so they are no training data by name (`recipes.sources`): the recipe owns its law,
+draws from it anew for every batch, and knows the truth to which the bound is compared. Book: chapter 4.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from huggingvis.core.protocols import Batch
+from huggingvis.core.belief import Belief
+from huggingvis.core.protocols import Batch, Bound, Denoiser
 from huggingvis.data.draws import stable_hash
 from huggingvis.objectives.bound import Ledger
 from huggingvis.objectives.bound_training import BoundTraining
@@ -84,6 +85,15 @@ def fit_chain(config: ChainTraining, setting: Setting, recipe: str, objective: B
         ema=Ema(ConstantDecay(config.ema)),
         settings=FitSettings(seed=config.seed, validation=held_out, progress=setting.progress),
     )
+
+
+def bound_to(denoise: Denoiser) -> Bound:
+    """The denoiser without a condition."""
+
+    def ask(x: Tensor, t: Tensor) -> Belief:
+        return denoise(x, t, {})
+
+    return ask
 
 
 def mean_bits(values: Tensor) -> dict[str, float]:

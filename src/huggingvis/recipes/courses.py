@@ -53,9 +53,7 @@ class Course:
         _, height, width = self._sheet([self.data] * 2 * len(TIMES)).shape
         return 3, height, width
 
-    def sample(
-        self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None
-    ) -> Tensor:
+    def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` pictures [n, 3, H, W] in [-1, 1]."""
         kept: dict[float, Tensor] = {}
 

@@ -9,7 +9,7 @@ the run folder but other runs that `config` names. One whose runs are compared b
 
     def measure(config: Config, run: Run, device: torch.device) -> Measure
 
-and one whose data have a truth of their own to be compared with, which `hvis evaluate RUN` tells beside the last losses,
+and one whose data have a truth of their own, which `hvis evaluate RUN` then tells beside the last losses,
 
     def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation
 

@@ -15,8 +15,8 @@ from huggingvis.recipes.scene_evaluation import SceneScores
 @final
 @dataclass(frozen=True)
 class Usual:
-    """Scene accuracy of a system that reads sentences; of another run the last held-out losses, and beside them what its
-    recipe compares with a truth of its data, where it knows one.
+    """Scene accuracy of a system that reads sentences; of another run the last held-out losses, and what its recipe
+    compares with a truth of its data, where it knows one.
 
     Attributes:
         prompts: sentences in each language.

@@ -3,8 +3,8 @@
 Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, "Deep Unsupervised Learning using Nonequilibrium Thermodynamics"
 (arXiv 1503.03585): the binomial kernel of Table App.1 with beta_t = 1/(T - t + 1), trained on the bound (Eq. 13-14) to
 make words of 20 bits with a beat at every fifth (Sec. 3.1.2). Noise ends in bits of the data's rate, 0.2. The network
-believes in the bits of x_0, from which the rates of every step follow, and is one for all times; theirs, of three layers
-of 50 units, gives the rates themselves and has an output layer for each of the 2000 steps. Book: chapter 4.
+believes in the bits of x_0, from which the rates of every step follow, and is one for all times; theirs, of three
+layers of 50 units, gives the rates themselves and has an output layer for each of the 2000 steps. Book: chapter 4.
 
     hvis train diffusion_2015_binomial --run runs/heartbeat
     hvis evaluate runs/heartbeat
@@ -19,11 +19,8 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from huggingvis.core.belief import Belief
 from huggingvis.core.categorical import CategoricalDiffusion, CategoricalNet
-from huggingvis.core.protocols import Bound, Denoiser
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Grid
 from huggingvis.core.system import System
@@ -32,7 +29,7 @@ from huggingvis.nets.timed_mlp import WordMLP
 from huggingvis.objectives.bound_training import BoundTraining
 from huggingvis.objectives.categorical_bound import CategoricalBound
 from huggingvis.processes.multinomial import Multinomial
-from huggingvis.recipes.chain_training import ChainTraining, fit_chain, mean_bits, table, total
+from huggingvis.recipes.chain_training import ChainTraining, bound_to, fit_chain, mean_bits, table, total
 from huggingvis.recipes.courses import Course, raster
 from huggingvis.recipes.evaluation import Evaluation
 from huggingvis.recipes.picture_training import restored
@@ -92,15 +89,6 @@ def bound_of(process: Multinomial, T: int) -> CategoricalBound:
 def net_of(config: Config) -> WordMLP:
     """The network with fresh weights."""
     return WordMLP(config.length, 2, config.width, config.depth)
-
-
-def bound_to(denoise: Denoiser) -> Bound:
-    """The denoiser without a condition."""
-
-    def ask(x: Tensor, t: Tensor) -> Belief:
-        return denoise(x, t, {})
-
-    return ask
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -166,7 +154,7 @@ def perfect(law: Enumerable, process: Multinomial, T: int) -> float:
 
 @torch.no_grad()
 def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
-    """The bound of a run of this recipe in bits per word, beside the best chain's, the data's entropy and the paper's."""
+    """The bound of a run in bits per word, beside that of the best chain, the data's entropy and the paper's."""
     law, process, net = heartbeat(config.length, config.period), process_of(config), net_of(config)
     restored(net, run, "net", torch.device("cpu"))
     bound, best = bound_of(process, config.T), perfect(law, process, config.T)
