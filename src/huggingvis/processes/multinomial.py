@@ -43,9 +43,9 @@ class Multinomial(CategoricalProcess):
             raise UsageError(f"A law is at least two probabilities that sum to 1, found {self.law}.")
 
     @classmethod
-    def even(cls, classes: int) -> Multinomial:
+    def even(cls, classes: int, keep: Callable[[Tensor], Tensor] = evenly) -> Multinomial:
         """Towards all classes alike."""
-        return cls((1 / classes,) * classes)
+        return cls((1 / classes,) * classes, keep)
 
     @property
     def prior(self) -> Tensor:

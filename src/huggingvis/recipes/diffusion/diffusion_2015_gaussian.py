@@ -4,8 +4,8 @@ Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, "Deep Unsupervised Learni
 (arXiv 1503.03585): 40 steps of the Gaussian kernel of Table App.1, whose rates beta_2 ... beta_T are learned with the
 reverse steps on the bound itself (Eq. 13-14, Sec. 2.4.1), on points of two numbers (Sec. 3.1.1, Fig. 1). A network
 believes in x_0 and tells how sure it is, from which mean and covariance of every step follow; theirs has 16 radial
-units and an output layer for each step. The noise on their roll is not told, so their 2.35 bits are no figure to reach: here
-the density of the data is known and the bound is told beside it. Book: chapter 4.
+units and an output layer for each step. The noise on their roll is not told, so their 2.35 bits are no figure to
+reach: here the density of the data is known and the bound is told beside it. Book: chapter 4.
 
     hvis train diffusion_2015_gaussian --run runs/swiss-roll
     hvis evaluate runs/swiss-roll
@@ -72,6 +72,7 @@ class Config(ChainTraining):
         first_beta: of the first step, which is not learned; a small part of noise squared.
     """
 
+    steps: int = 4000
     noise: float = 0.05
     first_beta: float = 1e-4
 
