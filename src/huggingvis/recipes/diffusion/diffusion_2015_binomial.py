@@ -158,7 +158,7 @@ def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
     law, process, net = heartbeat(config.length, config.period), process_of(config), net_of(config)
     restored(net, run, "net", torch.device("cpu"))
     bound, best = bound_of(process, config.T), perfect(law, process, config.T)
-    x, draws = law.sample(4000, torch.Generator().manual_seed(config.seed)), min(config.T, 100)
+    x, draws = law.sample(1000, torch.Generator().manual_seed(config.seed)), min(config.T, 100)
     asked = (bound_to(CategoricalNet(net, process)), bound_to(law.denoiser(process)))
     ours, exact = (total(bound(ask, x, torch.Generator().manual_seed(1), draws)) for ask in asked)
     more = mean_bits(ours - exact)  # of the same noise, so that it is far less noisy than either
