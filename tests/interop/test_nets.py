@@ -267,7 +267,6 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: diffusers_unet.config_from_diffusers({"_class_name": "UNet2D"}), UsageError, "UNet2DModel"),
     (lambda: diffusers_unet.config_to_diffusers(UNetConfig(tokens_dim=8, ff_mult=2.0)), UsageError, "ff_mult"),
     (lambda: diffusers_unet.config_to_diffusers(UNetConfig(vector_dim=8)), UsageError, "vector_layers"),
-    (lambda: diffusers_unet.config_to_diffusers(UNetConfig(octaves=2)), UsageError, "octaves"),
     (lambda: diffusers_autoencoder.config_to_diffusers(AutoencoderConfig(patch=2)), UsageError, "patch"),
     (lambda: diffusers_autoencoder.config_from_diffusers(VAE | {"out_channels": 1}), FileProblem, "out_channels"),
 ]

@@ -1,7 +1,8 @@
-"""The first walk in miniature: autoencoder, text encoder and U-Net trained a little, bound, saved and scored."""
+"""The first walk in miniature: autoencoder, text encoder, planner and U-Net, a little of each, bound, saved, scored."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from huggingvis.codecs.text import TextTokenizer
+from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import HvisError
+from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.data.sprites import COLOURS
 from huggingvis.data.world import World, held_out
@@ -19,7 +22,7 @@ from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.scene_evaluation import evaluate
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.text import reading
+from huggingvis.recipes.text import planning, reading
 from huggingvis.systems import tiny
 from huggingvis.systems.judges.world import bind as bind_judge
 
@@ -40,9 +43,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     latent_autoencoder.train(ae, Setting(root / "ae"))
     words = reading.Config(layouts=64, dim=32, depth=1, steps=100, batch=16, lr=5e-3, precision="fp32")
     reading.train(words, Setting(root / "reading"))
+    places = planning.Config(
+        str(root / "reading"), layouts=64, dim=16, depth=1, steps=60, batch=16, lr=3e-2, precision="fp32"
+    )
+    planning.train(places, Setting(root / "planning"))
     t2i = text_to_image.Config(
         autoencoder=str(root / "ae"),
         reading=str(root / "reading"),
+        planning=str(root / "planning"),
         layouts=32,
         channels=(32, 32),
         heads=2,
@@ -64,10 +72,11 @@ def losses(run: Path, name: str) -> list[float]:
 def test_every_stage_learns(runs: Path) -> None:
     from huggingvis.train.run import Run
 
-    for stage in ("ae", "reading", "t2i"):
+    for stage in ("ae", "reading", "planning", "t2i"):
         assert Run.open(runs / stage).latest() is not None
     first, last = losses(runs / "reading", "loss.kind")
     assert last < 0.95 * first
+    assert losses(runs / "planning", "loss.surprise")[-1] < 3.2  # at first log 65 = 4.17: a side may be anywhere
     assert losses(runs / "t2i", "loss.mse")[-1] < 2.2  # velocities of unit latents: knowing nothing costs about 2
 
 
@@ -80,6 +89,30 @@ def test_a_run_draws_and_its_folder_draws_the_same(runs: Path, tmp_path: Path) -
     again = generate(tiny.bind(tmp_path / "model"), request)[0]
     apart = np.abs(first.pixels.astype(int) - again.pixels.astype(int))
     assert apart.max() <= 8 and apart.mean() < 0.5  # the folder holds half precision
+
+
+def test_the_plan_decides_what_is_seen_beside_the_noise(runs: Path) -> None:
+    system = bind_run(runs / "t2i")
+    model = system.generator(Request(Prompt("a fox"), sampling=SAMPLING))
+    assert isinstance(model, Diffusion) and model.prior is not None
+    cond = system.conditioner([Request(Prompt("a fox"))] * 2)
+    plans = [model.prior(cond, SeedNoise([3, 4])) for _ in range(2)]
+    assert torch.equal(plans[0]["concat"], plans[1]["concat"])
+    assert plans[0]["concat"].shape == (2, 3 + 120 + 8, 8, 8)
+    assert not plans[0]["negative.concat"].any()
+    without = bind_run(_unplanned(runs)).generator(Request(Prompt("a fox"), sampling=SAMPLING))
+    assert isinstance(without, Diffusion) and without.prior is not None
+    assert not without.prior(cond, SeedNoise([3, 4]))["concat"].any()
+
+
+def _unplanned(runs: Path) -> Path:
+    """The run's folder, as one that was begun without a planner."""
+    folder = runs / "unplanned"
+    if not folder.exists():
+        shutil.copytree(runs / "t2i", folder)
+        config = folder / "config.toml"
+        config.write_text(config.read_text().replace(f'planning = "{runs / "planning"}"', 'planning = ""'))
+    return folder
 
 
 def test_pictures_of_one_seed_do_not_depend_on_how_many_are_made(runs: Path) -> None:

@@ -160,8 +160,6 @@ def config_to_diffusers(config: UNetConfig) -> dict[str, Any]:
     c = config
     if not c.tokens_dim and c.vector_dim and c.vector_layers != 1:
         raise _inexpressible(f"vector_layers = {c.vector_layers} without tokens")
-    if c.octaves:
-        raise _inexpressible(f"octaves = {c.octaves} (there: no coordinates)")
     if min(c.channels) < c.groups:
         raise _inexpressible(f"{c.groups} groups for a level of {min(c.channels)} channels")
     down, up = _block_types(c)

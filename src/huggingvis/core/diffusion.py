@@ -51,7 +51,10 @@ def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:
 @final
 @dataclass(frozen=True)
 class Diffusion:
-    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch."""
+    """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
+
+    `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
+    """
 
     denoise: Denoiser
     process: Process
@@ -60,6 +63,7 @@ class Diffusion:
     grid: Callable[[Process], Grid]
     guidance: tuple[Guidance, ...] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    prior: Callable[[Cond, Noise], Cond] | None = None
 
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
         """x at the grid's first time when nothing is known of x_0: sigma(t) eps."""
@@ -70,5 +74,6 @@ class Diffusion:
         """`n` samples [n, *shape]."""
         grid = self.grid(self.process)
         x = self.start(n, grid, noise)
+        cond = cond if self.prior is None else self.prior(cond, noise)
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

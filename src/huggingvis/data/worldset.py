@@ -6,7 +6,7 @@ each language, so one layout is described in many ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import final
 
@@ -27,6 +27,18 @@ def keys_of(world: World) -> tuple[str, ...]:
     """Every concept of the world in a fixed order: picture ids, then each shape in each colour."""
     pictures = [s.id for s in world.sprites.pictures]
     return (*pictures, *(f"{colour} {s.id}" for s in world.sprites.shapes for colour in COLOURS))
+
+
+def said_of(world: World, layouts: Sequence[Layout]) -> tuple[Tensor, Tensor]:
+    """Kind and colour of each thing of each layout, [N, 4] int64, -1 for none; kinds: picture ids, then shapes."""
+    sprites = world.sprites
+    number = {sprite.id: n for n, sprite in enumerate((*sprites.pictures, *sprites.shapes))}
+    colour = {None: -1, **{name: n for n, name in enumerate(COLOURS)}}
+    kinds, colours = torch.full((2, len(layouts), MOST_THINGS), -1)
+    for n, layout in enumerate(layouts):
+        for m, thing in enumerate(layout.things):
+            kinds[n, m], colours[n, m] = number[thing.sprite], colour[thing.colour]
+    return kinds, colours
 
 
 def to_tensor(images: np.ndarray) -> Tensor:

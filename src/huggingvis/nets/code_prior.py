@@ -2,7 +2,8 @@ r"""A causal transformer over a grid of codes, read row by row: p(c) = prod_i p(
 
 The prior of VQ-VAE (van den Oord et al. 2017, arXiv 1711.00937, Sec. 3.3), there a PixelCNN, here self-attention under
 a causal mask (Vaswani et al. 2017, arXiv 1706.03762, Sec. 3.2.3), as VQGAN has it (Esser et al. 2021, arXiv
-2012.09841, Sec. 3.2). A position knows its row and its column, and the condition's `vector` if the net takes one.
+2012.09841, Sec. 3.2). A position knows its row and its column, the condition's `vector` if the net takes one, and looks
+at its `tokens` if the net takes those.
 Book: chapter 1.
 """
 
@@ -32,8 +33,9 @@ class CodePriorConfig:
         dim: channels.
         depth: blocks.
         heads: attention heads.
-        vector_dim: numbers of the condition's `vector`, 0 for none.
+        vector_dim: numbers of the condition's `vector`, one for all positions or one for each; 0 for none.
         dropout: of embeddings and of what each block adds.
+        tokens_dim: width of the condition's `tokens`, 0 for none.
     """
 
     size: int
@@ -44,6 +46,7 @@ class CodePriorConfig:
     heads: int = 6
     vector_dim: int = 0
     dropout: float = 0.0
+    tokens_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -54,24 +57,34 @@ class CodePriorConfig:
 
 @final
 class CausalBlock(nn.Module):
-    """x + attention(norm x) to itself and what came before, x + feed-forward(norm x). [B, L, D] -> the same."""
+    """x + attention(norm x) to itself and what came before, x + attention(norm x) to `tokens` if it takes some,
+    x + feed-forward(norm x). [B, L, D] -> the same.
+    """
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0):
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0, tokens_dim: int = 0):
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, heads)
+        self.norm3, self.cross = None, None
+        if tokens_dim:
+            self.norm3, self.cross = nn.LayerNorm(dim), Attention(dim, heads, tokens_dim)
         self.norm2, self.ff = nn.LayerNorm(dim), GatedFeedForward(dim, 8 / 3)  # the gate costs a third
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Cond) -> Tensor:
         order = torch.arange(x.shape[1], device=x.device)
         x = x + self.dropout(self.attn(self.norm1(x), mask=(order[:, None] >= order)[None]))
-        return x + self.dropout(self.ff(self.norm2(x)))
+        return self._rest(x, cond)
 
-    def grow(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+    def grow(self, x: Tensor, past: KeyValues | None, cond: Cond) -> tuple[Tensor, KeyValues]:
         """`forward` of one more position x [B, 1, D]."""
         out, past = self.attn.grow(self.norm1(x), past)
-        x = x + self.dropout(out)
-        return x + self.dropout(self.ff(self.norm2(x))), past
+        return self._rest(x + self.dropout(out), cond), past
+
+    def _rest(self, x: Tensor, cond: Cond) -> Tensor:
+        if self.norm3 is not None and self.cross is not None:
+            tokens = cond["tokens"].to(x.dtype)  # [B, M, C]
+            x = x + self.dropout(self.cross(self.norm3(x), tokens, cond.get("tokens_mask")))
+        return x + self.dropout(self.ff(self.norm2(x)))
 
 
 @final
@@ -87,7 +100,7 @@ class CodePrior(nn.Module):
         self.columns = nn.Parameter(0.02 * torch.randn(c.width, c.dim))
         self.vector = nn.Linear(c.vector_dim, c.dim, bias=False) if c.vector_dim else None
         self.dropout = nn.Dropout(c.dropout)
-        self.blocks = nn.ModuleList(CausalBlock(c.dim, c.heads, c.dropout) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(CausalBlock(c.dim, c.heads, c.dropout, c.tokens_dim) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.dim)
         self.out = nn.Linear(c.dim, c.size)
         nn.init.normal_(self.codes.weight, std=0.02)
@@ -100,7 +113,7 @@ class CodePrior(nn.Module):
         x = torch.cat([start, before], dim=1) + self._places().to(before.dtype)  # [B, L, D]
         x = self.dropout(x + self._told(cond, x))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, cond or {})
         return self.out(self.norm(x))
 
     def grow(self, last: Tensor, past: Past, index: int, cond: Cond | None = None) -> tuple[Tensor, Past]:
@@ -110,11 +123,11 @@ class CodePrior(nn.Module):
         """
         here = self.codes(last) if index else self.start.expand(len(last), -1)  # [B, D]
         x = here[:, None] + self._places()[index].to(here.dtype)
-        x = self.dropout(x + self._told(cond, x))
+        x = self.dropout(x + self._told(cond, x, index))
         after: Past = []
         for i, block in enumerate(self.blocks):
             assert isinstance(block, CausalBlock)
-            x, seen = block.grow(x, past[i] if past else None)
+            x, seen = block.grow(x, past[i] if past else None, cond or {})
             after.append(seen)
         return self.out(self.norm(x))[:, 0], after
 
@@ -122,8 +135,14 @@ class CodePrior(nn.Module):
         """[h w, D]."""
         return (self.rows[:, None] + self.columns).flatten(0, 1)
 
-    def _told(self, cond: Cond | None, x: Tensor) -> Tensor:
-        """[B, 1, D]; nothing said is all zeros."""
+    def _told(self, cond: Cond | None, x: Tensor, index: int | None = None) -> Tensor:
+        """[B, 1, D], or [B, L, D] if each position is told something else; of one position where an `index` is given.
+
+        Nothing said is all zeros.
+        """
         if self.vector is None or cond is None or "vector" not in cond:
             return torch.zeros_like(x[:, :1])
-        return self.vector(cond["vector"].to(self.vector.weight.dtype))[:, None]
+        vector = cond["vector"].to(self.vector.weight.dtype)  # [B, V] or [B, L, V]
+        if vector.ndim == 2:
+            return self.vector(vector)[:, None]
+        return self.vector(vector if index is None else vector[:, index : index + 1])

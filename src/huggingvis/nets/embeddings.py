@@ -24,20 +24,6 @@ def sinusoid(t: Tensor, dim: int, max_period: float = 10_000.0, shift: float = 0
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def coordinates(height: int, width: int, octaves: int, device: torch.device | None = None) -> Tensor:
-    """Where each place of a plane lies: sin and cos of pi 2^k y and of pi 2^k x, k = 0..octaves-1, [4 octaves, H, W].
-
-    y and x are those of the places' middles, from -1 to 1 over the whole plane, whatever its size. Convolutions do not
-    know them: all they see of a place is how near the border is (Liu et al. 2018, arXiv 1807.03247).
-    """
-    y, x = ((2 * torch.arange(n, device=device) + 1) / n - 1 for n in (height, width))  # [H], [W]
-    w = torch.pi * 2.0 ** torch.arange(octaves, device=device)
-    rows, columns = (w[:, None] * p for p in (y, x))  # [octaves, H], [octaves, W]
-    down = torch.cat([rows.sin(), rows.cos()])[:, :, None].expand(-1, -1, width)  # [2 octaves, H, W]
-    across = torch.cat([columns.sin(), columns.cos()])[:, None, :].expand(-1, height, -1)
-    return torch.cat([down, across])
-
-
 @final
 class TimeEmbedding(nn.Module):
     """Sinusoid of the clock, then Linear-SiLU-Linear. `scale` multiplies it first (1000 for clocks in [0, 1])."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from huggingvis.core.protocols import Cond
 from huggingvis.nets.blocks import Downsample, MapAttention, MapReading, MapTransformer, ResBlock, Upsample
-from huggingvis.nets.embeddings import TimeEmbedding, coordinates
+from huggingvis.nets.embeddings import TimeEmbedding
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class UNetConfig:
         blocks: residual blocks of each level on the way down (one more on the way up).
         attention: for each level, depth of its attention: 0 none, n transformer blocks (one self-attention if no text).
         reads: for each level without attention, whether its positions look at the text; empty: at no level.
-        octaves: of the coordinates that the first convolution is told beside x, 0 for none.
         middle: depth of attention in the middle.
         heads: attention heads at every level, where `head_dim` is 0.
         tokens_dim: width of text tokens, 0 for none.
@@ -71,7 +70,6 @@ class UNetConfig:
     downsample_padding: int = 1
     vector_layers: int = 2
     reads: tuple[bool, ...] = ()
-    octaves: int = 0
 
     def heads_at(self, width: int) -> int:
         """Attention heads at a level of this width."""
@@ -102,7 +100,7 @@ class UNet(nn.Module):
         emb = 4 * c.channels[0]
         self.time = TimeEmbedding(c.channels[0], emb, c.clock_scale, c.clock_shift)
         self.vector = _vector(c, emb) if c.vector_dim else None
-        self.conv_in = nn.Conv2d(c.in_channels + c.concat_channels + 4 * c.octaves, c.channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(c.in_channels + c.concat_channels, c.channels[0], 3, padding=1)
 
         def res(c_in: int, c_out: int) -> ResBlock:
             return ResBlock(
@@ -144,9 +142,6 @@ class UNet(nn.Module):
         tokens, mask = cond.get("tokens"), cond.get("tokens_mask")
         if self.config.concat_channels:
             x = torch.cat([x, cond["concat"]], dim=1)
-        if self.config.octaves:
-            where = coordinates(x.shape[2], x.shape[3], self.config.octaves, x.device)
-            x = torch.cat([x, where.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
         h = self.conv_in(x)  # [B, C_0, H, W]
         skips = [h]
         for level in self.down:

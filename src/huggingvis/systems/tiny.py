@@ -1,7 +1,8 @@
 """The bilingual text-to-image model that ships with the package.
 
-Frozen text encoder with slots, U-Net on 8x8 latents trained by rectified flow, KL autoencoder (recipes
-text/reading, image/text_to_image, image/latent_autoencoder). Its card lies beside its weights. Book: chapter 5.
+Frozen text encoder with slots, a planner that gives each thing its place, U-Net on 8x8 latents trained by rectified
+flow, KL autoencoder (recipes text/reading, text/planning, image/text_to_image, image/latent_autoencoder). Its card lies
+beside its weights. Book: chapter 5.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.config import from_dict
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
+from huggingvis.core.noise import Noise
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Cond
 from huggingvis.core.request import Limits, Request, Sampling
@@ -27,11 +29,13 @@ from huggingvis.data.sprites import objects_v1
 from huggingvis.data.vocabulary import unknown_words
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.scene_map import SceneMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.packaged import fill, packaged, read_record, write
+from huggingvis.systems.planner import Planner, PlannerConfig
 
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=5.0, guidance_interval=(0.3, 1.0))
 """Chosen on 300 English prompts of another seed than the scores': scales 3 to 8, intervals, steps, samplers."""
@@ -87,7 +91,10 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
         "latent_std": codec.std.tolist(),
         "card": dict(card),
     }
-    nets = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
+    nets: dict[str, nn.Module] = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
+    planner = system.parts.get("planner")
+    if isinstance(planner, Planner):
+        record["planner"], nets["planner"] = asdict(planner.config), planner
     write(folder, record, nets, torch.float16)
     conditioner.tokenizer.save(folder / "tokenizer.json")
 
@@ -101,6 +108,7 @@ class Parts:
     tower: TextTower
     codec: KLLatents
     tokenizer: TextTokenizer
+    planner: Planner | None
 
 
 def load_parts(folder: Path, device: torch.device) -> Parts:
@@ -110,12 +118,15 @@ def load_parts(folder: Path, device: torch.device) -> Parts:
         unet = UNet(from_dict(UNetConfig, record["unet"]))
         tower = TextTower(from_dict(TextTowerConfig, record["text"]))
         autoencoder = AutoencoderKL(from_dict(AutoencoderConfig, record["autoencoder"]))
+        planner = Planner(from_dict(PlannerConfig, record["planner"])) if "planner" in record else None
     channels_last(fill(unet, folder / "unet.safetensors", device))
     fill(tower, folder / "text.safetensors", device)
+    if planner is not None:
+        fill(planner, folder / "planner.safetensors", device)
     channels_last(fill(autoencoder, folder / "autoencoder.safetensors", device))
     mean, std = torch.tensor(record["latent_mean"]), torch.tensor(record["latent_std"])
     codec = KLLatents(autoencoder, mean, std).to(device)
-    return Parts(unet, tower, codec, TextTokenizer.load(folder / "tokenizer.json"))
+    return Parts(unet, tower, codec, TextTokenizer.load(folder / "tokenizer.json"), planner)
 
 
 def bind(folder: Path | None = None, device: torch.device | None = None) -> System:
@@ -123,10 +134,37 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Syst
     folder = folder or packaged("tiny")
     record, parts = read_record(folder), load_parts(folder, device or torch.device("cpu"))
     spec = Spec(record["name"], "tiny", tuple(record["size"]), card=record.get("card", {}))
-    return assemble(spec, parts.unet, parts.codec, TinyConditioner(parts.tokenizer, parts.tower))
+    return assemble(spec, parts.unet, parts.codec, TinyConditioner(parts.tokenizer, parts.tower), parts.planner)
 
 
-def assemble(spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditioner) -> System:
+@final
+@dataclass(frozen=True)
+class PlanPrior:
+    """Completes a condition by a plan of the picture, the `concat` port [B, channels, H, W].
+
+    Nothing is planned for the negative prompt, nor for any if there is no planner: training knows pictures without a
+    plan (`unplanned` of recipe text_to_image).
+    """
+
+    planner: Planner | None
+    channels: int
+    height: int
+    width: int
+
+    def __call__(self, cond: Cond, noise: Noise) -> Cond:
+        tokens = cond["tokens"]
+        nothing = tokens.new_zeros(len(tokens), self.channels, self.height, self.width)
+        plan = nothing
+        if self.planner is not None:
+            c = self.planner.config
+            scene = self.planner.plan(tokens, cond["tokens_mask"], noise)
+            plan = SceneMap(c.kinds, c.colours)(scene, self.height, self.width)
+        return {**cond, "concat": plan, "negative.concat": nothing}
+
+
+def assemble(
+    spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditioner, planner: Planner | None = None
+) -> System:
     """The parts as a system."""
     process = RectifiedFlow()
     denoise = NetDenoiser(unet, process, Velocity())
@@ -139,12 +177,19 @@ def assemble(spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditio
         shape = (unet.config.in_channels, height // factor, width // factor)
         guidance = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
         schedule = schedule_of(s.schedule, s.steps)
-        return Diffusion(denoise, process, shape, sampler_of(s.sampler, s.eta), schedule, (guidance,), device)
+        sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
+        prior = PlanPrior(planner, channels, *shape[1:]) if channels else None
+        return Diffusion(denoise, process, shape, sampler, schedule, (guidance,), device, prior)
 
     limits = Limits(side=4 * max(spec.size), multiple=multiple, samplers=sampler_names(), schedules=schedule_names())
     return System(
         spec=replace(spec, multiple=multiple),
-        parts={"unet": unet, "text": conditioner.tower, "autoencoder": codec.autoencoder},
+        parts={
+            "unet": unet,
+            "text": conditioner.tower,
+            "autoencoder": codec.autoencoder,
+            **({"planner": planner} if planner is not None else {}),
+        },
         conditioner=conditioner,
         codec=codec,
         generator=generator,

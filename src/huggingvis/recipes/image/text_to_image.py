@@ -1,11 +1,13 @@
 """Text-to-image latent diffusion on the synthetic world: the training of the model that ships with the package.
 
 A U-Net with cross-attention (Rombach et al. 2022, arXiv 2112.10752) over the frozen bilingual text encoder, trained by
-rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Three runs
-come before it: the autoencoder (recipe latent_autoencoder), the text encoder (recipe reading) and, to score it, the
-judge. Book: chapter 5.
+rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Beside the
+noisy latents it sees a plan of the picture (nets.scene_map), which thing is to be where: in training that of the
+layout, in generation the planner's. Four runs come before it: the autoencoder (recipe latent_autoencoder), the text
+encoder (reading), the planner (planning) and, to score it, the judge. Book: chapter 5.
 
-    hvis train text_to_image --run runs/tiny --autoencoder runs/autoencoder --reading runs/reading
+    hvis train text_to_image --run runs/tiny --autoencoder runs/autoencoder --reading runs/reading \
+        --planning runs/planning
 """
 
 from __future__ import annotations
@@ -28,17 +30,21 @@ from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.data.draws import stable_hash
+from huggingvis.data.sprites import COLOURS, objects_v1
 from huggingvis.data.world import World
-from huggingvis.data.worldset import WorldSet, to_tensor
-from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.data.worldset import WorldSet, said_of, to_tensor
+from huggingvis.nets.scene_map import NONE, Scene, SceneMap
+from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
 from huggingvis.objectives.denoise import Denoising, LogitNormal
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.text.planning import load_planner
+from huggingvis.recipes.text.stages import load_reader, place
 from huggingvis.runtime.attention import choose
 from huggingvis.systems import tiny
-from huggingvis.systems.packaged import is_model, packaged
+from huggingvis.systems.packaged import is_model
 from huggingvis.systems.tiny import TinyConditioner, assemble
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit
@@ -76,6 +82,8 @@ class Config:
     Attributes:
         autoencoder: run folder of the autoencoder, or a model folder or packaged model that has one.
         reading: run folder of the text encoder, or a model folder or packaged model that has one.
+        planning: run folder of the planner, or a model folder or packaged model that has one; empty: pictures are made
+            without a plan. Only making pictures needs it, training does not.
         size: side of the pictures in pixels.
         layouts: layouts rendered and encoded once, then cycled through with a new caption each time.
         lattice: things of training pictures stand on a lattice of this many places across; none: anywhere. As many as
@@ -83,13 +91,13 @@ class Config:
         channels: width of each U-Net level.
         depth: transformer blocks at each level.
         reads: for each level without transformer blocks, whether its positions look at the text.
-        octaves: of the coordinates that the U-Net is told, 0 for none.
         middle: transformer blocks in the middle.
         heads: attention heads.
         steps: optimiser steps.
         batch: pictures a step.
         lr: peak learning rate.
-        empty: share of captions replaced by the empty one, for classifier-free guidance.
+        empty: share of captions replaced by the empty one, without a plan, for classifier-free guidance.
+        unplanned: share of the others whose plan is left out, so that the text alone must do.
         importance: a latent channel of deviation d counts as d to this power (0 evenly, 2 as in raw latents).
         ema: decay of the averaged weights.
         precision: bf16 or fp32.
@@ -99,19 +107,20 @@ class Config:
 
     autoencoder: str
     reading: str
+    planning: str = ""
     size: int = 64
     layouts: int = 100_000
     lattice: int | None = 8
     channels: tuple[int, ...] = (128, 160)
     depth: tuple[int, ...] = (0, 1)
     reads: tuple[bool, ...] = (True, False)
-    octaves: int = 3
     middle: int = 1
     heads: int = 4
     steps: int = 15_000
     batch: int = 64
     lr: float = 2e-3
     empty: float = 0.1
+    unplanned: float = 0.1
     importance: float = 2.0
     ema: float = 0.9995
     precision: str = "bf16"
@@ -121,33 +130,56 @@ class Config:
 
 @final
 class TextCondition(nn.Module):
-    """Token ids -> the `tokens` and `vector` ports, by a frozen text encoder."""
+    """Token ids -> the `tokens` and `vector` ports, by a frozen text encoder; the plan -> `concat`, by `scene_map`."""
 
-    def __init__(self, tower: TextTower):
+    def __init__(self, tower: TextTower, scene_map: SceneMap):
         super().__init__()
-        self.tower = tower.requires_grad_(False).eval()
+        self.tower, self.scene_map = tower.requires_grad_(False).eval(), scene_map
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Cond:
         tokens, mask, pooled = self.tower(batch["ids"])
-        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled}
+        scene = Scene(batch["kinds"], batch["colours"], batch["boxes"])
+        plan = self.scene_map(scene, *batch["x0"].shape[-2:])
+        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled, "concat": plan}
 
 
 @final
 class CachedLatents:
-    """Latents of a `WorldSet`, encoded once in half precision and kept at `path`; captions are drawn anew each time."""
+    """Latents of a `WorldSet`, encoded once in half precision and kept at `path`, with the plans of the pictures.
 
-    def __init__(self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, empty: float, path: Path):
-        self.data, self.tokenizer, self.empty = data, tokenizer, empty
+    Captions are drawn anew each time. The share `empty` of them says nothing, and has no plan; of the others the share
+    `unplanned` has none.
+    """
+
+    def __init__(
+        self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, path: Path, empty: float, unplanned: float
+    ):
+        self.data, self.tokenizer, self.empty, self.unplanned = data, tokenizer, empty, unplanned
         self.latents = _encoded(data, codec, path)  # [N, C, h, w] float16
+        self.kinds, self.colours = said_of(data.world, data.layouts)  # [N, S]
 
     def batch(self, index: int, size: int) -> dict:
-        texts = [
-            "" if stable_hash("empty", index, i) % 1000 < 1000 * self.empty else text
-            for i, text in enumerate(self.data.captions(index, size))
-        ]
-        z = torch.from_numpy(self.latents[self.data.items(index, size)]).float()  # [B, C, h, w]
-        return {"x0": z.contiguous(memory_format=torch.channels_last), "ids": self.tokenizer.ids(texts)}
+        items, captions = self.data.items(index, size), self.data.captions(index, size)
+        empty, unplanned = (
+            [_share(share, what, index, i) for i in range(size)]
+            for what, share in (("empty", self.empty), ("unplanned", self.unplanned))
+        )
+        texts = ["" if silent else text for silent, text in zip(empty, captions, strict=True)]
+        hidden = torch.tensor(empty) | torch.tensor(unplanned)
+        z = torch.from_numpy(self.latents[items]).float()  # [B, C, h, w]
+        return {
+            "x0": z.contiguous(memory_format=torch.channels_last),
+            "ids": self.tokenizer.ids(texts),
+            "kinds": self.kinds[items].where(~hidden[:, None], NONE),
+            "colours": self.colours[items],
+            "boxes": self.data.truth[0][items],
+        }
+
+
+def _share(share: float, *what: object) -> bool:
+    """Whether this draw falls into the first `share` of all."""
+    return stable_hash(*what) % 1000 < 1000 * share
 
 
 @torch.no_grad()
@@ -164,11 +196,6 @@ def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
         table = torch.cat(rows).contiguous().numpy()
         write_atomically(path, lambda file: np.save(file, table))
     return np.load(path, mmap_mode="r")
-
-
-def _place(name: str) -> Path:
-    """A folder by its path, or a packaged model's by its name."""
-    return Path(name) if Path(name).exists() or not is_model(packaged(name)) else packaged(name)
 
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
@@ -191,19 +218,6 @@ def load_codec(path: Path, device: torch.device) -> KLLatents:
     return KLLatents(net, torch.tensor(measured["mean"]), torch.tensor(measured["std"])).to(device)
 
 
-def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
-    """Tokenizer and text encoder of a run folder, or of a model folder."""
-    if is_model(path):
-        parts = tiny.load_parts(path, torch.device("cpu"))
-        return parts.tokenizer, parts.tower
-    run = Run.open(path)
-    tokenizer = TextTokenizer.load(path / "tokenizer.json")
-    numbers = run.config["config"]
-    tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=numbers["dim"], depth=numbers["depth"]))
-    tower.load_state_dict(run.weights("text"))
-    return tokenizer, tower
-
-
 def start_weights(path: Path) -> dict[str, Tensor]:
     """The U-Net of a run folder (averaged) or of a model folder."""
     if is_model(path):
@@ -211,16 +225,16 @@ def start_weights(path: Path) -> dict[str, Tensor]:
     return Run.open(path).weights("net")
 
 
-def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
+def network(config: Config, latent_channels: int, text_dim: int, plan_channels: int) -> UNet:
     """The U-Net with fresh weights."""
     sizes = UNetConfig(
         in_channels=latent_channels,
         out_channels=latent_channels,
+        concat_channels=plan_channels,
         channels=config.channels,
         blocks=1,
         attention=config.depth,
         reads=config.reads,
-        octaves=config.octaves,
         middle=config.middle,
         heads=config.heads,
         tokens_dim=text_dim,
@@ -234,32 +248,33 @@ def network(config: Config, latent_channels: int, text_dim: int) -> UNet:
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
     torch.manual_seed(config.seed)
-    codec = load_codec(_place(config.autoencoder), setting.device)
-    tokenizer, tower = load_reader(_place(config.reading))
+    codec = load_codec(place(config.autoencoder), setting.device)
+    tokenizer, tower = load_reader(place(config.reading))
     run = setting.begin("text_to_image", config)
     z = codec.autoencoder.config.latent_channels
 
-    def cached(split: str, count: int, empty: float) -> CachedLatents:
+    def cached(split: str, count: int, *hidden: float) -> CachedLatents:
         world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
         data = WorldSet(world, count, pictures=False)
-        return CachedLatents(data, codec, tokenizer, empty, run.path / f"latents-{split}-{count}.npy")
+        return CachedLatents(data, codec, tokenizer, run.path / f"latents-{split}-{count}.npy", *hidden)
 
-    net = network(config, z, tower.config.dim)
+    scene_map = SceneMap(len(objects_v1()), len(COLOURS))
+    net = network(config, z, tower.config.dim, scene_map.channels)
     if config.start:
-        net.load_state_dict(seeing_more(start_weights(_place(config.start)), net))
+        net.load_state_dict(seeing_more(start_weights(place(config.start)), net))
     objective = Denoising(
         net,
         RectifiedFlow(),
         Velocity(),
         LogitNormal(0.6, 1.2),  # the text decides at t > 0.8: below it the noisy latents already show what stands where
-        condition=TextCondition(tower),
+        condition=TextCondition(tower, scene_map),
         importance=codec.std**config.importance,
     )
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),
-            cached("train", config.layouts, config.empty),
+            cached("train", config.layouts, config.empty, config.unplanned),
             run,
             optim=Optim(config.lr, (0.9, 0.99), warmup=200, schedule=Cosine(config.steps, 0.01), muon=True),
             steps=config.steps,
@@ -268,7 +283,7 @@ def train(config: Config, setting: Setting) -> Run:
             settings=FitSettings(
                 seed=config.seed,
                 precision=asked,
-                validation=Validation(cached("test", 1024, 0.0), every=1000, batches=4),
+                validation=Validation(cached("test", 1024, 0.0, 0.0), every=1000, batches=4),
                 progress=setting.progress,
             ),
         )
@@ -276,10 +291,12 @@ def train(config: Config, setting: Setting) -> Run:
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """The system of a run: its averaged U-Net with the autoencoder and text encoder it was trained on."""
-    codec = load_codec(_place(config.autoencoder), device)
-    tokenizer, tower = load_reader(_place(config.reading))
-    unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim)
+    codec = load_codec(place(config.autoencoder), device)
+    tokenizer, tower = load_reader(place(config.reading))
+    planner = load_planner(place(config.planning)).to(device).eval().requires_grad_(False) if config.planning else None
+    scene_map = SceneMap(len(objects_v1()), len(COLOURS))
+    unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim, scene_map.channels)
     unet.load_state_dict(run.weights("net"))
     unet = unet.to(device).eval().requires_grad_(False)
     conditioner = TinyConditioner(tokenizer, tower.to(device).eval().requires_grad_(False))
-    return assemble(Spec(run.path.name, "tiny", (config.size, config.size)), unet, codec, conditioner)
+    return assemble(Spec(run.path.name, "tiny", (config.size, config.size)), unet, codec, conditioner, planner)

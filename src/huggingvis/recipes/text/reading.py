@@ -23,7 +23,7 @@ from huggingvis.core.protocols import Batch
 from huggingvis.data.draws import stable_hash
 from huggingvis.data.sprites import COLOURS
 from huggingvis.data.world import World
-from huggingvis.data.worldset import CAPTION_VARIANTS, MOST_THINGS, WorldSet
+from huggingvis.data.worldset import CAPTION_VARIANTS, WorldSet, said_of
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.objectives.reading import Reading
 from huggingvis.recipes.setting import Setting, precision
@@ -101,9 +101,6 @@ class Captions:
 
     def __init__(self, data: WorldSet, tokenizer: TextTokenizer, empty: float, tint: float):
         self.data, self.tokenizer, self.empty, self.tint = data, tokenizer, empty, tint
-        sprites = data.world.sprites
-        self.kinds = {sprite.id: n for n, sprite in enumerate((*sprites.pictures, *sprites.shapes))}
-        self.colours = {name: n for n, name in enumerate(COLOURS)}
         self.grounds = torch.tensor([layout.background.colours[0] for layout in data.layouts]) / 255  # [N, 3]
 
     def batch(self, index: int, size: int) -> Batch:
@@ -111,11 +108,7 @@ class Captions:
         items = self.data.items(index, size)
         boxes, _, _ = self.data.truth
         layouts = [self._said(self.data.layouts[item], number) for item, number in zip(items, numbers, strict=True)]
-        kinds, colours = torch.full((2, size, MOST_THINGS), -1)
-        for row, layout in enumerate(layouts):
-            for place, thing in enumerate(layout.things):
-                kinds[row, place] = self.kinds[thing.sprite]
-                colours[row, place] = self.colours[thing.colour] if thing.colour else -1
+        kinds, colours = said_of(self.data.world, layouts)
         texts = [self._caption(layout, number) for layout, number in zip(layouts, numbers, strict=True)]
         ids, grounds = self.tokenizer.ids(texts), self.grounds[items]
         return {"ids": ids, "boxes": boxes[items], "kinds": kinds, "colours": colours, "ground": grounds}
