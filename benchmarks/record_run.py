@@ -5,7 +5,8 @@
     python benchmarks/record_run.py runs/vae --sheet sheet.png      and names a sheet of what it draws
 
 The record holds the command that repeats the training, its seed, seconds, machine and versions, the curves of its
-losses (averages over at most 60 stretches), its last held-out losses, and the same of each stage before it.
+losses (averages over at most 60 stretches), its last held-out losses, the same of each stage before it, and what the
+recipe itself compares with a truth of its data.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.config import KIND, from_dict, to_dict
 from huggingvis.core.files import write_atomically
 from huggingvis.core.machine import cores, machine, versions
+from huggingvis.recipes.loading import evaluation_of
 from huggingvis.systems.packaged import packaged
 from huggingvis.train.run import Run
 
@@ -100,7 +104,7 @@ def record(path: Path, sheet: str | None) -> dict[str, Any]:
     run = Run.open(path)
     recipe, numbers = run.config["recipe"], run.config["config"]
     stages = {folder.parent.name: course(Run.open(folder.parent)) for folder in sorted(path.glob("*/config.toml"))}
-    own = course(run)
+    own, compared = course(run), evaluation_of(run, torch.device("cpu"))
     return {
         "command": command(recipe, numbers, path.resolve().name),
         "seed": numbers.get("seed", 0),
@@ -109,6 +113,7 @@ def record(path: Path, sheet: str | None) -> dict[str, Any]:
         "machine": machine(cores()),
         "versions": versions(()),
         **({"stages": stages} if stages else {}),
+        **({"compared": dict(compared.record)} if compared else {}),
         **({"sheet": sheet} if sheet else {}),
     }
 
