@@ -53,7 +53,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_first_diffusion.py::test_the_heartbeat_learns_loads_and_draws",
     "exact": "tests/oracle/test_categorical.py::test_the_bound_of_the_heartbeat_falls_to_its_entropy",
-    "trained": None,
+    "trained": "benchmarks/trained/heartbeat.json",
     "explained": None,
     "usable": None,
 }

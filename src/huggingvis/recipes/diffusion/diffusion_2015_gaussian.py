@@ -54,7 +54,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_first_diffusion.py::test_the_swiss_roll_learns_loads_and_draws",
     "exact": "tests/oracle/test_first_diffusion.py::test_the_bound_of_a_mixture_is_its_entropy_gap",
-    "trained": None,
+    "trained": "benchmarks/trained/swiss-roll.json",
     "explained": None,
     "usable": None,
 }
