@@ -7,7 +7,8 @@ believes in the bits of x_0, from which the rates of every step follow, and is o
 layers of 50 units, gives the rates themselves and has an output layer for each of the 2000 steps.
 
 After 69 s of one core K is -2.376 ± 0.001 bits per word, like for like with the paper's -2.414; with the last step
-learned as well the bound is 2.332, the best chain of 2000 steps has 2.324 and the truth is log2 5 = 2.322. Book: chapter 4.
+learned as well the bound is 2.332, the best chain of 2000 steps has 2.324 and the truth is log2 5 = 2.322.
+Book: chapter 4.
 
     hvis train diffusion_2015_binomial --run runs/heartbeat
     hvis evaluate runs/heartbeat
