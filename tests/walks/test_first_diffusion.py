@@ -31,7 +31,7 @@ def train(recipe: str, path: Path, resume: bool = False, **numbers: Any) -> Run:
 
 
 def test_the_heartbeat_learns_loads_and_draws(tmp_path: Path, hvis: Hvis) -> None:
-    numbers = {"T": 24, "length": 6, "period": 3}
+    numbers: dict[str, Any] = {"T": 24, "length": 6, "period": 3}
     run = train("diffusion_2015_binomial", tmp_path / "run", steps=120, **numbers)
     losses = course(run, "validation.bits")
     assert losses[-1] < 0.9 * losses[0]
@@ -69,7 +69,7 @@ def test_the_swiss_roll_learns_loads_and_draws(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["diffusion_2015_binomial", "diffusion_2015_gaussian"])
 def test_they_resume_where_they_were(tmp_path: Path, recipe: str) -> None:
-    numbers = {"T": 5, "validate_every": 0}
+    numbers: dict[str, Any] = {"T": 5, "validate_every": 0}
     straight = train(recipe, tmp_path / "straight", steps=4, **numbers)
     train(recipe, tmp_path / "broken", steps=4, **numbers)
     assert_same_weights(straight, train(recipe, tmp_path / "broken", resume=True, steps=4, **numbers))
