@@ -5,8 +5,9 @@
     python benchmarks/record_run.py runs/vae --sheet docs/pictures/vae.png   with a sheet that there is already
 
 The record holds the command that repeats the training, its seed, seconds, machine and versions, the curves of its
-losses (averages over at most 60 stretches), its last held-out losses, and the same of each stage before it. Figures
-that papers report are added by `published.py record`. A system whose `trained` mark is empty is marked by the record.
+losses (averages over at most 60 stretches), its last held-out losses, the same of each stage before it, and what the
+recipe itself compares with a truth of its data. Figures that papers report are added by `published.py record`. A system
+whose `trained` mark is empty is marked by the record.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import write_bytes, write_text
 
 from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
 from huggingvis.core.machine import cores, machine, versions
+from huggingvis.recipes.loading import evaluation_of
 from huggingvis.systems.packaged import packaged
 from huggingvis.train.run import Run
 
@@ -103,7 +106,7 @@ def record(path: Path) -> dict[str, Any]:
     run = Run.open(path)
     recipe, numbers = run.config["recipe"], run.config["config"]
     stages = {folder.parent.name: course(Run.open(folder.parent)) for folder in sorted(path.glob("*/config.toml"))}
-    own = course(run)
+    own, compared = course(run), evaluation_of(run, torch.device("cpu"))
     return {
         "command": command(recipe, numbers, path.resolve().name),
         "seed": numbers.get("seed", 0),
@@ -112,6 +115,7 @@ def record(path: Path) -> dict[str, Any]:
         "machine": machine(cores()),
         "versions": versions(()),
         **({"stages": stages} if stages else {}),
+        **({"compared": dict(compared.record)} if compared else {}),
     }
 
 

@@ -54,6 +54,7 @@ from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.nets.timed_mlp import PointMLP, WordMLP
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.nets.vq_autoencoder import VQAutoencoder, residual_vq
@@ -254,6 +255,8 @@ CASES: dict[str, Case] = {
     "style discriminator": Case(
         lambda: StyleDiscriminator(replace(STYLES, classes=0), group=1), lambda d: (d.normal(3, 8, 8),), ((2,),)
     ),
+    "point mlp": Case(lambda: PointMLP(2, 4, 8, 2, 25.0), lambda d: (d.normal(2, 5), d.clock(40), {}), ((2, 4, 5),)),
+    "word mlp": Case(lambda: WordMLP(6, 3, 8, 2), lambda d: (d.ids(6, 3), d.clock(), {}), ((2, 6, 3),)),
     "mlp generator": Case(lambda: MLPGenerator((1, 4, 4), 3, (16,)), lambda d: (d.normal(3), {}), ((2, 1, 4, 4),)),
     "mlp critic": Case(lambda: MLPCritic((1, 4, 4), (16,)), lambda d: (d.normal(1, 4, 4), {}), ((2,),)),
     "maxout critic": Case(lambda: MaxoutCritic((1, 4, 4), (16,), 3), lambda d: (d.normal(1, 4, 4), {}), ((2,),)),

@@ -13,8 +13,12 @@ class Noise(Protocol):
     """A source of standard normal numbers for a batch."""
 
     def draw(self, like: Tensor) -> Tensor:
-        """Fresh N(0, I) numbers with shape, dtype and device of `like`."""
+        """Fresh N(0, I) numbers with shape, dtype and device of `like`; float32 where `like` holds no such numbers."""
         ...
+
+
+def _dtype(like: Tensor) -> torch.dtype:
+    return like.dtype if like.is_floating_point() else torch.float32
 
 
 @final
@@ -31,7 +35,7 @@ class SeedNoise:
         if len(self.generators) != like.shape[0]:
             raise ValueError(f"noise was made for {len(self.generators)} samples, the batch has {like.shape[0]}")
         rows = [torch.randn(like.shape[1:], generator=g) for g in self.generators]
-        return torch.stack(rows).to(dtype=like.dtype, device=like.device)  # [B, ...]
+        return torch.stack(rows).to(dtype=_dtype(like), device=like.device)  # [B, ...]
 
 
 @final
@@ -42,7 +46,7 @@ class BatchNoise:
         self.generator = torch.Generator().manual_seed(int(seed))
 
     def draw(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype).to(like.device)
+        return torch.randn(like.shape, generator=self.generator, dtype=_dtype(like)).to(like.device)
 
 
 @final
@@ -58,4 +62,4 @@ class ReplayNoise:
             raise ValueError(f"the recording holds {len(self.draws)} draws and all are used")
         out = self.draws[self.used]
         self.used += 1
-        return out.to(dtype=like.dtype, device=like.device)
+        return out.to(dtype=_dtype(like), device=like.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,26 @@ State = Any
 
 SAME = 1e-12
 """Times that differ by less of themselves are one: made from one level in two ways they differ by up to 4e-15."""
+
+
+class Renoises(Protocol):
+    """What the loop itself asks of a process, of numbers (`core.process`) or of classes (`core.categorical`)."""
+
+    def renoise(self, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor: ...
+
+
+P = TypeVar("P", bound=Renoises)
+Walked = TypeVar("Walked", bound=Renoises, contravariant=True)
+
+
+class Steps(Protocol[Walked]):
+    """What the loop asks of a sampler, on the kind of process that it walks."""
+
+    def init(self) -> State: ...
+
+    def step(
+        self, denoise: Bound, process: Walked, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]: ...
 
 
 class Sampler(ABC):
@@ -95,8 +115,8 @@ class Grid:
 
 def sample(
     denoise: Denoiser,
-    process: Process,
-    sampler: Sampler,
+    process: P,
+    sampler: Steps[P],
     x: Tensor,
     grid: Grid,
     cond: Cond,

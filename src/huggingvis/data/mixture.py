@@ -53,9 +53,12 @@ class GaussianMixture:
         centred = self.means - self.mean
         return torch.einsum("k,kij->ij", self.weights, self.covs + centred[:, :, None] * centred[:, None, :])
 
-    def denoiser(self, process: Process) -> Denoiser:
-        """The perfect denoiser on `process`; `cond["class"]` [B] restricts it to a class, -1 to none."""
-        return MixtureDenoiser(self, process)
+    def denoiser(self, process: Process, *, sure: bool = False) -> Denoiser:
+        """The perfect denoiser on `process`; `cond["class"]` [B] restricts it to a class, -1 to none.
+
+        `sure`: it also tells the variance of each number of x_0 (of no class).
+        """
+        return MixtureDenoiser(self, process, sure)
 
     def log_prob(self, x: Tensor, process: Process, t: Tensor) -> Tensor:
         """log p(x_t) in nats, [B], for `x` [B, D]; at t = 0 the data's own density."""
@@ -75,6 +78,16 @@ class GaussianMixture:
         gain = a[..., None] * self.spectrum / var  # [B, K, D]
         each = self.means + torch.einsum("kij,bkj->bki", self.axes, gain * along)  # [B, K, D]
         return torch.einsum("bk,bkd->bd", torch.softmax(joint, 1), each)
+
+    def variance(self, x: Tensor, process: Process, t: Tensor) -> Tensor:
+        """Var[x_0 | x_t] of each number, [B, D]."""
+        joint, along, a, var = self._joint(x, process, t)
+        each = self.means + torch.einsum("kij,bkj->bki", self.axes, a[..., None] * self.spectrum / var * along)
+        left = self.spectrum * (1 - a[..., None] ** 2 * self.spectrum / var)  # [B or 1, K, D], along the axes
+        within = torch.einsum("kij,bkj->bki", self.axes**2, left.expand_as(each))
+        r = torch.softmax(joint, 1)  # [B, K]
+        mean = torch.einsum("bk,bkd->bd", r, each)
+        return torch.einsum("bk,bkd->bd", r, within + (each - mean[:, None]) ** 2)
 
     def eps(self, x: Tensor, process: Process, t: Tensor, classes: Tensor | None = None) -> Tensor:
         """E[eps | x_t], [B, D]."""
@@ -124,10 +137,15 @@ class MixtureDenoiser:
 
     mixture: GaussianMixture
     process: Process
+    sure: bool = False
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
         flat = x.reshape(len(x), -1).to(torch.float64)  # [B, D]
-        return Gaussian(self.mixture.x0(flat, self.process, t, cond.get("class")).reshape(x.shape).to(x.dtype))
+        mean = self.mixture.x0(flat, self.process, t, cond.get("class")).reshape(x.shape).to(x.dtype)
+        if not self.sure:
+            return Gaussian(mean)
+        variance = self.mixture.variance(flat, self.process, t)
+        return Gaussian(mean, variance.log().reshape(x.shape).to(x.dtype))
 
 
 def standard_mixture() -> GaussianMixture:

@@ -114,14 +114,27 @@ def _strata(n: int, draws: int, rng: torch.Generator) -> Tensor:
     return (u + torch.arange(draws, dtype=torch.float64)[:, None]) / draws
 
 
+def over_steps(step: Callable[[Tensor], Tensor], steps: range, x: Tensor, rng: torch.Generator, draws: int) -> Tensor:
+    """The sum of `step(k)` [B] over all `steps` k, for each datum of x [B, ...] by `draws` of them, one from each of as
+    many equal parts; where there are no more, all of them, each once."""
+    if not steps:
+        return torch.zeros(len(x), device=x.device)
+    if draws >= len(steps):
+        k = torch.tensor(steps)[:, None].expand(-1, len(x))
+    else:
+        k = (steps.start + _strata(len(x), draws, rng) * len(steps)).long().clamp(max=steps.stop - 1)  # [draws, B]
+    return torch.stack([step(row) for row in k]).mean(0) * len(steps)
+
+
 @final
 @dataclass(frozen=True)
 class DiscreteBound:
     """The bound of the chain whose steps are those of `samplers.ancestral` between `times` [T + 1], rising from 0.
 
-    `v`: the variance of a model that tells none, 0 for beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); the
-    last step, where beta-tilde is 0, takes the one before it, as theirs does. Where data have a density, beta is right
-    for the small noises, and only with it does the bound become tight with more steps.
+    A belief may tell its variance, by `logvar` or `v` (`samplers.variances`). Where it does not, `v` is the variance of the
+    steps, 0 for beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); the last step, where beta-tilde is 0, takes
+    the one before it, as theirs does. Where data have a density, beta is right for the small noises, and only with it
+    does the bound become tight with more steps.
     """
 
     process: Process
@@ -131,16 +144,9 @@ class DiscreteBound:
 
     def __call__(self, denoise: Bound, x: Tensor, rng: torch.Generator, draws: int = 10) -> Ledger:
         """`steps` by `draws` of the T - 1 of them; all of them, each once, where there are no more."""
-        count = len(self.times) - 2
-        if draws >= count:
-            k = torch.arange(2, count + 2)[:, None].expand(count, len(x))
-        else:
-            k = (2 + _strata(len(x), draws, rng) * count).long().clamp(max=count + 1)  # [draws, B]
-        steps = [self.step(denoise, x, row, rng) for row in k]
-        total = torch.stack(steps).mean(0) * count if steps else torch.zeros(len(x), dtype=x.dtype, device=x.device)
         return {
             "prior": prior_cost(self.process, x, float(self.times[-1])),
-            "steps": total,
+            "steps": over_steps(lambda k: self.step(denoise, x, k, rng), range(2, len(self.times)), x, rng, draws),
             "data": self.data(denoise, x, rng),
         }
 
@@ -160,13 +166,19 @@ class DiscreteBound:
         The two means differ by g (x_0 - x^_0), g = alpha_s beta/sigma_t^2 (`samplers.variances`).
         """
         pull, beta, tilde = self._chain(k)
-        wider = self._v(x, belief) * expand((beta / tilde).log(), x)  # log of the model's variance over beta-tilde
-        gap = expand(pull**2 / tilde, x) * (x - belief.x0) ** 2
+        gain = expand(pull**2 / tilde, x)
+        if belief.logvar is None:
+            wider = self._v(x, belief) * expand((beta / tilde).log(), x)  # log of the model's variance over beta-tilde
+        else:
+            wider = torch.log1p(gain * belief.logvar.exp())
+        gap = gain * (x - belief.x0) ** 2
         # each of d and expm1(-d) keeps its digits where the two variances are nearly one
         return 0.5 * (wider + torch.expm1(-wider) + gap * torch.exp(-wider)).flatten(1).sum(1)
 
     def decoded(self, x: Tensor, belief: Gaussian) -> Tensor:
         """L_0 of data x [B, ...] under the belief at the first time, nats [B]."""
+        if belief.logvar is not None:
+            return -self.observed(x, belief.x0, torch.exp(belief.logvar / 2))
         beta = self._chain(torch.tensor(1))[1].log()
         tilde = self._chain(torch.tensor(2))[2].log() if len(self.times) > 2 else beta
         v = self._v(x, belief)

@@ -27,10 +27,13 @@ KEPT = 4096
 
 @final
 class TableProcess(Process):
-    """The process of a table `alphas_cumprod` [T], strictly falling inside [0, 1); the clock is the index, t T - 1."""
+    """The process of a table `alphas_cumprod` [T], strictly falling inside [0, 1); the clock is the index, t T - 1.
+
+    A table that has a gradient keeps it, so that it can be learnt (`processes.learned_betas`).
+    """
 
     def __init__(self, alphas_cumprod: Tensor):
-        bar = alphas_cumprod.detach().to("cpu", torch.float64)
+        bar = alphas_cumprod.to("cpu", torch.float64)
         if bar.ndim != 1 or len(bar) < 2 or not bool((bar[:-1] > bar[1:]).all()) or bar[0] >= 1 or bar[-1] < 0:
             raise UsageError(
                 "A noise table holds at least two values of alpha_bar that fall strictly inside [0, 1); found "
@@ -41,7 +44,7 @@ class TableProcess(Process):
         self.alphas_cumprod = bar  # [T]
         self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), bar.sqrt()])  # [T+1], entry i at t = i/T
         self._sigma = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - bar).sqrt()])  # [T+1]
-        self._ends_in_noise = float(bar[-1]) == 0.0
+        self._ends_in_noise = not bool(bar[-1])
         self._known: dict[float, tuple[Tensor, Tensor]] = {}
         self._log_snr = torch.log(bar) - torch.log1p(-bar)  # [T]
 

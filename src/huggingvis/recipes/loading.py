@@ -9,6 +9,10 @@ the run folder but other runs that `config` names. One whose runs are compared b
 
     def measure(config: Config, run: Run, device: torch.device) -> Measure
 
+and one whose data have a truth of their own, which `hvis evaluate RUN` then tells beside the last losses,
+
+    def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation
+
 Nothing here knows any recipe by name.
 """
 
@@ -28,6 +32,7 @@ from huggingvis.core.protocols import Encodes, Measure
 from huggingvis.core.system import System
 from huggingvis.edits.exploring import able
 from huggingvis.metrics.features import Features
+from huggingvis.recipes.evaluation import Evaluation
 from huggingvis.systems.packaged import is_model, read_record
 from huggingvis.train.run import Run
 
@@ -59,6 +64,13 @@ class Represents(Recipe, Protocol):
     def features(self, config: Any, run: Run, device: torch.device) -> Features: ...
 
 
+@runtime_checkable
+class Evaluates(Recipe, Protocol):
+    """A recipe's module that knows a truth to compare its runs with."""
+
+    def evaluate(self, config: Any, run: Run, device: torch.device) -> Evaluation: ...
+
+
 def bind_run(path: Path | str, device: torch.device | None = None) -> System:
     """The system that the run folder `path` trained, on `device` (the CPU by default).
 
@@ -87,6 +99,14 @@ def features_of(run: Run, system: System, device: torch.device) -> Features:
         return recipe.features(records.from_dict(recipe.Config, numbers), run, device)
     model = able(system, Encodes, "encoder")
     return lambda x: model.encode(x).flatten(1)
+
+
+def evaluation_of(run: Run, device: torch.device) -> Evaluation | None:
+    """What the recipe that trained `run` itself tells of it, if it does."""
+    recipe, numbers = _recipe_of(run)
+    if not isinstance(recipe, Evaluates):
+        return None
+    return recipe.evaluate(records.from_dict(recipe.Config, numbers), run, device)
 
 
 Able = TypeVar("Able", bound=Recipe)

@@ -8,14 +8,15 @@ from typing import final
 from huggingvis.core.catalog import find_recipe
 from huggingvis.recipes.evaluation import Evaluation, Subject
 from huggingvis.recipes.held_out import LastLosses
-from huggingvis.recipes.loading import Binds
+from huggingvis.recipes.loading import Binds, evaluation_of
 from huggingvis.recipes.scene_evaluation import SceneScores
 
 
 @final
 @dataclass(frozen=True)
 class Usual:
-    """Scene accuracy of a system that reads sentences; of another run the held-out losses of its last validation.
+    """Scene accuracy of a system that reads sentences; of another run the last held-out losses, and what its recipe
+    compares with a truth of its data, where it knows one.
 
     Attributes:
         prompts: sentences in each language.
@@ -26,8 +27,12 @@ class Usual:
     seed: int = 0
 
     def __call__(self, subject: Subject) -> Evaluation:
-        scenes = SceneScores(self.prompts, self.seed)
-        return LastLosses()(subject) if subject.is_run and not _reads_sentences(subject) else scenes(subject)
+        if not subject.is_run or _reads_sentences(subject):
+            return SceneScores(self.prompts, self.seed)(subject)
+        last, own = LastLosses()(subject), evaluation_of(subject.run, subject.device)
+        if own is None:
+            return last
+        return Evaluation({**last.record, **own.record}, f"{last.text}\n\n{own.text}", last.notes + own.notes)
 
 
 def _reads_sentences(subject: Subject) -> bool:
