@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from huggingvis.core.errors import HvisError
 from huggingvis.core.process import Eps
 from huggingvis.core.protocols import Batch, Cond
+from huggingvis.core.shapes import channels_last
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, UniformTimes
 from huggingvis.processes.vp import LinearVP
@@ -48,7 +49,7 @@ def denoising() -> Denoising:
     def condition(batch: Batch) -> Cond:
         return {"tokens": words(batch["word"])}  # [B, 3, 7]
 
-    net = UNet(SIZES).to(memory_format=torch.channels_last)
+    net = channels_last(UNet(SIZES))
     return Denoising(net, LinearVP(), Eps(), UniformTimes(), condition=condition, trained={"words": words})
 
 

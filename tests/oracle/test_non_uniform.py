@@ -191,7 +191,8 @@ def test_order_of_convergence(sampler: Sampler) -> None:
     base, exact = LinearVP(), Exact(standard_mixture(), process)
     errors = []
     for steps in (16, 32, 64):
-        lam = torch.linspace(*(float(base.log_snr(number(t))) for t in (FIRST, LAST)), steps + 1, dtype=F64)
+        first, last = (float(base.log_snr(number(t))) for t in (FIRST, LAST))
+        lam = torch.linspace(first, last, steps + 1, dtype=F64)
         grid = Grid(base.t_of_logsnr(lam))
         got = sample(exact, process, sampler, x, grid, {}, noise=BatchNoise(0))
         errors.append(float((got - want).norm()))

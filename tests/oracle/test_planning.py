@@ -105,10 +105,10 @@ def test_a_diffusion_model_asks_its_prior_once_after_its_first_noise() -> None:
     asked: list[dict] = []
     mixture, process = standard_mixture(), CosineVP()
 
-    def prior(cond, noise):  # type: ignore[no-untyped-def]
+    def prior(cond, noise):
         return {**cond, "concat": noise.draw(torch.empty(2, 1))}
 
-    def denoise(x: Tensor, t: Tensor, cond):  # type: ignore[no-untyped-def]
+    def denoise(x: Tensor, t: Tensor, cond):
         asked.append({"x": x, **cond})
         return mixture.denoiser(process)(x, t, {})
 

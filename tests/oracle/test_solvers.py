@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from huggingvis.core.belief import Gaussian
+from huggingvis.core.belief import Belief
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.process import Process
@@ -287,7 +287,7 @@ def test_between_equal_levels_there_is_no_step(sampler: Sampler) -> None:
         clocks: list[float] = []
         steps: list[Step] = []
 
-        def denoise(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+        def denoise(x: Tensor, t: Tensor, cond: Cond) -> Belief:
             clocks.extend(cond["clock"][:1].tolist() if "clock" in cond else [])
             return standard_mixture().denoiser(process)(x, t, {})
 

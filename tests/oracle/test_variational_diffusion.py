@@ -251,11 +251,11 @@ def test_the_decoder_is_a_law_of_256_values() -> None:
             assert float(each.exp().sum()) == pytest.approx(1, abs=1e-12)
             plain = torch.log_softmax(-0.5 * ((mean - values) / std) ** 2, 0)
             assert float(((each - plain) / plain.clamp(max=-1e-12)).abs().max()) < 1e-6
-    picture, std = values[:12].reshape(1, 3, 2, 2), torch.tensor(6e-3, dtype=F64, requires_grad=True)
-    mean = picture + std * torch.randn(1, 3, 2, 2, dtype=F64, generator=rng())
-    (ours,) = torch.autograd.grad(Lattice()(picture, mean, std).sum(), std, retain_graph=True)
-    plain = torch.log_softmax(-0.5 * ((mean[..., None] - values) / std) ** 2, -1)
-    (theirs,) = torch.autograd.grad(plain.flatten(0, -2)[torch.arange(12), torch.arange(12)].sum(), std)
+    picture, spread = values[:12].reshape(1, 3, 2, 2), torch.tensor(6e-3, dtype=F64, requires_grad=True)
+    near = picture + spread * torch.randn(1, 3, 2, 2, dtype=F64, generator=rng())
+    (ours,) = torch.autograd.grad(Lattice()(picture, near, spread).sum(), spread, retain_graph=True)
+    plain = torch.log_softmax(-0.5 * ((near[..., None] - values) / spread) ** 2, -1)
+    (theirs,) = torch.autograd.grad(plain.flatten(0, -2)[torch.arange(12), torch.arange(12)].sum(), spread)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-9)
 
 

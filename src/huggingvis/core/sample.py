@@ -142,7 +142,10 @@ def sample(
         beliefs.append(last)
         return last
 
-    walker: Lockstep | Sampler = Lockstep(sampler) if isinstance(process, Components) else sampler
+    walker: Steps[Any] = sampler
+    if isinstance(process, Components):
+        assert isinstance(sampler, Sampler)  # what else walks numbers
+        walker = Lockstep(sampler)
     state = walker.init()
     for i, (t, s) in enumerate(grid.pairs()):
         beliefs.clear()

@@ -33,7 +33,7 @@ def said_of(world: World, layouts: Sequence[Layout]) -> tuple[Tensor, Tensor]:
     """Kind and colour of each thing of each layout, [N, 4] int64, -1 for none; kinds: picture ids, then shapes."""
     sprites = world.sprites
     number = {sprite.id: n for n, sprite in enumerate((*sprites.pictures, *sprites.shapes))}
-    colour = {None: -1, **{name: n for n, name in enumerate(COLOURS)}}
+    colour: dict[str | None, int] = {name: n for n, name in enumerate((None, *COLOURS), start=-1)}
     kinds, colours = torch.full((2, len(layouts), MOST_THINGS), -1).unbind()
     for n, layout in enumerate(layouts):
         for m, thing in enumerate(layout.things):

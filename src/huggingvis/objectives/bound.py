@@ -131,7 +131,7 @@ def over_steps(step: Callable[[Tensor], Tensor], steps: range, x: Tensor, rng: t
 class DiscreteBound:
     """The bound of the chain whose steps are those of `samplers.ancestral` between `times` [T + 1], rising from 0.
 
-    A belief may tell its variance, by `logvar` or `v` (`samplers.variances`). Where it does not, `v` is the variance of the
+    A belief may tell its variance, by `logvar` or `v` (`samplers.variances`). Where it does not, `v` is that of the
     steps, 0 for beta-tilde, 1 for beta (Nichol & Dhariwal's Eq. 15, fixed); the last step, where beta-tilde is 0, takes
     the one before it, as theirs does. Where data have a density, beta is right for the small noises, and only with it
     does the bound become tight with more steps.

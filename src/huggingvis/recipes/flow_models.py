@@ -17,7 +17,7 @@ from huggingvis.core.request import Sampling
 from huggingvis.metrics.straightness import walk
 from huggingvis.objectives.denoise import UniformTimes
 from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.recipes.denoiser_likelihood import measure_likelihood
+from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
 from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, DenoiserTraining, Noising
 from huggingvis.recipes.denoisers import PIXEL_SPREAD, Model, check_side, classes_of
 from huggingvis.recipes.picture_training import restored
@@ -52,7 +52,7 @@ def flow_model(config: DenoiserTraining, facts: Facts, sigma_min: float = 0.0) -
 def measure_flow(trained: Model, run: Run, device: torch.device) -> Measure:
     """The likelihood of a run whose model is `trained`, and the paths on which its pictures come."""
     restored(trained.net, run, "net", device)
-    likelihood, objective = measure_likelihood(trained), trained.objective()
+    likelihood, objective = measure_likelihood(trained, bound_of(trained), ode=True), trained.objective()
 
     def each(batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
         told = likelihood.each(batch, draws, seed)

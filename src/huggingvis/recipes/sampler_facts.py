@@ -78,7 +78,9 @@ class Ode:
         x = start = torch.randn(batch, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
         def slope(x: Tensor, t: Tensor) -> Tensor:
-            return process.velocity(x, denoise(x, t, {}).x0, t)
+            belief = denoise(x, t, {})
+            assert isinstance(belief, Gaussian)
+            return process.velocity(x, belief.x0, t)
 
         for t, s in pairwise(_grid(400).times):
             h, mid = s - t, (s + t) / 2

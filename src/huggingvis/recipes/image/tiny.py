@@ -56,8 +56,9 @@ def train(config: Config, setting: Setting) -> Run:
     autoencoder = _chain(latent_autoencoder, config.autoencoder, setting, root / "autoencoder")
     reader = _stage(reading, config.reading, setting, root / "reading")
     planner = _stage(planning, replace(config.planning, reading=str(reader.path)), setting, root / "planning")
-    before = {"autoencoder": autoencoder, "reading": reader, "planning": planner}
-    numbers = replace(config.generator, **{name: str(stage.path) for name, stage in before.items()})
+    numbers = replace(
+        config.generator, autoencoder=str(autoencoder.path), reading=str(reader.path), planning=str(planner.path)
+    )
     run = _stage(text_to_image, numbers, setting, root / "generator")
     tiny.save(root / "model", bind_run(run.path), {"training": run.config})
     return run
