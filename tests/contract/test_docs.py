@@ -76,7 +76,7 @@ def test_command_lines_parse(page: str) -> None:
             continue
         module = importlib.import_module(f"huggingvis.app.commands.{verb}")
         assert verb in cli.verbs()
-        if rest[:1] == ["rectified_flow"]:  # the example recipe of CONTRIBUTING is not in the library
+        if rest[:1] == ["v_diffusion"]:  # the example recipe of CONTRIBUTING is not in the library
             rest[0] = "ddpm"
         parser = Parser(prog=f"hvis {verb}")
         module.arguments(parser, rest)

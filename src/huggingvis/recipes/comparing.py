@@ -42,6 +42,15 @@ SAMPLERS = ("ddim", "heun", "dpm++2m", "dpm++2s", "deis", "unipc", "lms", "plms"
 _CHUNK = 64
 
 
+def _refuse_fresh_noise(facts: dict[str, tuple[int, bool]]) -> None:
+    for name, (_, stochastic) in facts.items():
+        if stochastic:
+            raise UsageError(
+                f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Name real "
+                "pictures with --against, and it is compared by its distance to them."
+            )
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What is compared and how.
@@ -186,15 +195,6 @@ def _prompts(system: System, how: Comparison, real: Likeness | None) -> list[str
     if how.prompt is None and system.limits.prompt_required and real is not None and real.captions:
         return list(real.captions)
     return [system.example if how.prompt is None else how.prompt] * how.count
-
-
-def _refuse_fresh_noise(facts: dict[str, tuple[int, bool]]) -> None:
-    for name, (_, stochastic) in facts.items():
-        if stochastic:
-            raise UsageError(
-                f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Name real "
-                "pictures with --against, and it is compared by its distance to them."
-            )
 
 
 def _psnr(x: Tensor, y: Tensor) -> float | None:
