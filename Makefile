@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SENTENCE ?= a fox inside a white ring
+SENTENCE ?= a fox to the left of a pizza
 SEED ?= 7
 WORKERS ?= 2
 

@@ -6,7 +6,7 @@ A model folder holds `model.json` (what it is, sizes of its nets, its card) and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.eight_bits import packed, unpacked
 from huggingvis.checkpoints.io import load, save
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import write_atomically
@@ -30,15 +31,21 @@ def is_model(folder: Path) -> bool:
     return (folder / "model.json").is_file()
 
 
-def write(folder: Path, record: Mapping[str, Any], nets: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
-    """Write `model.json` and each net's floating tensors as `dtype`."""
+def write(
+    folder: Path,
+    record: Mapping[str, Any],
+    nets: Mapping[str, nn.Module],
+    dtype: torch.dtype,
+    small: Collection[str] = (),
+) -> None:
+    """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, net in nets.items():
         tensors = {
             key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous().cpu()
             for key, value in net.state_dict().items()
         }
-        save(folder / f"{name}.safetensors", tensors)
+        save(folder / f"{name}.safetensors", packed(tensors) if name in small else tensors)
     text = json.dumps(record, indent=2, ensure_ascii=False)
     write_atomically(folder / "model.json", lambda file: file.write(text.encode()))
 
@@ -73,5 +80,5 @@ class _Record(dict[str, Any]):
 
 def fill(net: nn.Module, path: Path, device: torch.device) -> nn.Module:
     """Load `path` into `net` as float32, checked for NaN and for fit; frozen, in evaluation mode, on `device`."""
-    assign(net, load(path, dtype=torch.float32, check=True))
+    assign(net, unpacked(load(path, dtype=torch.float32, check=True)))
     return net.to(device).eval().requires_grad_(False)
