@@ -98,7 +98,7 @@ def not_a_number(path: Path) -> None:
     from huggingvis.checkpoints.io import load, save
 
     tensors = load(path)
-    name = next(key for key, value in tensors.items() if value.ndim == 4)
+    name = next(key for key, value in tensors.items() if value.is_floating_point())
     tensors[name].view(-1)[0] = float("nan")
     save(path, tensors)
 

@@ -142,7 +142,9 @@ def test_doctor_tells_what_is_here(hvis: Any) -> None:
 
 def test_inspect_reads_checkpoints_and_pictures(hvis: Any, tiny_model: Path) -> None:
     facts = hvis(["inspect", tiny_model / "unet.safetensors", "--json"]).document
-    assert facts["format"] == "safetensors" and set(facts["dtypes"]) == {"F16"} and len(facts["sha256"]) == 64
+    assert (
+        facts["format"] == "safetensors" and set(facts["dtypes"]) == {"F16", "F32", "I8"} and len(facts["sha256"]) == 64
+    )
     path = hvis(["generate", FOX, "--model", tiny_model, "--json", *SHORT]).document["pictures"][0]["path"]
     told = hvis(["inspect", path, "--json"]).document
     assert told["request"]["prompt"]["text"] == FOX and told["made"]["batch_index"] == 0

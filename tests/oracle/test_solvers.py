@@ -128,7 +128,7 @@ def exact() -> tuple[Tensor, Tensor]:
         (UniPC(3), (40, 80, 160, 320), 3.6, 1e-6),
         (SASolver(2, 2, NONE), (40, 80, 160), 2.0, 1e-3),
         (SASolver(2, 3, NONE), (40, 80, 160), 3.0, 3e-5),
-        (SASolver(3, 0, NONE), (40, 80, 160), 3.0, 1e-4),
+        (SASolver(3, 0, NONE), (160, 320, 640), 3.0, 1e-6),
         (SASolver(4, 0, NONE), (80, 160, 320), 3.8, 3e-5),
         (SASolver(3, 4, NONE, OfNoise, midpoint=False), (40, 80, 160, 320), 3.6, 1e-6),
         (PNDM(), (80, 160, 320), 2.0, 6e-5),

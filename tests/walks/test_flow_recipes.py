@@ -56,7 +56,7 @@ def test_rectified_flow_learns_loads_and_draws(first: Run) -> None:
 def test_a_flow_tells_its_likelihood_and_its_paths(first: Run) -> None:
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     told = measure_of(first, torch.device("cpu")).each({"image": x, "label": torch.full((3,), 1)}, 2, 0)
-    assert set(told) >= {"mse", "vlb", "flow_bits", "straightness", "transport"}
+    assert set(told) >= {"mse", "bits_per_dim", "flow_bits_per_dim", "straightness", "transport"}
     assert all(value.shape == (3,) and bool(torch.isfinite(value).all()) for value in told.values())
     assert bool((told["straightness"] > 0).all())
     # from 64 normal numbers to pictures of about as many squares: between half and thrice 64

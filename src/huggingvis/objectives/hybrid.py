@@ -77,5 +77,9 @@ class Hybrid(Objective):
             belief = replace(belief, x0=belief.x0.detach())
         k = (asked.t * self.T).round().long()
         later = self.ledger.divergence(x0, belief, k.clamp(min=2))
-        nats = torch.where((k == 1).to(x0.device), self.ledger.decoded(x0, belief), later)
+        first = (k == 1).to(x0.device)
+        # elsewhere the mass of a bin may underflow, and a gradient of zero times that is no number
+        there = first.view(-1, *[1] * (x0.ndim - 1))
+        seen = replace(belief, x0=torch.where(there, belief.x0, x0), v=torch.where(there, belief.v, 0.0))
+        nats = torch.where(first, self.ledger.decoded(x0, seen), later)
         return nats / (x0[0].numel() * math.log(2))
