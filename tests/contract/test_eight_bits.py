@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from huggingvis.checkpoints.eight_bits import LEVELS, packed, unpacked
-from huggingvis.core.errors import NumericalTrouble
+from huggingvis.core.errors import FileProblem, NumericalTrouble
 from huggingvis.systems.packaged import fill, write
+
+HERE = Path("file.safetensors")
 
 
 def net() -> nn.Module:
@@ -24,7 +26,7 @@ def test_a_row_loses_at_most_half_a_step() -> None:
     small = packed({"a": matrix, "b": row, "n": torch.tensor([[3]])})
     assert small["a"].dtype == torch.int8 and small["a.scale"].shape == (6,)
     assert torch.equal(small["b"], row) and torch.equal(small["n"], torch.tensor([[3]]))
-    back = unpacked(small)
+    back = unpacked(small, HERE)
     assert back.keys() == {"a", "b", "n"} and back["n"].dtype == torch.int64
     step = matrix.abs().amax((1, 2, 3)) / LEVELS
     off = (back["a"] - matrix).abs().amax((1, 2, 3)) / step
@@ -33,12 +35,22 @@ def test_a_row_loses_at_most_half_a_step() -> None:
 
 
 def test_rows_of_zeros_stay_zeros() -> None:
-    assert torch.equal(unpacked(packed({"a": torch.zeros(2, 3)}))["a"], torch.zeros(2, 3))
+    assert torch.equal(unpacked(packed({"a": torch.zeros(2, 3)}), HERE)["a"], torch.zeros(2, 3))
 
 
 def test_a_tensor_called_scale_is_no_scale_of_another() -> None:
-    odd = {"norm": torch.ones(3), "norm.scale": torch.ones(3)}
-    assert unpacked(packed(odd)).keys() == odd.keys()
+    odd = {"norm": torch.randn(3), "norm.scale": torch.randn(3)}
+    back = unpacked(packed(odd), HERE)
+    assert back.keys() == odd.keys() and all(torch.equal(back[name], odd[name]) for name in odd)
+    with pytest.raises(ValueError, match="taken"):
+        packed({"m": torch.randn(2, 2), "m.scale": torch.randn(2)})
+
+
+@pytest.mark.parametrize("scale", [None, torch.ones(1), torch.ones(2), torch.ones(3, 1), torch.ones(3).long()])
+def test_eight_bits_without_their_scales_are_refused(scale: torch.Tensor | None) -> None:
+    damaged = {"m": torch.ones(3, 4, dtype=torch.int8), **({} if scale is None else {"m.scale": scale})}
+    with pytest.raises(FileProblem, match=r"'m' in eight bits.*each of its 3 rows"):
+        unpacked(damaged, HERE)
 
 
 def test_a_folder_in_eight_bits_loads_like_any_other(tmp_path: Path) -> None:
@@ -49,6 +61,11 @@ def test_a_folder_in_eight_bits_loads_like_any_other(tmp_path: Path) -> None:
     x = torch.randn(2, 3, 8, 8)
     assert small(x).dtype == torch.float32
     assert float((small(x) - whole(x)).norm() / whole(x).norm()) < 0.02
+    tiny = nn.Linear(4, 4)
+    nn.init.uniform_(tiny.weight, -1e-9, 1e-9)  # too small for half precision
+    write(tmp_path / "tiny", {"name": "x"}, {"net": tiny}, torch.float16, small=("net",))
+    back = fill(nn.Linear(4, 4), tmp_path / "tiny" / "net.safetensors", torch.device("cpu"))
+    assert isinstance(back, nn.Linear) and torch.allclose(back.weight, tiny.weight, atol=1e-11)
 
 
 def test_scales_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

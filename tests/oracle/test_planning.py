@@ -11,20 +11,20 @@ from torch import Tensor
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.data.mixture import standard_mixture
-from huggingvis.nets.scene_map import NONE, Scene, SceneMap
+from huggingvis.nets.plan_map import NONE, Plan, PlanMap
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
 from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, told
 
-MAP = SceneMap(kinds=3, colours=2)
+MAP = PlanMap(kinds=3, colours=2)
 
 
-def scene(*things: tuple[int, int, tuple[float, float, float, float]]) -> Scene:
+def plan(*things: tuple[int, int, tuple[float, float, float, float]]) -> Plan:
     """One picture's; `NONE` fills up to four things."""
     rows = [*things, *[(NONE, NONE, (0.0, 0.0, 0.0, 0.0))] * (4 - len(things))]
     kinds, colours = (torch.tensor([[row[i] for row in rows]]) for i in (0, 1))
-    return Scene(kinds, colours, torch.tensor([[row[2] for row in rows]], dtype=torch.float64))
+    return Plan(kinds, colours, torch.tensor([[row[2] for row in rows]], dtype=torch.float64))
 
 
 def test_a_map_says_how_much_of_each_place_a_thing_covers() -> None:
@@ -36,7 +36,7 @@ def test_a_map_says_how_much_of_each_place_a_thing_covers() -> None:
     counted = torch.outer(
         down.double().reshape(4, 2 * n).mean(1), across.double().reshape(8, n).mean(1)
     )  # rows of a quarter, columns of an eighth
-    drawn = MAP(scene((1, NONE, box)), 4, 8)[0]
+    drawn = MAP(plan((1, NONE, box)), 4, 8)[0]
     assert drawn.shape == (MAP.channels, 4, 8) == (8, 4, 8)
     assert torch.allclose(drawn[0], counted, atol=5e-3)
     assert torch.equal(drawn[3:6], torch.stack([torch.zeros_like(drawn[0]), drawn[0], torch.zeros_like(drawn[0])]))
@@ -45,17 +45,17 @@ def test_a_map_says_how_much_of_each_place_a_thing_covers() -> None:
 
 def test_things_add_up_and_those_that_are_not_there_do_not() -> None:
     left, right = (0, 1, (0.0, 0.0, 0.5, 1.0)), (2, NONE, (0.5, 0.0, 1.0, 1.0))
-    both = MAP(scene(left, right), 8, 8)
-    assert torch.allclose(both, MAP(scene(left), 8, 8) + MAP(scene(right), 8, 8))
+    both = MAP(plan(left, right), 8, 8)
+    assert torch.allclose(both, MAP(plan(left), 8, 8) + MAP(plan(right), 8, 8))
     assert torch.equal(both[:, 0], torch.ones(1, 8, 8, dtype=torch.float64))
     assert torch.equal(both[0, 6:], torch.stack([torch.zeros_like(both[0, 0]), both[0, 3]]))  # of colour 1 is the left
-    assert MAP(scene((NONE, 0, (0.0, 0.0, 1.0, 1.0))), 8, 8).abs().max() == 0
+    assert MAP(plan((NONE, 0, (0.0, 0.0, 1.0, 1.0))), 8, 8).abs().max() == 0
 
 
 def test_neighbours_of_one_kind_stay_two() -> None:
     """Two things side by side cover what one wide thing covers; where places lie in them tells the two apart."""
-    two = MAP(scene((0, NONE, (0.0, 0.0, 0.5, 1.0)), (0, NONE, (0.5, 0.0, 1.0, 1.0))), 4, 4)[0]
-    one = MAP(scene((0, NONE, (0.0, 0.0, 1.0, 1.0))), 4, 4)[0]
+    two = MAP(plan((0, NONE, (0.0, 0.0, 0.5, 1.0)), (0, NONE, (0.5, 0.0, 1.0, 1.0))), 4, 4)[0]
+    one = MAP(plan((0, NONE, (0.0, 0.0, 1.0, 1.0))), 4, 4)[0]
     assert torch.equal(two[0], one[0]) and torch.equal(two[3:], one[3:])
     assert two[1, 0].tolist() == [-0.5, 0.5, -0.5, 0.5] and one[1, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
     assert two[2, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
@@ -63,7 +63,7 @@ def test_neighbours_of_one_kind_stay_two() -> None:
 
 def test_a_plan_keeps_boxes_to_the_pixel() -> None:
     boxes = torch.tensor([[[0.125, 0.25, 0.5, 0.875], [0.3, 0.1, 0.7, 0.9]]])
-    codes = codes_of(Scene(torch.tensor([[4, NONE]]), torch.tensor([[NONE, NONE]]), boxes), 64)
+    codes = codes_of(Plan(torch.tensor([[4, NONE]]), torch.tensor([[NONE, NONE]]), boxes), 64)
     assert codes.tolist() == [[[8, 16, 32, 56], [0, 0, 0, 0]]]
 
 

@@ -18,7 +18,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
 from huggingvis.core.sample import Grid, Sampler, sample
-from huggingvis.core.shapes import per_sample
+from huggingvis.core.shapes import expand, per_sample
 
 FROM_LOOP = ("clock", "estimate")
 """What `core.sample` tells denoisers; a net hears of it through what is made of it here and in self-conditioning."""
@@ -93,7 +93,7 @@ class Diffusion:
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
         """x at the grid's first time when nothing is known of x_0: a draw of what is left of it, and sigma(t) eps."""
         empty = torch.empty(n, *self.shape, device=self.device)
-        x = noise.draw(empty) * self.process.sigma(grid.times[0]).to(empty.dtype)
+        x = noise.draw(empty) * expand(self.process.sigma(grid.times[0]), empty)
         return x if self.end is None else x + self.end(empty, noise)
 
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:

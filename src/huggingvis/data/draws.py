@@ -21,6 +21,11 @@ def stable_hash(*key: object) -> int:
     return int.from_bytes(hashlib.blake2s(text.encode(), digest_size=8).digest(), "little")
 
 
+def among(share: float, *key: object) -> bool:
+    """Whether the draw of `key` falls into the first `share` of all."""
+    return stable_hash(*key) % 1000 < 1000 * share
+
+
 class Draws:
     """A stream of draws that starts from the hash of `key`."""
 

@@ -50,9 +50,7 @@ class Reading(Objective):
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         tokens, _, pooled = self.tower(batch["ids"])
         slots = tokens[:, : self.tower.config.slots]  # [B, S, D]
-        order = in_order(batch["boxes"], batch["kinds"] * 100 + batch["colours"], batch["kinds"] < 0)
-        kinds, colours = batch["kinds"].gather(1, order), batch["colours"].gather(1, order)
-        boxes = batch["boxes"].gather(1, order[..., None].expand_as(batch["boxes"]))
+        kinds, colours, boxes = sorted_things(batch["kinds"], batch["colours"], batch["boxes"])
         kind, colour = self.probes.kind(slots).float(), self.probes.colour(slots).float()  # [B, S, 1+K], [B, S, 1+C]
         thing = F.cross_entropy(kind.flatten(0, 1), kinds.flatten() + 1)
         tint = F.cross_entropy(colour.flatten(0, 1), colours.flatten() + 1)
@@ -69,6 +67,12 @@ class Reading(Objective):
             "ground": ground,
             "_all_right": right,
         }
+
+
+def sorted_things(kinds: Tensor, colours: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Kinds and colours [B, S], boxes [B, S, 4], in the order of the slots: by kind, by colour, from left to right."""
+    order = in_order(boxes, kinds * 100 + colours, kinds < 0)  # [B, S]; there are fewer than 100 colours
+    return kinds.gather(1, order), colours.gather(1, order), boxes.gather(1, order[..., None].expand_as(boxes))
 
 
 def in_order(boxes: Tensor, key: Tensor, absent: Tensor) -> Tensor:

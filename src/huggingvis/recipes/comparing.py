@@ -57,7 +57,7 @@ class Comparison:
 
     Attributes:
         samplers: names in any community's spelling.
-        nfe: numbers of network calls, guidance not counted; a sampler takes as many whole steps as fit.
+        nfe: numbers of network calls, guidance not counted; a sampler takes as many whole steps as fit, one at least.
         schedule: the grid that all of them walk; none: the model's own.
         prompt: what is drawn; none: captions of the pictures in `against`, else the model's example.
         count: pictures, from the seeds `seed`, `seed` + 1, ...

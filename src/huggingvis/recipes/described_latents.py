@@ -15,9 +15,10 @@ from torch import Tensor
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.files import write_atomically
-from huggingvis.data.draws import stable_hash
+from huggingvis.core.protocols import Batch
+from huggingvis.data.draws import among
 from huggingvis.data.worldset import WorldSet, said_of, to_tensor
-from huggingvis.nets.scene_map import NONE
+from huggingvis.nets.plan_map import NONE
 
 
 @final
@@ -35,10 +36,11 @@ class CachedLatents:
         self.latents = _encoded(data, codec, path)  # [N, C, h, w] float16
         self.kinds, self.colours = said_of(data.world, data.layouts)  # [N, S]
 
-    def batch(self, index: int, size: int) -> dict:
+    def batch(self, index: int, size: int) -> Batch:
+        """`x0` [B, C, h, w]; `ids` [B, L]; a plan: `kinds` (`NONE` if hidden), `colours` [B, S], `boxes` [B, S, 4]."""
         items, captions = self.data.items(index, size), self.data.captions(index, size)
         empty, unplanned = (
-            [_share(share, what, index, i) for i in range(size)]
+            [among(share, what, self.data.world.seed, index * size + i) for i in range(size)]
             for what, share in (("empty", self.empty), ("unplanned", self.unplanned))
         )
         texts = ["" if silent else text for silent, text in zip(empty, captions, strict=True)]
@@ -51,11 +53,6 @@ class CachedLatents:
             "colours": self.colours[items],
             "boxes": self.data.truth[0][items],
         }
-
-
-def _share(share: float, *what: object) -> bool:
-    """Whether this draw falls into the first `share` of all."""
-    return stable_hash(*what) % 1000 < 1000 * share
 
 
 @torch.no_grad()

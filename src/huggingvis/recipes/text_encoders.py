@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from huggingvis.checkpoints.assign import assign
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.systems import tiny
@@ -30,5 +31,5 @@ def load_reader(path: Path) -> tuple[TextTokenizer, TextTower]:
     tokenizer = TextTokenizer.load(path / "tokenizer.json")
     numbers = run.config["config"]
     tower = TextTower(TextTowerConfig(vocabulary=tokenizer.vocabulary, dim=numbers["dim"], depth=numbers["depth"]))
-    tower.load_state_dict(run.weights("text"))
+    assign(tower, run.weights("text"))
     return tokenizer, tower

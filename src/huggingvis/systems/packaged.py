@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.eight_bits import packed, unpacked
+from huggingvis.checkpoints.eight_bits import SCALE, packed, unpacked
 from huggingvis.checkpoints.io import load, save
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import write_atomically
@@ -41,13 +41,16 @@ def write(
     """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, net in nets.items():
-        tensors = {
-            key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous().cpu()
-            for key, value in net.state_dict().items()
-        }
-        save(folder / f"{name}.safetensors", packed(tensors) if name in small else tensors)
+        tensors = {key: value.detach().contiguous().cpu() for key, value in net.state_dict().items()}
+        tensors = packed(tensors) if name in small else tensors
+        kept = {key for key in tensors if key.endswith(SCALE)} if name in small else set()
+        save(folder / f"{name}.safetensors", {key: _as(value, dtype, key in kept) for key, value in tensors.items()})
     text = json.dumps(record, indent=2, ensure_ascii=False)
     write_atomically(folder / "model.json", lambda file: file.write(text.encode()))
+
+
+def _as(tensor: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() and not kept else tensor
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -80,5 +83,5 @@ class _Record(dict[str, Any]):
 
 def fill(net: nn.Module, path: Path, device: torch.device) -> nn.Module:
     """Load `path` into `net` as float32, checked for NaN and for fit; frozen, in evaluation mode, on `device`."""
-    assign(net, unpacked(load(path, dtype=torch.float32, check=True)))
+    assign(net, unpacked(load(path, dtype=torch.float32, check=True), path))
     return net.to(device).eval().requires_grad_(False)

@@ -4,8 +4,8 @@ A sentence leaves open where things stand; a picture does not. Boxes are codes, 
 after another in steps of a pixel or so, and their law given the sentence is the causal transformer that VQ-VAE draws
 its codes from, so that things keep clear of each other and stand as the sentence says (LayoutTransformer, Gupta et al.
 2021, arXiv 2006.14615, Sec. 3). The plan conditions the diffusion model as unCLIP's prior does its decoder (Ramesh et
-al. 2022, arXiv 2204.06125, Sec. 2): p(picture | text) = sum over plans of p(picture | plan, text) p(plan | text).
-Book: chapter 5, "Plan, then draw".
+al. 2022, arXiv 2204.06125, Sec. 2): p(picture | text) = sum over boxes of p(picture | boxes, text) p(boxes | text),
+with kinds and colours at their likeliest. Book: chapter 5, "Plan, then draw".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Cond
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
-from huggingvis.nets.scene_map import NONE, Scene
+from huggingvis.nets.plan_map import NONE, Plan
 from huggingvis.objectives.code_prior import AutoregressiveCodes
 
 SIDES = 4  # of a box
@@ -63,7 +63,7 @@ def told(tokens: Tensor, mask: Tensor, slots: int) -> Cond:
 
 @final
 class Planner(nn.Module):
-    """tokens [B, S + L, D] of a text encoder, the first S of them its slots, and their mask -> `Scene`."""
+    """tokens [B, S + L, D] of a text encoder, the first S of them its slots, and their mask -> `Plan`."""
 
     def __init__(self, config: PlannerConfig):
         super().__init__()
@@ -72,16 +72,16 @@ class Planner(nn.Module):
         self.prior = prior_of(c)
 
     @torch.no_grad()
-    def plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Scene:
+    def plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Plan:
         """What the slots speak of, each thing in a place drawn for it."""
         slots = tokens[:, : self.config.slots]
         kinds, colours = (head(slots).argmax(-1) - 1 for head in (self.kind, self.colour))  # [B, S] each
         cond = told(tokens, mask, self.config.slots)
         codes = AutoregressiveCodes(self.prior).sample(len(slots), cond, noise=noise)  # [B, S, 4]
-        return Scene(kinds, colours, codes.to(slots.dtype) / self.config.places)
+        return Plan(kinds, colours, codes.to(slots.dtype) / self.config.places)
 
 
-def codes_of(scene: Scene, places: int) -> Tensor:
+def codes_of(plan: Plan, places: int) -> Tensor:
     """The boxes as the planner draws them, int64 [B, S, 4]; all zeros where there is no thing."""
-    codes = (places * scene.boxes).round().long().clamp(0, places)
-    return codes.where((scene.kinds != NONE)[..., None], 0)
+    codes = (places * plan.boxes).round().long().clamp(0, places)
+    return codes.where((plan.kinds != NONE)[..., None], 0)

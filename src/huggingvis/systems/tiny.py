@@ -29,7 +29,7 @@ from huggingvis.data.sprites import objects_v1
 from huggingvis.data.vocabulary import unknown_words
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-from huggingvis.nets.scene_map import SceneMap
+from huggingvis.nets.plan_map import PlanMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
@@ -96,12 +96,13 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
         "latent_std": codec.std.tolist(),
         "card": dict(card),
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    conditioner.tokenizer.save(folder / "tokenizer.json")
     nets: dict[str, nn.Module] = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
     planner = system.parts.get("planner")
     if isinstance(planner, Planner):
         record["planner"], nets["planner"] = asdict(planner.config), planner
-    write(folder, record, nets, torch.float16, small=("unet", "planner"))
-    conditioner.tokenizer.save(folder / "tokenizer.json")
+    write(folder, record, nets, torch.float16, small=[name for name in ("unet", "planner") if name in nets])
 
 
 @final
@@ -162,8 +163,8 @@ class PlanPrior:
         plan = nothing
         if self.planner is not None:
             c = self.planner.config
-            scene = self.planner.plan(tokens, cond["tokens_mask"], noise)
-            plan = SceneMap(c.kinds, c.colours)(scene, self.height, self.width)
+            drawn = self.planner.plan(tokens, cond["tokens_mask"], noise)
+            plan = PlanMap(c.kinds, c.colours)(drawn, self.height, self.width)
         return {**cond, "concat": plan, "negative.concat": nothing}
 
 

@@ -2,7 +2,7 @@
 
 A U-Net with cross-attention (Rombach et al. 2022, arXiv 2112.10752) over the frozen bilingual text encoder, trained by
 rectified flow (Liu et al. 2022, arXiv 2209.03003; Esser et al. 2024, arXiv 2403.03206) on cached latents. Beside the
-noisy latents it sees a plan of the picture (nets.scene_map), which thing is to be where: in training that of the
+noisy latents it sees a plan of the picture (nets.plan_map), which thing is to be where: in training that of the
 layout, in generation the planner's. Four runs come before it: the autoencoder (recipe latent_autoencoder), the text
 encoder (reading), the planner (planning) and, to score it, the judge. Book: chapter 5.
 
@@ -20,6 +20,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.checkpoints.assign import assign
 from huggingvis.codecs.kl_latents import KLLatents, fit_statistics
 from huggingvis.core.config import from_dict
 from huggingvis.core.files import write_atomically
@@ -30,7 +31,7 @@ from huggingvis.core.system import Spec, System
 from huggingvis.data.sprites import COLOURS, objects_v1
 from huggingvis.data.world import World
 from huggingvis.data.worldset import WorldSet
-from huggingvis.nets.scene_map import Scene, SceneMap
+from huggingvis.nets.plan_map import Plan, PlanMap
 from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
 from huggingvis.objectives.denoise import Denoising, LogitNormal, Squares
@@ -63,7 +64,7 @@ SYSTEM = {
         "objectives/denoise.py",
         "objectives/reading.py",
         "systems/planner.py",
-        "nets/scene_map.py",
+        "nets/plan_map.py",
         "nets/text_tower.py",
         "nets/unet.py",
         "processes/flow.py",
@@ -131,18 +132,18 @@ class Config:
 
 @final
 class TextCondition(nn.Module):
-    """Token ids -> the `tokens` and `vector` ports, by a frozen text encoder; the plan -> `concat`, by `scene_map`."""
+    """Token ids -> the `tokens` and `vector` ports, by a frozen text encoder; the plan -> `concat`, by `plan_map`."""
 
-    def __init__(self, tower: TextTower, scene_map: SceneMap):
+    def __init__(self, tower: TextTower, plan_map: PlanMap):
         super().__init__()
-        self.tower, self.scene_map = tower.requires_grad_(False).eval(), scene_map
+        self.tower, self.plan_map = tower.requires_grad_(False).eval(), plan_map
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Cond:
         tokens, mask, pooled = self.tower(batch["ids"])
-        scene = Scene(batch["kinds"], batch["colours"], batch["boxes"])
-        plan = self.scene_map(scene, *batch["x0"].shape[-2:])
-        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled, "concat": plan}
+        plan = Plan(batch["kinds"], batch["colours"], batch["boxes"])
+        seen = self.plan_map(plan, *batch["x0"].shape[-2:])
+        return {"tokens": tokens, "tokens_mask": mask, "vector": pooled, "concat": seen}
 
 
 def load_codec(path: Path, device: torch.device) -> KLLatents:
@@ -194,7 +195,6 @@ def network(config: Config, latent_channels: int, text_dim: int, plan_channels: 
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the U-Net in `setting`'s run folder."""
-    torch.manual_seed(config.seed)
     codec = load_codec(place(config.autoencoder), setting.device)
     tokenizer, tower = load_reader(place(config.reading))
     run = setting.begin("text_to_image", config)
@@ -205,16 +205,17 @@ def train(config: Config, setting: Setting) -> Run:
         data = WorldSet(world, count, pictures=False)
         return CachedLatents(data, codec, tokenizer, run.path / f"latents-{split}-{count}.npy", *hidden)
 
-    scene_map = SceneMap(len(objects_v1()), len(COLOURS))
-    net = network(config, z, tower.config.dim, scene_map.channels)
+    plan_map = PlanMap(len(objects_v1()), len(COLOURS))
+    torch.manual_seed(config.seed)  # what was loaded has drawn numbers
+    net = network(config, z, tower.config.dim, plan_map.channels)
     if config.start:
-        net.load_state_dict(seeing_more(start_weights(place(config.start)), net))
+        assign(net, seeing_more(start_weights(place(config.start)), net))
     objective = Denoising(
         net,
         RectifiedFlow(),
         Velocity(),
         LogitNormal(0.6, 1.2),  # the text decides at t > 0.8: below it the noisy latents already show what stands where
-        condition=TextCondition(tower, scene_map),
+        condition=TextCondition(tower, plan_map),
         error=Squares(codec.std**config.importance),
     )
     asked = precision(config.precision)
@@ -241,9 +242,9 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     codec = load_codec(place(config.autoencoder), device)
     tokenizer, tower = load_reader(place(config.reading))
     planner = load_planner(place(config.planning)).to(device).eval().requires_grad_(False) if config.planning else None
-    scene_map = SceneMap(len(objects_v1()), len(COLOURS))
-    unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim, scene_map.channels)
-    unet.load_state_dict(run.weights("net"))
+    plan_map = PlanMap(len(objects_v1()), len(COLOURS))
+    unet = network(config, codec.autoencoder.config.latent_channels, tower.config.dim, plan_map.channels)
+    assign(unet, run.weights("net"))
     unet = unet.to(device).eval().requires_grad_(False)
     conditioner = TinyConditioner(tokenizer, tower.to(device).eval().requires_grad_(False))
     return assemble(Spec(run.path.name, "tiny", (config.size, config.size)), unet, codec, conditioner, planner)

@@ -20,7 +20,7 @@ import torch
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.layout import Layout, Thing
 from huggingvis.core.protocols import Batch
-from huggingvis.data.draws import stable_hash
+from huggingvis.data.draws import among, stable_hash
 from huggingvis.data.sprites import COLOURS
 from huggingvis.data.world import World
 from huggingvis.data.worldset import CAPTION_VARIANTS, WorldSet, said_of
@@ -114,18 +114,13 @@ class Captions:
         return {"ids": ids, "boxes": boxes[items], "kinds": kinds, "colours": colours, "ground": grounds}
 
     def _said(self, layout: Layout, number: int) -> Layout:
-        return tinted(layout, number) if _share(self.tint, "tinted", number) else layout
+        return tinted(layout, number) if among(self.tint, "tinted", number) else layout
 
     def _caption(self, layout: Layout, number: int) -> str:
-        if _share(self.empty, "empty", number):
+        if among(self.empty, "empty", number):
             return ""
         draw = stable_hash("caption", self.data.world.seed, number)
         return self.data.world.caption(layout, ("en", "zh")[draw % 2], (draw >> 8) % CAPTION_VARIANTS)
-
-
-def _share(share: float, *what: object) -> bool:
-    """Whether this draw falls into the first `share` of all."""
-    return stable_hash(*what) % 1000 < 1000 * share
 
 
 def train(config: Config, setting: Setting) -> Run:

@@ -1,6 +1,6 @@
 """A plan of a picture as channels that a U-Net sees beside x: for each place, which kind of thing is to be there.
 
-The plan is a `Scene`: things with a kind, a colour and a box each. Its map has a channel for each kind and each colour,
+A `Plan` is things with a kind, a colour and a box each. Its map has a channel for each kind and each colour,
 and says of every place how much of it each thing covers, as the class maps of semantic image synthesis do (Park et al.
 2019, arXiv 1903.07291; of text-to-image, Gafni et al. 2022, arXiv 2203.13131). Two channels say where a place lies in
 its thing's box, so that neighbours of one kind stay two. Book: chapter 5, "Plan, then draw".
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 NONE = -1
 
 
-class Scene(NamedTuple):
+class Plan(NamedTuple):
     """What is to be where, in each of B pictures; `NONE` stands for no thing, or no colour said of a thing."""
 
     kinds: Tensor  # [B, S] int64
@@ -28,8 +28,8 @@ class Scene(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class SceneMap:
-    """scene -> [B, channels, H, W], zero where nothing is planned.
+class PlanMap:
+    """plan -> [B, channels, H, W], zero where nothing is planned. What lies over one another adds up, in no order.
 
     Channels: 1 how much of a place things cover, 2 where it lies across and down in their boxes (-1 to 1, times what
     they cover), then `kinds`, then `colours`.
@@ -42,14 +42,14 @@ class SceneMap:
     def channels(self) -> int:
         return 3 + self.kinds + self.colours
 
-    def __call__(self, scene: Scene, height: int, width: int) -> Tensor:
-        x0, y0, x1, y1 = scene.boxes.unbind(-1)  # [B, S]
-        there = (scene.kinds != NONE).to(x0.dtype)
+    def __call__(self, plan: Plan, height: int, width: int) -> Tensor:
+        x0, y0, x1, y1 = plan.boxes.unbind(-1)  # [B, S]
+        there = (plan.kinds != NONE).to(x0.dtype)
         over_x, in_x = _along(x0, x1, width)  # [B, S, W]
         over_y, in_y = _along(y0, y1, height)  # [B, S, H]
         over = there[..., None, None] * over_y[..., :, None] * over_x[..., None, :]  # [B, S, H, W]
         where = torch.stack([over.sum(1), (over * in_x[..., None, :]).sum(1), (over * in_y[..., :, None]).sum(1)], 1)
-        said = torch.cat([_one_hot(scene.kinds, self.kinds), _one_hot(scene.colours, self.colours)], -1)
+        said = torch.cat([_one_hot(plan.kinds, self.kinds), _one_hot(plan.colours, self.colours)], -1)
         return torch.cat([where, torch.einsum("bsk,bshw->bkhw", said.to(over.dtype), over)], 1)
 
 
