@@ -73,13 +73,12 @@ class Hybrid(Objective):
         prediction, process = self.simple.prediction, self.simple.process
         belief = prediction.belief(process, asked.out.to(wide), asked.x.to(wide), asked.t)
         assert belief.v is not None, "a hybrid objective trains a network that tells a variance"
-        if not self.mean_too:
-            belief = replace(belief, x0=belief.x0.detach())
+        mean, v = belief.x0 if self.mean_too else belief.x0.detach(), belief.v
         k = (asked.t * self.T).round().long()
-        later = self.ledger.divergence(x0, belief, k.clamp(min=2))
+        later = self.ledger.divergence(x0, replace(belief, x0=mean), k.clamp(min=2))
         first = (k == 1).to(x0.device)
         # elsewhere the mass of a bin may underflow, and a gradient of zero times that is no number
         there = first.view(-1, *[1] * (x0.ndim - 1))
-        seen = replace(belief, x0=torch.where(there, belief.x0, x0), v=torch.where(there, belief.v, 0.0))
+        seen = replace(belief, x0=torch.where(there, mean, x0), v=torch.where(there, v, 0.0))
         nats = torch.where(first, self.ledger.decoded(x0, seen), later)
         return nats / (x0[0].numel() * math.log(2))
