@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import BatchNoise, SeedNoise
+from huggingvis.core.system import Spec
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.nets.plan_map import NONE, Plan, PlanMap
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
+from huggingvis.systems import tiny
 from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, told
 
 MAP = PlanMap(kinds=3, colours=2)
@@ -98,6 +102,14 @@ def test_a_plan_is_its_seeds_whatever_the_batch() -> None:
     for many, one in zip(together, alone, strict=True):
         assert torch.equal(many[1:2], one)
     assert together.kinds.min() >= NONE and together.kinds.max() < 5 and together.colours.max() < 2
+
+
+def test_a_planner_of_another_model_is_refused(tiny_model: Path) -> None:
+    parts = tiny.load_parts(tiny_model, torch.device("cpu"))
+    stranger = Planner(PlannerConfig(kinds=2, colours=1, slots=2, text_dim=16, places=8, dim=8, depth=1, heads=2))
+    spec, conditioner = Spec("x", "tiny", (32, 32)), tiny.TinyConditioner(parts.tokenizer, parts.tower)
+    with pytest.raises(FileProblem, match="plans 6 channels.*sees 0"):
+        tiny.assemble(spec, parts.unet, parts.codec, conditioner, stranger)
 
 
 def test_a_diffusion_model_asks_its_prior_once_after_its_first_noise() -> None:

@@ -96,10 +96,14 @@ class Diffusion:
         x = noise.draw(empty) * expand(self.process.sigma(grid.times[0]), empty)
         return x if self.end is None else x + self.end(empty, noise)
 
+    def condition(self, cond: Cond, noise: Noise) -> Cond:
+        """`cond` with what it leaves open drawn; for whoever walks the denoiser without `sample`."""
+        return cond if self.prior is None else self.prior(cond, noise)
+
     def sample(self, n: int, cond: Mapping[str, Tensor], *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """`n` samples [n, *shape]."""
         grid = self.grid(self.process.pace)
         x = self.start(n, grid, noise)
-        cond = cond if self.prior is None else self.prior(cond, noise)
+        cond = self.condition(cond, noise)
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

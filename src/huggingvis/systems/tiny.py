@@ -19,6 +19,7 @@ from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.config import from_dict
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
+from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Cond
@@ -168,10 +169,22 @@ class PlanPrior:
         return {**cond, "concat": plan, "negative.concat": nothing}
 
 
+def _check_belongs(plan: PlannerConfig, unet: UNetConfig, text: TextTowerConfig) -> None:
+    channels = PlanMap(plan.kinds, plan.colours).channels
+    if (channels, plan.slots, plan.text_dim) != (unet.concat_channels, text.slots, text.dim):
+        raise FileProblem(
+            f"The planner reads {plan.slots} slots of {plan.text_dim} numbers and plans {channels} channels, but the "
+            f"text encoder has {text.slots} of {text.dim} and the U-Net sees {unet.concat_channels}: they are of "
+            "different models. Take all parts from one."
+        )
+
+
 def assemble(
     spec: Spec, unet: UNet, codec: KLLatents, conditioner: TinyConditioner, planner: Planner | None = None
 ) -> System:
-    """The parts as a system."""
+    """The parts as a system. Raises `FileProblem` for a planner of another text encoder or another U-Net."""
+    if planner is not None:
+        _check_belongs(planner.config, unet.config, conditioner.tower.config)
     process = RectifiedFlow()
     denoise = NetDenoiser(unet, process, Velocity())
     factor = codec.autoencoder.factor
