@@ -176,7 +176,7 @@ def count_words(text: str) -> int:
 
 def _check_prompt(prompt: Prompt, limits: Limits) -> None:
     if limits.prompt_required and not prompt.text.strip():
-        raise UsageError("The prompt is empty. Say what the picture should show, for example: a red star on a beach.")
+        raise UsageError("The prompt is empty. Say what the picture should show, for example: a red star.")
     for name, text in (("prompt", prompt.text), ("negative prompt", prompt.negative)):
         words = count_words(text)
         if words > limits.words:
