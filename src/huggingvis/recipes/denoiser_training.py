@@ -183,8 +183,8 @@ class DenoiserFitting(Fitting):
     sample_every: int = 1000
     warmup: int = 500
     ema: float = 0.999
-    samples: int = 40
-    sample_steps: int = 50
+    samples: int = 20
+    sample_steps: int = 20
 
     @property
     def optim(self) -> Optim | Mapping[str, Optim]:
