@@ -272,9 +272,14 @@ def _words(picture: Picture) -> str:
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made.
 
-    Of a model folder or a run folder: its name, family or recipe and steps, and the sizes of its parts.
+    Of a model folder, a packaged model by its name or a run folder: its name, family or recipe and steps, and the sizes
+    of its parts.
     """
+    from huggingvis.systems.packaged import packaged
+
     path = Path(path)
+    if not path.exists() and packaged(str(path)).is_dir():
+        path = packaged(str(path))
     if path.is_dir():
         from huggingvis.recipes.loading import folder_facts
 

@@ -150,6 +150,7 @@ def test_inspect_reads_checkpoints_and_pictures(hvis: Any, tiny_model: Path) -> 
     assert told["request"]["prompt"]["text"] == FOX and told["made"]["batch_index"] == 0
     assert told["parameters"].startswith(FOX)
     assert FOX in hvis(["inspect", path]).out
+    assert hvis(["inspect", "judge-world", "--json"]).document["format"] == "model folder"
 
 
 def test_inspect_describes_model_and_run_folders(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -279,3 +280,10 @@ def test_picture_checks_its_pixels_and_signals_round_trip():
     with pytest.raises(ValueError, match="read-only"):
         picture().pixels[0, 0] = 0
     assert picture().size == (24, 16)
+
+
+def test_a_picture_says_what_it_is_and_shows_itself_in_a_notebook() -> None:
+    made = Picture(np.zeros((4, 6, 3), np.uint8), Request(Prompt("a fox")), {"seed": 7})
+    assert repr([made]) == "[<Picture 6x4 of 'a fox', seed 7>]"
+    assert repr(Picture(np.zeros((4, 6), np.uint8))) == "<Picture 6x4>"
+    assert Image.open(io.BytesIO(made._repr_png_())).size == (6, 4)

@@ -6,6 +6,7 @@ images are tensors `[B, C, H, W]` in [-1, 1]; here they are `uint8 [H, W, C]` in
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -50,6 +51,18 @@ class Picture:
         view.flags.writeable = False
         object.__setattr__(self, "pixels", view)
         object.__setattr__(self, "made", MappingProxyType(dict(self.made)))
+
+    def __repr__(self) -> str:
+        """Its size, sentence and seed: the pixels are for eyes."""
+        said = f" of {self.request.prompt.text!r}" if self.request and self.request.prompt.text else ""
+        seed = f", seed {self.made['seed']}" if "seed" in self.made else ""
+        return f"<Picture {self.size[0]}x{self.size[1]}{said}{seed}>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self.to_pil().save(buffer, format="PNG")
+        return buffer.getvalue()
 
     @property
     def size(self) -> tuple[int, int]:

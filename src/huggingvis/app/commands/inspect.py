@@ -3,6 +3,7 @@
 hvis inspect model.safetensors
 hvis inspect out/00001-a-fox.png
 hvis inspect runs/mine
+hvis inspect tiny
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from huggingvis.app.screen import Screen, size_of
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("file", help="a checkpoint (.safetensors, .pt, .ckpt, ...), a picture or a folder")
+    parser.add_argument("file", help="a checkpoint (.safetensors, .pt ...), a picture, a folder or a packaged model")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
