@@ -132,8 +132,8 @@ def mark(recipe: str, proof: Path, root: Path = ROOT) -> str:
     name = proof.relative_to(HERE.parent).as_posix()
     if record is None:
         return f"no system is made by {file}: nothing marked"
-    if record.trained is not None:
-        return f"{record.name} is marked as trained by {record.trained}"
+    if record.trained:
+        return f"{record.name} is marked as trained by {', '.join(record.trained)}"
     target = root / record.files[0]
     text = target.read_text(encoding="utf-8")
     write_text(target, text.replace('"trained": None', f'"trained": "{name}"'))

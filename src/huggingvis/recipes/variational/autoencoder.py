@@ -37,7 +37,7 @@ SYSTEM = {
     "files": ["objectives/autoencoder.py", "nets/mlp_vae.py", "nets/conv_vae.py"],
     "built": "tests/walks/test_variational.py::test_autoencoder_learns_loads_and_draws",
     "exact": "tests/oracle/test_autoencoder.py::test_a_linear_autoencoder_finds_the_principal_subspace",
-    "trained": None,
+    "trained": "benchmarks/trained/autoencoder.json",
     "explained": None,
     "usable": None,
 }
