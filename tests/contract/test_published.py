@@ -126,8 +126,8 @@ def test_a_run_becomes_its_proof(
     told = keeper.prove(run.path, name, {"published": {"row": name}}, root=root)
     after = {system.name: system.trained for system in systems(root=root)}
     owner = {"cvae_quadrants": "CVAE", "cgan": "CGAN", "nice": "NICE"}[recipe]
-    assert {key for key in after if before[key] != after[key]} == ({owner} if before[owner] is None else set())
-    assert after[owner] is not None
+    assert {key for key in after if before[key] != after[key]} == (set() if before[owner] else {owner})
+    assert after[owner]
     folder = tmp_path / "benchmarks" / "trained"
     assert published.recorded(folder) == {name: told} and told["sheet"] == f"benchmarks/trained/{name}.png"
     sheet = Image.open(folder / f"{name}.png")
