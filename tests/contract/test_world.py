@@ -205,6 +205,11 @@ def test_unknown_words_are_found_and_known_ones_are_not(layouts: list[Layout]) -
     assert world.unknown_words("a unicorn to the left of a pizza") == [("unicorn", ("horse", "zebra"))]
     assert world.unknown_words("一只独角兽在一块披萨的左边") == [("独角兽", ("马", "斑马"))]
     assert world.unknown_words("two foxs")[0][1][:2] == ("foxes", "fox")
+    for typed, meant in (("dgo", "dog"), ("cta", "cat"), ("rde", "red"), ("dg", "dog"), ("pug", "pig"), ("tow", "two"),
+                         ("abov", "above"), ("lft", "left"), ("thre", "three")):  # fmt: skip
+        assert world.unknown_words(f"a {typed}")[0][1][0] == meant
+    for typed in ("night", "bright", "witch", "these", "ok", "zz", "men"):
+        assert world.unknown_words(typed) == [(typed, ())]
     assert world.unknown_words("asdf 嗄嗄") == [("asdf", ()), ("嗄嗄", ())]
     assert world.unknown_words("a unicorn 独角兽", "zh") == [("独角兽", ("马", "斑马"))]
     assert {"fox", "foxes", "behind", "red"} <= world.vocabulary_words("en") and "狐狸" in world.vocabulary_words("zh")

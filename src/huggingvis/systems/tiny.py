@@ -72,6 +72,8 @@ class TinyConditioner:
         for word, near in unknown_words(objects_v1(), f"{request.prompt.text} {request.prompt.negative}"):
             hint = f"; words it knows that are near: {', '.join(near)}" if near else ""
             said.append(f"The model does not know the word {word!r}{hint}.")
+        if said:
+            said[-1] += " `hvis catalog words` lists all that it knows."
         if not self.tokenizer.fits(request.prompt.text):
             length = self.tokenizer.length
             said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")

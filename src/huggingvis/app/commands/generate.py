@@ -180,7 +180,9 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
 
 
 def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
-    notes = system.conditioner.notes(request)
+    from huggingvis import api
+
+    notes = api.notes(system, request)
     for note in notes:
         screen.note(note)
     return notes
