@@ -51,6 +51,14 @@ def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvi
     assert made["notes"] == [note]
 
 
+def test_a_size_is_said_in_one_word_or_in_two(hvis: Any, tiny_model: Path) -> None:
+    words = ["generate", FOX, "--model", tiny_model, "--steps", 1, "--json"]
+    assert pixels(hvis([*words, "--size", "48x40"]).document["pictures"][0]["path"]).shape == (40, 48, 3)
+    square = hvis([*words, "--size=40"]).document
+    assert (square["request"]["canvas"]["width"], square["request"]["canvas"]["height"]) == (40, 40)
+    assert "--size 96x64" in hvis([*words, "--size", "large"]).paragraph
+
+
 def test_numbers_not_given_are_the_models_own(hvis: Any, tiny_model: Path) -> None:
     from huggingvis.systems.tiny import DEFAULTS
 

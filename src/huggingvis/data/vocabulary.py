@@ -72,28 +72,25 @@ def word_list(sprites: SpriteSet) -> list[dict[str, Any]]:
     `en` and `zh` are its names, the first the one that captions prefer; of a relation, how sentences say it of A and B.
     `kind` of a thing is its group: animal, food, ..., shape.
     """
-    things = [
-        {"kind": s.group, "id": s.id, "en": [*s.names("en")], "plural": s.plural, "zh": [*s.names("zh")]}
-        for s in sprites.sprites
-    ]
-    numbers = ((str(n), (grammar.EN_NUMBERS[n],), (grammar.ZH_NUMBERS[n],)) for n in range(1, MOST + 1))
-    sizes = ((en, (en,), (zh,)) for en, zh in grammar.SIZES_ZH.items())
-    relations = (
-        (kind, *(tuple(form.format(a="A", b="B") for form in forms[code]) for code in grammar.LANGUAGES))
-        for kind, forms in grammar.RELATION_FORMS.items()
-    )
+    things = sorted(sprites.sprites, key=lambda sprite: sprite.group)
+    numbers = range(1, MOST + 1)
     return [
-        *sorted(things, key=lambda row: row["kind"]),
-        *_rows("colour", ((c.name, (c.name,), (c.zh,)) for c in COLOURS.values())),
-        *_rows("background", ((en, (en,), (zh,)) for en, (zh, _) in NAMED.items())),
-        *_rows("number", numbers),
-        *_rows("size", sizes),
-        *_rows("relation", relations),
-    ]
+        *({**_row(s.group, s.id, s.names("en"), s.names("zh")), "plural": s.plural} for s in things),
+        *(_row("colour", c.name, [c.name], [c.zh]) for c in COLOURS.values()),
+        *(_row("background", en, [en], [zh]) for en, (zh, _) in NAMED.items()),
+        *(_row("number", str(n), [grammar.EN_NUMBERS[n]], [grammar.ZH_NUMBERS[n]]) for n in numbers),
+        *(_row("size", en, [en], [zh]) for en, zh in grammar.SIZES_ZH.items()),
+        *(_row("relation", kind, _of_a_and_b(said["en"]), _of_a_and_b(said["zh"]))
+          for kind, said in grammar.RELATION_FORMS.items()),
+    ]  # fmt: skip
 
 
-def _rows(kind: str, words: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> list[dict[str, Any]]:
-    return [{"kind": kind, "id": name, "en": [*en], "zh": [*zh]} for name, en, zh in words]
+def _row(kind: str, name: str, en: Iterable[str], zh: Iterable[str]) -> dict[str, Any]:
+    return {"kind": kind, "id": name, "en": [*en], "zh": [*zh]}
+
+
+def _of_a_and_b(forms: Iterable[str]) -> list[str]:
+    return [form.format(a="A", b="B") for form in forms]
 
 
 def unknown_words(sprites: SpriteSet, text: str, language: str | None = None) -> list[tuple[str, tuple[str, ...]]]:

@@ -61,7 +61,7 @@ def repeat(
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:
-    """What `request` asks for that `system` cannot do or was not trained for, in sentences; its pictures record them."""
+    """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
     said = system.conditioner.notes(request)
     asked, own = canvas_of(request, system.spec), system.spec.size
     if asked != own:
