@@ -14,12 +14,15 @@ from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.system import Spec
 from huggingvis.data.mixture import standard_mixture
-from huggingvis.nets.plan_map import NONE, Plan, PlanMap
+from huggingvis.nets.plan_map import NONE, Plan, PlanMap, codes_of
+from huggingvis.nets.plan_reader import PlanReader, told
+from huggingvis.nets.text_tower import TextTower, TextTowerConfig
+from huggingvis.objectives.planning import Planning
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
 from huggingvis.systems import tiny
-from huggingvis.systems.planner import Planner, PlannerConfig, codes_of, told
+from huggingvis.systems.planner import Planner, PlannerConfig
 
 MAP = PlanMap(kinds=3, colours=2)
 
@@ -69,6 +72,41 @@ def test_a_plan_keeps_boxes_to_the_pixel() -> None:
     boxes = torch.tensor([[[0.125, 0.25, 0.5, 0.875], [0.3, 0.1, 0.7, 0.9]]])
     codes = codes_of(Plan(torch.tensor([[4, NONE]]), torch.tensor([[NONE, NONE]]), boxes), 64)
     assert codes.tolist() == [[[8, 16, 32, 56], [0, 0, 0, 0]]]
+
+
+def test_a_fresh_reader_reads_the_slots_as_they_are_and_a_trained_one_all_words() -> None:
+    torch.manual_seed(0)
+    reader = PlanReader(dim=8, slots=2, kinds=3, colours=2, depth=2, heads=2).double().eval()
+    tokens, mask = torch.randn(1, 5, 8, dtype=torch.float64), torch.tensor([[True, True, True, True, False]])
+    kind, colour = reader(tokens, mask)
+    assert torch.equal(kind, reader.kind(tokens[:, :2])) and torch.equal(colour, reader.colour(tokens[:, :2]))
+    for weight in reader.layers.parameters():
+        torch.nn.init.normal_(weight)
+    words = tokens.clone().requires_grad_()
+    torch.cat(reader(words, mask), -1).sum().backward()
+    assert words.grad is not None
+    assert (words.grad[0, :4].abs().amax(-1) > 0).all() and not words.grad[0, 4].any()  # padding is not read
+
+
+def test_the_loss_is_minus_the_log_of_a_plans_probability() -> None:
+    """All plans of one thing, of two kinds, one colour, sides 0 or 1: their probabilities add up to 1."""
+    torch.manual_seed(0)
+    config = PlannerConfig(kinds=2, colours=1, slots=1, text_dim=16, places=1, dim=8, depth=1, heads=2)
+    planner, tower = Planner(config), TextTower(TextTowerConfig(vocabulary=9, length=3, dim=16, depth=1, slots=1))
+    for weight in planner.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    objective = Planning(planner.reader, planner.prior, tower)
+    probabilities = []
+    for kind, colour, *codes in itertools.product((-1, 0, 1), (-1, 0), *[(0, 1)] * 4):
+        batch = {
+            "ids": torch.tensor([[4, 2, 0]]),
+            "kinds": torch.tensor([[kind]]),
+            "colours": torch.tensor([[colour]]),
+            "codes": torch.tensor([[codes]]),
+        }
+        loss = objective.loss(batch, 0, torch.Generator())
+        probabilities.append(torch.exp(-(loss["kind"] + loss["colour"] + 4 * loss["boxes"])).item())
+    assert sum(probabilities) == pytest.approx(1.0, abs=1e-5) and max(probabilities) > 2 / len(probabilities)
 
 
 def test_boxes_are_drawn_from_their_law() -> None:

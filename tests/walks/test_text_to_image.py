@@ -77,7 +77,7 @@ def test_every_stage_learns(runs: Path) -> None:
         assert Run.open(runs / stage).latest() is not None
     first, last = losses(runs / "reading", "loss.kind")
     assert last < 0.95 * first
-    assert losses(runs / "planning", "loss.surprise")[-1] < 3.2  # at first log 65 = 4.17: a side may be anywhere
+    assert losses(runs / "planning", "loss.boxes")[-1] < 3.2  # at first log 65 = 4.17: a side may be anywhere
     first, last = losses(runs / "t2i", "validation.mse")[0], losses(runs / "t2i", "validation.mse")[-1]
     assert last <= first and losses(runs / "t2i", "loss.mse")[-1] < 2.1  # knowing nothing costs about 2
 

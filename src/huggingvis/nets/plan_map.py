@@ -65,3 +65,9 @@ def _along(low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def _one_hot(numbers: Tensor, n: int) -> Tensor:
     """[B, S] with `NONE` as all zeros -> [B, S, n]."""
     return F.one_hot(numbers + 1, n + 1)[..., 1:]
+
+
+def codes_of(plan: Plan, places: int) -> Tensor:
+    """The boxes in whole steps of 1/places, int64 [B, S, 4]; all zeros where there is no thing."""
+    codes = (places * plan.boxes).round().long().clamp(0, places)
+    return codes.where((plan.kinds != NONE)[..., None], 0)

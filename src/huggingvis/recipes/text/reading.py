@@ -79,7 +79,10 @@ def learn_tokenizer(world: World, texts: int = 20_000) -> TextTokenizer:
 
 
 def tinted(layout: Layout, draw: int) -> Layout:
-    """`layout` in other colours; about half of the kinds of thing in it that have no colour word get one."""
+    """`layout` in other colours; about half of the kinds of thing in it that have no colour word get one.
+
+    Of layouts of two coloured things, which mostly are of two kinds, half are of one: colours alone tell those apart.
+    """
     names = list(COLOURS)
     turn = stable_hash("turn", draw) % len(names)  # things of two colours stay of two colours
 
@@ -89,7 +92,10 @@ def tinted(layout: Layout, draw: int) -> Layout:
         place = stable_hash("tint", draw, thing.sprite) % (2 * len(names))
         return names[place] if place < len(names) else None
 
-    return replace(layout, things=tuple(replace(thing, colour=word(thing)) for thing in layout.things))
+    things = tuple(replace(thing, colour=word(thing)) for thing in layout.things)
+    if len(things) == len({thing.colour for thing in things} - {None}) == 2 and stable_hash("twins", draw) % 2:
+        things = tuple(replace(thing, sprite=things[0].sprite) for thing in things)
+    return replace(layout, things=things)
 
 
 @final
