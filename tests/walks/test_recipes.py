@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,23 @@ def test_vae_on_colour_pictures_with_convolutions(tmp_path: Path, likelihood: st
     bound = [a + b for a, b in zip(course(run, "validation.reconstruction"), course(run, "validation.kl"), strict=True)]
     assert bound[-1] < bound[0]
     assert drawn(bind_run(run.path)).shape == (2, 9, 9, 3)
+
+
+def test_vae_learns_large_colour_pictures_at_its_defaults(tmp_path: Path) -> None:
+    """The first layer reads 12288 numbers. Fresh weights cost ten times what a grey picture does."""
+    numbers = {
+        "data": "world:100",
+        "likelihood": "gaussian",
+        "batch": 16,
+        "steps": 30,
+        "sample_every": 0,
+        "widths": [64],
+    }
+    run = train("vae", tmp_path / "run", numbers)
+    (mean,), (last,) = course(run, "loss"), course(run, "validation.reconstruction")
+    grey = 12.5 * float((open_source("world:100", View()).held_out.batch(0, 5)["image"] ** 2).sum() / 5)
+    constants = 12288 * (math.log(0.2) + 0.5 * math.log(2 * math.pi))
+    assert last - constants < 5 * grey and mean < 15 * grey
 
 
 def test_vae_resumes_to_the_same_bits(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ PIXELS: dict[LikelihoodName, str] = {
     "gaussian": "a density of values in [-1, 1]",
 }
 """What the likelihoods speak of."""
+WIDE = 1024
+"""Units that read more numbers than this move slower in proportion (`Optim.wide`), whatever the size of pictures."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class AutoencoderTraining(PictureTraining):
     def updates(self) -> Updates:
         """How weights change, those of every net alike, and whether their averages are kept."""
         course = Cosine(self.steps) if self.schedule == "cosine" else Constant()
-        optim = Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
+        optim = Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon, wide=WIDE)
         return Updates(optim, Ema(ConstantDecay(self.ema)) if self.ema else None)
 
 
