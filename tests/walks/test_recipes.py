@@ -12,13 +12,15 @@ import torch
 from PIL import Image
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
+from huggingvis.core import config as records
+from huggingvis.core.catalog import find_recipe
 from huggingvis.core.classes import ANY
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.edits.generate import generate
 from huggingvis.recipes.classes import ClassConditioner, one_hot, with_any
 from huggingvis.recipes.loading import bind_run
-from huggingvis.recipes.sources import View, open_source
+from huggingvis.recipes.sources import Facts, View, open_source
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 1], "heads": 2}
@@ -54,6 +56,22 @@ def test_vae_learns_loads_and_draws(tmp_path: Path) -> None:
         drawn(system, "a fox")
     with pytest.raises(UsageError, match="12 x 12 pixels and no other"):
         generate(system, Request(canvas=Canvas(width=24, height=24)))
+
+
+def test_unasked_grey_pictures_are_switched_on_and_off_and_colours_are_not(tmp_path: Path) -> None:
+    sets = {"grey": (digits(tmp_path / "digits"), 2), "colour": (folder(tmp_path / "photos"), 99)}
+    for recipe in ("vae", "cvae"):
+        for name, (data, most) in sets.items():
+            module, place = find_recipe(recipe), tmp_path / f"{recipe}-{name}"
+            run = train(recipe, place, {"data": data, "size": 8, "steps": 1, "widths": [8], "batch": 4})
+            config = records.from_dict(module.Config, run.config["config"])
+            facts = Facts.of(run)
+            shown = open_source(data, View(8)).training.batch(0, 8)["image"]
+            modelled = module.network(config, facts).likelihood.observe(shown, torch.Generator().manual_seed(0))
+            assert 2 <= len(modelled.unique()) <= most
+            if name == "colour":
+                assert torch.equal(modelled, shown)
+                assert "a density of values" in module.measure(config, run, torch.device("cpu")).meaning
 
 
 @pytest.mark.parametrize("likelihood", ["grey", "gaussian"])
