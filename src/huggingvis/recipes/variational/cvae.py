@@ -20,7 +20,7 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Measure
+from huggingvis.core.protocols import Batch, Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
@@ -103,7 +103,7 @@ def train(config: Config, setting: Setting) -> Run:
     labels = torch.arange(min(classes, ROWS)).repeat_interleave(8)
     vector = one_hot(labels, classes).to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         """A row of eight for each class, the same eight draws in every row."""
         return model.sample(len(vector), {"vector": vector}, noise=SeedNoise([i % 8 for i in range(len(vector))]))
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Cond, Measure
+from huggingvis.core.protocols import Batch, Cond, Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
@@ -81,7 +81,7 @@ def train(config: Config, setting: Setting) -> Run:
     run = begin(setting, "cvae_quadrants", config, source)
     truth = source.held_out.batch(0, min(8, len(source.held_out)))["image"].to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         cond, n = {"concat": truth}, len(truth)
         given = cvae.given.complete(torch.zeros_like(truth), cond)
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]

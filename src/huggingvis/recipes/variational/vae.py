@@ -20,7 +20,7 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
 from huggingvis.recipes.autoencoders import VariationalTraining
@@ -72,7 +72,7 @@ def train(config: Config, setting: Setting) -> Run:
     vae = network(config, source.facts).to(setting.device)
     run = begin(setting, "vae", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return vae.sample(64, {}, noise=SeedNoise(range(64)))
 
     objective: Objective = NegativeELBO(vae, config.beta)
