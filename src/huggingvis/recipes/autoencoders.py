@@ -26,7 +26,7 @@ PIXELS: dict[LikelihoodName, str] = {
     "gaussian": "a density of values in [-1, 1]",
 }
 """What the likelihoods speak of."""
-WIDE = 1024
+WIDE = 2048
 """Units that read more numbers than this move slower in proportion (`Optim.wide`), whatever the size of pictures."""
 
 
