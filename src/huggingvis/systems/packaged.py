@@ -5,8 +5,13 @@ A model folder holds `model.json` (what it is, sizes of its nets, its card) and 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Collection, Mapping
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,9 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.eight_bits import SCALE, packed, unpacked
 from huggingvis.checkpoints.io import load, save
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import write_atomically
+from huggingvis.core.files import explain, to_disk, write_atomically
+
+RECORD = "model.json"
 
 
 def packaged(name: str) -> Path:
@@ -28,7 +35,7 @@ def packaged(name: str) -> Path:
 
 def is_model(folder: Path) -> bool:
     """Whether `folder` is a model folder (a run folder is not)."""
-    return (folder / "model.json").is_file()
+    return (folder / RECORD).is_file()
 
 
 def write(
@@ -37,16 +44,47 @@ def write(
     nets: Mapping[str, nn.Module],
     dtype: torch.dtype,
     small: Collection[str] = (),
+    beside: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, net in nets.items():
-        tensors = {key: value.detach().contiguous().cpu() for key, value in net.state_dict().items()}
-        tensors = packed(tensors) if name in small else tensors
-        kept = {key for key in tensors if key.endswith(SCALE)} if name in small else set()
-        save(folder / f"{name}.safetensors", {key: _as(value, dtype, key in kept) for key, value in tensors.items()})
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    write_atomically(folder / "model.json", lambda file: file.write(text.encode()))
+    """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits.
+
+    `beside`: what writes each other file of the model, by the file's name. All or nothing, over an older model too.
+    Raises `FileProblem` where the system refuses.
+    """
+    with _together(folder) as place:
+        for name, make in (beside or {}).items():
+            make(place / name)
+        for name, net in nets.items():
+            tensors = {key: value.detach().contiguous().cpu() for key, value in net.state_dict().items()}
+            tensors = packed(tensors) if name in small else tensors
+            kept = {key for key in tensors if key.endswith(SCALE)} if name in small else set()
+            save(place / f"{name}.safetensors", {key: _as(value, dtype, key in kept) for key, value in tensors.items()})
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        write_atomically(place / RECORD, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def _together(folder: Path) -> Iterator[Path]:
+    """A place inside `folder` for a model's files: once all are there, they take those of their names in `folder`.
+
+    Meanwhile, for the time of some renames, `folder` has no record and so is no model, rather than a mixture of two.
+    """
+    place = folder / f".writing-{secrets.token_hex(4)}"
+    try:
+        place.mkdir(parents=True)
+        yield place
+        files = sorted(place.iterdir(), key=lambda path: path.name == RECORD)  # the record last
+        for taken in (folder / file.name for file in files):
+            if taken.is_dir():
+                raise explain(IsADirectoryError(errno.EISDIR, "is a directory"), taken)
+        (folder / RECORD).unlink(missing_ok=True)
+        for file in files:
+            os.replace(file, folder / file.name)
+        to_disk(folder)
+    except OSError as error:
+        raise explain(error, folder) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
@@ -55,7 +93,7 @@ def _as(tensor: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """`model.json` of a folder; `FileProblem` where it is missing or damaged."""
-    path = folder / "model.json"
+    path = folder / RECORD
     if not path.is_file():
         raise FileProblem(
             f"Expected a model folder with a model.json at {folder}, found none. Give a complete model folder or run "

@@ -97,13 +97,12 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
         "latent_std": codec.std.tolist(),
         "card": dict(card),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    conditioner.tokenizer.save(folder / "tokenizer.json")
     nets: dict[str, nn.Module] = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
     planner = system.parts.get("planner")
     if isinstance(planner, Planner):
         record["planner"], nets["planner"] = asdict(planner.config), planner
-    write(folder, record, nets, torch.float16, small=[name for name in ("unet", "planner") if name in nets])
+    small = [name for name in ("unet", "planner") if name in nets]
+    write(folder, record, nets, torch.float16, small, {"tokenizer.json": conditioner.tokenizer.save})
 
 
 @final
