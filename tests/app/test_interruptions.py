@@ -62,6 +62,57 @@ def test_ctrl_c_while_sampling_keeps_what_is_finished(
     assert left("out") == [f"{i:05d}-a-fox-to-the-left.png" for i in range(1, 9)]
 
 
+SMALL_DDPM = ["--size", "8", "--net.channels", "16,16", "--net.blocks", "1", "--net.attention", "0,1", "--net.heads",
+              "2", "--batch", "2", "--samples", "2", "--sample-steps", "4", "--steps", "3"]  # fmt: skip
+
+
+def test_drawing_samples_is_told_and_ctrl_c_leaves_it_off_and_loses_no_step(
+    hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.train.progress import Lines, Reporter
+
+    fit = importlib.import_module("huggingvis.train.fit")
+    reporter = fit.reporter
+    told: list[str] = []
+
+    class Interrupting(Reporter):
+        def show(self, done: int, values: object) -> None:
+            return
+
+        def tell(self, what: str) -> None:
+            told.append(what)
+            if what == "drawing samples, step 2 of 4":
+                signal.raise_signal(signal.SIGINT)
+
+    words = ["train", "ddpm", "--data", f"folder:{_pictures(tmp_path)}", *SMALL_DDPM]
+    silent = hvis([*words, "--run", "runs/whole", "--sample-every", 0])
+    assert silent.code == 0 and "step 3/3  drawing samples\n" in silent.err
+    monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Lines(first, last, interval=0.0))
+    assert "step 3/3  drawing samples, step 4 of 4\n" in hvis([*words, "--run", "runs/told", "--sample-every", 0]).err
+    monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
+    said = hvis([*words, "--run", "runs/stopped", "--sample-every", 2])
+    refused(said, 130, "Stopped after step 2 of 3", "To go on: hvis train --run runs/stopped --resume")
+    assert [what for what in told if what] == ["drawing samples", *(f"drawing samples, step {n} of 4" for n in (1, 2))]
+    assert left("runs/stopped/samples") == [] and not [name for name in left() if name.endswith(".tmp")]
+    monkeypatch.setattr(fit, "reporter", reporter)
+    assert hvis(["train", "--run", "runs/stopped", "--resume"]).code == 0
+    assert _weights("stopped", 3) == _weights("whole", 3)
+
+
+def _pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(folder / f"{i}.png")
+    return folder
+
+
+def _weights(run: str, step: int) -> dict[str, bytes]:
+    found = {p.name: p.read_bytes() for p in Path("runs", run, "checkpoints", f"step-{step:08d}").glob("*.safetensors")}
+    assert found
+    return found
+
+
 def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingvis.train.progress import Reporter
 
@@ -72,10 +123,7 @@ def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monk
 
     fit = importlib.import_module("huggingvis.train.fit")
     reporter = fit.reporter
-    (tmp_path / "data").mkdir()
-    for i in range(3):
-        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(tmp_path / "data" / f"{i}.png")
-    words = ["train", "vae", "--data", f"folder:{tmp_path / 'data'}", *SMALL_VAE, "--steps", 4]
+    words = ["train", "vae", "--data", f"folder:{_pictures(tmp_path)}", *SMALL_VAE, "--steps", 4]
     monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
     said = hvis([*words, "--run", "runs/stopped"])
     refused(said, 130, "Stopped after step 2 of 4", "To go on: hvis train --run runs/stopped --resume")
@@ -84,6 +132,4 @@ def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monk
     assert hvis([*words, "--run", "runs/stopped"]).code == 2
     assert hvis(["train", "--run", "runs/stopped", "--resume"]).code == 0
     assert hvis([*words, "--run", "runs/whole"]).code == 0
-    ends = [Path("runs", name, "checkpoints", "step-00000004") for name in ("stopped", "whole")]
-    weights = [{p.name: p.read_bytes() for p in end.glob("*.safetensors")} for end in ends]
-    assert weights[0] and weights[0] == weights[1]
+    assert _weights("stopped", 4) == _weights("whole", 4)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
-from contract.fit_child import mlp
+from contract.fit_child import QUIET, mlp
 from torch import nn
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.objective import Losses, Objective, Turn
+from huggingvis.core.protocols import Batch
 from huggingvis.train.ema import Averages, ConstantDecay, Ema, PowerDecay
+from huggingvis.train.fit import fit
 from huggingvis.train.optim import Cosine, InverseSqrt, Optim
+from huggingvis.train.run import Run
 
 
 def test_learning_rates() -> None:
@@ -32,6 +37,41 @@ def test_weight_decay_spares_vectors() -> None:
     (adamw,) = Optim(weight_decay=0.5).build(list(net.parameters()))
     groups = adamw.param_groups
     assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups] == [(0.5, {2}), (0.0, {1})]
+
+
+def test_units_of_many_inputs_move_no_faster_than_others(tmp_path: Path) -> None:
+    """AdamW's first step moves each weight by the rate; with `wide`, a unit of 4000 inputs moves as one of 40 does."""
+
+    class Ones:
+        def batch(self, index: int, size: int) -> dict[str, torch.Tensor]:
+            return {"narrow": torch.ones(size, 40), "many": torch.ones(size, 4000)}
+
+    class Sums(Objective):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.ModuleDict({"narrow": nn.Linear(40, 1, bias=False), "many": nn.Linear(4000, 1, bias=False)})
+
+        def nets(self) -> dict[str, nn.Module]:
+            return {"net": self.net}
+
+        def turns(self, step: int) -> tuple[Turn, ...]:
+            return (Turn(self.loss, ("net",)),)
+
+        def said(self) -> dict[str, float]:
+            return {name: float(unit.weight.detach().sum()) for name, unit in self.net.items()}
+
+        def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+            return {name: unit(batch[name]).mean() for name, unit in self.net.items()}
+
+    def moved(wide: int | None) -> dict[str, float]:
+        sums = Sums()
+        before = sums.said()
+        run = Run.create(tmp_path / str(wide), {})
+        fit(sums, Ones(), run, optim=Optim(1e-3, wide=wide), steps=1, batch_size=2, settings=QUIET)
+        return {name: before[name] - value for name, value in sums.said().items()}
+
+    assert moved(None) == pytest.approx({"narrow": 0.04, "many": 4.0}, rel=1e-3)
+    assert moved(40) == pytest.approx({"narrow": 0.04, "many": 0.04}, rel=1e-3)
 
 
 def test_ema_formula_and_swap() -> None:

@@ -154,6 +154,19 @@ def test_pixels_and_masks_by_hand() -> None:
     assert float(mask[2, 3]) < 1e-30
 
 
+def test_where_no_noise_is_added_nobody_is_told_of_it() -> None:
+    """eps and score of x = D(x_0) + sigma eps divide by sigma: with noise they are exact, without it there are none."""
+    x0, eps, t = pictures(2, 3, 8, 8), pictures(2, 3, 8, 8, seed=1), number(0.6)
+    noisy, sigma = BlurNoise(PATH), BlurNoise(PATH).sigma(t)
+    x = noisy.add_noise(x0, eps, t)
+    assert torch.allclose(noisy.eps(x, x0, t), eps, atol=1e-12)
+    assert torch.allclose(noisy.score(x, x0, t), -eps / sigma, atol=1e-10)
+    for process, time in ((Blur(), t), (Mask(), torch.full((2,), 0.6, dtype=F64)), (noisy, number(0.0))):
+        for ask in (process.eps, process.score):
+            with pytest.raises(UsageError, match=f"{type(process).__name__} adds no noise"):
+                ask(x, x0, time)
+
+
 def test_who_needs_one_signal_level_is_refused_in_words() -> None:
     process, x = Blur(), pictures(2, 1, 6, 6)
     plain = sampler_names(process)

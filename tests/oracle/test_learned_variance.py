@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from huggingvis.core.diffusion import NetDenoiser
+from huggingvis.core.errors import UsageError
 from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps, V
@@ -69,6 +70,11 @@ def test_ancestral_beside_ddpm_scheduler_learned_range(betas: str, prediction: s
 
 def hybrid(net: nn.Module, **numbers: Any) -> Hybrid:
     return Hybrid(Denoising(net, PROCESS, LearnedVariance(Eps()), Knots(T)), T, **numbers)
+
+
+def test_a_table_of_one_knot_has_no_variance_to_teach() -> None:
+    with pytest.raises(UsageError, match="table of two knots or more, found 1"):
+        Hybrid(Denoising(Net(), PROCESS, LearnedVariance(Eps()), Knots(1)), 1)
 
 
 class Answers(nn.Module):

@@ -255,6 +255,16 @@ def test_refusals() -> None:
         at_speeds(LinearVP(), (1.0, 2.0), (3,))
 
 
+def test_where_the_parts_are_is_found_once_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[torch.Size] = []
+    places = Components.places
+    monkeypatch.setattr(Components, "places", lambda self, shape: found.append(shape) or places(self, shape))
+    process = uneven(CosineVP())
+    exact, grid = Exact(standard_mixture(), process), Uniform(8)(process.pace)
+    sample(exact, process, DDIM(), starts(process, 5), grid, {}, noise=SeedNoise(range(5)))
+    assert len(grid) == 8 and found == [torch.Size([2])]
+
+
 def test_one_step_is_replayed_and_asked_once() -> None:
     """Heun asks twice a step, whatever the number of parts, and its answers are the network's own."""
     process = uneven(LinearVP())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from PIL import Image
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
+from huggingvis.core import config as records
+from huggingvis.core.catalog import find_recipe
 from huggingvis.core.classes import ANY
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.edits.generate import generate
 from huggingvis.recipes.classes import ClassConditioner, one_hot, with_any
 from huggingvis.recipes.loading import bind_run
-from huggingvis.recipes.sources import View, open_source
+from huggingvis.recipes.sources import Facts, View, open_source
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 1], "heads": 2}
@@ -55,6 +58,22 @@ def test_vae_learns_loads_and_draws(tmp_path: Path) -> None:
         generate(system, Request(canvas=Canvas(width=24, height=24)))
 
 
+def test_unasked_grey_pictures_are_switched_on_and_off_and_colours_are_not(tmp_path: Path) -> None:
+    sets = {"grey": (digits(tmp_path / "digits"), 2), "colour": (folder(tmp_path / "photos"), 99)}
+    for recipe in ("vae", "cvae"):
+        for name, (data, most) in sets.items():
+            module, place = find_recipe(recipe), tmp_path / f"{recipe}-{name}"
+            run = train(recipe, place, {"data": data, "size": 8, "steps": 1, "widths": [8], "batch": 4})
+            config = records.from_dict(module.Config, run.config["config"])
+            facts = Facts.of(run)
+            shown = open_source(data, View(8)).training.batch(0, 8)["image"]
+            modelled = module.network(config, facts).likelihood.observe(shown, torch.Generator().manual_seed(0))
+            assert 2 <= len(modelled.unique()) <= most
+            if name == "colour":
+                assert torch.equal(modelled, shown)
+                assert "a density of values" in module.measure(config, run, torch.device("cpu")).meaning
+
+
 @pytest.mark.parametrize("likelihood", ["grey", "gaussian"])
 def test_vae_on_colour_pictures_with_convolutions(tmp_path: Path, likelihood: str) -> None:
     numbers = {**VAE, "data": folder(tmp_path / "data"), "size": 9, "net": "conv", "widths": [8, 8], "flip": True}
@@ -62,6 +81,23 @@ def test_vae_on_colour_pictures_with_convolutions(tmp_path: Path, likelihood: st
     bound = [a + b for a, b in zip(course(run, "validation.reconstruction"), course(run, "validation.kl"), strict=True)]
     assert bound[-1] < bound[0]
     assert drawn(bind_run(run.path)).shape == (2, 9, 9, 3)
+
+
+def test_vae_learns_large_colour_pictures_at_its_defaults(tmp_path: Path) -> None:
+    """The first layer reads 12288 numbers. Fresh weights cost ten times what a grey picture does."""
+    numbers = {
+        "data": "world:100",
+        "likelihood": "gaussian",
+        "batch": 16,
+        "steps": 30,
+        "sample_every": 0,
+        "widths": [64],
+    }
+    run = train("vae", tmp_path / "run", numbers)
+    (mean,), (last,) = course(run, "loss"), course(run, "validation.reconstruction")
+    grey = 12.5 * float((open_source("world:100", View()).held_out.batch(0, 5)["image"] ** 2).sum() / 5)
+    constants = 12288 * (math.log(0.2) + 0.5 * math.log(2 * math.pi))
+    assert last - constants < 5 * grey and mean < 15 * grey
 
 
 def test_vae_resumes_to_the_same_bits(tmp_path: Path) -> None:

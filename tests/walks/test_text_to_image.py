@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -9,21 +10,25 @@ import numpy as np
 import pytest
 import torch
 
+from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import HvisError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.data.cache import ArrayCache
 from huggingvis.data.sprites import COLOURS
 from huggingvis.data.world import World, held_out
 from huggingvis.data.worldset import WorldSet
 from huggingvis.edits.generate import CHUNK, generate, repeat
+from huggingvis.recipes.described_latents import CachedLatents
 from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.scene_evaluation import evaluate
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.text import planning, reading
+from huggingvis.recipes.text_encoders import load_reader
 from huggingvis.systems import tiny
 from huggingvis.systems.judges.world import bind as bind_judge
 
@@ -80,6 +85,25 @@ def test_every_stage_learns(runs: Path) -> None:
     assert losses(runs / "planning", "loss.boxes")[-1] < 3.2  # at first log 65 = 4.17: a side may be anywhere
     first, last = losses(runs / "t2i", "validation.mse")[0], losses(runs / "t2i", "validation.mse")[-1]
     assert last <= first and losses(runs / "t2i", "loss.mse")[-1] < 2.1  # knowing nothing costs about 2
+
+
+def test_kept_latents_are_those_of_this_autoencoder_and_these_layouts(runs: Path, tmp_path: Path) -> None:
+    codec, (tokenizer, _) = text_to_image.load_codec(runs / "ae", torch.device("cpu")), load_reader(runs / "reading")
+    further = copy.deepcopy(codec)
+    with torch.no_grad():
+        next(further.autoencoder.parameters()).add_(0.1)
+
+    def latents(codec: KLLatents, **numbers: int) -> np.ndarray:
+        data = WorldSet(World(size=32, **numbers), 4, pictures=False)
+        return np.asarray(CachedLatents(data, codec, tokenizer, ArrayCache(tmp_path), 0.0, 0.0).latents)
+
+    first = latents(codec)
+    (entry,) = ArrayCache(tmp_path).entries()
+    assert np.array_equal(latents(codec), first)
+    assert [kept.key for kept in ArrayCache(tmp_path).entries()] == [entry.key]
+    others = [latents(further), latents(codec, seed=1), latents(codec, lattice=8)]
+    assert not any(np.array_equal(first, other) for other in others)
+    assert len(ArrayCache(tmp_path).entries()) == 4
 
 
 def test_a_run_draws_and_its_folder_draws_the_same(runs: Path, tmp_path: Path) -> None:

@@ -168,8 +168,7 @@ class Lockstep:
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         assert isinstance(process, Components)
-        places = [place.to(x.device) for place in process.places(x.shape[1:])]
-        states = state or [self.sampler.init() for _ in places]
+        places, states = state or self._begin(process, x)
         parts = [
             _Part(of, place, x.flatten(1)[:, place], history)
             for of, place, history in zip(process.parts, places, states, strict=True)
@@ -179,13 +178,18 @@ class Lockstep:
             outcomes = [part.run(self.sampler, t, s, shared) for part in parts]
             ended = [outcome for outcome in outcomes if isinstance(outcome, _Ends)]
             if len(ended) == len(parts):
-                return _joined([end.x for end in ended], places, x), [end.state for end in ended]
+                return _joined([end.x for end in ended], places, x), (places, [end.state for end in ended])
             when = self._one_time([outcome.t for outcome in outcomes if isinstance(outcome, _Asks)])
             there = [self._at(when, t, s, part, outcome) for part, outcome in zip(parts, outcomes, strict=True)]
             belief = denoise(_joined(there, places, x), when)
             if not isinstance(belief, Gaussian):
                 raise UsageError("Data whose components become noise at different rates are continuous.")
             shared.beliefs.append(belief)
+
+    def _begin(self, process: Components, x: Tensor) -> tuple[list[Tensor], list[State]]:
+        """Where the parts are, found once a walk, and their histories."""
+        places = [place.to(x.device) for place in process.places(x.shape[1:])]
+        return places, [self.sampler.init() for _ in places]
 
     def _one_time(self, times: list[Tensor]) -> Tensor:
         values = [float(t) for t in times]

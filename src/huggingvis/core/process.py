@@ -86,7 +86,11 @@ class Process(ABC):
     @final
     def eps(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise in x_t when the clean datum is `x0`."""
-        return (x - self.signal(x0, t)) / expand(self.sigma(t), x)
+        return (x - self.signal(x0, t)) / self._noise(t, x)
+
+    def _noise(self, t: Tensor, x: Tensor) -> Tensor:
+        """sigma(t) to divide by, shaped to broadcast over `x`."""
+        return expand(self.sigma(t), x)
 
     @final
     def v(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class Process(ABC):
     @final
     def score(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """grad_x log p(x_t) under the belief `x0`: -eps / sigma."""
-        return (self.signal(x0, t) - x) / expand(self.sigma(t), x) ** 2
+        return (self.signal(x0, t) - x) / self._noise(t, x) ** 2
 
     @final
     def velocity(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
@@ -121,6 +125,15 @@ class Degradation(Process):
     def sigma(self, t: Tensor) -> Tensor:
         """No noise, unless said else: cold diffusion."""
         return torch.zeros_like(t)
+
+    def _noise(self, t: Tensor, x: Tensor) -> Tensor:
+        sigma = self.sigma(t)
+        if not bool(sigma.all()):
+            raise UsageError(
+                f"{type(self).__name__} adds no noise at the time that was asked for, so what it leaves of a picture "
+                "has neither a noise eps nor a score. Ask a process with noise, or sample with momentum or naive."
+            )
+        return expand(sigma, x)
 
     @final
     def alpha(self, t: Tensor) -> Tensor:

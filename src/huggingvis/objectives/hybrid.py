@@ -19,6 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch
 from huggingvis.objectives.bound import DiscreteBound
@@ -35,6 +36,8 @@ class Hybrid(Objective):
 
     def __init__(self, simple: Denoising, T: int, *, bound: float = 1e-3, mse: float = 1.0, mean_too: bool = False):
         super().__init__()
+        if T < 2:
+            raise UsageError(f"The variances that L_hybrid teaches need a table of two knots or more, found {T}.")
         self.simple, self.T, self.bound, self.mse, self.mean_too = simple, T, bound, mse, mean_too
         self.ledger = DiscreteBound(simple.process, torch.arange(T + 1, dtype=torch.float64) / T)
 

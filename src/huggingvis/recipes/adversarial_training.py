@@ -5,11 +5,9 @@ Book: chapter 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise, SeedNoise
@@ -26,6 +24,7 @@ from huggingvis.objectives.adversarial import (
 from huggingvis.objectives.gan import GAN, Contest, Prior, Rules, normal, uniform
 from huggingvis.recipes.alarms import Alarm
 from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures, picture_system, restored
+from huggingvis.recipes.previews import Draw
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Source
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -92,7 +91,7 @@ def fit_adversarial(
     run: Run,
     objective: Contest,
     source: Source,
-    draw: Callable[[], Tensor],
+    draw: Draw,
 ) -> Run:
     """`fit` with an optimiser for each player, unclipped, and the alarms."""
     generator = Optim(lr=config.lr, betas=config.betas, clip=None)

@@ -13,6 +13,7 @@ from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
 from huggingvis.recipes.picture_training import PictureTraining, Updates
+from huggingvis.recipes.sources import Facts
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Constant, Cosine, Optim
 
@@ -25,6 +26,8 @@ PIXELS: dict[LikelihoodName, str] = {
     "gaussian": "a density of values in [-1, 1]",
 }
 """What the likelihoods speak of."""
+WIDE = 2048
+"""Units that read more numbers than this move slower in proportion (`Optim.wide`), whatever the size of pictures."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,13 @@ class AutoencoderTraining(PictureTraining):
     def updates(self) -> Updates:
         """How weights change, those of every net alike, and whether their averages are kept."""
         course = Cosine(self.steps) if self.schedule == "cosine" else Constant()
-        optim = Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon)
+        optim = Optim(lr=self.lr, weight_decay=self.weight_decay, schedule=course, muon=self.muon, wide=WIDE)
         return Updates(optim, Ema(ConstantDecay(self.ema)) if self.ema else None)
+
+
+def likelihood_name(asked: LikelihoodName | None, facts: Facts) -> LikelihoodName:
+    """`asked`; none: bernoulli for grey pictures, gaussian for colour, which switched on and off would be others."""
+    return asked or ("bernoulli" if facts.channels == 1 else "gaussian")
 
 
 def likelihood_of(name: LikelihoodName, std: float) -> Likelihood:
@@ -100,7 +108,7 @@ class VariationalTraining(AutoencoderTraining):
 
     Attributes:
         likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
-            they are) or gaussian.
+            they are) or gaussian. None: bernoulli for grey pictures, gaussian for colour.
         std: deviation of Gaussian pixels; pictures span [-1, 1].
         net: mlp or conv.
         widths: hidden layers of the encoder, from the picture on; the decoder has them in reverse. None: 512, 256 for
@@ -109,7 +117,7 @@ class VariationalTraining(AutoencoderTraining):
         beta: weight of the KL term.
     """
 
-    likelihood: LikelihoodName = "bernoulli"
+    likelihood: LikelihoodName | None = None
     std: float = 0.2
     net: NetName = "mlp"
     widths: tuple[int, ...] | None = None
@@ -120,6 +128,10 @@ class VariationalTraining(AutoencoderTraining):
         """Encoder and decoder."""
         return Coders.of(self.net, self.widths, self.latent_dim, usual=(512, 256))
 
-    def pixels(self) -> Likelihood:
+    def pixels(self, facts: Facts) -> Likelihood:
         """The law of pixels given z."""
-        return likelihood_of(self.likelihood, self.std)
+        return likelihood_of(likelihood_name(self.likelihood, facts), self.std)
+
+    def speaks_of(self, facts: Facts) -> str:
+        """What that law is a law of, in words."""
+        return PIXELS[likelihood_name(self.likelihood, facts)]

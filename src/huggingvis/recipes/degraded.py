@@ -105,7 +105,7 @@ def train_degraded(
         run,
         fresh.objective(),
         sets,
-        draw=lambda: fresh.preview(config.samples, config.sample_steps),
+        draw=lambda on_step: fresh.preview(config.samples, config.sample_steps, on_step),
         updates=Updates(config.optim, config.averages),
     )
 

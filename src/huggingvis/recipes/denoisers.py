@@ -17,7 +17,7 @@ from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Degradation, Prediction, Process
-from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure
+from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure, OnStep
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.self_conditioning import SelfConditioning
@@ -161,7 +161,7 @@ class Model:
         device = next(self.net.parameters()).device
         return Diffusion(self.denoiser, self.process, shape or self.shape, sampler, grid, chain, device, end=self.end)
 
-    def preview(self, count: int, steps: int) -> Tensor:
+    def preview(self, count: int, steps: int, on_step: OnStep | None = None) -> Tensor:
         """`count` samples, always from the same noise; with classes, each in turn, mildly guided."""
         device = next(self.net.parameters()).device
         cond: dict[str, Tensor] = {}
@@ -171,7 +171,7 @@ class Model:
             cond["negative.vector"] = torch.zeros_like(cond["vector"])
         sampler, schedule = sampler_of(self.usual.sampler), schedule_of(self.usual.schedule, steps)
         model = self.diffusion(sampler, schedule, ClassifierFree(2.0))
-        return model.sample(count, cond, noise=SeedNoise(range(count)))
+        return model.sample(count, cond, noise=SeedNoise(range(count)), on_step=on_step)
 
     def generator(self, request: Request, height: int, width: int) -> Generative:
         """What a request's numbers ask for, at `height` and `width` in model space."""

@@ -5,7 +5,7 @@ Book: chapter 5.
 
 from __future__ import annotations
 
-from pathlib import Path
+from hashlib import blake2b
 from typing import final
 
 import numpy as np
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
-from huggingvis.core.files import write_atomically
 from huggingvis.core.protocols import Batch
+from huggingvis.data.cache import ArrayCache, Recipe
 from huggingvis.data.draws import among
 from huggingvis.data.worldset import WorldSet, said_of, to_tensor
 from huggingvis.nets.plan_map import NONE
@@ -23,17 +23,25 @@ from huggingvis.nets.plan_map import NONE
 
 @final
 class CachedLatents:
-    """Latents of a `WorldSet`, encoded once in half precision and kept at `path`, with the plans of the pictures.
+    """Latents of a `WorldSet`, encoded once in half precision and kept in `cache`, with the plans of the pictures.
 
+    What is kept is found again only for the same layouts and the same codec, to the last weight.
     Captions are drawn anew each time. The share `empty` of them says nothing, and has no plan; of the others the share
     `unplanned` has none.
     """
 
     def __init__(
-        self, data: WorldSet, codec: KLLatents, tokenizer: TextTokenizer, path: Path, empty: float, unplanned: float
+        self,
+        data: WorldSet,
+        codec: KLLatents,
+        tokenizer: TextTokenizer,
+        cache: ArrayCache,
+        empty: float,
+        unplanned: float,
     ):
         self.data, self.tokenizer, self.empty, self.unplanned = data, tokenizer, empty, unplanned
-        self.latents = _encoded(data, codec, path)  # [N, C, h, w] float16
+        kept = cache.get_or_make(_recipe(data, codec), lambda: _encoded(data, codec))
+        self.latents = kept["latents"]  # [N, C, h, w] float16
         self.kinds, self.colours = said_of(data.world, data.layouts)  # [N, S]
 
     def batch(self, index: int, size: int) -> Batch:
@@ -55,17 +63,24 @@ class CachedLatents:
         }
 
 
+def _recipe(data: WorldSet, codec: KLLatents) -> Recipe:
+    """All that the latents depend on: the layouts, which say their size, and every number of the codec."""
+    weights = blake2b(repr(codec.autoencoder.config).encode())
+    for name, tensor in codec.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    layouts = blake2b(repr(data.layouts).encode())
+    return {"latents of": f"world {data.world.split}", "layouts": layouts.hexdigest(), "codec": weights.hexdigest()}
+
+
 @torch.no_grad()
-def _encoded(data: WorldSet, codec: KLLatents, path: Path) -> np.ndarray:
-    if not path.exists():
-        device = codec.mean.device
-        rows: list[Tensor] = []
-        for start in range(0, data.count, 512):
-            layouts = data.layouts[start : start + 512]
-            images = np.stack([data.world.image(layout) for layout in layouts])
-            x = to_tensor(images).to(device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16):
-                rows.append(codec.encode(x).half().cpu())
-        table = torch.cat(rows).contiguous().numpy()
-        write_atomically(path, lambda file: np.save(file, table))
-    return np.load(path, mmap_mode="r")
+def _encoded(data: WorldSet, codec: KLLatents) -> dict[str, np.ndarray]:
+    device = codec.mean.device
+    rows: list[Tensor] = []
+    for start in range(0, data.count, 512):
+        layouts = data.layouts[start : start + 512]
+        images = np.stack([data.world.image(layout) for layout in layouts])
+        x = to_tensor(images).to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            rows.append(codec.encode(x).half().cpu())
+    return {"latents": torch.cat(rows).contiguous().numpy()}

@@ -17,6 +17,7 @@ from huggingvis.codecs.kl_latents import KLLatents, fit_statistics
 from huggingvis.core import config as records
 from huggingvis.core.config import to_dict
 from huggingvis.core.errors import UsageError
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.shapes import channels_last
 from huggingvis.data.cache import ArrayCache, Recipe
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
@@ -106,7 +107,7 @@ def train_autoencoder(config: FirstStage, source: Source, run: Run, settings: Fi
     stage = Run.begin(run.path / "autoencoder", record, resume=True, parallel=run.parallel)
     seen = source.held_out.batch(0, min(8, len(source.held_out)))["image"].to(device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return torch.cat([seen, objective.autoencoder.decode(objective.autoencoder.encode(seen)).clamp(-1, 1)])
 
     return fit(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.model import Flow
@@ -106,7 +106,7 @@ class FlowRecipe(Generic[Numbers]):
         shown = {"vector": each_class(len(classes), 8, setting.device)} if classes else {}
         seeds = [i % 8 for i in range(8 * len(classes))] or range(64)
 
-        def draw() -> Tensor:
+        def draw(on_step: OnStep) -> Tensor:
             return flow.draw(len(seeds), SeedNoise(seeds), cond=shown)[0]
 
         of_class = OfClass(flow, prior, config.class_weight) if isinstance(prior, ClassPrior) else None

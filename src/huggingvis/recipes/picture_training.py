@@ -11,18 +11,18 @@ pictures, builds the model, begins the run and fits:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Batches, Generative
 from huggingvis.core.system import System
 from huggingvis.recipes.classes import ClassConditioner
-from huggingvis.recipes.previews import Previews
+from huggingvis.recipes.previews import Draw, Previews
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Source, View, open_source
 from huggingvis.runtime.attention import choose
@@ -117,11 +117,11 @@ def fit_pictures(
     objective: Objective,
     sets: Source | Sets,
     *,
-    draw: Callable[[], Tensor],
+    draw: Draw,
     updates: Updates = Updates(),
     on_step: Sequence[Callback] = (),
 ) -> Run:
-    """`fit` with `config`'s numbers; each `sample_every` steps held-out losses and a sheet of `draw()` [N, C, H, W]."""
+    """`fit` with `config`'s numbers; each `sample_every` steps held-out losses and a sheet of what it draws."""
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(

@@ -78,7 +78,7 @@ def train_pixels(
         run,
         objective(fresh),
         Sets(examples(source.training, config.empty), examples(source.held_out, 0.0)),
-        draw=lambda: codec.decode(fresh.preview(config.samples, config.sample_steps)),
+        draw=lambda on_step: codec.decode(fresh.preview(config.samples, config.sample_steps, on_step)),
         updates=Updates(config.optim, config.averages),
     )
 

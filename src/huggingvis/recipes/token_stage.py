@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.config import to_dict
+from huggingvis.core.protocols import OnStep
 from huggingvis.data.cache import ArrayCache, Recipe
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
@@ -197,7 +198,7 @@ def train_tokens(
     stage = Run.begin(run.path / "autoencoder", record, resume=True, parallel=run.parallel)
     seen = source.held_out.batch(0, min(32, len(source.held_out)))["image"].to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         halves = zip(seen.split(8), model.decode(model.encode(seen)).split(8), strict=True)
         return torch.cat([part for pair in halves for part in pair])
 

@@ -5,11 +5,18 @@ A model folder holds `model.json` (what it is, sizes of its nets, its card) and 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Collection, Mapping
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +24,15 @@ from torch import Tensor, nn
 from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.eight_bits import SCALE, packed, unpacked
 from huggingvis.checkpoints.io import load, save
-from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import write_atomically
+from huggingvis.core.config import default_of, from_dict, types_of
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.files import explain, to_disk, write_atomically
+
+RECORD = "model.json"
+AGAIN = "Fetch or export the model again."
+
+T = TypeVar("T")
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def packaged(name: str) -> Path:
@@ -28,7 +42,7 @@ def packaged(name: str) -> Path:
 
 def is_model(folder: Path) -> bool:
     """Whether `folder` is a model folder (a run folder is not)."""
-    return (folder / "model.json").is_file()
+    return (folder / RECORD).is_file()
 
 
 def write(
@@ -37,16 +51,47 @@ def write(
     nets: Mapping[str, nn.Module],
     dtype: torch.dtype,
     small: Collection[str] = (),
+    beside: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, net in nets.items():
-        tensors = {key: value.detach().contiguous().cpu() for key, value in net.state_dict().items()}
-        tensors = packed(tensors) if name in small else tensors
-        kept = {key for key in tensors if key.endswith(SCALE)} if name in small else set()
-        save(folder / f"{name}.safetensors", {key: _as(value, dtype, key in kept) for key, value in tensors.items()})
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    write_atomically(folder / "model.json", lambda file: file.write(text.encode()))
+    """Write `model.json` and each net's floating tensors as `dtype`, those of the nets `small` in eight bits.
+
+    `beside`: what writes each other file of the model, by the file's name. All or nothing, over an older model too.
+    Raises `FileProblem` where the system refuses.
+    """
+    with _together(folder) as place:
+        for name, make in (beside or {}).items():
+            make(place / name)
+        for name, net in nets.items():
+            tensors = {key: value.detach().contiguous().cpu() for key, value in net.state_dict().items()}
+            tensors = packed(tensors) if name in small else tensors
+            kept = {key for key in tensors if key.endswith(SCALE)} if name in small else set()
+            save(place / f"{name}.safetensors", {key: _as(value, dtype, key in kept) for key, value in tensors.items()})
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        write_atomically(place / RECORD, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def _together(folder: Path) -> Iterator[Path]:
+    """A place inside `folder` for a model's files: once all are there, they take those of their names in `folder`.
+
+    Meanwhile, for the time of some renames, `folder` has no record and so is no model, rather than a mixture of two.
+    """
+    place = folder / f".writing-{secrets.token_hex(4)}"
+    try:
+        place.mkdir(parents=True)
+        yield place
+        files = sorted(place.iterdir(), key=lambda path: path.name == RECORD)  # the record last
+        for taken in (folder / file.name for file in files):
+            if taken.is_dir():
+                raise explain(IsADirectoryError(errno.EISDIR, "is a directory"), taken)
+        (folder / RECORD).unlink(missing_ok=True)
+        for file in files:
+            os.replace(file, folder / file.name)
+        to_disk(folder)
+    except OSError as error:
+        raise explain(error, folder) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
@@ -55,7 +100,7 @@ def _as(tensor: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """`model.json` of a folder; `FileProblem` where it is missing or damaged."""
-    path = folder / "model.json"
+    path = folder / RECORD
     if not path.is_file():
         raise FileProblem(
             f"Expected a model folder with a model.json at {folder}, found none. Give a complete model folder or run "
@@ -64,10 +109,53 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FileProblem(f"{path} is damaged: {error}. Fetch or export the model again.") from error
+        raise FileProblem(f"{path} is damaged: {error}. {AGAIN}") from error
     if not isinstance(record, dict):
         raise FileProblem(f"{path} should hold a table, found a {type(record).__name__}. Fetch or export it again.")
     return _Record(path, record)
+
+
+def read_as(folder: Path, kind: type[T]) -> T:
+    """`model.json` as the dataclass `kind`; keys that it does not have are not looked at.
+
+    Raises `FileProblem` that names the file and the key for one that is missing or not what it should be.
+    """
+    record, path = read_record(folder), folder / RECORD
+    known = types_of(kind)
+    given = {field.name: record[field.name] for field in fields(kind) if default_of(field) is MISSING}  # type: ignore[arg-type]
+    try:
+        found = from_dict(kind, given | {key: value for key, value in record.items() if key in known})
+        _check_numbers(found, ())
+    except UsageError as error:
+        raise FileProblem(f"{path} is damaged: {error} {AGAIN}") from error
+    return found
+
+
+def _check_numbers(value: object, place: tuple[str, ...]) -> None:
+    """Whole numbers of a model's record are sizes and counts, and all are finite. Raises `UsageError`."""
+    if is_dataclass(value):
+        for field in fields(value):
+            _check_numbers(getattr(value, field.name), (*place, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            _check_numbers(item, place)
+    elif (isinstance(value, int) and value < 0) or (isinstance(value, float) and not math.isfinite(value)):
+        kind = "a whole number from 0 on" if isinstance(value, int) else "a finite number"
+        raise UsageError(f"{'.'.join(place)!r} must be {kind}, but {value} was found.")
+
+
+def built(folder: Path, key: str, make: Callable[[], Net]) -> Net:
+    """The network that `key` of a folder's record describes, without memory for its weights.
+
+    Raises `FileProblem` for numbers that do not go together.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise FileProblem(
+            f"{folder / RECORD} is damaged: {key!r} describes a network that cannot be built ({error}). {AGAIN}"
+        ) from error
 
 
 class _Record(dict[str, Any]):
@@ -78,7 +166,7 @@ class _Record(dict[str, Any]):
         self.path = path
 
     def __missing__(self, key: str) -> Any:
-        raise FileProblem(f"{self.path} does not say {key!r}, so it is incomplete. Fetch or export the model again.")
+        raise FileProblem(f"{self.path} does not say {key!r}, so it is incomplete. {AGAIN}")
 
 
 def fill(net: nn.Module, path: Path, device: torch.device) -> nn.Module:

@@ -7,8 +7,9 @@ beside its weights. Book: chapter 5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.text import TextTokenizer
-from huggingvis.core.config import from_dict
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import Noise
@@ -35,7 +35,7 @@ from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
-from huggingvis.systems.packaged import fill, packaged, read_record, write
+from huggingvis.systems.packaged import built, fill, packaged, read_as, write
 from huggingvis.systems.planner import Planner, PlannerConfig
 
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=3.0)
@@ -84,6 +84,31 @@ class TinyConditioner:
         return tuple(said)
 
 
+@final
+@dataclass(frozen=True)
+class Record:
+    """What `model.json` says."""
+
+    name: str
+    size: tuple[int, int]
+    unet: UNetConfig
+    text: TextTowerConfig
+    autoencoder: AutoencoderConfig
+    latent_mean: tuple[float, ...]
+    latent_std: tuple[float, ...]
+    planner: PlannerConfig | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        channels = self.autoencoder.latent_channels
+        for key, numbers, least in (("latent_mean", self.latent_mean, -math.inf), ("latent_std", self.latent_std, 0.0)):
+            if len(numbers) != channels or not all(least < number < math.inf for number in numbers):
+                sign = "" if least else " positive"
+                raise ValueError(f"{key!r} must be {channels}{sign} numbers, one a channel, but {numbers} was found.")
+        if min(self.size) < 1:
+            raise ValueError(f"'size' must be width and height, but {self.size} was found.")
+
+
 def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
     """Write the model folder of a `system` that `assemble` made; `card` is what to know of it.
 
@@ -103,13 +128,12 @@ def save(folder: Path, system: System, card: Mapping[str, Any]) -> None:
         "latent_std": codec.std.tolist(),
         "card": dict(card),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    conditioner.tokenizer.save(folder / "tokenizer.json")
     nets: dict[str, nn.Module] = {"unet": unet, "text": tower, "autoencoder": codec.autoencoder}
     planner = system.parts.get("planner")
     if isinstance(planner, Planner):
         record["planner"], nets["planner"] = asdict(planner.config), planner
-    write(folder, record, nets, torch.float16, small=[name for name in ("unet", "planner") if name in nets])
+    small = [name for name in ("unet", "planner") if name in nets]
+    write(folder, record, nets, torch.float16, small, {"tokenizer.json": conditioner.tokenizer.save})
 
 
 @final
@@ -126,18 +150,18 @@ class Parts:
 
 def load_parts(folder: Path, device: torch.device) -> Parts:
     """Everything in a model folder. Raises `FileProblem` or `NumericalTrouble` for files that cannot be used."""
-    record = read_record(folder)
-    with torch.device("meta"):
-        unet = UNet(from_dict(UNetConfig, record["unet"]))
-        tower = TextTower(from_dict(TextTowerConfig, record["text"]))
-        autoencoder = AutoencoderKL(from_dict(AutoencoderConfig, record["autoencoder"]))
-        planner = Planner(from_dict(PlannerConfig, record["planner"])) if "planner" in record else None
+    record = read_as(folder, Record)
+    unet = built(folder, "unet", lambda: UNet(record.unet))
+    tower = built(folder, "text", lambda: TextTower(record.text))
+    autoencoder = built(folder, "autoencoder", lambda: AutoencoderKL(record.autoencoder))
+    plan = record.planner
+    planner = None if plan is None else built(folder, "planner", lambda: Planner(plan))
     channels_last(fill(unet, folder / "unet.safetensors", device))
     fill(tower, folder / "text.safetensors", device)
     if planner is not None:
         fill(planner, folder / "planner.safetensors", device)
     channels_last(fill(autoencoder, folder / "autoencoder.safetensors", device))
-    mean, std = torch.tensor(record["latent_mean"]), torch.tensor(record["latent_std"])
+    mean, std = torch.tensor(record.latent_mean), torch.tensor(record.latent_std)
     codec = KLLatents(autoencoder, mean, std).to(device)
     return Parts(unet, tower, codec, TextTokenizer.load(folder / "tokenizer.json"), planner)
 
@@ -145,8 +169,8 @@ def load_parts(folder: Path, device: torch.device) -> Parts:
 def bind(folder: Path | None = None, device: torch.device | None = None) -> System:
     """The model of `folder`, or the one that ships with the package."""
     folder = folder or packaged("tiny")
-    record, parts = read_record(folder), load_parts(folder, device or torch.device("cpu"))
-    spec = Spec(record["name"], "tiny", tuple(record["size"]), card=record.get("card", {}))
+    record, parts = read_as(folder, Record), load_parts(folder, device or torch.device("cpu"))
+    spec = Spec(record.name, "tiny", record.size, card=record.card)
     return assemble(spec, parts.unet, parts.codec, TinyConditioner(parts.tokenizer, parts.tower), parts.planner)
 
 

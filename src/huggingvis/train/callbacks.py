@@ -14,6 +14,10 @@ from huggingvis.train.ema import Averages
 from huggingvis.train.run import Run
 
 
+def _nobody(what: str) -> None:
+    """Hears nothing."""
+
+
 @final
 @dataclass(frozen=True)
 class TrainStep:
@@ -28,6 +32,9 @@ class TrainStep:
     objective: Objective
     ema: Averages | None
     run: Run
+    tell: Callable[[str], None] = _nobody
+    """What takes long says here, and again as it comes on, what it is doing; where the training is to stop, `Cancelled`
+    comes back."""
 
     def due(self, every: int) -> bool:
         """Whether `every` divides the step, or the training is done."""

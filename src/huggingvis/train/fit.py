@@ -29,7 +29,7 @@ from huggingvis.train.meter import Meter
 from huggingvis.train.optim import Optim
 from huggingvis.train.players import Player, players
 from huggingvis.train.prefetch import Prefetch, to_device
-from huggingvis.train.progress import reporter
+from huggingvis.train.progress import Reporter, reporter
 from huggingvis.train.run import Run
 from huggingvis.train.settings import FitSettings, Sizes, Validation
 from huggingvis.train.snapshot import collect, restore
@@ -128,7 +128,7 @@ class _Loop:
                 self.step()
                 self.seconds = time.monotonic() - clock
                 screen.show(self.done, self.meter.latest)
-                self._call(on_step, stop)
+                self._call(on_step, stop, screen)
                 stopping = self._stopping(stop)
                 if stopping or self.done == last or _due(self.settings.save_every, self.done):
                     self.save()
@@ -244,17 +244,24 @@ class _Loop:
         self._only(tuple(self.players))
         self.run.close()
 
-    def _call(self, on_step: Sequence[Callback], stop: StopRequest) -> None:
+    def _call(self, on_step: Sequence[Callback], stop: StopRequest, screen: Reporter) -> None:
         if not (self.parallel.writes or self.parallel.sharded) or not on_step:
             return
+
+        def tell(what: str) -> None:
+            if stop.asked and not self.parallel.sharded:  # processes with shards must leave a net together
+                raise Cancelled("What was going on between two steps was left off.")
+            screen.tell(what)
+
         losses, measured = dict(self.meter.latest), dict(self.meter.measured)
-        at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.told)
+        at = TrainStep(self.done, self.sizes.steps, losses, measured, self.objective, self.averages, self.told, tell)
         try:
             with sharding.in_words():
                 for callback in on_step:
                     callback(at)
         except Cancelled:
             stop.ask()
+        screen.tell("")
 
     def _stopping(self, stop: StopRequest) -> bool:
         """All processes must agree; on an accelerator asking costs a wait, so it is done now and then."""

@@ -4,6 +4,8 @@ AdamW: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017, 
 Cosine schedule: by the same authors, 2016, arXiv:1608.03983, equation 5 without restarts.
 Inverse square root: T. Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2023,
 arXiv:2312.02696, there with a reference step after which the rate decays.
+Rates by the count of a unit's inputs: G. Yang et al., "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot
+Hyperparameter Transfer", 2022, arXiv:2203.03466, Table 3 (Adam, hidden and output weights).
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import nn
 
 from huggingvis.train.muon import Muon
+
+PACE = "pace"
+"""Key of an optimiser's group of parameters: what their learning rate is multiplied by; 1 where it is missing."""
 
 
 class Schedule(ABC):
@@ -80,6 +85,9 @@ class Optim:
     fused: bool = True
     muon: bool = False
     """Matrices and kernels of 32 rows and columns or more move by `Muon`. Not for nets with tables of embeddings."""
+    wide: int | None = None
+    """Matrices and kernels whose units read n > `wide` numbers move `wide`/n as fast: AdamW moves all weights alike,
+    and what a unit says would move by n times as much. None: all at one rate."""
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step` (0 is the first)."""
@@ -91,12 +99,19 @@ class Optim:
         matrices, vectors = decaying(params)
         inner = [p for p in matrices if self.muon and min(p.shape[0], p[0].numel()) >= 32]
         outer = [p for p in matrices if all(p is not q for q in inner)]
-        groups = [{"params": outer, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
+        paces = dict.fromkeys(self._pace(p) for p in outer)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in outer if self._pace(p) == pace], "weight_decay": self.weight_decay, PACE: pace}
+            for pace in paces
+        ]
+        groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
         built: list[torch.optim.Optimizer] = [Muon(inner, self.lr, weight_decay=self.weight_decay)] if inner else []
         if groups:
             built.append(torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=self.fused))
         return built
+
+    def _pace(self, p: nn.Parameter) -> float:
+        return 1.0 if self.wide is None else min(1.0, self.wide / p[0].numel())
 
 
 def decaying(params: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError, unknown
-from huggingvis.train.optim import Optim, decaying
+from huggingvis.train.optim import PACE, Optim, decaying
 from huggingvis.train.parallel import Parallel
 from huggingvis.train.sharding import full
 
@@ -43,7 +43,7 @@ class Player:
             torch.nn.utils.clip_grads_with_norm_(self.params, self.spec.clip, norm)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = self.spec.rate(step)
+                group["lr"] = self.spec.rate(step) * group.get(PACE, 1.0)
             optimiser.step()
         return full(norm.detach())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,10 @@ class Reporter(ABC):
     @abstractmethod
     def show(self, done: int, values: Mapping[str, float]) -> None:
         """`done` steps are done; `values` are the newest known losses."""
+
+    def tell(self, what: str) -> None:
+        """What is being done between two steps; nothing any more where it is empty."""
+        return
 
     def close(self) -> None:
         """The training ended, well or not."""
@@ -44,10 +49,15 @@ class Bar(Reporter):
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
         self.task = self.progress.add_task("", total=last, completed=first)
+        self.losses = ""
         self.progress.start()
 
     def show(self, done: int, values: Mapping[str, float]) -> None:
-        self.progress.update(self.task, completed=done, description=_losses(values))
+        self.losses = _losses(values)
+        self.progress.update(self.task, completed=done, description=self.losses)
+
+    def tell(self, what: str) -> None:
+        self.progress.update(self.task, description=f"{self.losses}  {what}".rstrip())
 
     def close(self) -> None:
         self.progress.stop()
@@ -55,20 +65,27 @@ class Bar(Reporter):
 
 @final
 class Lines(Reporter):
-    """A line at the start, the end and every `interval` seconds, on standard error."""
+    """A line at the start, the end, for what comes after the end, and every `interval` seconds, on standard error."""
 
     def __init__(self, first: int, last: int, interval: float = 30.0):
         super().__init__(first, last)
         self.interval = interval
         self.began = self.spoke = time.monotonic()
+        self.done = first
 
     def show(self, done: int, values: Mapping[str, float]) -> None:
-        now = time.monotonic()
+        now, self.done = time.monotonic(), done
         if now - self.spoke < self.interval and done not in (self.first + 1, self.last):
             return
-        self.spoke = now
+        self.spoke = now if done < self.last else -math.inf
         left = (now - self.began) / (done - self.first) * (self.last - done)
         print(f"step {done}/{self.last}  {_losses(values)}  {_clock(left)} left", file=sys.stderr, flush=True)
+
+    def tell(self, what: str) -> None:
+        now = time.monotonic()
+        if what and now - self.spoke >= self.interval:
+            self.spoke = now
+            print(f"step {self.done}/{self.last}  {what}", file=sys.stderr, flush=True)
 
 
 def reporter(first: int, last: int, asked: bool | None, speaks: bool) -> Reporter:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.objectives.gan import GAN, Adversarial, uniform
@@ -68,7 +69,7 @@ def train(config: Config, setting: Setting) -> Run:
     run = begin(setting, "cgan", config, source)
     shown = {"vector": each_class(len(facts.classes), 8, setting.device)}
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return gan.sample(len(shown["vector"]), shown, noise=preview_noise(8, len(facts.classes), repeat=True))
 
     return fit_adversarial(config, setting, run, objective, source, draw)

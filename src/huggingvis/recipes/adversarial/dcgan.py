@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.system import System
 from huggingvis.metrics.features import Features
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
@@ -66,7 +67,7 @@ def train(config: Config, setting: Setting) -> Run:
     critic = DCGANCritic(facts.shape, config.width)
     run = begin(setting, "dcgan", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return gan.sample(64, {}, noise=preview_noise())
 
     return fit_adversarial(config, setting, run, Adversarial(gan, critic, config.rules()), source, draw)

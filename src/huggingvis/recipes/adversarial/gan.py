@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
 from huggingvis.objectives.gan import GAN, Adversarial
@@ -82,7 +83,7 @@ def train(config: Config, setting: Setting) -> Run:
     objective = Adversarial(gan, critic(config, source.facts), config.rules())
     run = begin(setting, "gan", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return gan.sample(64, {}, noise=preview_noise())
 
     return fit_adversarial(config, setting, run, objective, source, draw)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.pggan import ProgressiveCritic, ProgressiveGenerator, stages_of
 from huggingvis.objectives.adversarial import (
@@ -108,7 +109,7 @@ def train(config: Config, setting: Setting) -> Run:
         )
     run = begin(setting, "pggan", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return objective.newest(shape[1:]).sample(64, {}, noise=preview_noise())
 
     return fit_adversarial(config, setting, run, objective, source, draw)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.adain_synthesis import AdaINSynthesis
 from huggingvis.nets.style_discriminator import StyleDiscriminator
@@ -202,7 +203,7 @@ def train(config: Config, setting: Setting) -> Run:
     shown = {"vector": each_class(len(classes), 8, setting.device)} if classes else {}
     count = 8 * len(classes) or 64
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return net.sample(count, shown, noise=SeedNoise([i % 8 if classes else i for i in range(count)]))
 
     return fit_pictures(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Measure
+from huggingvis.core.protocols import Batch, Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.data.observations import Grey, Observation, Small, WithoutBox
 from huggingvis.metrics.psnr import psnr
@@ -98,9 +98,10 @@ def train(config: Config, setting: Setting) -> Run:
 
     sampling = replace(fresh.model.usual, steps=config.sample_steps)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         completer = fresh.completer(sampling)
-        draws = [completer.complete(truth, noise=SeedNoise([k] * len(truth))) for k in range(DRAWS)]
+        noises = [SeedNoise([k] * len(truth)) for k in range(DRAWS)]
+        draws = [completer.complete(truth, noise=noise, on_step=on_step) for noise in noises]
         return torch.cat([fresh.observation(truth), truth, *draws])
 
     def examples(pictures: Pictures) -> Examples:

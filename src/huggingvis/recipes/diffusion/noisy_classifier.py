@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.guidance.classifier import Classifier
@@ -163,11 +164,12 @@ def train(config: Config, setting: Setting) -> Run:
     base, drawing = plain(config, source.facts, setting.device)
     run = begin(setting, "noisy_classifier", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         system = guided(base, drawing, net, source.facts)
         request = Request(sampling=replace(system.defaults, steps=config.sample_steps))
         vector = each_class(len(source.facts.classes), config.columns, setting.device)
-        return system.generator(request).sample(len(vector), {"vector": vector}, noise=SeedNoise(range(len(vector))))
+        noise = SeedNoise(range(len(vector)))
+        return system.generator(request).sample(len(vector), {"vector": vector}, noise=noise, on_step=on_step)
 
     return fit_pictures(
         config,

@@ -25,7 +25,7 @@ from huggingvis.core.classes import ANY
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Generative, Measure
+from huggingvis.core.protocols import Batch, Generative, Measure, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Sampler
 from huggingvis.core.shapes import channels_last
@@ -160,11 +160,11 @@ def train(config: Config, setting: Setting) -> Run:
     near_held_out = nearest(codes_of(held_out, index.centre), memory.codes, k)
     fresh = model(config, source.facts, index.features.shape[1])
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         usual = sampler_of(fresh.usual.sampler), schedule_of(fresh.usual.schedule, config.sample_steps)
         shown = _diffusion(fresh, *usual, ClassifierFree(1.0), fresh.shape)
         noise = SeedNoise(range(config.samples))
-        return Retrieving(shown, memory, k, shown.device).sample(config.samples, {}, noise=noise)
+        return Retrieving(shown, memory, k, shown.device).sample(config.samples, {}, noise=noise, on_step=on_step)
 
     sets = Sets(
         Surrounded(source.training, near, memory.codes, config.empty),

@@ -141,7 +141,7 @@ def train(config: Config, setting: Setting) -> Run:
         run,
         student.objective(),
         sets,
-        draw=lambda: student.preview(config.samples, config.euler_steps or config.sample_steps),
+        draw=lambda on_step: student.preview(config.samples, config.euler_steps or config.sample_steps, on_step),
         updates=Updates(config.optim, config.averages),
     )
 

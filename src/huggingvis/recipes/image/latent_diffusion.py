@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
 from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName, UNetSizes
@@ -87,8 +87,8 @@ def train(config: Config, setting: Setting) -> Run:
         key = {"part": part, "autoencoder steps": config.autoencoder.steps, "count": len(pictures)}
         return Examples(pictures, Latents(pictures, codec, cache, key), conditional, empty)
 
-    def draw() -> Tensor:
-        return codec.decode(fresh.preview(config.samples, config.sample_steps))
+    def draw(on_step: OnStep) -> Tensor:
+        return codec.decode(fresh.preview(config.samples, config.sample_steps, on_step))
 
     sets = Sets(examples(source.training, "training", config.empty), examples(source.held_out, "held out", 0.0))
     return fit_pictures(

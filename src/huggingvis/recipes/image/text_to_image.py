@@ -28,6 +28,7 @@ from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
+from huggingvis.data.cache import ArrayCache
 from huggingvis.data.sprites import COLOURS, objects_v1
 from huggingvis.data.world import World
 from huggingvis.data.worldset import WorldSet
@@ -203,7 +204,7 @@ def train(config: Config, setting: Setting) -> Run:
     def cached(split: str, count: int, *hidden: float) -> CachedLatents:
         world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
         data = WorldSet(world, count, pictures=False)
-        return CachedLatents(data, codec, tokenizer, run.path / f"latents-{split}-{count}.npy", *hidden)
+        return CachedLatents(data, codec, tokenizer, ArrayCache(run.path / "cache"), *hidden)
 
     plan_map = PlanMap(len(objects_v1()), len(COLOURS))
     torch.manual_seed(config.seed)  # what was loaded has drawn numbers

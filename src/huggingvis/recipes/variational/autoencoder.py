@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.objectives.autoencoder import Autoencoder, CrossEntropy, PixelError, Reconstruction, SquaredError
 from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, NetName
@@ -83,7 +83,7 @@ def train(config: Config, setting: Setting) -> Run:
     run = begin(setting, "autoencoder", config, source)
     seen = source.held_out.batch(0, min(16, len(source.held_out)))["image"].to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         again = model.decode(model.encode(seen))
         pairs = [rows for part in zip(seen.split(8), again.split(8), strict=True) for rows in part]
         return torch.cat([*pairs, model.sample(32, {}, noise=SeedNoise(range(32)))])

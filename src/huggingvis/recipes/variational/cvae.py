@@ -20,11 +20,11 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Measure
+from huggingvis.core.protocols import Batch, Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
-from huggingvis.recipes.autoencoders import PIXELS, VariationalTraining
+from huggingvis.recipes.autoencoders import VariationalTraining
 from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
 from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
@@ -91,7 +91,7 @@ def network(config: Config, facts: Facts) -> CVAE:
     learned = config.prior == "learned"
     prior = MLPPrior(classes, config.latent_dim) if learned else StandardPrior(config.latent_dim)
     encoder, decoder = coders.encoder(shape, cond_dim=classes), coders.decoder(shape, cond_dim=classes)
-    return CVAE(encoder, decoder, prior, config.pixels(), Vector(classes), config.latent_dim)
+    return CVAE(encoder, decoder, prior, config.pixels(facts), Vector(classes), config.latent_dim)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -103,7 +103,7 @@ def train(config: Config, setting: Setting) -> Run:
     labels = torch.arange(min(classes, ROWS)).repeat_interleave(8)
     vector = one_hot(labels, classes).to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         """A row of eight for each class, the same eight draws in every row."""
         return model.sample(len(vector), {"vector": vector}, noise=SeedNoise([i % 8 for i in range(len(vector))]))
 
@@ -129,4 +129,4 @@ def measure(config: Config, run: Run, device: torch.device) -> Measure:
         return {"log_likelihood": model.log_prob(y, condition(batch), draws=draws, seed=seed)}
 
     meaning = "lower bound of log p of a picture given its class, in nats, by importance sampling"
-    return Measure(each, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)
+    return Measure(each, f"{meaning}; {config.speaks_of(facts)}", draws=100)

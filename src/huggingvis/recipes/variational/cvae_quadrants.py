@@ -22,12 +22,12 @@ from torch import Tensor
 
 from huggingvis.core import config as records
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Cond, Measure
+from huggingvis.core.protocols import Batch, Cond, Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPPrior
 from huggingvis.objectives.completion import BesideBaseline, Completer, Independent, Quadrants
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO
-from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_of
+from huggingvis.recipes.autoencoders import AutoencoderTraining, Coders, LikelihoodName, likelihood_name, likelihood_of
 from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -41,7 +41,7 @@ class Config(AutoencoderTraining):
     Attributes:
         seen: quadrants that are given, 1 to 3: lower left, upper left, upper right.
         likelihood: of pixels, bernoulli (of pictures binarised anew each time), grey (Bernoulli of grey values as
-            they are) or gaussian.
+            they are) or gaussian. None: bernoulli for grey pictures, gaussian for colour.
         std: deviation of Gaussian pixels; pictures span [-1, 1].
         widths: hidden layers of every network.
         latent_dim: numbers in z.
@@ -49,7 +49,7 @@ class Config(AutoencoderTraining):
     """
 
     seen: int = 1
-    likelihood: LikelihoodName = "bernoulli"
+    likelihood: LikelihoodName | None = None
     std: float = 0.2
     widths: tuple[int, ...] = (1000, 1000)
     latent_dim: int = 200
@@ -65,7 +65,8 @@ def networks(config: Config, facts: Facts) -> tuple[CVAE, Independent]:
     """The model and its baseline with fresh weights."""
     shape, given, widths = facts.shape, Quadrants(config.seen), config.widths
     numbers = shape[0] * shape[1] * shape[2]
-    coders, likelihood = Coders("mlp", widths, config.latent_dim), likelihood_of(config.likelihood, config.std)
+    coders = Coders("mlp", widths, config.latent_dim)
+    likelihood = likelihood_of(likelihood_name(config.likelihood, facts), config.std)
     encoder, decoder = coders.encoder(shape, cond_dim=numbers), coders.decoder(shape, cond_dim=numbers)
     prior = MLPPrior(numbers, config.latent_dim, widths)
     cvae = CVAE(encoder, decoder, prior, likelihood, given, config.latent_dim)
@@ -80,7 +81,7 @@ def train(config: Config, setting: Setting) -> Run:
     run = begin(setting, "cvae_quadrants", config, source)
     truth = source.held_out.batch(0, min(8, len(source.held_out)))["image"].to(setting.device)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         cond, n = {"concat": truth}, len(truth)
         given = cvae.given.complete(torch.zeros_like(truth), cond)
         draws = [cvae.sample(n, cond, noise=SeedNoise(range(i * n, (i + 1) * n))) for i in range(5)]

@@ -20,10 +20,10 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.objective import Objective
-from huggingvis.core.protocols import Measure
+from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.objectives.vae import VAE, ImportanceWeighted, NegativeELBO
-from huggingvis.recipes.autoencoders import PIXELS, VariationalTraining
+from huggingvis.recipes.autoencoders import VariationalTraining
 from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -63,7 +63,7 @@ class Config(VariationalTraining):
 def network(config: Config, facts: Facts) -> VAE:
     """The model with fresh weights."""
     coders = config.coders()
-    return VAE(coders.encoder(facts.shape), coders.decoder(facts.shape), config.pixels(), config.latent_dim)
+    return VAE(coders.encoder(facts.shape), coders.decoder(facts.shape), config.pixels(facts), config.latent_dim)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -72,7 +72,7 @@ def train(config: Config, setting: Setting) -> Run:
     vae = network(config, source.facts).to(setting.device)
     run = begin(setting, "vae", config, source)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         return vae.sample(64, {}, noise=SeedNoise(range(64)))
 
     objective: Objective = NegativeELBO(vae, config.beta)
@@ -89,6 +89,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
 
 def measure(config: Config, run: Run, device: torch.device) -> Measure:
     """The bounds that are told of such models; tables have L_5000."""
-    vae = restored(network(config, Facts.of(run)), run, "vae", device)
+    facts = Facts.of(run)
+    vae = restored(network(config, facts), run, "vae", device)
     meaning = "lower bounds of log p in nats per picture: elbo by one draw of z, log_likelihood by importance sampling"
-    return Measure(vae.measure, f"{meaning}; {PIXELS[config.likelihood]}", draws=100)
+    return Measure(vae.measure, f"{meaning}; {config.speaks_of(facts)}", draws=100)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Batch, Measure
+from huggingvis.core.protocols import Batch, Measure, OnStep
 from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.data.cache import ArrayCache
@@ -156,10 +156,10 @@ def train(config: Config, setting: Setting) -> Run:
         key = {"part": part, "autoencoder steps": config.autoencoder.steps, "count": len(pictures)}
         return Examples(pictures, CodeTable(pictures, first, cache, key), bool(classes), empty)
 
-    def draw() -> Tensor:
+    def draw(on_step: OnStep) -> Tensor:
         labels = torch.arange(64) % max(len(classes), 1)
         cond = {"vector": one_hot(labels, len(classes)).to(setting.device)} if classes else {}
-        return model.sample(64, cond, noise=SeedNoise(range(64)))
+        return model.sample(64, cond, noise=SeedNoise(range(64)), on_step=on_step)
 
     condition = LabelCondition(len(classes)) if classes else unconditional
     dims = facts.channels * facts.size**2 if config.autoencoder.likelihood == "logistic" else None

@@ -6,6 +6,7 @@ in training a generator. Book: chapter 9, "Judges".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -14,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from huggingvis.core.config import from_dict
 from huggingvis.metrics.features import Features
 from huggingvis.metrics.scene_accuracy import Detection, Detections
 from huggingvis.nets.detector import Detector, DetectorConfig, Maps
-from huggingvis.systems.packaged import fill, packaged, read_record
+from huggingvis.systems.packaged import built, fill, packaged, read_as
 
 
 @final
@@ -61,13 +61,26 @@ class WorldJudge:
         return name, colour or None
 
 
+@final
+@dataclass(frozen=True)
+class Record:
+    """What `model.json` says. `keys`: the name of each class."""
+
+    detector: DetectorConfig
+    keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.keys) != self.detector.classes:
+            raise ValueError(f"'keys' must name {self.detector.classes} classes, but {len(self.keys)} were found.")
+
+
 def bind(folder: Path | None = None, device: torch.device | None = None) -> WorldJudge:
     """The judge of `folder`, or the one that ships with the package."""
     folder = folder or packaged("judge-world")
-    record = read_record(folder)
-    net = Detector(from_dict(DetectorConfig, record["detector"]))
+    record = read_as(folder, Record)
+    net = built(folder, "detector", lambda: Detector(record.detector))
     fill(net, folder / "detector.safetensors", device or torch.device("cpu"))
-    return WorldJudge(net, tuple(record["keys"]))
+    return WorldJudge(net, record.keys)
 
 
 def features_of(folder: Path | None, device: torch.device) -> Features:
