@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from huggingvis.core.errors import NumericalTrouble
 
 Net = TypeVar("Net", bound=nn.Module)
+Coefficient = float | Tensor
+"""What multiplies a batch: a plain number, or a tensor that broadcasts over it."""
 
 
 def expand(a: Tensor, x: Tensor) -> Tensor:
@@ -22,6 +24,13 @@ def expand(a: Tensor, x: Tensor) -> Tensor:
         return a.to(x.dtype)
     a = a.to(device=x.device, dtype=x.dtype)
     return a.reshape(-1, *[1] * (x.ndim - 1)) if a.ndim == 1 else a
+
+
+def mixed(a: Coefficient, x: Tensor, b: Coefficient, y: Tensor) -> Tensor:
+    """a x + b y. Plain numbers meet the batch on the way through it, so that it is read once for each of them."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a * x + b * y
+    return torch.add(x if a == 1.0 else a * x, y, alpha=b)
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
