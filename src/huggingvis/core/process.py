@@ -176,7 +176,12 @@ class Eps(Prediction):
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
-        return mixed(1.0, x, -s, out) / a
+        if not isinstance(a, Tensor) and a == 0.0:
+            raise UsageError(
+                "Where no signal is left, the noise that a network predicts says nothing of the datum. Begin where some "
+                "is left, or use a model that predicts v or the datum."
+            )
+        return mixed(1 / a, x, -s / a, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         return eps
@@ -216,7 +221,8 @@ class V(Prediction):
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
-        return mixed(a, x, -s, out) / (a**2 + s**2)
+        n = a**2 + s**2
+        return mixed(a / n, x, -s / n, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x0)
