@@ -178,8 +178,8 @@ class Eps(Prediction):
         a, s = process.coefficients(t, x)
         if not isinstance(a, Tensor) and a == 0.0:
             raise UsageError(
-                "Where no signal is left, the noise that a network predicts says nothing of the datum. Begin where some "
-                "is left, or use a model that predicts v or the datum."
+                "Where no signal is left, noise that a network predicts says nothing of the datum. Begin where some is "
+                "left, or use a model that predicts v or the datum."
             )
         return mixed(1 / a, x, -s / a, out)
 

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -104,8 +105,7 @@ class Grid:
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(t, s) of each step."""
-        times = self.times.unbind()
-        return zip(times[:-1], times[1:], strict=True)
+        return pairwise(self.times.unbind())
 
     def clock_table(self, x: Tensor) -> dict[float, Tensor]:
         """Exact time -> what a network is told there of each sample in `x`, [B], where this grid decides it."""

@@ -21,6 +21,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
 from huggingvis.core.shapes import double
 
+
 @final
 class TableProcess(Process):
     """The process of a table `alphas_cumprod` [T], strictly falling inside [0, 1); the clock is the index, t T - 1.
