@@ -16,7 +16,7 @@ from huggingvis.export.end_labels import EndLabels
 from huggingvis.export.lettering import Lettering
 
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207),
-           (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34))  # fmt: skip
+           (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34), (0, 110, 110), (160, 110, 20))  # fmt: skip
 """Of curves in turn."""
 _FINE = 3  # curves are drawn this much larger and reduced, so that their edges are smooth
 _FAINT = (222, 222, 222)
