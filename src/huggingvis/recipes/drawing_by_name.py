@@ -14,7 +14,7 @@ from huggingvis.core.belief import Belief
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Cond, Denoiser
+from huggingvis.core.protocols import Cond, Denoiser, Guidance
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
@@ -44,7 +44,7 @@ class Drawing:
             raise UsageError(f"{name!r} is a {kind}: it has no sampler to compare. Take a diffusion model.")
         # by name here and not through the request, so that models whose own limits are narrower are compared too
         diffusion, calls = model.diffusion, _Calls()
-        outer = (*diffusion.guidance, calls)  # a guidance may call the network more than once
+        outer: tuple[Guidance, ...] = (*diffusion.guidance, calls)  # a guidance may call the network more than once
         diffusion = replace(
             diffusion, sampler=sampler_of(sampler), grid=schedule_of(self.schedule, steps), guidance=outer
         )
