@@ -85,7 +85,8 @@ def _panel(
         return None
     what = "Fréchet" if key == "frechet" else "PSNR, dB"
     title = f"{record['model']}, {record['schedule']}: {kind[1]}, {'fresh noise' if kind[0] else 'no fresh noise'}"
-    axes = Axes(title, "network calls", what, log_x=True, log_y=key == "frechet", size=_SIZE, ends=True)
+    marks = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
+    axes = Axes(title, "network calls", what, log_x=True, log_y=key == "frechet", x_ticks=marks, size=_SIZE, ends=True)
     curves = [Curve("", spots, faint=True) for name, spots in points.items() if name not in mine]
     curves += [Curve(name, points[name], marked=True, ink=i) for i, name in enumerate(mine)]
     if key == "frechet":
