@@ -3,7 +3,7 @@
 hvis compare samplers --model tiny --nfe 5,10,20,50
 hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
 hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mnist --count 500
-hvis compare samplers --samplers all --against world --count 200 --minutes 30
+hvis compare samplers --samplers all --against world:4000 --count 200 --minutes 90
 
 A comparison that was stopped goes on with the same command: what is done lies in STEM-cells until all of it is.
 """
