@@ -235,11 +235,17 @@ def compare(
     *,
     device: str | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda text: None,
+    keep: str | Path | None = None,
 ) -> Compared:
-    """The samplers of a diffusion model side by side, against a fine solution from the same noise."""
+    """The samplers of a diffusion model side by side, against a fine solution from the same noise.
+
+    `say` is told beforehand how long it takes. `keep`: a folder for what is done, from which it goes on when stopped.
+    """
     from huggingvis.recipes.comparing import Comparison, compare_samplers
 
-    return compare_samplers(load(model, device=device), how or Comparison(), progress)
+    kept = Path(keep) if keep is not None else None
+    return compare_samplers(load(model, device=device), how or Comparison(), progress, say=say, keep=kept)
 
 
 def explore(

@@ -17,13 +17,17 @@ from huggingvis.core.media import Picture
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.data.mixture import GaussianMixture
+from huggingvis.export.end_labels import apart
 from huggingvis.export.image import open_picture, save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
+from huggingvis.recipes.compared_cells import Pace, Plan
 from huggingvis.recipes.comparing import Comparison, compare_samplers, told
 from huggingvis.recipes.explaining import PROCESSES, TIMES
+from huggingvis.recipes.sampler_panels import FAMILIES, family
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
+from huggingvis.samplers.names import sampler_names, sampler_of
 from huggingvis.systems import tiny
 from huggingvis.systems.unconditional import Unconditional
 
@@ -162,3 +166,65 @@ def test_every_process_is_explained(hvis: Any, tmp_path: Path, name: str) -> Non
 def test_explaining_something_else_names_the_nearest(hvis: Any) -> None:
     said = hvis(["explain", "process", "cosin"])
     assert said.code == 2 and "'cosine'" in said.paragraph
+
+
+def test_all_samplers_in_one_record_with_reasons_for_those_left_out() -> None:
+    """Without real pictures, those with fresh noise; and cells with fewer calls than a step takes."""
+    result = compare_samplers(mixture_system(), Comparison(("all",), (2, 8), count=1, fine=8))
+    names, left = sampler_names(), result.record["left_out"]
+    ran = {row["sampler"] for row in result.record["rows"]}
+    fresh = {x["sampler"] for x in left if "fresh noise" in x["reason"]}
+    assert ran | fresh == set(names) and ran & fresh == set() and {"ddpm", "euler-a", "pc"} <= fresh
+    assert [x["nfe"] for x in left if x["sampler"] == "dpm-solver-3"] == [2]
+    calls = {(row["sampler"], row["nfe"]): row["calls"] for row in result.record["rows"]}
+    assert calls["ddim", 8] == 8 and calls["heun", 8] == 7  # the step to clean data is Euler's
+    assert calls["pndm", 8] > 8  # its Runge-Kutta start
+    json.dumps(result.record, allow_nan=False)
+
+
+def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
+    """Stopped after two cells: the second run makes the others alone, and both records are one that was not stopped."""
+    how, done = Comparison(("ddim", "heun"), (2, 4), count=2, fine=8), []
+
+    def stop(cell: int) -> None:
+        if cell == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_samplers(mixture_system(), how, stop, keep=tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ddim-*")}
+    assert len(before) == 4 and not list(tmp_path.glob("heun-*"))
+    resumed = compare_samplers(mixture_system(), how, done.append, keep=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before and done == [1, 2, 3, 4]
+    whole = compare_samplers(mixture_system(), how)
+    for one, other in zip(resumed.record["rows"], whole.record["rows"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert np.array_equal(resumed.sheet.pixels, whole.sheet.pixels)
+    with pytest.raises(UsageError, match="other numbers"):
+        compare_samplers(mixture_system(), replace(how, seed=1), keep=tmp_path)
+
+
+def test_time_is_kept_by_taking_fewer_pictures() -> None:
+    """0.01 s a call, 0.1 s a picture: 29 + 2 * 10 calls, 4 cells and the reference cost 0.99 s a picture."""
+    plan = Plan.of(("ddim", "heun"), (10, 5), judged=False)
+    assert (plan.calls(), len(plan.cells)) == (10 + 5 + 10 + 4, 4)
+    pace = Pace(0.01, 0.1)
+    assert pace.seconds(plan, 10, 6) == pytest.approx(6 * (0.01 * (29 + 20) + 0.1 * 5))
+    assert pace.count(plan, 10, most=1000, least=1, minutes=1.0) == int(60 / 0.99)
+    assert pace.count(plan, 10, most=8, least=1, minutes=1.0) == 8
+    with pytest.raises(UsageError, match="Allow more minutes"):
+        pace.count(plan, 10, most=1000, least=100, minutes=1.0)
+
+
+def test_labels_at_the_ends_do_not_touch_and_keep_their_order() -> None:
+    places = apart([50.0, 50.0, 52.0, 90.0, 1.0], gap=10.0, low=0.0, high=100.0)
+    assert places == pytest.approx([40 + 2 / 3, 50 + 2 / 3, 60 + 2 / 3, 90.0, 1.0])
+    crowded = apart([99.0, 98.0, 97.0], gap=10.0, low=0.0, high=100.0)
+    assert sorted(crowded) == pytest.approx([80.0, 90.0, 100.0]) and crowded == sorted(crowded, reverse=True)
+
+
+def test_families_are_told_by_what_samplers_do() -> None:
+    told = {
+        name: family(sampler_of(name)) for name in ("euler", "heun", "dpm++2m", "lms", "annealed-langevin", "unipc")
+    }
+    assert list(told.values()) == [FAMILIES[i] for i in (0, 1, 2, 2, 1, 2)]

@@ -62,6 +62,15 @@ class Components(Process):
         signal, noise = zip(*(part.derivatives(t) for part in self.parts), strict=True)
         return self._spread(list(signal)), self._spread(list(noise))
 
+    def remember(self, times: Tensor) -> None:
+        """Each part its own."""
+        for part in self.parts:
+            part.remember(times)
+
+    def forget(self) -> None:
+        for part in self.parts:
+            part.forget()
+
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
         """The time at which the first part has this log-SNR."""
         return self.pace.t_of_logsnr(lam)

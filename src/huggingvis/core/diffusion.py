@@ -39,9 +39,10 @@ class NetDenoiser:
         wide = torch.promote_types(x.dtype, torch.float32)
         clock = self.prediction.clock(self.process, t, cond.get("clock"))  # [] or [B], where t is: exact in float64
         inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k not in FROM_LOOP}
-        given = self.prediction.given(self.process, x.to(wide), t).to(dtype)  # [B, ...]
-        out = self.net(given, per_sample(clock.to(torch.float32), x), inner)  # [B, ...]
-        return self.prediction.belief(self.process, out.to(wide), x.to(wide), t)
+        x = x.to(dtype=wide)
+        given = self.prediction.given(self.process, x, t).to(dtype=dtype)  # [B, ...]
+        out = self.net(given, per_sample(clock.to(dtype=torch.float32), x), inner)  # [B, ...]
+        return self.prediction.belief(self.process, out.to(dtype=wide), x, t)
 
 
 def compose(denoise: Denoiser, guidance: tuple[Guidance, ...]) -> Denoiser:

@@ -60,5 +60,5 @@ class ToldVariance(_Beside):
 
     def belief(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Gaussian:
         a, s = process.coefficients(t, x)
-        logvar = out.chunk(2, dim=1)[1] + torch.log(s**2 / (a**2 + s**2))
+        logvar = out.chunk(2, dim=1)[1] + torch.as_tensor(s**2 / (a**2 + s**2), dtype=x.dtype).log()
         return Gaussian(self.x0(process, out, x, t), logvar)

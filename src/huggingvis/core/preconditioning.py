@@ -20,10 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from torch import Tensor
 
 from huggingvis.core.process import Prediction, Process
+from huggingvis.core.shapes import Coefficient, mixed
 
 
 @final
@@ -39,7 +39,7 @@ class Preconditioned(Prediction):
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
         n = self._size(a, s)
-        return (a * self.sigma_data**2 / n**2) * x + (s * self.sigma_data / n) * out
+        return mixed(a * self.sigma_data**2 / n**2, x, s * self.sigma_data / n, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x0)
@@ -58,6 +58,6 @@ class Preconditioned(Prediction):
         rho = process.sigma(t) / process.alpha(t)
         return (rho**2 + self.sigma_data**2) / (rho * self.sigma_data) ** 2
 
-    def _size(self, a: Tensor, s: Tensor) -> Tensor:
+    def _size(self, a: Coefficient, s: Coefficient) -> Coefficient:
         """n: the standard deviation of x."""
-        return torch.sqrt(s**2 + (a * self.sigma_data) ** 2)
+        return (s**2 + (a * self.sigma_data) ** 2) ** 0.5

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
-from huggingvis.core.shapes import expand
+from huggingvis.core.levels import Levelled
+from huggingvis.core.shapes import expand, mixed
 
 
-class Process(ABC):
+class Process(Levelled):
     """x_t = alpha(t) x_0 + sigma(t) eps. Times are float64 tensors, [] or [B]; so are the coefficients.
 
     A process of several parts (`core.components`) has coefficients [B or 1, ...], a number for each component.
@@ -36,14 +37,6 @@ class Process(ABC):
     def pace(self) -> Process:
         """The process with one number at each time that grids and clocks go by: itself, unless it has parts."""
         return self
-
-    @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor:
-        """Signal coefficient at `t`."""
-
-    @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise coefficient at `t`."""
 
     @abstractmethod
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
@@ -65,11 +58,6 @@ class Process(ABC):
     def log_snr(self, t: Tensor) -> Tensor:
         """lambda(t) = 2 (log alpha - log sigma)."""
         return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
-
-    @final
-    def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma) at `t`, shaped to broadcast over `x`."""
-        return expand(self.alpha(t), x), expand(self.sigma(t), x)
 
     @final
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -135,6 +123,9 @@ class Degradation(Process):
             )
         return expand(sigma, x)
 
+    def remember(self, times: Tensor) -> None:
+        """There is no level that would say enough."""
+
     @final
     def alpha(self, t: Tensor) -> Tensor:
         raise self._refusal()
@@ -198,7 +189,12 @@ class Eps(Prediction):
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
-        return (x - s * out) / a
+        if not isinstance(a, Tensor) and a == 0.0:
+            raise UsageError(
+                "Where no signal is left, noise that a network predicts says nothing of the datum. Begin where some is "
+                "left, or use a model that predicts v or the datum."
+            )
+        return mixed(1 / a, x, -s / a, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         return eps
@@ -238,7 +234,8 @@ class V(Prediction):
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
-        return (a * x - s * out) / (a**2 + s**2)
+        n = a**2 + s**2
+        return mixed(a / n, x, -s / n, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x0)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -20,7 +22,6 @@ from huggingvis.core.components import Components, Lockstep
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound, Cond, Denoiser, OnStep, Step
-from huggingvis.core.shapes import per_sample
 
 State = Any
 """A sampler's history between steps: `None`, or a tuple of tensors and times. Never mutated."""
@@ -104,13 +105,14 @@ class Grid:
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(t, s) of each step."""
-        return zip(self.times[:-1], self.times[1:], strict=True)
+        return pairwise(self.times.unbind())
 
-    def clock_table(self) -> dict[float, Tensor]:
-        """Exact time -> clock value for the times whose clock this grid decides."""
+    def clock_table(self, x: Tensor) -> dict[float, Tensor]:
+        """Exact time -> what a network is told there of each sample in `x`, [B], where this grid decides it."""
         if self.clocks is None:
             return {}
-        return {float(t): c for t, c in zip(self.times[:-1], self.clocks, strict=True)}
+        told = self.clocks.to(x.device, torch.float32)[:, None].expand(-1, len(x))  # [N, B]; MPS has no float64
+        return dict(zip(self.times[:-1].tolist(), told.unbind(), strict=True))
 
 
 def sample(
@@ -128,14 +130,14 @@ def sample(
 
     What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before).
     """
-    clocks = grid.clock_table()
+    clocks = grid.clock_table(x)
     beliefs: list[Belief] = []  # of the present step; the first is the one at its start
     last: Belief | None = None
 
     def bound(x: Tensor, t: Tensor) -> Belief:
         nonlocal last
         told = clocks.get(float(t)) if clocks else None
-        known = {} if told is None else {"clock": per_sample(told.to(torch.float32), x)}  # [B]; MPS has no float64
+        known = {} if told is None else {"clock": told}
         if isinstance(last, Gaussian):
             known["estimate"] = last.x0
         last = denoise(x, t, {**cond, **known})
@@ -146,13 +148,27 @@ def sample(
     if isinstance(process, Components):
         assert isinstance(sampler, Sampler)  # what else walks numbers
         walker = Lockstep(sampler)
-    state = walker.init()
-    for i, (t, s) in enumerate(grid.pairs()):
-        beliefs.clear()
-        if s > t:
-            x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
-        else:
-            x, state = walker.step(bound, process, x, t, s, state, noise)
-        if on_step is not None:
-            on_step(Step(i, len(grid), float(t), float(s), x, beliefs[0] if beliefs else None))
+    state, moments = walker.init(), grid.times.tolist()
+    with _levels_known(process, grid.times):
+        for i, (t, s) in enumerate(grid.pairs()):
+            beliefs.clear()
+            if moments[i + 1] > moments[i]:
+                x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
+            else:
+                x, state = walker.step(bound, process, x, t, s, state, noise)
+            if on_step is not None:
+                on_step(Step(i, len(grid), moments[i], moments[i + 1], x, beliefs[0] if beliefs else None))
     return x
+
+
+@contextmanager
+def _levels_known(process: object, times: Tensor) -> Iterator[None]:
+    """A process of numbers remembers its levels at `times` meanwhile."""
+    if not isinstance(process, Process):
+        yield
+        return
+    process.remember(times)
+    try:
+        yield
+    finally:
+        process.forget()

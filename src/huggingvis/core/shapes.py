@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from huggingvis.core.errors import NumericalTrouble
 
 Net = TypeVar("Net", bound=nn.Module)
+Coefficient = float | Tensor
+"""What multiplies a batch: a plain number, or a tensor that broadcasts over it."""
 
 
 def expand(a: Tensor, x: Tensor) -> Tensor:
@@ -22,6 +24,18 @@ def expand(a: Tensor, x: Tensor) -> Tensor:
         return a.to(x.dtype)
     a = a.to(device=x.device, dtype=x.dtype)
     return a.reshape(-1, *[1] * (x.ndim - 1)) if a.ndim == 1 else a
+
+
+def mixed(a: Coefficient, x: Tensor, b: Coefficient, y: Tensor) -> Tensor:
+    """a x + b y, a new tensor; with plain numbers in two passes over memory instead of three."""
+    if isinstance(a, float) and isinstance(b, float):
+        return plus(x * a, b, y)
+    return a * x + b * y
+
+
+def plus(out: Tensor, b: float, y: Tensor) -> Tensor:
+    """out + b y in one pass, written over `out`, a tensor that nobody else holds."""
+    return out.add_(y, alpha=b) if out.dtype == y.dtype else out + b * y
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:

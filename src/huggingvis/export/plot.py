@@ -12,30 +12,37 @@ from PIL import Image, ImageDraw
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
+from huggingvis.export.end_labels import EndLabels
 from huggingvis.export.lettering import Lettering
 
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207),
-           (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34))  # fmt: skip
+           (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34), (0, 110, 110), (160, 110, 20))  # fmt: skip
 """Of curves in turn."""
 _FINE = 3  # curves are drawn this much larger and reduced, so that their edges are smooth
+_FAINT = (222, 222, 222)
 _GAP = 8  # pixels between two numbers of an axis
 _DASH = 24  # a legend's piece of line, and the room after it
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line through `points` (x, y); `marked` puts a dot on each. `ink`: which of `COLOURS`, none: the next."""
+    """A named line through `points` (x, y); `marked` puts a dot on each. `ink`: which of `COLOURS`, none: the next.
+
+    `faint`: thin, grey and nameless, for what others are to be seen against.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     marked: bool = False
     ink: int | None = None
+    faint: bool = False
 
 
 @dataclass(frozen=True)
 class Axes:
     """What is written around a plot, and which axes are logarithmic. `size` in pixels.
 
+    `ends`: name curves at their right ends instead of in a legend.
     `x_ticks`: where x is marked; none: at round numbers. Marks whose numbers would run into those before are left out.
     """
 
@@ -46,6 +53,7 @@ class Axes:
     log_y: bool = False
     x_ticks: tuple[float, ...] = ()
     size: tuple[int, int] = (640, 400)
+    ends: bool = False
     lettering: Lettering = field(default_factory=Lettering)
 
 
@@ -63,16 +71,20 @@ def plot(curves: Sequence[Curve], axes: Axes) -> Picture:
     line = axes.lettering.set("0", width).line_height
     box = (5 * line, 2 * line, width - line, height - int(3.2 * line))
     frame = _Frame(box, _range(xs, axes.log_x), _range(ys, axes.log_y), axes)
-    legend = _Legend.of(curves, axes)
-    place = legend.free(box, [frame.run(points) for points in kept])
-    if place is None:
-        frame = replace(frame, box=(*box[:2], box[2] - legend.width - 4, box[3]))
+    named = [i for i, curve in enumerate(curves) if not curve.faint and kept[i]]
+    ends = EndLabels.of([(curves[i].label, _inks(curves)[i]) for i in named] if axes.ends else (), axes.lettering)
+    legend = _Legend.of([] if axes.ends else curves, axes)
+    place = (0, 0) if axes.ends else legend.free(box, [frame.run(points) for points in kept])
+    if axes.ends or place is None:
+        frame = replace(frame, box=(*box[:2], box[2] - (ends.width if axes.ends else legend.width + 4), box[3]))
         place = (box[2] - legend.width, box[1])
     image = Image.new("RGB", (width * _FINE, height * _FINE), (255, 255, 255))
     _draw(ImageDraw.Draw(image), frame, curves, kept)
     image = image.resize(axes.size, Image.Resampling.LANCZOS)
     _letter(ImageDraw.Draw(image), frame)
     legend.write(ImageDraw.Draw(image), place)
+    if axes.ends:
+        ends.write(ImageDraw.Draw(image), [frame.at(*kept[i][-1]) for i in named], frame.box)
     return Picture.from_pil(image)
 
 
@@ -133,7 +145,8 @@ class _Legend:
     def of(cls, curves: Sequence[Curve], axes: Axes) -> _Legend:
         lines = [axes.lettering.set(curve.label, axes.size[0]) for curve in curves]
         labels = tuple(zip((curve.label for curve in curves), _inks(curves), strict=True))
-        return cls(labels, _DASH + max(line.width for line in lines), lines[0].line_height, axes.lettering)
+        height = axes.lettering.set("0", axes.size[0]).line_height
+        return cls(labels, _DASH + max((line.width for line in lines), default=0), height, axes.lettering)
 
     def free(self, box: tuple[int, int, int, int], runs: Sequence[np.ndarray]) -> tuple[int, int] | None:
         """The top left of a place in `box` that no line runs through: a corner if one is free, else any, else None."""
@@ -173,7 +186,7 @@ def _draw(
     for curve, points, ink in zip(curves, kept, _inks(curves), strict=True):
         spots = [frame.at(*p) for p in points]
         if len(spots) > 1:
-            stroke(spots, ink, 2)
+            stroke(spots, ink, 1 if curve.faint else 2)
         for x, y in spots if curve.marked else ():
             draw.ellipse([(x - 3) * _FINE, (y - 3) * _FINE, (x + 3) * _FINE, (y + 3) * _FINE], ink)
 
@@ -198,7 +211,8 @@ def _letter(draw: ImageDraw.ImageDraw, frame: _Frame) -> None:
 
 
 def _inks(curves: Sequence[Curve]) -> list[tuple[int, int, int]]:
-    return [COLOURS[(i if curve.ink is None else curve.ink) % len(COLOURS)] for i, curve in enumerate(curves)]
+    inks = [COLOURS[(i if curve.ink is None else curve.ink) % len(COLOURS)] for i, curve in enumerate(curves)]
+    return [_FAINT if curve.faint else ink for curve, ink in zip(curves, inks, strict=True)]
 
 
 def _kept(curve: Curve, axes: Axes) -> list[tuple[float, float]]:

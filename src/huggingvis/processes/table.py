@@ -21,9 +21,6 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
 from huggingvis.core.shapes import double
 
-KEPT = 4096
-"""Times of which alpha and sigma are remembered."""
-
 
 @final
 class TableProcess(Process):
@@ -45,7 +42,6 @@ class TableProcess(Process):
         self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), bar.sqrt()])  # [T+1], entry i at t = i/T
         self._sigma = torch.cat([torch.zeros(1, dtype=torch.float64), (1 - bar).sqrt()])  # [T+1]
         self._ends_in_noise = not bool(bar[-1])
-        self._known: dict[float, tuple[Tensor, Tensor]] = {}
         self._log_snr = torch.log(bar) - torch.log1p(-bar)  # [T]
 
     @classmethod
@@ -89,10 +85,12 @@ class TableProcess(Process):
         return torch.where((index - whole).abs() < 1e-9 * self.steps, whole, index)
 
     def alpha(self, t: Tensor) -> Tensor:
-        return self._at(t)[0] if t.ndim == 0 and not t.requires_grad else torch.sigmoid(self._lam(t)).sqrt()
+        knot = self._knot(t)
+        return torch.sigmoid(self._lam(t)).sqrt() if knot is None else self._alpha[knot]
 
     def sigma(self, t: Tensor) -> Tensor:
-        return self._at(t)[1] if t.ndim == 0 and not t.requires_grad else torch.sigmoid(-self._lam(t)).sqrt()
+        knot = self._knot(t)
+        return torch.sigmoid(-self._lam(t)).sqrt() if knot is None else self._sigma[knot]
 
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
         """Inverse of the interpolation; `lam` below the table's end gives t = 1."""
@@ -122,20 +120,12 @@ class TableProcess(Process):
             da, ds = torch.where(last, -fall * s**3, da), torch.where(last, fall * a * s**2, ds)
         return da, ds
 
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at a single time, kept: samplers ask for the few times of their grid again and again."""
-        time = float(t)
-        if time not in self._known:
-            if len(self._known) >= KEPT:
-                self._known.clear()
-            u = time * self.steps
-            if abs(u - round(u)) < 1e-9 * self.steps and 0 <= round(u) <= self.steps:  # a knot needs no interpolation
-                self._known[time] = self._alpha[round(u)], self._sigma[round(u)]
-            else:
-                with torch.inference_mode(False):  # what is kept may be differentiated past later
-                    lam = self._lam(torch.tensor(time, dtype=torch.float64))
-                    self._known[time] = torch.sigmoid(lam).sqrt(), torch.sigmoid(-lam).sqrt()
-        return self._known[time]
+    def _knot(self, t: Tensor) -> int | None:
+        """The entry that a single time `t` falls on: there the table's own numbers hold, with their gradient."""
+        if t.ndim or t.requires_grad:
+            return None
+        u = float(t) * self.steps
+        return round(u) if abs(u - round(u)) < 1e-9 * self.steps and 0 <= round(u) <= self.steps else None
 
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """u = t T, and k such that u lies between knots k - 1 (at u = k) and k (at u = k + 1)."""

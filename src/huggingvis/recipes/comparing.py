@@ -12,39 +12,39 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from huggingvis.core.diffusion import Diffuses
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import NumericalTrouble, UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import SeedNoise
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
-from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
 from huggingvis.data.standard import Split
-from huggingvis.edits.generate import possible
 from huggingvis.export.grid import Sheet, beside, contact_sheet
-from huggingvis.export.plot import Axes, Curve, plot
+from huggingvis.export.plot import COLOURS, Axes, Curve, plot
+from huggingvis.recipes.compared_cells import Cell, Kept, Made, Plan, fingerprint
+from huggingvis.recipes.drawing_by_name import Drawing, paced
 from huggingvis.recipes.evaluation import Wanted
-from huggingvis.recipes.likeness import Likeness, likeness
+from huggingvis.recipes.likeness import LEAST, Likeness, likeness
 from huggingvis.recipes.pictures import View
 from huggingvis.recipes.sampler_facts import calls_of
-from huggingvis.samplers.names import sampler_of, schedule_of
+from huggingvis.recipes.sampler_panels import panels
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_of
 
 CELL = 96
 """Pixels of a picture on the sheet."""
 SAMPLERS = ("ddim", "heun", "dpm++2m", "dpm++2s", "deis", "unipc", "lms", "plms")
 """Those that are compared where none are named."""
-_CHUNK = 64
+ALL = "all"
 
 
-def _refuse_fresh_noise(facts: dict[str, tuple[int, bool]]) -> None:
-    for name, (_, stochastic) in facts.items():
-        if stochastic:
+def _refuse_fresh_noise(names: Sequence[str]) -> None:
+    for name in names:
+        if calls_of(sampler_of(name))[1]:
             raise UsageError(
                 f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Name real "
                 "pictures with --against, and it is compared by its distance to them."
@@ -56,11 +56,12 @@ class Comparison:
     """What is compared and how.
 
     Attributes:
-        samplers: names in any community's spelling.
-        nfe: numbers of network calls, guidance not counted; a sampler takes as many whole steps as fit, one at least.
+        samplers: names in any community's spelling, or all; what cannot run is then left out, with the reason.
+        nfe: numbers of network calls, guidance not counted; a sampler takes as many whole steps as fit.
         schedule: the grid that all of them walk; none: the model's own.
         prompt: what is drawn; none: captions of the pictures in `against`, else the model's example.
         count: pictures, from the seeds `seed`, `seed` + 1, ...
+        minutes: take fewer pictures where more would take longer.
         seed: of the noise.
         fine: steps of the reference, by Heun's method.
         against: real pictures to measure a Fréchet distance to, named as in training; none: no distance.
@@ -76,6 +77,7 @@ class Comparison:
     schedule: str | None = None
     prompt: str | None = None
     count: int = 4
+    minutes: float | None = None
     seed: int = 0
     fine: int = 200
     against: str | None = None
@@ -91,9 +93,20 @@ class Comparison:
             )
         if self.schedule is not None:
             schedule_of(self.schedule, self.fine)
-        facts = {name: calls_of(sampler_of(name)) for name in self.samplers}
-        if self.against is None:
-            _refuse_fresh_noise(facts)
+        if self.against is None and not self.every:
+            _refuse_fresh_noise(self.names)
+        for name in self.names:
+            sampler_of(name)
+
+    @property
+    def every(self) -> bool:
+        """Whether all samplers are asked for, and not certain ones."""
+        return self.samplers == (ALL,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the samplers."""
+        return sampler_names() if self.every else self.samplers
 
 
 @dataclass(frozen=True)
@@ -110,76 +123,87 @@ class Compared:
 
 
 def compare_samplers(
-    system: System, how: Comparison = Comparison(), tick: Callable[[int], None] = lambda done: None
+    system: System,
+    how: Comparison = Comparison(),
+    tick: Callable[[int], None] = lambda done: None,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    keep: Path | None = None,
 ) -> Compared:
-    """Runs the comparison. Raises `UsageError` for models that do not diffuse, `NumericalTrouble` for NaN."""
-    facts = {name: calls_of(sampler_of(name)) for name in how.samplers}
+    """Runs the comparison. `say` is told beforehand how long it takes. `keep`: the folder in which what is done is kept
+    and from which a comparison that was stopped goes on; none: nothing is kept.
+
+    Raises `UsageError` for models that do not diffuse, `NumericalTrouble` for NaN.
+    """
+    plan = Plan.of(how.names, how.nfe, how.against is not None)
+    how = _within(system, how, plan, say, keep)
     real = _real(system, how)
-    drawing = _Drawing(system, how, _prompts(system, how, real))
-    goal = drawing("heun", how.fine)
-    rows, tiles = [], []
-    for name, (calls, stochastic) in facts.items():
-        for nfe in how.nfe:
-            began, steps = time.perf_counter(), max(1, nfe // calls)
-            made = drawing(name, steps)
-            row = {"sampler": name, "nfe": nfe, "steps": steps, "calls_per_step": calls}
-            row["seconds"] = round(time.perf_counter() - began, 3)
-            rows.append(row | ({} if stochastic else _nearness(made, goal)) | _likeness(made, real))
-            tiles.append(Picture.from_signal(made.pictures[0].numpy()))
-            tick(len(rows))
-        tiles.append(Picture.from_signal(goal.pictures[0].numpy()))
-    columns = (*(f"{nfe} calls" for nfe in how.nfe), "reference")
-    sheet = contact_sheet(tiles, Sheet(cell=CELL, row_labels=tuple(facts), column_labels=columns))
+    drawing = Drawing(system, how.schedule, how.seed, _prompts(system, how, real))
+    kept = Kept(keep, {"model": system.spec.name, "weights": fingerprint(system), **_lasting(how)})
+    goal = kept.made(lambda: drawing("heun", how.fine))
+    rows, left, tiles = [], list(plan.left_out), {}
+    for done, cell in enumerate(plan.cells, 1):
+        try:
+            row, shown = kept.row(cell, partial(_cell, cell, drawing, goal, real))
+        except (UsageError, NumericalTrouble) as error:
+            if not how.every:
+                raise
+            left.append({"sampler": cell.sampler, "nfe": cell.nfe, "reason": str(error)})
+        else:
+            rows.append(row)
+            tiles[cell.sampler, cell.nfe] = shown
+        tick(done)
     numbers = {"schedule": drawing.schedule, "prompts": drawing.prompts[:4], "seed": how.seed, "count": how.count}
     reference = {"sampler": "heun", "steps": how.fine} | _likeness(goal, real)
     against = {"against": real.record | {"floor": real.floor}} if real else {}
-    record = {"model": system.spec.name, **numbers, "reference": reference, **against, "rows": rows}
-    return Compared(record, _plotted(record), sheet)
+    record = {"model": system.spec.name, **numbers, "reference": reference, **against, "rows": rows, "left_out": left}
+    return Compared(record, _plotted(record), _sheet(tiles, how.nfe, Picture.from_signal(goal.pictures[0].numpy())))
 
 
-class _Made(NamedTuple):
-    """Samples in model space [N, ...] and as pictures [N, C, H, W], in float32 on the CPU."""
+def _within(system: System, how: Comparison, plan: Plan, say: Callable[[str], None], keep: Path | None) -> Comparison:
+    """`how` with as many pictures as there is time for, or as what is kept has."""
+    if how.minutes is not None and (before := Kept.count(keep)) is not None:
+        return replace(how, count=before)
+    prompt = system.example if how.prompt is None else how.prompt
+    pace = paced(Drawing(system, how.schedule, how.seed, [prompt] * min(how.count, 8)))
+    if how.minutes is not None:
+        least = 1 if how.against is None else LEAST
+        how = replace(how, count=pace.count(plan, how.fine, how.count, least, how.minutes))
+    say(pace.told(plan, how.fine, how.count))
+    return how
 
-    latents: Tensor
-    pictures: Tensor
+
+def _lasting(how: Comparison) -> dict[str, Any]:
+    """All that cells depend on; which of them there are, and how long they may take, are not."""
+    return {k: v for k, v in asdict(how).items() if k not in ("samplers", "nfe", "minutes")}
 
 
-def _nearness(made: _Made, goal: _Made) -> dict[str, Any]:
+def _cell(cell: Cell, drawing: Drawing, goal: Made, real: Likeness | None) -> tuple[dict[str, Any], Picture]:
+    """A row of the record, and the first picture."""
+    began = time.perf_counter()
+    made = drawing(cell.sampler, cell.steps)
+    row = {"sampler": cell.sampler, "nfe": cell.nfe, "steps": cell.steps, "calls_per_step": cell.each}
+    row |= {"calls": made.calls, "seconds": round(time.perf_counter() - began, 3)}
+    row |= ({} if cell.stochastic else _nearness(made, goal)) | _likeness(made, real)
+    return row, Picture.from_signal(made.pictures[0].numpy())
+
+
+def _sheet(tiles: dict[tuple[str, int], Picture], nfe: Sequence[int], goal: Picture) -> Picture:
+    """A row for each sampler, a column for each number of calls, the reference last; white where there is no cell."""
+    names = tuple(dict.fromkeys(name for name, _ in tiles))
+    blank = Picture(np.full_like(goal.pixels, 255))
+    shown = [tile for name in names for tile in (*(tiles.get((name, n), blank) for n in nfe), goal)]
+    columns = (*(f"{n} calls" for n in nfe), "reference")
+    return contact_sheet(shown, Sheet(cell=CELL, row_labels=names, column_labels=columns))
+
+
+def _nearness(made: Made, goal: Made) -> dict[str, Any]:
     error = (made.latents - goal.latents).norm() / goal.latents.norm()
     return {"psnr": _psnr(made.pictures, goal.pictures), "relative_error": float(error)}
 
 
-def _likeness(made: _Made, real: Likeness | None) -> dict[str, Any]:
+def _likeness(made: Made, real: Likeness | None) -> dict[str, Any]:
     return {"frechet": real(made.pictures)} if real else {}
-
-
-class _Drawing:
-    """Pictures of one model by any sampler, always from the same noise."""
-
-    def __init__(self, system: System, how: Comparison, prompts: Sequence[str]):
-        self.system, self.prompts, self.seed = system, list(prompts), how.seed
-        self.schedule = how.schedule or system.defaults.schedule
-
-    @torch.inference_mode()
-    def __call__(self, sampler: str, steps: int) -> _Made:
-        sampling: Sampling = replace(self.system.defaults, steps=steps, seed=self.seed)
-        canvas = Canvas(count=len(self.prompts))
-        requests = [possible(self.system, Request(Prompt(text), canvas, sampling)) for text in self.prompts]
-        model = self.system.generator(requests[0])
-        if not isinstance(model, Diffuses):
-            name, kind = self.system.spec.name, type(model).__name__
-            raise UsageError(f"{name!r} is a {kind}: it has no sampler to compare. Take a diffusion model.")
-        # by name here and not through the request, so that models whose own limits are narrower are compared too
-        diffusion = replace(model.diffusion, sampler=sampler_of(sampler), grid=schedule_of(self.schedule, steps))
-        parts = []
-        for i in range(0, len(requests), _CHUNK):
-            some = requests[i : i + _CHUNK]
-            cond = self.system.conditioner.prepare(self.system.conditioner(some))
-            z = diffusion.sample(len(some), cond, noise=SeedNoise([self.seed + i + k for k in range(len(some))]))
-            check_finite(z, f"The sample of {sampler} in {steps} steps")
-            parts.append((z.float().cpu(), self.system.codec.decode(z).float().cpu()))
-        latents, pictures = zip(*parts, strict=True)
-        return _Made(torch.cat(latents), torch.cat(pictures))
 
 
 def _real(system: System, how: Comparison) -> Likeness | None:
@@ -205,6 +229,8 @@ def _psnr(x: Tensor, y: Tensor) -> float | None:
 
 def _plotted(record: dict[str, Any]) -> Picture:
     """PSNR against calls, and beside it the Fréchet distance where it was measured."""
+    if len({row["sampler"] for row in record["rows"]}) > len(COLOURS):
+        return panels(record)
     title, plots = f"{record['model']}: {record['schedule']}", []
     calls = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
     nearness = _curves(record, "psnr")
@@ -223,7 +249,7 @@ def _curves(record: dict[str, Any], key: str) -> list[Curve]:
     points: dict[str, list[tuple[float, float]]] = {}
     for row in record["rows"]:
         if row.get(key) is not None:
-            points.setdefault(row["sampler"], []).append((float(row["nfe"]), row[key]))
+            points.setdefault(row["sampler"], []).append((float(row["calls"]), row[key]))
     inks = list(dict.fromkeys(row["sampler"] for row in record["rows"]))  # a sampler has one colour in every plot
     return [Curve(name, spots, marked=True, ink=inks.index(name)) for name, spots in points.items()]
 

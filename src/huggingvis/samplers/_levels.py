@@ -14,6 +14,7 @@ from torch import Tensor
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Process
+from huggingvis.core.shapes import mixed
 
 
 class Levels(NamedTuple):
@@ -52,7 +53,7 @@ def levels(process: Process, t: Tensor, s: Tensor) -> Levels:
             "The components of this process have different noise levels at one time, so a single step is taken in each "
             "of its parts: sample with `core.sample.sample`, or wrap the sampler in `core.components.Lockstep`."
         )
-    return Levels(float(process.alpha(t)), float(process.sigma(t)), float(process.alpha(s)), float(process.sigma(s)))
+    return Levels(*process.level(t), *process.level(s))
 
 
 def half_log_snr(alpha: float, sigma: float) -> float:
@@ -65,7 +66,7 @@ def half_log_snr(alpha: float, sigma: float) -> float:
 def euler(x: Tensor, x0: Tensor, c: Levels) -> Tensor:
     """The first-order step everyone agrees on, also from pure noise: alpha_s x_0 + sigma_s eps (DDIM's at eta = 0)."""
     old = c.s_s / c.s_t
-    return (c.a_s - c.a_t * old) * x0 + old * x
+    return mixed(c.a_s - c.a_t * old, x0, old, x)
 
 
 def continuous(belief: Belief) -> Gaussian:

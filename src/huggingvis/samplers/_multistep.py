@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from huggingvis.core.noise import Noise
+from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import Levels
 
@@ -52,7 +53,7 @@ def moved(
         share = weights([u for _, u in nodes], integrals)
     out = form.decay(c, h) * x
     for (m, _), w in zip(nodes, share, strict=True):
-        out = out + w * m
+        out = plus(out, w, m)
     return out
 
 
@@ -60,5 +61,5 @@ def from_pure_noise(form: Form, x: Tensor, x0: Tensor, c: Levels, noise: Noise) 
     """A step from where there is no slope to be told: the belief, and noise of the new level, old or fresh."""
     fresh = c.s_s if form.spread(c, 1.0) > 0.0 else 0.0
     old = math.sqrt(max(c.s_s**2 - fresh**2, 0.0)) / c.s_t
-    out = (c.a_s - c.a_t * old) * x0 + old * x
-    return out + fresh * noise.draw(x) if fresh > 0.0 else out
+    out = mixed(c.a_s - c.a_t * old, x0, old, x)
+    return plus(out, fresh, noise.draw(x)) if fresh > 0.0 else out

@@ -19,6 +19,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.shapes import mixed
 from huggingvis.samplers._levels import continuous, levels
 from huggingvis.samplers.variances import Told, Variance
 
@@ -39,7 +40,7 @@ class Ancestral(Sampler):
     ) -> tuple[Tensor, State]:
         belief = continuous(denoise(x, t))
         c = levels(process, t, s)
-        mean = c.pull * belief.x0 + (c.a_t / c.a_s * c.kept) * x  # [B, ...]
+        mean = mixed(c.pull, belief.x0, c.a_t / c.a_s * c.kept, x)  # [B, ...]
         if c.s_s == 0.0:
             return mean, state
         return mean + self.variance(c, t, belief) ** 0.5 * noise.draw(x), state

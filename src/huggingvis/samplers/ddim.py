@@ -22,6 +22,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._levels import clean, levels
 
 SYSTEM = {
@@ -57,5 +58,5 @@ class DDIM(Sampler):
         c = levels(process, t, s)
         std = self.eta * math.sqrt(c.fresh) * c.s_s / c.s_t
         old = math.sqrt(max(c.s_s**2 - std**2, 0.0)) / c.s_t
-        out = (c.a_s - c.a_t * old) * x0 + old * x  # [B, ...]
-        return (out + std * noise.draw(x) if std > 0.0 else out), state
+        out = mixed(c.a_s - c.a_t * old, x0, old, x)  # [B, ...]
+        return (plus(out, std, noise.draw(x)) if std > 0.0 else out), state

@@ -18,6 +18,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._exponential import moments, weights
 from huggingvis.samplers._levels import clean, euler, half_log_snr, levels
 
@@ -62,14 +63,14 @@ class DEIS(Sampler):
         here, there = half_log_snr(c.a_t, c.s_t), half_log_snr(c.a_s, c.s_s)
         if c.blind or not math.isfinite(there):
             return euler(x, x0, c), None
-        eps = (x - c.a_t * x0) / c.s_t  # [B, ...]
+        eps = mixed(1 / c.s_t, x, -c.a_t / c.s_t, x0)  # [B, ...]
         state = ((eps, here), *(state or ()))[: self.order]
         h = there - here
         used = state[: self._most(float(s))]
         share = weights([(at - here) / h for _, at in used], moments(-h, len(used)))
         out = (c.a_s / c.a_t) * x  # [B, ...]
         for (past, _), w in zip(used, share, strict=True):
-            out = out + (c.s_s * w) * past
+            out = plus(out, c.s_s * w, past)
         return out, state
 
     def _most(self, end: float) -> int:

@@ -26,6 +26,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._exponential import moments
 from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
 from huggingvis.samplers._multistep import Form, from_pure_noise
@@ -79,7 +80,7 @@ class OfNoise:
     eta: float = 0.0
 
     def value(self, x: Tensor, x0: Tensor, c: Levels) -> Tensor:
-        return (x - c.a_t * x0) / c.s_t
+        return mixed(1 / c.s_t, x, -c.a_t / c.s_t, x0)
 
     def decay(self, c: Levels, h: float) -> float:
         return c.a_s / c.a_t
@@ -133,10 +134,10 @@ class DPMSolver(Sampler):
         if not math.isfinite(there):
             return c.a_s * x0, state
         used = min(len(state), self._most(float(s)))
-        out = self._integrated(state[:used], c, there - here)  # [B, ...]
-        spread = self.form.spread(c, there - here)
-        out = out + self.form.decay(c, there - here) * x
-        return (out + spread * noise.draw(x) if spread > 0.0 else out), state
+        h = there - here
+        out = plus(self._integrated(state[:used], c, h), self.form.decay(c, h), x)  # [B, ...]
+        spread = self.form.spread(c, h)
+        return (plus(out, spread, noise.draw(x)) if spread > 0.0 else out), state
 
     def _most(self, end: float) -> int:
         if end <= self.first_below + 1e-12:
@@ -152,9 +153,9 @@ class DPMSolver(Sampler):
         r0 = (l0 - l1) / h
         if not older:
             w = (i0 / 2 if self.midpoint else i1) / r0
-            return (i0 + w) * m0 - w * m1
+            return mixed(i0 + w, m0, -w, m1)
         ((m2, l2),) = older
         r1 = (l1 - l2) / h
         curve = (i1 * r0 + i2 / 2) / (r0 + r1)  # weight of D_1 - D_1'
         near, far = (i1 + curve) / r0, -curve / r1  # weights of m_0 - m_1 and of m_1 - m_2
-        return (i0 + near) * m0 + (far - near) * m1 - far * m2
+        return plus(mixed(i0 + near, m0, far - near, m1), -far, m2)

@@ -20,7 +20,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers._levels import clean, euler, levels
 from huggingvis.samplers.churn import Churn
 
 SYSTEM = {
@@ -54,6 +54,4 @@ class Euler(Sampler):
         if self.churn is not None:
             x, t = self.churn(process, x, t, noise)
         x0 = clean(denoise(x, t))  # [B, ...]
-        c = levels(process, t, s)
-        old = c.s_s / c.s_t
-        return (c.a_s - c.a_t * old) * x0 + old * x, state
+        return euler(x, x0, levels(process, t, s)), state

@@ -20,7 +20,8 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
-from huggingvis.samplers._levels import clean, levels
+from huggingvis.core.shapes import mixed, plus
+from huggingvis.samplers._levels import clean, euler, levels
 from huggingvis.samplers.churn import Churn
 
 SYSTEM = {
@@ -57,14 +58,13 @@ class Heun(Sampler):
             x, t = self.churn(process, x, t, noise)
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
-        old = c.s_s / c.s_t
-        euler = (c.a_s - c.a_t * old) * x0 + old * x  # [B, ...]
+        y = euler(x, x0, c)  # [B, ...]
         if c.s_s == 0.0:
-            return euler, state
+            return y, state
         k = self.tilt if c.a_t > 1e-6 * c.s_t else 1.0  # the cosine's alpha(1) is zero up to rounding
-        x0_s = clean(denoise(euler, s))  # [B, ...]
-        slope_t = (x - c.a_t * x0) / c.s_t - k * x0  # [B, ...]
-        slope_s = (euler - c.a_s * x0_s) / c.s_s - k * x0_s  # [B, ...]
+        x0_s = clean(denoise(y, s))  # [B, ...]
+        slope_t = mixed(1 / c.s_t, x, -c.a_t / c.s_t - k, x0)  # [B, ...]
+        slope_s = mixed(1 / c.s_s, y, -c.a_s / c.s_s - k, x0_s)  # [B, ...]
         end = c.a_s + k * c.s_s
         width = c.s_s - end * c.s_t / (c.a_t + k * c.s_t)  # end (tau_s - tau_t)
-        return euler + (width / 2) * (slope_s - slope_t), state
+        return y + (width / 2) * plus(slope_s, -1.0, slope_t), state

@@ -20,6 +20,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import clean, euler, levels
 
@@ -61,11 +62,11 @@ class LMS(Sampler):
             return euler(x, x0, c), None
         start, end = c.a_t + k * c.s_t, c.a_s + k * c.s_s
         tau, tau_s = c.s_t / start, c.s_s / end
-        slope = (x - c.a_t * x0) / c.s_t - k * x0  # [B, ...]
+        slope = mixed(1 / c.s_t, x, -c.a_t / c.s_t - k, x0)  # [B, ...]
         state = ((slope, tau), *(state or ()))[: self.order]
         h = tau_s - tau
         share = weights([(at - tau) / h for _, at in state], [1 / (n + 1) for n in range(len(state))])
         out = (end / start) * x  # [B, ...]
         for (past, _), w in zip(state, share, strict=True):
-            out = out + (end * h * w) * past
+            out = plus(out, end * h * w, past)
         return out, state

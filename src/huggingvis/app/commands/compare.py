@@ -3,12 +3,16 @@
 hvis compare samplers --model tiny --nfe 5,10,20,50
 hvis compare samplers --model runs/ddpm --samplers ddim,dpm++2m,unipc -o out/ddpm
 hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mnist --count 500
+hvis compare samplers --samplers all --against world:4000 --count 200 --minutes 90
+
+A comparison that was stopped goes on with the same command: what is done lies in STEM-cells until all of it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,19 +40,23 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.export.image import save
+    from huggingvis.recipes.compared_cells import Plan
     from huggingvis.recipes.comparing import CELL, Comparison, told
 
     usual, how = preferences(), record_of(Comparison, args)
     stem = args.output.name
     plotted, sheet, written = (args.output.with_name(stem + ending) for ending in (".png", "-sheet.png", ".json"))
     for path in (plotted, sheet, written):
-        check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.samplers) + 1))
-    with screen.progress("comparing", len(how.samplers) * len(how.nfe)) as tick:
-        result = api.compare(args.model or usual.model, how, device=args.device or usual.device, progress=tick)
+        check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.names) + 1))
+    model, device, keep = args.model or usual.model, args.device or usual.device, args.output.with_name(f"{stem}-cells")
+    cells = len(Plan.of(how.names, how.nfe, how.against is not None).cells)
+    with screen.progress("comparing", cells) as tick:
+        result = api.compare(model, how, device=device, progress=tick, say=screen.note, keep=keep)
     text = json.dumps(result.record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(written, lambda file: file.write(text.encode()))
     save(result.plot, plotted)
     save(result.sheet, sheet)
+    shutil.rmtree(keep)  # all of it is in the record now
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
     return {**result.record, "plot": str(plotted), "sheet": str(sheet)}

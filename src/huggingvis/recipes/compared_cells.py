@@ -1,0 +1,173 @@
+"""What a comparison of samplers does and in what time: its cells, the pace of a model, and a folder that keeps cells.
+
+A cell is one sampler at one number of network calls. A finished one is a small JSON file and the picture that the
+contact sheet shows, so that a comparison that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.files import replace_atomically, write_atomically
+from huggingvis.core.media import Picture
+from huggingvis.core.system import System
+from huggingvis.export.image import open_picture, save
+from huggingvis.recipes.sampler_facts import calls_of
+from huggingvis.samplers.names import sampler_of
+
+FRESH = "draws fresh noise, so its pictures have no reference to be near to; real pictures (against) would measure it"
+
+
+class Made(NamedTuple):
+    """Samples in model space [N, ...] and as pictures [N, C, H, W], float32 on the CPU; the calls that each took."""
+
+    latents: Tensor
+    pictures: Tensor
+    calls: int
+
+
+class Cell(NamedTuple):
+    """One sampler at about `nfe` calls of the network: `steps` whole steps of `each` calls."""
+
+    sampler: str
+    nfe: int
+    steps: int
+    each: int
+    stochastic: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The `cells` that make sense, and, by sampler and by the calls asked for, why others do not."""
+
+    cells: tuple[Cell, ...]
+    left_out: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, samplers: Sequence[str], nfe: Sequence[int], judged: bool) -> Plan:
+        """`judged`: whether there are real pictures to compare with. Raises `UsageError` where nothing is left."""
+        cells: list[Cell] = []
+        left: list[dict[str, Any]] = []
+        for name in samplers:
+            each, stochastic = calls_of(sampler_of(name))
+            if stochastic and not judged:
+                left.append({"sampler": name, "reason": FRESH})
+                continue
+            cells += [Cell(name, n, n // each, each, stochastic) for n in nfe if n >= each]
+            few = [n for n in nfe if n < each]
+            left += [{"sampler": name, "nfe": n, "reason": f"one step takes {each} calls"} for n in few]
+        if not cells:
+            raise UsageError(
+                "No sampler is left to compare: " + "; ".join(f"{x['sampler']} {x['reason']}" for x in left)
+            )
+        return cls(tuple(cells), tuple(left))
+
+    def calls(self) -> int:
+        """Network calls for one picture of every cell."""
+        return sum(cell.steps * cell.each for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a picture costs: `call` for each call of the network, `rest` for its text and decoding."""
+
+    call: float
+    rest: float
+
+    def seconds(self, plan: Plan, fine: int, count: int) -> float:
+        """Of a whole plan and of its reference by `fine` steps of two calls."""
+        return count * (self.call * (plan.calls() + 2 * fine) + self.rest * (len(plan.cells) + 1))
+
+    def told(self, plan: Plan, fine: int, count: int) -> str:
+        total = self.seconds(plan, fine, count)
+        cell = (total - count * 2 * fine * self.call) / (len(plan.cells) + 1)
+        return (
+            f"{len(plan.cells)} cells of {count} pictures at about {cell:.3g} s each, and a reference of {2 * fine} "
+            f"calls: about {total / 60:.3g} minutes."
+        )
+
+    def count(self, plan: Plan, fine: int, most: int, least: int, minutes: float) -> int:
+        """How many pictures, at most `most`, take `minutes`. Raises `UsageError` where that is below `least`."""
+        fits = int(60 * minutes / self.seconds(plan, fine, 1))
+        if fits < least:
+            need = self.seconds(plan, fine, least) / 60
+            raise UsageError(
+                f"In {minutes:g} minutes these {len(plan.cells)} cells have time for {fits} pictures each; at least "
+                f"{least} are needed, which take about {need:.3g}. Allow more minutes, name fewer samplers or numbers "
+                "of calls, or a coarser reference (--fine)."
+            )
+        return min(most, fits)
+
+
+@final
+class Kept:
+    """Cells in a folder; `what` names all that they depend on. None: nothing is kept.
+
+    Raises `UsageError` for a folder with cells of something else.
+    """
+
+    def __init__(self, folder: Path | None, what: Mapping[str, Any]):
+        self.folder = folder
+        if folder is None:
+            return
+        said = json.dumps(what, indent=2, ensure_ascii=False)
+        note = folder / "comparison.json"
+        if note.exists() and note.read_text() != said:
+            raise UsageError(
+                f"{folder} keeps what was done of a comparison with another model or other numbers. Name another "
+                "output (-o), or remove that folder."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, lambda file: file.write(said.encode()))
+
+    @staticmethod
+    def count(folder: Path | None) -> int | None:
+        """The number of pictures of what is kept in `folder`."""
+        note = folder / "comparison.json" if folder is not None else None
+        return int(json.loads(note.read_text())["count"]) if note is not None and note.exists() else None
+
+    def row(self, cell: Cell, make: Callable[[], tuple[dict[str, Any], Picture]]) -> tuple[dict[str, Any], Picture]:
+        """A cell's numbers and its picture: those kept, or those made now."""
+        if self.folder is None:
+            return make()
+        stem = f"{cell.sampler.replace('/', '_')}-{cell.nfe}"
+        numbers, shown = self.folder / f"{stem}.json", self.folder / f"{stem}.png"
+        if not numbers.exists():
+            row, picture = make()
+            save(picture, shown)
+            text = json.dumps(row, allow_nan=False)
+            write_atomically(numbers, lambda file: file.write(text.encode()))  # last: it says that the cell is done
+        row = json.loads(numbers.read_text())
+        return row, open_picture(shown)
+
+    def made(self, make: Callable[[], Made]) -> Made:
+        """The reference."""
+        file = self.folder / "reference.safetensors" if self.folder is not None else None
+        if file is None:
+            return make()
+        if not file.exists():
+            made = make()
+            tensors = {"latents": made.latents.contiguous(), "pictures": made.pictures.contiguous()}
+            replace_atomically(file, lambda place: save_file(tensors, place))
+            return made
+        held = load_file(file)
+        return Made(held["latents"], held["pictures"], 0)
+
+
+def fingerprint(system: System) -> str:
+    """Of all weights of a model."""
+    found = hashlib.sha256()
+    for part in system.parts.values():
+        for name, tensor in part.state_dict().items():
+            found.update(name.encode() + repr((tensor.dtype, tuple(tensor.shape))).encode())
+            found.update(f"{float(tensor.double().sum())!r} {float(tensor.double().square().sum())!r}".encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,95 @@
+"""Quality against network calls for many samplers on one picture: a panel for each family, the others grey behind it.
+
+A family is told by what a sampler does, not by its name: how often it calls the network in a step, whether it keeps
+what it found in steps before, and whether it draws fresh noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.belief import Gaussian
+from huggingvis.core.media import Picture
+from huggingvis.core.noise import BatchNoise
+from huggingvis.core.sample import Sampler, State
+from huggingvis.export.grid import beside, stacked
+from huggingvis.export.plot import Axes, Curve, plot
+from huggingvis.processes.vp import LinearVP
+from huggingvis.recipes.sampler_facts import calls_of
+from huggingvis.samplers.grids import LogSNR
+from huggingvis.samplers.names import sampler_of
+
+FAMILIES = ("one call a step", "several calls a step", "with earlier steps' beliefs")
+_SIZE = (600, 400)
+
+
+def family(sampler: Sampler) -> str:
+    """Which of `FAMILIES`."""
+    calls, _ = calls_of(sampler)
+    return FAMILIES[2] if remembers(sampler) else FAMILIES[min(calls, 2) - 1]
+
+
+def remembers(sampler: Sampler) -> bool:
+    """Whether tensors of a step are there in the next."""
+    process, noise = LinearVP(), BatchNoise(0)
+    x, state = torch.ones(1, 1, dtype=torch.float64), sampler.init()
+    for t, s in list(LogSNR(8)(process).pairs())[:3]:
+        x, state = sampler.step(lambda x, t: Gaussian(torch.zeros_like(x)), process, x, t, s, state, noise)
+        if _holds_tensor(state):
+            return True
+    return False
+
+
+def _holds_tensor(state: State) -> bool:
+    if isinstance(state, Tensor):
+        return state.ndim > 0  # times are tensors too
+    return isinstance(state, tuple) and any(_holds_tensor(part) for part in state)
+
+
+def panels(record: Mapping[str, Any]) -> Picture:
+    """A row of panels for each measure of the record of a comparison, and for samplers with fresh noise one more."""
+    names = list(dict.fromkeys(row["sampler"] for row in record["rows"]))
+    kinds = {name: (calls_of(sampler_of(name))[1], family(sampler_of(name))) for name in names}
+    rows = []
+    if any("psnr" in row for row in record["rows"]):
+        rows.append(_row(record, kinds, "psnr", False))
+    if "against" in record:
+        rows += [_row(record, kinds, "frechet", fresh) for fresh in (False, True)]
+    return stacked([row for row in rows if row is not None])
+
+
+def _row(record: Mapping[str, Any], kinds: Mapping[str, tuple[bool, str]], key: str, fresh: bool) -> Picture | None:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in record["rows"]:
+        if row.get(key) is not None:
+            points.setdefault(row["sampler"], []).append((float(row["calls"]), row[key]))
+    families = [(kind, [name for name in points if kinds[name] == (fresh, kind)]) for kind in FAMILIES]
+    shown = [_panel(record, points, mine, key, (fresh, kind)) for kind, mine in families]
+    there = [picture for picture in shown if picture is not None]
+    return beside(there) if there else None
+
+
+def _panel(
+    record: Mapping[str, Any],
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    mine: Sequence[str],
+    key: str,
+    kind: tuple[bool, str],
+) -> Picture | None:
+    """The curves of `mine`, over all others."""
+    if not mine:
+        return None
+    what = "Fréchet" if key == "frechet" else "PSNR, dB"
+    title = f"{record['model']}, {record['schedule']}: {kind[1]}, {'fresh noise' if kind[0] else 'no fresh noise'}"
+    marks = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
+    axes = Axes(title, "network calls", what, log_x=True, log_y=key == "frechet", x_ticks=marks, size=_SIZE, ends=True)
+    curves = [Curve("", spots, faint=True) for name, spots in points.items() if name not in mine]
+    curves += [Curve(name, points[name], marked=True, ink=i) for i, name in enumerate(mine)]
+    if key == "frechet":
+        calls, floor = [x for spots in points.values() for x, _ in spots], record["against"]["floor"]
+        curves.append(Curve("real pictures", [(x, floor) for x in (min(calls), max(calls))], ink=8))
+    return plot(curves, axes)
