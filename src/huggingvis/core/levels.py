@@ -39,11 +39,12 @@ class Levelled(ABC):
     def level(self, t: Tensor) -> tuple[float, float]:
         """(alpha, sigma) at the single time `t` as plain numbers, without gradient."""
         known, time = self._known, float(t)
-        if known is None:
-            return float(self.alpha(t)), float(self.sigma(t))
-        if time not in known:
-            known[time] = float(self.alpha(t)), float(self.sigma(t))
-        return known[time]
+        pair = None if known is None else known.get(time)
+        if pair is None:
+            pair = float(self.alpha(t).detach()), float(self.sigma(t).detach())
+            if known is not None:
+                known[time] = pair
+        return pair
 
     def remember(self, times: Tensor) -> None:
         """Until `forget`, the levels at `times` [N] and at every other time that is asked for on the way.
