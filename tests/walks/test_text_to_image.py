@@ -19,10 +19,11 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.sprites import COLOURS
+from huggingvis.data.tint import tinted
 from huggingvis.data.world import World, held_out
 from huggingvis.data.worldset import WorldSet
 from huggingvis.edits.generate import CHUNK, generate, repeat
-from huggingvis.recipes.described_latents import CachedLatents
+from huggingvis.recipes.described_latents import CachedLatents, Shares
 from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.scene_evaluation import evaluate
@@ -95,7 +96,7 @@ def test_kept_latents_are_those_of_this_autoencoder_and_these_layouts(runs: Path
 
     def latents(codec: KLLatents, **numbers: int) -> np.ndarray:
         data = WorldSet(World(size=32, **numbers), 4, pictures=False)
-        return np.asarray(CachedLatents(data, codec, tokenizer, ArrayCache(tmp_path), 0.0, 0.0).latents)
+        return np.asarray(CachedLatents(data, codec, tokenizer, ArrayCache(tmp_path), Shares()).latents)
 
     first = latents(codec)
     (entry,) = ArrayCache(tmp_path).entries()
@@ -184,7 +185,7 @@ def test_captions_for_the_reader_put_every_colour_to_everything() -> None:
     plain: list[bool] = []
     shapes: set[tuple[str, str | None]] = set()
     for n, layout in enumerate(data.layouts):
-        said = reading.tinted(layout, n)
+        said = tinted(layout, n)
         assert [COLOUR_NAMES[i] if i >= 0 else None for i in labels[n, : len(said.things)]] == [
             thing.colour for thing in said.things
         ]

@@ -22,6 +22,13 @@ from huggingvis.data.world import World
 MOST_THINGS = 4
 CAPTION_VARIANTS = 32
 
+Retelling = Callable[[Layout, int], Layout]
+"""(layout, number of the draw) -> the layout that a caption speaks of."""
+
+
+def _as_it_is(layout: Layout, number: int) -> Layout:
+    return layout
+
 
 def keys_of(world: World) -> tuple[str, ...]:
     """Every concept of the world in a fixed order: picture ids, then each shape in each colour."""
@@ -89,13 +96,14 @@ class WorldSet:
         """Which layouts batch `index` of `size` holds."""
         return [i % self.count for i in range(index * size, (index + 1) * size)]
 
-    def captions(self, index: int, size: int) -> list[str]:
-        """A caption for each layout of the batch; even draws are English, odd Chinese."""
+    def captions(self, index: int, size: int, said: Retelling = _as_it_is) -> list[str]:
+        """A caption for each layout of the batch, or for what is `said` in its place; half in each language."""
         out = []
         for place, item in enumerate(self.items(index, size)):
-            draw = stable_hash("caption", self.world.seed, index * size + place)
+            number = index * size + place
+            draw, layout = stable_hash("caption", self.world.seed, number), said(self.layouts[item], number)
             language = ("en", "zh")[draw % 2]
-            out.append(self.world.caption(self.layouts[item], language, (draw >> 8) % CAPTION_VARIANTS))
+            out.append(self.world.caption(layout, language, (draw >> 8) % CAPTION_VARIANTS))
         return out
 
     def batch(self, index: int, size: int) -> dict:

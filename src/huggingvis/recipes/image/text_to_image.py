@@ -37,7 +37,7 @@ from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
 from huggingvis.objectives.denoise import Denoising, LogitNormal, Squares
 from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.recipes.described_latents import CachedLatents
+from huggingvis.recipes.described_latents import CachedLatents, Shares
 from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text.planning import load_planner
@@ -101,6 +101,7 @@ class Config:
         lr: peak learning rate.
         empty: share of captions replaced by the empty one, without a plan, for classifier-free guidance.
         unplanned: share of the others whose plan is left out, so that the text alone must do.
+        wrong: share of the rest whose captions speak of other things, so that the plan is believed (`data.tint`).
         importance: a latent channel of deviation d counts as d to this power (0 evenly, 2 as in raw latents).
         ema: decay of the averaged weights.
         precision: bf16 or fp32.
@@ -124,6 +125,7 @@ class Config:
     lr: float = 2e-3
     empty: float = 0.1
     unplanned: float = 0.1
+    wrong: float = 0.3
     importance: float = 2.0
     ema: float = 0.9995
     precision: str = "bf16"
@@ -201,10 +203,10 @@ def train(config: Config, setting: Setting) -> Run:
     run = setting.begin("text_to_image", config)
     z = codec.autoencoder.config.latent_channels
 
-    def cached(split: str, count: int, *hidden: float) -> CachedLatents:
+    def cached(split: str, count: int, shares: Shares) -> CachedLatents:
         world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
         data = WorldSet(world, count, pictures=False)
-        return CachedLatents(data, codec, tokenizer, ArrayCache(run.path / "cache"), *hidden)
+        return CachedLatents(data, codec, tokenizer, ArrayCache(run.path / "cache"), shares)
 
     plan_map = PlanMap(len(objects_v1()), len(COLOURS))
     torch.manual_seed(config.seed)  # what was loaded has drawn numbers
@@ -223,7 +225,7 @@ def train(config: Config, setting: Setting) -> Run:
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),
-            cached("train", config.layouts, config.empty, config.unplanned),
+            cached("train", config.layouts, Shares(config.empty, config.unplanned, config.wrong)),
             run,
             optim=Optim(config.lr, (0.9, 0.99), warmup=200, schedule=Cosine(config.steps, 0.01), muon=True),
             steps=config.steps,
@@ -232,7 +234,7 @@ def train(config: Config, setting: Setting) -> Run:
             settings=FitSettings(
                 seed=config.seed,
                 precision=asked,
-                validation=Validation(cached("test", 1024, 0.0, 0.0), every=1000, batches=4),
+                validation=Validation(cached("test", 1024, Shares()), every=1000, batches=4),
                 progress=setting.progress,
             ),
         )

@@ -11,17 +11,18 @@ Minutes on two cores. Book: chapter 5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import torch
 
 from huggingvis.codecs.text import TextTokenizer
-from huggingvis.core.layout import Layout, Thing
+from huggingvis.core.layout import Layout
 from huggingvis.core.protocols import Batch
 from huggingvis.data.draws import among, stable_hash
 from huggingvis.data.sprites import COLOURS
+from huggingvis.data.tint import tinted
 from huggingvis.data.world import World
 from huggingvis.data.worldset import CAPTION_VARIANTS, WorldSet, said_of
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
@@ -78,26 +79,6 @@ def learn_tokenizer(world: World, texts: int = 20_000) -> TextTokenizer:
     return TextTokenizer.learn([*captions, *names], vocabulary=1600)
 
 
-def tinted(layout: Layout, draw: int) -> Layout:
-    """`layout` in other colours; about half of the kinds of thing in it that have no colour word get one.
-
-    Of layouts of two coloured things, which mostly are of two kinds, half are of one: colours alone tell those apart.
-    """
-    names = list(COLOURS)
-    turn = stable_hash("turn", draw) % len(names)  # things of two colours stay of two colours
-
-    def word(thing: Thing) -> str | None:
-        if thing.colour:
-            return names[(names.index(thing.colour) + turn) % len(names)]
-        place = stable_hash("tint", draw, thing.sprite) % (2 * len(names))
-        return names[place] if place < len(names) else None
-
-    things = tuple(replace(thing, colour=word(thing)) for thing in layout.things)
-    if len(things) == len({thing.colour for thing in things} - {None}) == 2 and stable_hash("twins", draw) % 2:
-        things = tuple(replace(thing, sprite=things[0].sprite) for thing in things)
-    return replace(layout, things=things)
-
-
 @final
 class Captions:
     """`Batches` as `Reading` wants them, of captions of `data` drawn anew each time, half of them in each language.
@@ -115,18 +96,14 @@ class Captions:
         boxes, _, _ = self.data.truth
         layouts = [self._said(self.data.layouts[item], number) for item, number in zip(items, numbers, strict=True)]
         kinds, colours = said_of(self.data.world, layouts)
-        texts = [self._caption(layout, number) for layout, number in zip(layouts, numbers, strict=True)]
+        silent = [among(self.empty, "empty", number) for number in numbers]
+        captions = self.data.captions(index, size, self._said)
+        texts = ["" if nothing else text for nothing, text in zip(silent, captions, strict=True)]
         ids, grounds = self.tokenizer.ids(texts), self.grounds[items]
         return {"ids": ids, "boxes": boxes[items], "kinds": kinds, "colours": colours, "ground": grounds}
 
     def _said(self, layout: Layout, number: int) -> Layout:
         return tinted(layout, number) if among(self.tint, "tinted", number) else layout
-
-    def _caption(self, layout: Layout, number: int) -> str:
-        if among(self.empty, "empty", number):
-            return ""
-        draw = stable_hash("caption", self.data.world.seed, number)
-        return self.data.world.caption(layout, ("en", "zh")[draw % 2], (draw >> 8) % CAPTION_VARIANTS)
 
 
 def train(config: Config, setting: Setting) -> Run:
