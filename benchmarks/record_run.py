@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from common import write_bytes, write_text
+from trainings import VARIABLE
 
 from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
@@ -35,7 +36,7 @@ from huggingvis.train.run import Run
 
 HERE = Path(__file__).resolve().parent
 TRAINED = HERE / "trained"
-VARIABLE = "$HUGGINGVIS_TESTDATA"
+
 WEIGHTS = packaged("tiny").parent
 STRETCHES = 60
 

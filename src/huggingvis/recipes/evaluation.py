@@ -121,5 +121,6 @@ class Wanted:
 
     def record(self, run: Run, n: int) -> dict[str, Any]:
         """What was measured on what, in JSON values."""
-        model = {"run": str(run.path), "recipe": run.config.get("recipe"), "step": run.checkpoints()[-1].step}
+        newest = run.latest()  # none of what is fitted in one go
+        model = {"run": str(run.path), "recipe": run.config.get("recipe"), "step": newest.step if newest else 0}
         return {**model, "data": self.data, "split": self.split.value, "n": n}
