@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import final
 
-from huggingvis.core.request import Request
+from huggingvis.core.request import Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
@@ -31,7 +31,7 @@ class Drawn:
     def of(self, system: System) -> Request:
         """With what is not said taken from `system`. Raises `UsageError` for what it cannot do."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        return possible(system, Request(sampling=replace(system.defaults, **said)))
+        return possible(system, Request(Prompt(system.example), sampling=replace(system.defaults, **said)))
 
 
 @final
