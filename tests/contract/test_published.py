@@ -11,6 +11,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,18 +53,61 @@ def test_planned_commands_train_what_their_rows_say(published: ModuleType) -> No
     from huggingvis.core.config import from_dict
     from huggingvis.core.flags import parse
 
-    for name, row in published.ROWS.items():
+    assert len(published.ALL) == len(published.ROWS) + len(published.RUNS)  # no name twice
+    before: set[str] = set()
+    for name, row in published.ALL.items():
         kind = find_recipe(row.recipe).Config
         words = shlex.split(published.planned(name))
         assert words[:5] == ["hvis", "train", row.recipe, "--run", f"runs/{name}"]
-        data = f"mnist:{published.VARIABLE}/images/mnist"
-        assert parse(kind, words[5:]) == from_dict(kind, {"data": data, **row.numbers})
+        assert parse(kind, words[5:]) == from_dict(kind, row.config)
+        assert set(row.needs) <= before, f"{name} is built on {row.needs}, which do not stand before it"
+        before.add(name)
+
+
+def test_rows_are_measured_by_words_that_the_command_line_knows(published: ModuleType) -> None:
+    from huggingvis.app.arguments import Parser
+    from huggingvis.app.commands import evaluate
+    from huggingvis.recipes.held_out import HeldOut
+
+    measures = importlib.import_module("published_measures")
+    parser = Parser(prog="hvis evaluate")
+    evaluate.arguments(parser, [])
+    for name, row in published.ALL.items():
+        for words in row.evaluate:
+            asked = measures.Asked(split="train", pictures=7, draws=3).words(row, words)
+            how = evaluate.evaluator(parser.read([name, *asked]))
+            assert how.pictures.split.value == "train", name
+            if isinstance(how, HeldOut):
+                assert (how.pictures.limit, how.draws) == (7, 3), name
+
+
+def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
+    page, rows = (importlib.import_module(f"foundation_{name}") for name in ("page", "rows"))
+    for experiment in rows.EXPERIMENTS:
+        assert set(experiment.order) <= set(rows.RUNS) and bool(experiment.order) == bool(experiment.figure)
+        assert experiment.order or experiment.commands
+        for command, minutes in experiment.commands:
+            script = shlex.split(command)
+            assert minutes > 0 and (script[0] == "hvis" or (FOLDER.parent / script[1]).is_file()), command
+    two = rows.Experiment(about="", asked="", taken="", expected="", figure="f", order=("a", "b"))
+
+    def records(a: float, b: float, error: float | None) -> dict[str, Any]:
+        result = {"a": a, "b": b}
+        return {k: {"published": {"result": {"f": {"value": v, "error": error}}}} for k, v in result.items()}
+
+    assert page.verdict(two, records(1.0, 2.0, None)) == "as expected"
+    assert page.verdict(two, records(2.0, 1.0, 0.1)) == "not as expected: b is ahead of a"
+    assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
+    assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
+    assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not trained yet"
 
 
 def test_the_page_is_that_of_the_records(published: ModuleType) -> None:
     records = published.recorded()
-    assert set(records) <= set(published.ROWS)
+    assert set(records) <= set(published.ALL)
     assert published.PAGE.read_text(encoding="utf-8") == published.page(records), "run published.py table"
+    written = published.FOUNDATIONS.read_text(encoding="utf-8")
+    assert written == published.foundations(records, published.planned), "run published.py table"
 
 
 @pytest.mark.parametrize("name", TINY)
