@@ -11,14 +11,13 @@ itself, which a model that draws like its neighbours would reach. `curves/blue.j
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import HERE, command, write_text
+from common import HERE, command, write_json
 from PIL import Image
 from torch.nn import functional as F
 
@@ -84,8 +83,8 @@ def main() -> int:
             "pictures of the blue one": np.stack(blue),
         }
         told = {name: rate(judge, pictures) | {"pictures": len(pictures)} for name, pictures in rows.items()}
-    record = {"command": command(__file__, sys.argv[1:]), "machine": machine(cores()), "versions": versions(()), "rows": told}
-    write_text(HERE / "curves" / "blue.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    about = {"command": command(__file__, sys.argv[1:]), "machine": machine(cores()), "versions": versions(())}
+    write_json(HERE / "curves" / "blue.json", about | {"rows": told})
     for name, row in told.items():
         print(f"{name:<26} {row['blue']:.1%} blue of {row['found']:.2f} things a picture")
     return 0

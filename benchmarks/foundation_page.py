@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from foundation_rows import EXPERIMENTS, LEFT_OUT, RUNS, Experiment
+from foundation_experiments import EXPERIMENTS, LEFT_OUT, Experiment
+from foundation_rows import RUNS
 
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -7,8 +7,8 @@
 Runs lie in folders named as the rows of `published_rows.py` and `foundation_rows.py`; a flow that has no run there is
 told by its record in `trained/`, with the pictures that were measured then. Digits are those of the validation split,
 evenly spaced: the last 10,000 of the training files, which no training sees. `curves/NAME.json` is written after each
-number, and a second call goes on where the first was stopped. Beside them all: 8 bits, and independent pixels counted in
-the training digits.
+number, and a second call goes on where the first was stopped. Beside them all: 8 bits, and independent pixels counted
+in the training digits.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, command, write_text
+from common import HERE, command, write_json
 from foundation_rows import LEDGER, RUNS
 from published_measures import evaluated
 from published_rows import ROWS
 from record_run import TRAINED, curve
-from trainings import MNIST
 from torch import Tensor
+from trainings import MNIST
 
 import huggingvis as hv
 from huggingvis.core import config as records
@@ -40,6 +40,7 @@ from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.machine import cores, machine, versions
 from huggingvis.core.media import Picture
+from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.request import Request
 from huggingvis.data.standard import Split
@@ -94,11 +95,9 @@ class Kept:
         return kept
 
     def write(self) -> None:
-        head = {"command": command(__file__, sys.argv[1:]), "asked": self.asked, "machine": machine(cores()),
-                "versions": versions(())}  # fmt: skip
-        parts = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
-        rows = ",\n ".join(f'"{key}": {json.dumps(row, allow_nan=False)}' for key, row in self.rows.items())
-        write_text(CURVES / f"{self.name}.json", "{\n" + ",\n".join(parts) + f',\n"rows": {{\n {rows}\n}}\n}}\n')
+        about = {"command": command(__file__, sys.argv[1:]), "asked": self.asked}
+        told = about | {"machine": machine(cores()), "versions": versions(()), "rows": self.rows}
+        write_json(CURVES / f"{self.name}.json", told)
 
 
 def _words(row: Mapping[str, Any]) -> str:
@@ -142,6 +141,7 @@ def recorded(path: Path) -> Record:
 
 def independent(count: int) -> Record:
     """Each pixel by its own counts of 256 values in the training digits, one more of each."""
+
     def values(split: Split) -> Tensor:
         x = open_split(os.path.expandvars(MNIST), split, View()).all_images()
         return ((x + 1) * 127.5).round().long().flatten(1)  # [N, D]
@@ -181,8 +181,10 @@ def schedules(given: argparse.Namespace) -> str:
             kept.once(name, lambda run=run: _schedule(run, given.pictures))  # type: ignore[misc]
     if kept.rows:
         save(_shapes(kept.rows), CURVES / "schedules.png")
-    lines = [f"| {name} | {row['bits_per_dim']['mean']:.3f} ± {row['bits_per_dim']['error']:.2g} | {row['spread']:.3g} |"
-             for name, row in kept.rows.items()]  # fmt: skip
+    bits = {name: row["bits_per_dim"] for name, row in kept.rows.items()}
+    lines = [
+        f"| {name} | {b['mean']:.3f} ± {b['error']:.2g} | {kept.rows[name]['spread']:.3g} |" for name, b in bits.items()
+    ]
     return "\n".join(("| schedule | bits/dim | spread of the loss |", "|---|---|---|", *lines))
 
 
@@ -230,7 +232,7 @@ def chains(given: argparse.Namespace) -> str:
     believers: dict[str, tuple[Bound, float]] = {
         "beta": (_unconditional(plain), 1.0),
         "beta-tilde": (_unconditional(plain), 0.0),
-        "analytic": (fitted(_unconditional(plain), model, variance), 1.0),
+        "analytic": (fitted(_unconditional(plain), model.process, variance), 1.0),
     }
     kept = Kept.open("chains", {"pictures": given.pictures, "split": "validation", "size": facts.size})
     for steps in STEPS:
@@ -252,13 +254,14 @@ def _unconditional(denoise: Callable[..., Belief]) -> Bound:
     return lambda x, t: denoise(x, t, {})
 
 
-def fitted(denoise: Bound, model: Diffusion, variance: Analytic) -> Bound:
+def fitted(denoise: Bound, process: Process, variance: Analytic) -> Bound:
     """Beliefs of `denoise` that tell how sure they are, as it was fitted: Var[x_0 | x_t] of `samplers.analytic`."""
+
     def told(x: Tensor, t: Tensor) -> Belief:
         belief = denoise(x, t)
         assert isinstance(belief, Gaussian)
         each = t.reshape(-1).double()
-        noise = (model.process.sigma(each) / model.process.alpha(each)) ** 2
+        noise = (process.sigma(each) / process.alpha(each)) ** 2
         gammas = torch.tensor([variance.gamma(float(one)) for one in each], dtype=torch.float64)
         spread = (noise * (1 - gammas)).clamp(1e-8, variance.limit**2).to(x)
         return Gaussian(belief.x0, spread.log().reshape(-1, *[1] * (x.ndim - 1)).expand_as(x))

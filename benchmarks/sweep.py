@@ -1,7 +1,7 @@
 """One number of a model's sampling against what it draws: the U-curve of guidance, few steps and many.
 
     python benchmarks/sweep.py guidance_scale 1 2 3 4 5 6 7 8 --model tiny --count 300
-    python benchmarks/sweep.py steps 10 20 50 100 --samplers ddim,ddpm --model runs/ddpm --against mnist --judge lenet.pth
+    python benchmarks/sweep.py steps 10 20 50 --samplers ddim,ddpm --model runs/ddpm --against mnist --judge lenet.pth
     python benchmarks/sweep.py ... --budget                 only says how long that takes here
 
 Of a model that reads sentences: scene accuracy and the Fréchet distance in the judge's features, on the same English
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import HERE, command, write_text
+from common import HERE, command, write_json
 from torch import Tensor
 
 import huggingvis as hv
@@ -119,8 +119,10 @@ def samples(system: System, given: argparse.Namespace) -> Sweep:
     if judge is not None:
         pictures = data.open(view)
         known = pictures.all_labels()
-        assert known is not None  # a judge of classes and pictures without are refused by its evaluation
-        chosen = torch.cat([(known == k).nonzero().flatten()[: given.count // len(classes)] for k in range(len(classes))])
+        if known is None or not list(pictures.facts.classes) == classes == list(judge.classes):
+            raise UsageError(f"Model, judge and {given.against} must know the same classes, in one order: {classes}.")
+        each = given.count // len(classes)
+        chosen = torch.cat([(known == k).nonzero().flatten()[:each] for k in range(len(classes))])
         seen = pictures.images(chosen.numpy(), np.zeros(len(chosen), dtype=bool))
         spread = within(gather(real.extract, seen.split(64)), known[chosen])
         levels["accuracy"] = {"real": right(judge, seen, known[chosen]), "chance": 1 / len(classes)}
@@ -162,7 +164,8 @@ def settings(system: System, given: argparse.Namespace) -> list[Sampling]:
     for sampler, value in product(given.samplers or [system.defaults.sampler], given.values):
         said = {"sampler": sampler, "seed": given.seed, given.knob: int(value) if whole else value}
         said |= {"schedule": given.schedule} if given.schedule else {}
-        out.append(possible(system, Request(Prompt(system.example), sampling=replace(system.defaults, **said))).sampling)
+        asked = Request(Prompt(system.example), sampling=replace(system.defaults, **said))
+        out.append(possible(system, asked).sampling)
     return out
 
 
@@ -186,8 +189,7 @@ def run(system: System, sweep: Sweep, given: argparse.Namespace, record: dict[st
         told = {name: round(value, 5) for name, value in sweep.measure(point).items()}
         record["points"].append({**key, **told, "seconds": round(time.perf_counter() - began, 1)})
         record["points"].sort(key=lambda p: (p["sampler"], p[given.knob]))
-        parts = [f'"{name}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for name, value in record.items()]
-        write_text(stem.with_suffix(".json"), "{\n" + ",\n".join(parts) + "\n}\n")
+        write_json(stem.with_suffix(".json"), record)
         save(plotted(record), stem.with_suffix(".png"))
         print({**key, **told}, flush=True)
     print(f"{stem.with_suffix('.json').name}: {len(record['points'])} points")

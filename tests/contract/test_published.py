@@ -82,14 +82,14 @@ def test_rows_are_measured_by_words_that_the_command_line_knows(published: Modul
 
 
 def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
-    page, rows = (importlib.import_module(f"foundation_{name}") for name in ("page", "rows"))
-    for experiment in rows.EXPERIMENTS:
-        assert set(experiment.order) <= set(rows.RUNS) and bool(experiment.order) == bool(experiment.figure)
+    page, asked = (importlib.import_module(f"foundation_{name}") for name in ("page", "experiments"))
+    for experiment in asked.EXPERIMENTS:
+        assert set(experiment.order) <= set(published.RUNS) and bool(experiment.order) == bool(experiment.figure)
         assert experiment.order or experiment.commands
         for command, minutes in experiment.commands:
             script = shlex.split(command)
             assert minutes > 0 and (script[0] == "hvis" or (FOLDER.parent / script[1]).is_file()), command
-    two = rows.Experiment(about="", asked="", taken="", expected="", figure="f", order=("a", "b"))
+    two = asked.Experiment(about="", asked="", taken="", expected="", figure="f", order=("a", "b"))
 
     def records(a: float, b: float, error: float | None) -> dict[str, Any]:
         result = {"a": a, "b": b}
@@ -129,6 +129,18 @@ def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path) -> 
         assert result["log_density"] == pytest.approx(dims * (8 - result["bits_per_dim"]) * math.log(2), abs=0.02)
     if name == "autoencoder":
         assert result["pca"] < result["squared_error"]  # two components beat two steps
+
+
+def test_a_training_of_chapter_4_is_measured(published: ModuleType, tmp_path: Path) -> None:
+    net = {"channels": (8, 8), "attention": (0, 0), "blocks": 1}
+    numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1, "net": net}
+    run = train("vdm", tmp_path / "vdm", {**numbers, "samples": 2, "sample_steps": 2})
+    found = published.figures("vdm", run, Namespace(split="validation", root=None, pictures=5, draws=2))
+    bits = found["result"]["bits_per_dim"]
+    assert found["pictures"] == 5 and 1.0 < bits["value"] < 20.0 and bits["error"] > 0
+    told = {**importlib.import_module("record_run").record(run.path), "published": found}
+    assert "2 steps, " in published.foundations({"vdm": told}, published.planned)
+    assert published.budget.__doc__ and published._placed("runs/vdm", tmp_path) == str(tmp_path / "vdm")
 
 
 def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--guidance-scale", metavar="X", type=number("--guidance-scale"), help="of the same")
     count("--probe", "accuracy of a linear probe of the model's features, fitted to that many training pictures")
     parser.add_argument("--judge", metavar="FILE", type=Path,
-                        help="weights or run folder of the judge, for --accuracy, --frechet and --path-length")  # fmt: skip
+                        help="the judge's weights or run, for --accuracy, --frechet and --path-length")  # fmt: skip
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="FID and KID between two folders of pictures")
     parser.add_argument("--inception", metavar="FILE", type=Path, help="the network's weights, for --against")
     parser.add_argument("--seed", metavar="N", type=whole("--seed", 0), default=0, help="of all draws (default 0)")
@@ -156,7 +156,7 @@ def _frechet(args: argparse.Namespace) -> Evaluator:
 
 
 def _drawn(args: argparse.Namespace) -> Evaluator:
-    raise UsageError("Say what shall be told of pictures that are drawn so: --frechet 1000 their distance to real ones.")
+    raise UsageError("Say what shall be told of pictures drawn so: --frechet 1000 their distance to real ones.")
 
 
 def _probe(args: argparse.Namespace) -> Evaluator:
@@ -167,8 +167,8 @@ def _probe(args: argparse.Namespace) -> Evaluator:
 
 def _judge(args: argparse.Namespace) -> Evaluator:
     raise UsageError(
-        "Say what the judge shall tell: --accuracy 1000 of classes, --frechet 1000 how far pictures are from real ones, "
-        "or --path-length 1000 by its features."
+        "Say what the judge shall tell: --accuracy 1000 of classes, --frechet 1000 how far pictures are from real "
+        "ones, or --path-length 1000 by its features."
     )
 
 
