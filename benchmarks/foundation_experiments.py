@@ -17,8 +17,9 @@ class Experiment:
         asked: the experiment as it was asked for.
         taken: what is taken of it.
         expected: what the papers lead one to expect.
-        figure: the number that answers it; empty where a command's own file does.
-        order: rows, that of the best figure first, as expected.
+        figure: the number that answers it.
+        order: rows, that of the best figure first, as expected; ROW:FIGURE where it is not `figure`. Empty where a
+            command's own file answers.
         more: whether more is better.
         commands: what else is run, with its minutes on one core; "" where the rows' own records answer.
     """
@@ -31,6 +32,24 @@ class Experiment:
     order: tuple[str, ...] = ()
     more: bool = False
     commands: tuple[tuple[str, float], ...] = ()
+
+    def placed(self, item: str) -> tuple[str, str]:
+        """(row, figure) of one of `order`."""
+        row, _, figure = item.partition(":")
+        return row, figure or self.figure
+
+
+def _restored(name: str) -> Experiment:
+    ways = ("direct", "algorithm_2", "algorithm_1", "degraded")
+    return Experiment(
+        about=f"Cold diffusion: {name}",
+        asked="RMSE, SSIM and Fréchet distance of Algorithms 1 and 2 and of the direct restoration",
+        taken="200 digits of 16 x 16; no Fréchet distance of restored pictures",
+        expected="the direct one has the least RMSE, Algorithm 2 little more; Algorithm 1 and no restoration are worse "
+        "(Bansal et al. 2022, Tables 1-3: .142, .154 and .287 on MNIST, blurred)",
+        figure="rmse",
+        order=tuple(f"cold_{name}:rmse_{way}" for way in ways[:3]),
+    )
 
 
 def _compared(schedule: str, samplers: str, stem: str) -> str:
@@ -86,19 +105,19 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         asked="Fréchet distance at 50 steps",
         taken="1,000 digits of 16 x 16 in a LeNet's features",
         expected="a learned variance draws better in 50 steps than a fixed one; the bound alone draws worst",
-        figure="frechet",
+        figure="frechet_50",
         order=("improved_cosine", "ddpm_cosine", "improved_bound_cosine"),
     ),
     Experiment(
         about="DDIM",
         asked="Fréchet distance at 10, 20, 50, 100, 1000 steps",
-        taken="500 digits of 16 x 16",
+        taken="300 digits of 16 x 16",
         expected="DDIM is better than DDPM the fewer the steps (CIFAR-10: 13.36/6.84/4.67/4.16/4.04)",
         commands=(
             (
                 "python benchmarks/sweep.py steps 10 20 50 100 1000 --samplers ddim,ddpm --model runs/ddpm_plain "
-                f"--count 500 --against {MNIST} --split validation --judge {JUDGE}",
-                26,
+                f"--count 300 --against {MNIST} --split validation --judge {JUDGE}",
+                16,
             ),
         ),
     ),
@@ -114,8 +133,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         asked="Fréchet distance against calls, Heun on rho's grid against DDIM with the same network",
         taken="500 digits of 16 x 16; beside it a network trained by EDM's own recipe",
         expected="at 35 calls Heun reaches what DDIM needs more for (Karras et al. 2022, Fig. 2)",
-        figure="frechet",
-        order=("edm", "ddpm_plain"),
+        order=("edm:frechet_18", "ddpm_plain:frechet_50"),
         commands=((_compared("karras", "ddim,heun,euler", "benchmarks/curves/edm"), 4),),
     ),
     Experiment(
@@ -138,28 +156,39 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         expected="below both beta and beta-tilde at every number of steps, most at few (Bao et al. 2022, Table 1)",
         commands=(("python benchmarks/likelihoods.py chains --runs runs", 6),),
     ),
+    _restored("blur"),
+    _restored("mask"),
+    _restored("pixelate"),
     Experiment(
-        about="Cold diffusion",
-        asked="RMSE, SSIM and Fréchet distance of Algorithms 1 and 2 and of the direct restoration",
-        taken="200 digits of 16 x 16 for each degradation; no Fréchet distance of restored pictures",
-        expected="Algorithm 1 is worst; the direct one has the least RMSE, Algorithm 2 nearly that (Tables 1-3)",
-        figure="rmse_algorithm_2",
-        order=("cold_blur",),
+        about="Flow matching with optimal pairs",
+        asked="straightness of the paths (no E of its own)",
+        taken="100 digits of 16 x 16",
+        expected="optimal pairs are straighter than none (Tong et al. 2023, Table 3)",
+        figure="straightness",
+        order=("flow_optimal", "flow_matching"),
     ),
     Experiment(
-        about="Flow matching and rectified flow",
-        asked="few-step pictures, straightness, and those of each reflow",
-        taken="digits of 16 x 16, 10 Euler steps",
-        expected="each reflow is straighter than what taught it; optimal pairs are straighter than none",
+        about="Reflow",
+        asked="straightness of the paths, and pictures in one step (no E of its own)",
+        taken="5,000 pairs of digits of 16 x 16",
+        expected="each reflow is straighter than what taught it (Liu et al. 2022, Fig. 6)",
         figure="straightness",
-        order=("reflow", "flow_optimal", "flow_matching"),
+        order=("reflow", "rectified_flow"),
+    ),
+    Experiment(
+        about="One-step flow",
+        asked="Fréchet distance in one step (no E of its own)",
+        taken="1,000 digits of 16 x 16",
+        expected="taught for one step, a flow draws better in it than the first flow, which was not",
+        figure="frechet_1",
+        order=("reflow_one_step", "rectified_flow"),
     ),
     Experiment(
         about="NCSN",
         asked="Fréchet distance",
         taken="digits of 16 x 16, annealed Langevin; beside it DDPM of equal training",
         expected="DDPM is ahead (CIFAR-10: FID 3.17 and 25.32)",
-        figure="frechet",
+        figure="frechet_50",
         order=("ddpm_plain", "ncsn"),
     ),
     Experiment(
@@ -167,7 +196,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         asked="8-bit pixels with and without self-conditioning; captions as bits",
         taken="digits of 16 x 16; there is no recipe for captions",
         expected="self-conditioning draws better (Chen et al. 2022, Fig. 4)",
-        figure="frechet",
+        figure="frechet_50",
         order=("bit", "bit_plain"),
     ),
     Experiment(
@@ -175,7 +204,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         asked="blur and noise against noise alone, at equal training",
         taken="digits of 16 x 16; noise alone goes up to sigma = 20",
         expected="blur and noise draws better (Daras et al. 2022, Table 2)",
-        figure="frechet",
+        figure="frechet_100",
         order=("soft", "soft_noise"),
     ),
     Experiment(
@@ -183,15 +212,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         asked="time to a Fréchet distance with Haar wavelets of several speeds",
         taken="the distance at equal minutes",
         expected="wavelets are ahead at equal time",
-        figure="frechet",
-        order=("haar", "one_speed"),
+        order=("haar:frechet_50", "one_speed:frechet_50"),
     ),
     Experiment(
         about="Retrieval-augmented diffusion",
         asked="a half-size model with a database against a full one without; a database of blue things alone",
         taken="5,000 pictures of the world at 32 x 32, equal minutes",
         expected="half the width with neighbours draws as well as the full width without",
-        figure="frechet",
+        figure="frechet_50",
         order=("rdm", "rdm_none"),
         commands=(("python benchmarks/blue.py --model runs/rdm --count 200", 5),),
     ),

@@ -49,18 +49,20 @@ def _told(experiment: Experiment, records: Records) -> str:
     lines += [f"- About {minutes:g} min: `{command}`" for command, minutes in e.commands]
     if e.order:
         said = ", then ".join(f"`{name}`" for name in e.order)
-        lines.append(f"- Verdict by `{e.figure}`, best first expected: {said}. **{verdict(e, records)}**\n")
-        lines += ["| run | " + e.figure + " | beside it |", "|---|---|---|"]
-        lines += [_figures(name, e, records.get(name)) for name in e.order]
+        by = f" by `{e.figure}`" if e.figure else ""
+        lines.append(f"- Verdict{by}, best first expected: {said}. **{verdict(e, records)}**\n")
+        rows = dict.fromkeys(e.placed(item)[0] for item in e.order)
+        lines += ["| run | figures |", "|---|---|", *(_figures(row, records.get(row)) for row in rows)]
     return "\n".join(lines)
 
 
 def verdict(experiment: Experiment, records: Records) -> str:
     """Whether the figures come in the expected order: of two neighbours the later is worse, by how many errors."""
-    lacking = [name for name in experiment.order if name not in records]
+    placed = [experiment.placed(item) for item in experiment.order]
+    lacking = dict.fromkeys(row for row, _ in placed if row not in records)
     if lacking:
         return f"open: {', '.join(lacking)} not trained yet"
-    found = [records[name]["published"]["result"][experiment.figure] for name in experiment.order]
+    found = [records[row]["published"]["result"][figure] for row, figure in placed]
     said = []
     for (one, better), (other, worse) in pairwise(zip(experiment.order, found, strict=True)):
         gap = (better["value"] - worse["value"]) * (1 if experiment.more else -1)
@@ -72,13 +74,10 @@ def verdict(experiment: Experiment, records: Records) -> str:
     return "not as expected: " + "; ".join(said) if said else "as expected"
 
 
-def _figures(name: str, experiment: Experiment, told: Mapping[str, Any] | None) -> str:
+def _figures(name: str, told: Mapping[str, Any] | None) -> str:
     if told is None:
-        return f"| {name} | not trained yet | |"
-    result = dict(told["published"]["result"])
-    first = result.pop(experiment.figure)
-    rest = ", ".join(f"{key} {found['value']:.4g}" for key, found in result.items())
-    return f"| {name} | {_with_error(first)} | {rest} |"
+        return f"| {name} | not trained yet |"
+    return f"| {name} | " + ", ".join(f"{k} {_with_error(f)}" for k, f in told["published"]["result"].items()) + " |"
 
 
 def _with_error(found: Mapping[str, Any]) -> str:

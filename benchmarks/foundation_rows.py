@@ -13,12 +13,17 @@ from typing import Any
 from trainings import MNIST, VARIABLE, Training
 
 JUDGE = f"{VARIABLE}/weights/mnist_classifier/lenet_epoch=12_test_acc=0.991.pth"
-FRECHET = f"--frechet 1000 --judge {JUDGE}"
-FEW_STEPS = f"{FRECHET} --sampler ddpm --schedule trailing --steps 50"
 LEDGER = "--limit 300"
 """Of every likelihood at 28 pixels: the same digits, evenly spaced among those that no training sees."""
 SMALL = "--limit 200"
 
+
+def distance(steps: int, how: str = "") -> str:
+    """Words for the Fréchet distance of 1,000 digits that are drawn in so many steps."""
+    return f"--frechet 1000 --judge {JUDGE} --steps {steps}{how}"
+
+
+ANCESTRAL, EULER = " --sampler ddpm --schedule trailing", " --sampler euler --schedule uniform"
 _NET = {"channels": (32, 64, 64), "blocks": 1}
 _SMALL = {"size": 16, "net": _NET, "batch": 128, "steps": 1000}
 _FULL = {"net": {"channels": (16, 32, 64), "blocks": 1}, "batch": 64, "steps": 1500}
@@ -32,7 +37,7 @@ def _run(
     pace: float,
     numbers: Mapping[str, Any],
     *,
-    evaluate: tuple[str, ...] = (FRECHET,),
+    evaluate: tuple[str, ...] = (distance(50),),
     curve: str = "mse",
     data: str | None = MNIST,
 ) -> Training:
@@ -51,17 +56,17 @@ def _run(
 
 def _improved(process: str, **more: Any) -> Training:
     numbers = {**_SMALL, **_PLAIN, "process": process, **more}
-    return _run("Improved DDPM", "improved_ddpm", 190, numbers, evaluate=(SMALL, FRECHET), curve="_bits_per_dim")
+    return _run("Improved DDPM", "improved_ddpm", 250, numbers, evaluate=(SMALL, distance(50)), curve="_bits_per_dim")
 
 
 def _simple(process: str) -> Training:
     numbers = {**_SMALL, **_PLAIN, "process": process}
-    return _run("DDPM", "ddpm", 240, numbers, evaluate=(SMALL, FEW_STEPS))
+    return _run("DDPM", "ddpm", 240, numbers, evaluate=(SMALL, distance(50, ANCESTRAL)))
 
 
 def _bound(process: str) -> Training:
     numbers = {**_FULL, "process": process}
-    return _run("Variational diffusion", "vdm", 120, numbers, evaluate=(LEDGER,), curve="_bits_per_dim")
+    return _run("Variational diffusion", "vdm", 100, numbers, evaluate=(LEDGER,), curve="_bits_per_dim")
 
 
 def _cold(degradation: str) -> Training:
@@ -69,19 +74,19 @@ def _cold(degradation: str) -> Training:
     return _run("Cold diffusion", "cold", 240, numbers, evaluate=(SMALL,), curve="l1")
 
 
-def _flow(recipe: str, **more: Any) -> Training:
+def _flow(recipe: str, *at: int, **more: Any) -> Training:
     return _run(
         "Rectified flow" if recipe == "rectified_flow" else "Flow matching",
         recipe,
         240,
         {**_SMALL, **_PLAIN, **more},
-        evaluate=("--limit 100", f"{FRECHET} --sampler euler --schedule uniform --steps 10"),
+        evaluate=("--limit 100", *(distance(steps, EULER) for steps in at)),
     )
 
 
 def _reflow(teacher: str, steps: int, euler: int, at: int) -> Training:
     numbers = {"teacher": f"runs/{teacher}", "pairs": 5000, "batch": 128, "steps": steps, "euler_steps": euler}
-    words = ("--limit 100", f"{FRECHET} --sampler euler --schedule uniform --steps {at}")
+    words = ("--limit 100", distance(at, EULER))
     return _run("Rectified flow", "reflow", 200, numbers, evaluate=words, data=None)
 
 
@@ -95,12 +100,12 @@ RUNS: dict[str, Training] = {
     "improved_cosine": _improved("cosine"),
     "improved_bound_cosine": _improved("cosine", loss="bound", by_loss=True),
     "ddpm_cosine": _simple("cosine"),
-    "edm": _run("EDM", "edm", 240, {**_SMALL, **_PLAIN}, evaluate=(FRECHET, f"{FRECHET} --steps 5")),
+    "edm": _run("EDM", "edm", 240, {**_SMALL, **_PLAIN}, evaluate=(distance(18), distance(5))),
     "noisy_classifier": _run(
         "Classifier guidance",
         "noisy_classifier",
-        500,
-        {"size": 16, "batch": 128, "steps": 1000, "denoiser": "runs/ddpm_plain"},
+        1500,
+        {"size": 16, "batch": 128, "steps": 3000, "denoiser": "runs/ddpm_plain"},
         evaluate=(f"--accuracy 500 --judge {JUDGE}",),
         curve="_accuracy",
     ),
@@ -108,25 +113,27 @@ RUNS: dict[str, Training] = {
         system="Analytic-DPM",
         recipe="analytic_dpm",
         numbers={"denoiser": "runs/ddpm_plain"},
-        evaluate=(f"{FRECHET} --schedule trailing --steps 10",),
+        evaluate=(distance(10, " --schedule trailing"),),
         minutes=2,
     ),
     "cold_blur": _cold("blur"),
-    "flow_matching": _flow("flow_matching"),
-    "flow_optimal": _flow("flow_matching", optimal_pairs=True),
-    "rectified_flow": _flow("rectified_flow"),
+    "flow_matching": _flow("flow_matching", 10),
+    "flow_optimal": _flow("flow_matching", 10, optimal_pairs=True),
+    "rectified_flow": _flow("rectified_flow", 10, 1),
     "reflow": _reflow("rectified_flow", 500, 0, 10),
     "reflow_one_step": _reflow("reflow", 500, 1, 1),
     "ncsn": _run("NCSN", "ncsn", 240, {**_SMALL, **_PLAIN}),
-    "bit": _run("Bit diffusion", "bit", 160, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": True}}),
-    "bit_plain": _run("Bit diffusion", "bit", 200, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": False}}),
-    "soft": _run("Soft diffusion", "soft", 230, _SMALL, curve="soft"),
-    "soft_noise": _run("Soft diffusion", "soft", 230, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft"),
+    "bit": _run("Bit diffusion", "bit", 210, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": True}}),
+    "bit_plain": _run("Bit diffusion", "bit", 230, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": False}}),
+    "soft": _run("Soft diffusion", "soft", 230, _SMALL, curve="soft", evaluate=(distance(100),)),
+    "soft_noise": _run(
+        "Soft diffusion", "soft", 230, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft", evaluate=(distance(100),)
+    ),
     "haar": _run(
         "Non-uniform diffusion",
         "non_uniform",
-        700,
-        {**_SMALL, **_PLAIN, "steps": 2900, "net": {"channels": (32, 64), "blocks": 1, "attention": (0, 1)}},
+        800,
+        {**_SMALL, **_PLAIN, "steps": 3300, "net": {"channels": (32, 64), "blocks": 1, "attention": (0, 1)}},
     ),
     "one_speed": _run("DDPM", "ddpm", 240, {**_SMALL, **_PLAIN, "process": "vp", "prediction": "v"}),
     "improved_linear": _improved("linear"),
@@ -139,7 +146,7 @@ RUNS: dict[str, Training] = {
         100,
         {"size": 32, "net": {"channels": (16, 32, 64), "blocks": 1}, "batch": 64, "steps": 900, "entries": 5000},
         data="world:5000",
-        evaluate=("--frechet 100",),
+        evaluate=("--frechet 100 --steps 50",),
     ),
     "rdm_none": _run(
         "DDPM",
@@ -147,7 +154,7 @@ RUNS: dict[str, Training] = {
         60,
         {"size": 32, "net": {"channels": (32, 64, 128), "blocks": 1}, "batch": 64, "steps": 550},
         data="world:5000",
-        evaluate=("--frechet 100",),
+        evaluate=("--frechet 100 --steps 50",),
     ),
 }
 """Each needs what its numbers name as `runs/...`, which stands before it."""

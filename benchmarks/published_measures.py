@@ -16,6 +16,7 @@ from trainings import Training
 import huggingvis as hv
 from huggingvis.app.arguments import Parser
 from huggingvis.app.commands import evaluate
+from huggingvis.core.errors import UsageError
 from huggingvis.data.standard import Split
 from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.held_out import mean_and_error
@@ -66,7 +67,10 @@ def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure]
     counts = []
     for words in row.evaluate:
         told = evaluated(run, asked.words(row, words))
-        figures |= figures_of(told)
+        new = figures_of(told)
+        if set(new) & set(figures):
+            raise UsageError(f"{words!r} tells {', '.join(set(new) & set(figures))} of {run.path} once more.")
+        figures |= new
         counts.append(told["n"])
     if row.recipe == "autoencoder":
         wanted = Wanted(split=Split(asked.split), root=asked.root, limit=asked.pictures)
@@ -91,7 +95,8 @@ def figures_of(told: Mapping[str, Any]) -> dict[str, Figure]:
             "width": Figure(told["parzen"]["sigma"]),
         }
     if "frechet" in told:
-        found |= {"frechet": Figure(told["frechet"]["value"]), "frechet_floor": Figure(told["frechet"]["floor"])}
+        name = f"frechet_{told['drawn']['steps']}"  # how many steps it was drawn in
+        found |= {name: Figure(told["frechet"]["value"]), f"{name}_floor": Figure(told["frechet"]["floor"])}
     if "accuracy" in told:
         for name, part in (("accuracy", "accuracy"), ("accuracy_of_real", "of_real_pictures")):
             found[name] = Figure(told[part]["mean"], told[part]["standard_error"])

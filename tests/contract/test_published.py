@@ -84,8 +84,15 @@ def test_rows_are_measured_by_words_that_the_command_line_knows(published: Modul
 def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
     page, asked = (importlib.import_module(f"foundation_{name}") for name in ("page", "experiments"))
     for experiment in asked.EXPERIMENTS:
-        assert set(experiment.order) <= set(published.RUNS) and bool(experiment.order) == bool(experiment.figure)
+        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.RUNS)
+        assert len(experiment.order) != 1 and all(experiment.placed(item)[1] for item in experiment.order)
         assert experiment.order or experiment.commands
+        for row, figure in map(experiment.placed, experiment.order):
+            kind, _, steps = figure.rpartition("_")
+            words = [shlex.split(words) for words in published.RUNS[row].evaluate]
+            assert kind != "frechet" or any(
+                steps in said[said.index("--steps") :] for said in words[-2:] if "--steps" in said
+            )
         for command, minutes in experiment.commands:
             script = shlex.split(command)
             assert minutes > 0 and (script[0] == "hvis" or (FOLDER.parent / script[1]).is_file()), command
