@@ -71,7 +71,7 @@ def _bound(process: str) -> Training:
 
 def _cold(degradation: str) -> Training:
     numbers = {**_SMALL, "steps": 600, "degradation": degradation}
-    return _run("Cold diffusion", "cold", 240, numbers, evaluate=(SMALL,), curve="l1")
+    return _run("Cold diffusion", "cold", 250, numbers, evaluate=(SMALL,), curve="l1")
 
 
 def _flow(recipe: str, *at: int, **more: Any) -> Training:
@@ -125,9 +125,9 @@ RUNS: dict[str, Training] = {
     "ncsn": _run("NCSN", "ncsn", 240, {**_SMALL, **_PLAIN}),
     "bit": _run("Bit diffusion", "bit", 210, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": True}}),
     "bit_plain": _run("Bit diffusion", "bit", 230, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": False}}),
-    "soft": _run("Soft diffusion", "soft", 230, _SMALL, curve="soft", evaluate=(distance(100),)),
+    "soft": _run("Soft diffusion", "soft", 260, _SMALL, curve="soft", evaluate=(distance(100),)),
     "soft_noise": _run(
-        "Soft diffusion", "soft", 230, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft", evaluate=(distance(100),)
+        "Soft diffusion", "soft", 260, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft", evaluate=(distance(100),)
     ),
     "haar": _run(
         "Non-uniform diffusion",

@@ -157,7 +157,7 @@ def independent(count: int) -> Record:
 def _lines(rows: Mapping[str, Any]) -> list[str]:
     """The table, best first, as Markdown."""
     named = {"independent pixels": "bits_per_dim"} | FAMILIES
-    systems = {name: (ROWS | RUNS)[name].system for name in FAMILIES}  # type: ignore[operator]
+    systems = {name: (ROWS | RUNS)[name].system for name in FAMILIES}
     found = sorted((rows[name][figure]["mean"], name, figure) for name, figure in named.items() if name in rows)
     out = ["| model | bits/dim | of | digits | steps of training |", "|---|---|---|---|---|"]
     for mean, name, figure in found:
