@@ -10,6 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,13 +119,24 @@ def generate(
     device: str | None = None,
     on_step: OnStep | None = None,
 ) -> list[Picture]:
-    """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored)."""
-    from huggingvis.edits.generate import generate as make
+    """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored).
 
+    Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
+    """
     system = load(model, device=device)
     if isinstance(prompt, str):
         prompt = Request(Prompt(prompt), Canvas(count=count), replace(sampling or system.defaults, seed=seed))
-    return make(system, prompt, on_step=on_step)
+    pictures = stream(system, prompt, on_step=on_step)
+    for note in notes(system, prompt):
+        warnings.warn(note, stacklevel=2)
+    return list(pictures)
+
+
+def notes(system: System, request: Request) -> tuple[str, ...]:
+    """What `request` asks for that `system` cannot do or was not trained for, in sentences."""
+    from huggingvis.edits.generate import notes as found
+
+    return found(system, request)
 
 
 def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:

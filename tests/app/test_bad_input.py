@@ -41,6 +41,7 @@ WRONG = {
     "size 100000": Wrong((FOX, "--height", "100000"), ("height must be between", "found 100000")),
     "odd size": Wrong((FOX, "--width", "33"), ("multiple of 8", "33", "32 or 40")),
     "unknown sampler": Wrong((FOX, "--sampler", "dpm++2n"), ("no sampler called 'dpm++2n'", "'dpm++2m'")),
+    "no such sampler": Wrong((FOX, "--sampler", "foo"), ("no sampler called 'foo'. `hvis catalog samplers` lists",)),
     "unknown schedule": Wrong((FOX, "--schedule", "karas"), ("no schedule called 'karas'", "karras")),
     "unknown flag": Wrong((FOX, "--stpes", "3"), ("--stpes", "'--steps'")),
     "steps in words": Wrong((FOX, "--steps", "ten"), ("steps", "a whole number", "'ten'")),
@@ -59,6 +60,12 @@ def test_a_wrong_value_is_refused_before_anything_is_written(name: str, hvis: An
     wrong = WRONG[name]
     refused(hvis(["generate", *wrong.words, "--model", tiny_model, "-o", "out"]), 2, *wrong.said)
     assert left() == []
+
+
+def test_an_unknown_sampler_is_no_wall_of_names(hvis: Any, tiny_model: Path) -> None:
+    for name in ("foo", "dpm++9"):
+        said = hvis(["generate", FOX, "--model", tiny_model, "--sampler", name]).paragraph
+        assert len(said) < 160 and "`hvis catalog samplers`" in said and "None" not in said
 
 
 def test_a_mistake_is_one_json_document_for_programs(hvis: Any, tiny_model: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from command_line import FOX, SHORT, needs_packaged, pixels
 from PIL import Image
 
 from huggingvis import __version__
+from huggingvis.app.screen import size_of
 
 
 def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
@@ -39,19 +41,27 @@ def test_train_then_generate_evaluate_and_remove_a_run(hvis: Any, tmp_path: Path
     assert said.code == 0, said.err
     assert said.document["run"] == "runs/vae" and said.document["last"]["step"] == 2
     assert said.document["config"]["widths"] == [16, 16]
+    assert said.document["from_step"] == 0
     more = hvis(["train", "vae", "--run", "runs/vae", "--resume", "--steps", 4, "--json"])
     assert more.code == 0, more.err
     assert more.document["last"]["step"] == 4 and more.document["config"]["latent_dim"] == 4
-    assert hvis(["train", "--run", "runs/vae", "--resume"]).code == 0
+    assert more.document["from_step"] == 2
+    again = hvis(["train", "--run", "runs/vae", "--resume"])
+    first, disk, _ = again.out.splitlines()
+    assert again.code == 0 and "runs/vae was finished already, at step 4: nothing was trained" in first
+    assert first.endswith("hvis train --run runs/vae --resume --steps 8") and "Trained" not in again.out
+    taken = sum(path.stat().st_size for path in Path("runs/vae/checkpoints").rglob("*") if path.is_file())
+    assert disk.startswith(f"2 checkpoints take {size_of(taken)} in runs/vae/checkpoints; ")
+    assert "Trained vae in runs/vae: from step 4 to 5, " in hvis([*first.split(": ")[-1].split()[1:-1], 5]).out
     made = hvis(["generate", "", "--model", "runs/vae", "--json"]).document["pictures"][0]
     assert pixels(made["path"]).shape == (8, 8, 3)
     again = hvis(["generate", "--from", made["path"], "--json"])
     assert again.document["repeats"]["identical"], again.err
     losses = hvis(["evaluate", "runs/vae", "--json", "-o", "result.json"]).document
-    assert losses["step"] == 4 and losses == json.loads(Path("result.json").read_text())
+    assert losses["step"] == 5 and losses == json.loads(Path("result.json").read_text())
     assert losses["held_out_losses"]
     (listed,) = hvis(["models", "list", "--json"]).document["runs"]
-    assert (listed["path"], listed["recipe"], listed["step"]) == ("runs/vae", "vae", 4)
+    assert (listed["path"], listed["recipe"], listed["step"]) == ("runs/vae", "vae", 5)
     refused = hvis(["models", "remove", "vae"])
     assert refused.code == 2 and "--yes" in refused.paragraph and Path("runs/vae").exists()
     removed = hvis(["models", "remove", "vae", "--yes", "--json"])
@@ -76,7 +86,32 @@ def test_catalogue_by_system_axis_and_chapter(hvis: Any) -> None:
     assert "ClassifierFree" in [entry["name"] for entry in nets]
     line = next(line for line in hvis(["catalog", "guidance"]).out.splitlines() if line.startswith("ClassifierFree "))
     assert "2207.12598" in line
+    head, *rows = hvis(["catalog"]).out.splitlines()
+    assert head.split() == ["chapter", "name", "paper", "proven"]
+    papers = {record["name"]: row[head.index("paper") : head.index("proven")].strip()
+              for record, row in zip(records, rows, strict=True)}  # fmt: skip
+    assert papers["Autoencoder"] == "doi 10.1126/science.1127647" and papers["CVAE"] == "Sohn, Lee & Yan 2015"
+    assert papers["DDIM"] == "arXiv 2010.02502" and papers["LMS"] == ""
     assert "chapters that have something" in hvis(["catalog", "--chapter", "99"]).paragraph
+
+
+def test_the_catalogue_lists_the_words_that_no_prompt_is_told_it_lacks(hvis: Any) -> None:
+    from huggingvis.data.backgrounds import NAMED
+    from huggingvis.data.captions import RELATION_FORMS
+    from huggingvis.data.sprites import COLOURS, objects_v1
+    from huggingvis.data.vocabulary import unknown_words
+
+    rows = hvis(["catalog", "words", "--json"]).document
+    assert {row["id"] for row in rows} >= {*objects_v1().ids, *COLOURS, *NAMED, *RELATION_FORMS, "1", "4", "big"}
+    said = [text for row in rows for text in (*row["en"], row.get("plural", ""), *row["zh"])]
+    assert [text for text in said if unknown_words(objects_v1(), re.sub("[AB]", "", text))] == []
+    fox = next(row for row in rows if row["id"] == "fox")
+    assert fox == {"kind": "animal", "id": "fox", "en": ["fox"], "plural": "foxes", "zh": ["狐狸"]}
+    head, *lines = hvis(["catalog", "words"]).out.splitlines()
+    assert head.split() == ["kind", "English", "Chinese"]
+    assert "relation    A to the left of B" in "\n".join(lines)
+    assert next(line for line in lines if " star " in line).split() == ["shape", "star", "星星；五角星"]
+    assert "--chapter" in hvis(["catalog", "words", "--chapter", 5]).paragraph
 
 
 def test_catalogue_of_names(hvis: Any) -> None:
@@ -138,6 +173,24 @@ def test_doctor_tells_what_is_here(hvis: Any) -> None:
     assert facts["devices"][0]["device"] == "cpu" and times["float32"] > 0
     assert facts["folders"]["output"]["free"] > 0
     assert "cpu" in hvis(["doctor"]).out
+
+
+def test_doctor_says_what_optional_parts_are_for(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each extra of the project has a meaning; one that is absent is no fault, and one command adds it."""
+    import tomllib
+
+    from huggingvis.app.commands import doctor
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(doctor.EXTRAS) == set(project["optional-dependencies"])
+    monkeypatch.setattr(doctor, "_extras", lambda: {"book": {"matplotlib": None}, "test": {"pytest": "9"}})
+    monkeypatch.setattr(doctor, "_fonts", lambda: dict.fromkeys(doctor.FONTS))
+    said = hvis(["doctor"])
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "book building the book: not installed (matplotlib)" in lines and "missing" not in said.out
+    assert "test the library's own tests: installed" in lines
+    assert sum("pip install" in line for line in lines) == 1 and "[NAME]" in said.out
+    assert any(line.startswith("Chinese not found; only needed to") for line in lines)
 
 
 def test_inspect_reads_checkpoints_and_pictures(hvis: Any, tiny_model: Path) -> None:

@@ -113,6 +113,31 @@ def test_a_plot_has_its_curves_where_they_belong() -> None:
         plot([Curve("a", [(0, float("nan"))])], axes)
 
 
+def test_the_numbers_of_an_axis_stand_at_what_was_measured_and_apart() -> None:
+    """The grid's grey lines: at the asked marks, without those whose numbers would touch; round ones on short axes."""
+
+    def columns(xs: tuple[float, ...], ticks: tuple[float, ...]) -> list[int]:
+        axes = Axes("", "", "", log_x=True, x_ticks=ticks)
+        pixels = plot([Curve("a", [(x, float(i)) for i, x in enumerate(xs)], ink=0)], axes).pixels.astype(int)
+        grey = (np.abs(pixels[40:330] - 225).max(2) < 10).mean(0) > 0.5
+        return [int(x) for x in np.flatnonzero(grey[1:] & ~grey[:-1])]
+
+    few = (4, 8, 16, 32)
+    found = columns(few, few)
+    assert len(found) == 4 and np.ptp(np.diff(found)) <= 2
+    many = tuple(range(100, 161))
+    assert 5 < len(columns(many, many)) < 20 and min(np.diff(columns(many, many))) > 20
+    assert len(columns((10, 11, 12), ())) >= 3
+
+
+def test_a_comparison_is_marked_at_its_numbers_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Axes] = []
+    blank = plot([Curve("", [(0, 0)])], Axes("", "", ""))
+    monkeypatch.setattr("huggingvis.recipes.comparing.plot", lambda curves, axes: seen.append(axes) or blank)
+    compare_samplers(mixture_system(), Comparison(("ddim", "heun"), (12, 4, 6), count=1, fine=20))
+    assert [axes.x_ticks for axes in seen] == [(4.0, 6.0, 12.0)]
+
+
 @pytest.mark.parametrize("legs", [1, 2, 3, 12])
 def test_no_curve_runs_through_the_legend(legs: int) -> None:
     """Zigzags that fill more and more of the axes: the legend's place is told by a curve without points, in red."""

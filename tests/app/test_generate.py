@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from command_line import FOX, SHORT, needs_packaged, pixels
 
 
@@ -44,7 +46,17 @@ def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvi
     (made,) = document["pictures"]
     assert (made["seed"], made["batch_index"], made["model"]) == (5, 0, "small")
     assert pixels(made["path"]).shape == (32, 48, 3)
-    assert document["seconds"]["sample"] > 0 and document["notes"] == []
+    (note,) = document["notes"]
+    assert document["seconds"]["sample"] > 0 and "trained on pictures of 32x32 pixels; at 48x32" in note
+    assert made["notes"] == [note]
+
+
+def test_a_size_is_said_in_one_word_or_in_two(hvis: Any, tiny_model: Path) -> None:
+    words = ["generate", FOX, "--model", tiny_model, "--steps", 1, "--json"]
+    assert pixels(hvis([*words, "--size", "48x40"]).document["pictures"][0]["path"]).shape == (40, 48, 3)
+    square = hvis([*words, "--size=40"]).document
+    assert (square["request"]["canvas"]["width"], square["request"]["canvas"]["height"]) == (40, 40)
+    assert "--size 96x64" in hvis([*words, "--size", "large"]).paragraph
 
 
 def test_numbers_not_given_are_the_models_own(hvis: Any, tiny_model: Path) -> None:
@@ -98,6 +110,24 @@ def test_python_gives_the_pixels_of_the_command_line(hvis: Any, tiny_model: Path
     assert np.array_equal(picture.pixels, pixels(path))
     (saved,) = hv.export([picture], "out")
     assert saved.name == "00002-a-fox-to-the-left.png"
+
+
+def test_python_is_told_what_the_command_line_is_told(hvis: Any, tiny_model: Path) -> None:
+    import huggingvis as hv
+    from huggingvis.core.request import Canvas, Prompt, Request
+    from huggingvis.systems.tiny import DEFAULTS
+
+    asked = Request(Prompt("a fox beside a gizmo"), Canvas(width=48), replace(DEFAULTS, steps=1))
+    words = ["generate", asked.prompt.text, "--width", 48, "--steps", 1, "--model", tiny_model, "--json"]
+    notes = hvis(words).document["notes"]
+    with pytest.warns(UserWarning) as heard:
+        (picture,) = hv.generate(asked, model=tiny_model, device="cpu")
+    assert [str(warning.message) for warning in heard] == notes == picture.made["notes"]
+    assert [warning.filename for warning in heard] == [__file__] * len(notes)
+    assert "'beside'" in notes[0] and "'gizmo'" in notes[1] and "hvis catalog words" in notes[1] and "48x32" in notes[2]
+    with warnings.catch_warnings(action="error"):
+        (plain,) = hv.generate(FOX, model=tiny_model, sampling=asked.sampling, device="cpu")
+    assert "notes" not in plain.made
 
 
 def test_a_picture_does_not_depend_on_how_many_are_made(hvis: Any, tiny_model: Path) -> None:

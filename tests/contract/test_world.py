@@ -18,6 +18,7 @@ from huggingvis.data.captions import LANGUAGES, N_VARIANTS, RELATION_FORMS, arti
 from huggingvis.data.compose import Mix
 from huggingvis.data.draws import Draws
 from huggingvis.data.sprites import COLOURS, SpriteSet, objects_v1, shapes
+from huggingvis.data.vocabulary import counts_beside_others, things_named
 from huggingvis.data.world import CATEGORIES, World, combined, held_out
 
 needs_font = pytest.mark.skipif(
@@ -205,9 +206,27 @@ def test_unknown_words_are_found_and_known_ones_are_not(layouts: list[Layout]) -
     assert world.unknown_words("a unicorn to the left of a pizza") == [("unicorn", ("horse", "zebra"))]
     assert world.unknown_words("一只独角兽在一块披萨的左边") == [("独角兽", ("马", "斑马"))]
     assert world.unknown_words("two foxs")[0][1][:2] == ("foxes", "fox")
+    for typed, meant in (("dgo", "dog"), ("cta", "cat"), ("rde", "red"), ("dg", "dog"), ("pug", "pig"), ("tow", "two"),
+                         ("abov", "above"), ("lft", "left"), ("thre", "three")):  # fmt: skip
+        assert world.unknown_words(f"a {typed}")[0][1][0] == meant
+    for typed in ("night", "bright", "witch", "these", "ok", "zz", "men"):
+        assert world.unknown_words(typed) == [(typed, ())]
     assert world.unknown_words("asdf 嗄嗄") == [("asdf", ()), ("嗄嗄", ())]
     assert world.unknown_words("a unicorn 独角兽", "zh") == [("独角兽", ("马", "斑马"))]
     assert {"fox", "foxes", "behind", "red"} <= world.vocabulary_words("en") and "狐狸" in world.vocabulary_words("zh")
+
+
+def test_things_that_a_sentence_names_and_counts_beside_others(layouts: list[Layout]) -> None:
+    sprites = objects_v1()
+    for i, layout in enumerate(layouts):
+        for code in LANGUAGES:
+            said = World(seed=3).caption(layout, code, i % N_VARIANTS)
+            assert things_named(sprites, said) == {thing.sprite for thing in layout.things}
+            assert not counts_beside_others(sprites, said)
+    for text in ("two cats and a dog", "2 dogs beside a cat", "两只猫和一只狗", "三个圆形在一只狗的左边"):
+        assert counts_beside_others(sprites, text)
+    for text in ("two cats", "a cat and a dog", "一个三角形和一只狗", "三角形"):
+        assert not counts_beside_others(sprites, text)
 
 
 def test_small_vocabularies_draw_what_they_can() -> None:

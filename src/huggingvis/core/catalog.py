@@ -38,7 +38,7 @@ AXES = ("nets", "processes", "guidance", "samplers", "adapters", "codecs", "scen
 MARKS = ("built", "exact", "trained", "explained", "usable")
 ROOT = Path(__file__).resolve().parents[1]
 
-_ARXIV = re.compile(r"(?<![\d.])(?:0[7-9]|[1-9]\d)(?:0[1-9]|1[0-2])\.\d{4,5}(?!\d)")
+ARXIV = re.compile(r"(?<![\d.])(?:0[7-9]|[1-9]\d)(?:0[1-9]|1[0-2])\.\d{4,5}(?!\d)")
 _CHAPTER = re.compile(r"\bchapter\b:?\s+`?([\w/-]+)", re.IGNORECASE)
 _ABSTRACT = {"ABC", "ABCMeta", "Protocol", "abstractmethod"}
 
@@ -214,7 +214,7 @@ def _file_entries(root: Path, axis: str, path: Path) -> Iterator[Entry]:
             module=_module(root, path),
             line=node.lineno,
             doc=_head(own or text),
-            arxiv=tuple(dict.fromkeys(_ARXIV.findall(own) or _ARXIV.findall(text))),
+            arxiv=tuple(dict.fromkeys(ARXIV.findall(own) or ARXIV.findall(text))),
             chapter=chapter.group(1) if chapter else None,
             aliases=tuple(alias for alias, name in aliases.items() if name == node.name),
         )

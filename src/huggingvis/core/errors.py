@@ -53,10 +53,15 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     return [plain[key] for key in close]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a table: suggests the nearest, or lists what there is."""
+def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> UsageError:
+    """The error for a name that is not in a table: suggests the nearest, or lists what there is.
+
+    `lister`: a command that lists the table, named in the place of the list where that would be a wall of names.
+    """
     known = sorted(known)
     close = nearest(name, known)
     listed = f"Known: {', '.join(known)}." if known else "There is none yet."
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else listed
+    if lister:
+        hint = f"{hint} `{lister}` lists all." if close else f"`{lister}` lists those that there are."
     return UsageError(f"There is no {kind} called {name!r}. {hint}")

@@ -1,177 +1,39 @@
-"""Which words the world's captions can contain, and which words of a prompt they cannot.
+"""Which words the world's captions can contain, their list, and which words of a prompt they cannot.
 
 English is split at spaces; Chinese, which has none, by longest match against all words of the grammar. For an
-unknown word the nearest known ones are offered: by a small table of meanings, by spelling, or by kinship of the
-emoji that bears the name (emoji of one kind stand side by side in Unicode).
+unknown word the nearest known ones are offered: by a small table of meanings, by spelling, by kinship of the emoji
+that bears the name (emoji of one kind stand side by side in Unicode), or as a slip of the fingers.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from huggingvis.data import captions as grammar
 from huggingvis.data.artwork import Glyph
 from huggingvis.data.backgrounds import NAMED
 from huggingvis.data.sprites import COLOURS, SpriteSet, table
 
-EN_STOP = frozenset(
-    (
-        "a",
-        "an",
-        "the",
-        "one",
-        "single",
-        "just",
-        "and",
-        "with",
-        "of",
-        "on",
-        "in",
-        "at",
-        "to",
-        "it",
-        "its",
-        "is",
-        "are",
-        "there",
-        "some",
-        "group",
-        "exactly",
-        "against",
-        "background",
-        "picture",
-        "photo",
-        "drawing",
-        "image",
-        "painting",
-        "please",
-        "draw",
-        "paint",
-        "show",
-        "make",
-        "me",
-        "i",
-        "want",
-        "both",
-        "together",
-        "by",
-        "small",
-        "little",
-        "tiny",
-        "big",
-        "large",
-        "side",
-        "left",
-        "right",
-        "above",
-        "over",
-        "below",
-        "under",
-        "underneath",
-        "inside",
-        "around",
-        "behind",
-        "front",
-        "partly",
-        "hidden",
-        "beneath",
-        "grey",
-        "gray",
-        "his",
-        "her",
-        "their",
-        "this",
-        "that",
-        "next",
-    )
-)
+EN_STOP = frozenset((
+    "a", "an", "the", "one", "single", "just", "and", "with", "of", "on", "in", "at", "to", "it", "its", "is", "are",
+    "there", "some", "group", "exactly", "against", "background", "picture", "photo", "drawing", "image", "painting",
+    "please", "draw", "paint", "show", "make", "me", "i", "want", "both", "together", "by", "small", "little", "tiny",
+    "big", "large", "side", "left", "right", "above", "over", "below", "under", "underneath", "inside", "around",
+    "behind", "front", "partly", "hidden", "beneath", "grey", "gray", "his", "her", "their", "this", "that", "next",
+))  # fmt: skip
 ZH_STOP = (
-    "一张图片",
-    "一张照片",
-    "一幅画",
-    "图片",
-    "照片",
-    "画",
-    "图",
-    "请",
-    "我",
-    "想要",
-    "想",
-    "要",
-    "给",
-    "里",
-    "中",
-    "上",
-    "下",
-    "左",
-    "右",
-    "左边",
-    "右边",
-    "左侧",
-    "右侧",
-    "左面",
-    "右面",
-    "上面",
-    "下面",
-    "上方",
-    "下方",
-    "里面",
-    "内部",
-    "后面",
-    "前面",
-    "后方",
-    "前方",
-    "旁边",
-    "位于",
-    "围着",
-    "被",
-    "挡住",
-    "一部分",
-    "在",
-    "有",
-    "的",
-    "和",
-    "与",
-    "以及",
-    "还有",
-    "还",
-    "是",
-    "仅有",
-    "单独",
-    "只有",
-    "正好",
-    "一共",
-    "共",
-    "背景",
-    "背景是",
-    "背景上",
-    "小",
-    "大",
-    "张",
-    "幅",
-    "副",
-    "色",
-    "了",
-    "着",
-    "两",
-    "二",
-    "零",
-    "一",
-    "三",
-    "四",
-    "五",
-    "六",
-    "七",
-    "八",
-    "个",
-    "只",
-    "一些",
-    "并",
-    "放",
-    "之",
-)
+    "一张图片", "一张照片", "一幅画", "图片", "照片", "画", "图", "请", "我", "想要", "想", "要", "给", "里", "中",
+    "上", "下", "左", "右", "左边", "右边", "左侧", "右侧", "左面", "右面", "上面", "下面", "上方", "下方", "里面",
+    "内部", "后面", "前面", "后方", "前方", "旁边", "位于", "围着", "被", "挡住", "一部分", "在", "有", "的", "和",
+    "与", "以及", "还有", "还", "是", "仅有", "单独", "只有", "正好", "一共", "共", "背景", "背景是", "背景上", "小",
+    "大", "张", "幅", "副", "色", "了", "着", "两", "二", "零", "一", "三", "四", "五", "六", "七", "八", "个", "只",
+    "一些", "并", "放", "之",
+)  # fmt: skip
+_VOWELS = frozenset("aeiouy")
 _HAN = re.compile(r"[\u4e00-\u9fff]+")
 _LATIN = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
 
@@ -197,6 +59,40 @@ def _chinese(sprites: SpriteSet) -> frozenset[str]:
     return frozenset(part for word in words for part in _HAN.findall(word)) | {"T恤"}
 
 
+MOST = 4
+"""Things of one kind that a layout holds at most."""
+TYPED = (*grammar.EN_NUMBERS[1 : MOST + 1], "left", "right", "above", "below", "inside", "behind", "small", "big",
+         "background")  # fmt: skip
+"""Words of the grammar that slips of the fingers are looked for among, beside the names."""
+
+
+def word_list(sprites: SpriteSet) -> list[dict[str, Any]]:
+    """What prompts about `sprites` are made of: a record for each thing, colour, background, number, size and relation.
+
+    `en` and `zh` are its names, the first the one that captions prefer; of a relation, how sentences say it of A and B.
+    `kind` of a thing is its group: animal, food, ..., shape.
+    """
+    things = sorted(sprites.sprites, key=lambda sprite: sprite.group)
+    numbers = range(1, MOST + 1)
+    return [
+        *({**_row(s.group, s.id, s.names("en"), s.names("zh")), "plural": s.plural} for s in things),
+        *(_row("colour", c.name, [c.name], [c.zh]) for c in COLOURS.values()),
+        *(_row("background", en, [en], [zh]) for en, (zh, _) in NAMED.items()),
+        *(_row("number", str(n), [grammar.EN_NUMBERS[n]], [grammar.ZH_NUMBERS[n]]) for n in numbers),
+        *(_row("size", en, [en], [zh]) for en, zh in grammar.SIZES_ZH.items()),
+        *(_row("relation", kind, _of_a_and_b(said["en"]), _of_a_and_b(said["zh"]))
+          for kind, said in grammar.RELATION_FORMS.items()),
+    ]  # fmt: skip
+
+
+def _row(kind: str, name: str, en: Iterable[str], zh: Iterable[str]) -> dict[str, Any]:
+    return {"kind": kind, "id": name, "en": [*en], "zh": [*zh]}
+
+
+def _of_a_and_b(forms: Iterable[str]) -> list[str]:
+    return [form.format(a="A", b="B") for form in forms]
+
+
 def unknown_words(sprites: SpriteSet, text: str, language: str | None = None) -> list[tuple[str, tuple[str, ...]]]:
     """The words of `text` that no caption could contain, each with up to three known ones near it.
 
@@ -216,6 +112,23 @@ def unknown_words(sprites: SpriteSet, text: str, language: str | None = None) ->
             for word in _unmatched(run, known):
                 found.setdefault(word, _near_chinese(sprites, word))
     return list(found.items())
+
+
+def counts_beside_others(sprites: SpriteSet, text: str) -> bool:
+    """Whether `text` asks for several of one thing beside another one: captions count only what stands alone."""
+    measures = "|".join(sorted({s.measure for s in sprites.sprites}))
+    english, chinese = (
+        "|".join(words[2 : MOST + 1]) for words in (grammar.EN_NUMBERS, grammar.ZH_NUMBERS)
+    )  # from two on
+    several = rf"\b(?:{english}|[2-{MOST}])\b|(?:{chinese}|[2-{MOST}])(?:{measures})"
+    return len(things_named(sprites, text)) > 1 and re.search(several, text.lower()) is not None
+
+
+def things_named(sprites: SpriteSet, text: str) -> set[str]:
+    """Ids of the things whose names, the longest that fit, stand in `text`: 熊猫, a panda, is no 猫, a cat."""
+    names = {name.lower(): s.id for s in sprites.sprites for name in (*s.names("en"), s.plural, *s.names("zh"))}
+    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return {names[name] for name in re.findall(rf"(?<![a-z])(?:{either})(?![a-z])", text.lower())}
 
 
 def _unmatched(run: str, known: frozenset[str]) -> list[str]:
@@ -252,14 +165,35 @@ def _hand_picked() -> dict[str, tuple[str, ...]]:
 def _near_english(sprites: SpriteSet, word: str) -> tuple[str, ...]:
     names = {name.lower(): name for s in sprites.sprites for name in (*s.names("en"), s.plural)}
     names |= {c: c for c in (*COLOURS, *NAMED)}
+    slips = _slips(word, names | {w: w for w in TYPED})
     picked = _hand_picked().get(word) or _hand_picked().get(word.removesuffix("s"))
     known = tuple(sprites[name].en for name in picked or () if name in sprites)
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.75)
     if known:
         return known
     if close:
-        return tuple(names[key] for key in close)
-    return _kin(sprites, word, "en")
+        return tuple(dict.fromkeys((*slips, *(names[key] for key in close))))[:3]
+    return _kin(sprites, word, "en") or slips[:3]
+
+
+def _slips(word: str, known: Mapping[str, str]) -> tuple[str, ...]:
+    """The `known` words that are typed as `word` by one slip: two letters swapped, one left out, a vowel mistaken.
+
+    In a word of three letters one slip is a third of it, which a ratio of letters in common does not forgive.
+    """
+    return tuple(name for key, name in known.items() if len(word) > 1 and _slipped(key, word))
+
+
+def _slipped(meant: str, typed: str) -> bool:
+    if len(meant) == len(typed) + 1:
+        return any(meant[:i] + meant[i + 1 :] == typed for i in range(len(meant)))
+    apart = [i for i, (a, b) in enumerate(zip(meant, typed, strict=False)) if a != b]
+    if len(meant) != len(typed) or not apart or len(apart) > 2:
+        return False
+    i, j = apart[0], apart[-1]
+    if len(apart) == 2:
+        return j == i + 1 and (meant[i], meant[j]) == (typed[j], typed[i])
+    return len(typed) > 2 and {meant[i], typed[i]} <= _VOWELS
 
 
 def _near_chinese(sprites: SpriteSet, word: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
-from huggingvis.core.system import System
+from huggingvis.core.system import System, canvas_of
 from huggingvis.core.version import __version__
 from huggingvis.samplers.names import schedule_name, split_label
 
@@ -41,7 +41,7 @@ def generate(system: System, request: Request, *, on_step: OnStep | None = None)
 def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
     """As `generate`, each picture as soon as its chunk is made; the request is checked at once."""
     request = possible(system, request)
-    made, count = _made(system, CHUNK), request.canvas.count
+    made, count = _made(system, request, CHUNK), request.canvas.count
     chunks = (range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
     return (picture for chunk in chunks for picture in _chunk(system, request, chunk, made, on_step))
 
@@ -57,7 +57,17 @@ def repeat(
         )
     first = batch_index - batch_index % chunk
     together = range(first, min(first + chunk, request.canvas.count))
-    return list(_chunk(system, request, together, _made(system, chunk), on_step))[batch_index - first]
+    return list(_chunk(system, request, together, _made(system, request, chunk), on_step))[batch_index - first]
+
+
+def notes(system: System, request: Request) -> tuple[str, ...]:
+    """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
+    said = system.conditioner.notes(request)
+    asked, own = canvas_of(request, system.spec), system.spec.size
+    if asked != own:
+        sizes = [f"{width}x{height}" for width, height in (own, asked)]
+        said += (f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it may draw worse ones.",)
+    return said
 
 
 def possible(system: System, request: Request) -> Request:
@@ -101,13 +111,15 @@ def _chunk(
         yield Picture.from_signal(signal, request, {**made, **own})
 
 
-def _made(system: System, chunk: int) -> dict[str, Any]:
+def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
+    said = notes(system, request)
     return {
         "model": system.spec.name,
         "weights": fingerprint(system),
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
+        **({"notes": list(said)} if said else {}),
     }
 
 

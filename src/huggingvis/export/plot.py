@@ -18,6 +18,7 @@ COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 
            (140, 86, 75), (227, 119, 194), (90, 90, 90), (188, 189, 34))  # fmt: skip
 """Of curves in turn."""
 _FINE = 3  # curves are drawn this much larger and reduced, so that their edges are smooth
+_GAP = 8  # pixels between two numbers of an axis
 _DASH = 24  # a legend's piece of line, and the room after it
 
 
@@ -33,13 +34,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axes:
-    """What is written around a plot, and which axes are logarithmic. `size` in pixels."""
+    """What is written around a plot, and which axes are logarithmic. `size` in pixels.
+
+    `x_ticks`: where x is marked; none: at round numbers. Marks whose numbers would run into those before are left out.
+    """
 
     title: str
     x: str
     y: str
     log_x: bool = False
     log_y: bool = False
+    x_ticks: tuple[float, ...] = ()
     size: tuple[int, int] = (640, 400)
     lettering: Lettering = field(default_factory=Lettering)
 
@@ -98,7 +103,21 @@ class _Frame:
         return np.concatenate(parts)
 
     def ticks(self) -> tuple[list[float], list[float]]:
-        return _ticks(*self.x, self.axes.log_x), _ticks(*self.y, self.axes.log_y)
+        asked = [x for x in sorted(self.axes.x_ticks) if self.x[0] <= x <= self.x[1]]
+        return self._apart(asked or _ticks(*self.x, self.axes.log_x)), _ticks(*self.y, self.axes.log_y)
+
+    def _apart(self, marks: Sequence[float]) -> list[float]:
+        """The x marks whose numbers have room: the last one, and from the left each that is clear of the others."""
+        kept: list[float] = []
+        for x in marks:
+            if all(self._clear(x, other) for other in {*kept[-1:], marks[-1]} - {x}):
+                kept.append(x)
+        return kept
+
+    def _clear(self, x: float, other: float) -> bool:
+        letters = self.axes.lettering
+        wide = sum(letters.drawable(f"{n:g}")[0].getlength(f"{n:g}") for n in (x, other)) / 2
+        return abs(self.at(x, self.y[0])[0] - self.at(other, self.y[0])[0]) >= wide + _GAP
 
 
 @dataclass(frozen=True)
@@ -207,11 +226,16 @@ def _share(value: float, low: float, high: float, log: bool) -> float:
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round numbers between `low` and `high`: 1, 2 and 5 times powers of ten, powers alone over many of them."""
+    """Round numbers between `low` and `high`: 1, 2 and 5 times powers of ten, powers alone over many of them.
+
+    Within so short a logarithmic axis that it holds less than three such numbers, as on a straight one.
+    """
     if log:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         marks = (1, 2, 5) if len(powers) <= 4 else (1,)
-        return [m * 10.0**k for k in powers for m in marks if low <= m * 10.0**k <= high]
+        found = [m * 10.0**k for k in powers for m in marks if low <= m * 10.0**k <= high]
+        if len(found) > 2:
+            return found
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(m for m in (1, 2, 5, 10) if (high - low) / (m * step) <= 6)
     return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

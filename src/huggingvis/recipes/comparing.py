@@ -206,13 +206,14 @@ def _psnr(x: Tensor, y: Tensor) -> float | None:
 def _plotted(record: dict[str, Any]) -> Picture:
     """PSNR against calls, and beside it the Fréchet distance where it was measured."""
     title, plots = f"{record['model']}: {record['schedule']}", []
+    calls = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
     nearness = _curves(record, "psnr")
     if nearness or "against" not in record:
-        plots.append(plot(nearness, Axes(title, "network calls", "PSNR, dB", log_x=True)))
+        plots.append(plot(nearness, Axes(title, "network calls", "PSNR, dB", log_x=True, x_ticks=calls)))
     if "against" in record:
-        calls = sorted({float(row["nfe"]) for row in record["rows"]})
         level = [Curve("floor", [(nfe, record["against"]["floor"]) for nfe in (calls[0], calls[-1])])]
-        axes = Axes(f"{title} against {record['against']['data']}", "network calls", "Fréchet", log_x=True, log_y=True)
+        against = f"{title} against {record['against']['data']}"
+        axes = Axes(against, "network calls", "Fréchet", log_x=True, log_y=True, x_ticks=calls)
         plots.append(plot([*_curves(record, "frechet"), *level], axes))
     return beside(plots)
 

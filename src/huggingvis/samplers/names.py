@@ -8,7 +8,7 @@ parts them. Book: chapter 4, "Samplers by name".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from huggingvis.core.errors import UsageError, unknown
@@ -191,6 +191,11 @@ SCHEDULES = (
 )  # fmt: skip
 
 
+def _shown(rows: Sequence[SamplerRow | ScheduleRow]) -> list[str]:
+    """The names that a mistaken one may have been meant for."""
+    return [name for row in rows for name in (row.name, *row.a1111)]
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name.lower())
 
@@ -230,7 +235,7 @@ def split_label(label: str) -> tuple[str, str | None]:
             head = plain.removesuffix(_plain(alias))
             if head != plain and head in samplers:
                 return samplers[head], row.name
-    raise unknown("sampler", label, [alias for row in SAMPLERS for alias in (row.name, *row.a1111)])
+    raise unknown("sampler", label, _shown(SAMPLERS), lister="hvis catalog samplers")
 
 
 def schedule_name(label: str) -> str:
@@ -239,7 +244,7 @@ def schedule_name(label: str) -> str:
     for row in SCHEDULES:
         if plain in {_plain(alias) for alias in row.names()}:
             return row.name
-    raise unknown("schedule", label, [alias for row in SCHEDULES for alias in (row.name, *row.a1111)])
+    raise unknown("schedule", label, _shown(SCHEDULES), lister="hvis catalog schedules")
 
 
 def sampler_of(name: str, eta: float = 0.0) -> Sampler:

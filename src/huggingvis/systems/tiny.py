@@ -27,7 +27,7 @@ from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.data.sprites import objects_v1
-from huggingvis.data.vocabulary import unknown_words
+from huggingvis.data.vocabulary import counts_beside_others, unknown_words
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.plan_map import PlanMap
@@ -72,6 +72,12 @@ class TinyConditioner:
         for word, near in unknown_words(objects_v1(), f"{request.prompt.text} {request.prompt.negative}"):
             hint = f"; words it knows that are near: {', '.join(near)}" if near else ""
             said.append(f"The model does not know the word {word!r}{hint}.")
+        if said:
+            said[-1] += " `hvis catalog words` lists all that it knows."
+        if counts_beside_others(objects_v1(), request.prompt.text):
+            said.append(
+                "The model learnt to count one kind of thing at a time: beside another, its number may be wrong."
+            )
         if not self.tokenizer.fits(request.prompt.text):
             length = self.tokenizer.length
             said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")

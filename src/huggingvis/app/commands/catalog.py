@@ -1,19 +1,21 @@
-"""What is in the library: its systems with the proof of each claim, or the entries of one axis.
+"""What is in the library: its systems with the proof of each claim, the entries of one axis, or the model's words.
 
 hvis catalog --chapter 4       systems of one chapter of the book
 hvis catalog samplers          every sampler: its names elsewhere, its measured order and error, its test
 hvis catalog schedules         the same of the grids of times that they walk
 hvis catalog guidance          the entries of another axis, with their papers
+hvis catalog words             every word that the packaged model knows, in English and in Chinese
 """
 
 from __future__ import annotations
 
 import argparse
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from huggingvis.app.screen import Screen
-from huggingvis.core.catalog import AXES, MARKS, Entry, entries
+from huggingvis.core.catalog import ARXIV, AXES, MARKS, Entry, entries
 from huggingvis.core.errors import UsageError
 
 WORLDS = ("A1111", "ComfyUI", "diffusers")
@@ -21,14 +23,14 @@ WORLDS = ("A1111", "ComfyUI", "diffusers")
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("axis", nargs="?", help=f"schedules, or one of {', '.join(AXES)}")
+    parser.add_argument("axis", nargs="?", help=f"words, schedules, or one of {', '.join(AXES)}")
     parser.add_argument("--chapter", metavar="N", help="only this chapter of the book")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> list[dict[str, Any]]:
     if not args.axis:
         return _systems(args.chapter, screen)
-    named = {"samplers": _samplers, "schedules": _schedules}.get(args.axis)
+    named = {"samplers": _samplers, "schedules": _schedules, "words": _words}.get(args.axis)
     return named(args.chapter, screen) if named else _axis(args.axis, args.chapter, screen)
 
 
@@ -38,18 +40,27 @@ def _systems(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
     found = api.catalog(chapter)
     if not found:
         raise _no_chapter(chapter, [record["chapter"] for record in api.catalog()])
-    for record in found:
-        proven = ", ".join(mark for mark in MARKS if record[mark]) or "nothing proven yet"
-        paper = f"arXiv {record['paper']}" if record["paper"] else ""
-        screen.say(f"{record['chapter']:>4}  {record['name']:<24}  {paper:<16}  {proven}")
+    cells = [
+        (record["chapter"], record["name"], paper_of(record["paper"]), ", ".join(m for m in MARKS if record[m]) or "-")
+        for record in found
+    ]
+    _say_table(screen, ("chapter", "name", "paper", "proven"), cells)
     return found
+
+
+def paper_of(paper: str | None) -> str:
+    """A paper as people cite it: by the archive that its number is of, or in the words that there are."""
+    if paper is None:
+        return ""
+    if paper.startswith("10.") and "/" in paper:
+        return f"doi {paper}"
+    return f"arXiv {paper}" if ARXIV.fullmatch(paper) else paper
 
 
 def _axis(axis: str, chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
     found = _of_chapter(chapter, [_record(entry) for entry in entries(axis)])
-    for row in found:
-        paper = f"  [arXiv {', '.join(row['arxiv'])}]" if row["arxiv"] else ""
-        screen.say(f"{row['name']:<24}  {row['doc']}{paper}")
+    told = [f"{row['doc']}  [arXiv {', '.join(row['arxiv'])}]" if row["arxiv"] else row["doc"] for row in found]
+    _say_table(screen, ("name", "what it is"), [(row["name"], text) for row, text in zip(found, told, strict=True)])
     return found
 
 
@@ -88,6 +99,23 @@ def _schedules(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
     return _with_unnamed("schedules", rows, screen)
 
 
+def _words(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
+    from huggingvis.data.sprites import objects_v1
+    from huggingvis.data.vocabulary import word_list
+
+    if chapter is not None:
+        raise UsageError("Words are of no chapter. Leave --chapter out.")
+    rows = word_list(objects_v1())
+    shown = [(row, 1 if row["kind"] == "relation" else None) for row in rows]  # of a relation the usual form
+    cells = [(row["kind"], "; ".join(row["en"][:most]), "；".join(row["zh"][:most])) for row, most in shown]
+    _say_table(screen, ("kind", "English", "Chinese"), cells)
+    screen.say(
+        "\nColour words are for shapes; other things have colours of their own. Plurals are understood too: --json has "
+        "them, and every way to say a relation."
+    )
+    return rows
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     slope, error = (format(row[key], how) if key in row else "-" for key, how in (("slope", ".2f"), ("error", ".1e")))
     noise = "yes" if row["stochastic"] else "no"
@@ -104,9 +132,15 @@ def _test(row: dict[str, Any]) -> str:
 
 
 def _say_table(screen: Screen, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    widths = [max(_width(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
-        screen.say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        screen.say("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _with_unnamed(axis: str, rows: list[dict[str, Any]], screen: Screen) -> list[dict[str, Any]]:

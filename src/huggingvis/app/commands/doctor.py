@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from huggingvis.app.preferences import place, preferences
 from huggingvis.app.screen import Screen, size_of
@@ -23,6 +26,24 @@ if TYPE_CHECKING:
 
 NEEDED = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "sentencepiece", "huggingface_hub", "einops",
           "emoji", "tomli-w", "rich")  # fmt: skip
+EXTRAS = {
+    "bench": "comparisons with other libraries (benchmarks/)",
+    "book": "building the book",
+    "cluster": "trainings on several machines",
+    "eval": "what some scores are checked against",
+    "export": "ONNX and OpenVINO graphs",
+    "scene": "3D scenes and meshes",
+    "serve": "the HTTP service",
+    "studio": "the web studio",
+    "test": "the library's own tests",
+    "video": "video files",
+}
+"""What each optional part is for."""
+FONTS = {
+    "colour emoji": "only needed to draw training scenes; Debian: apt install fonts-noto-color-emoji",
+    "Chinese": "only needed to write Chinese on sheets; Debian: apt install fonts-noto-cjk",
+}
+"""What a font is for, and where it comes from."""
 SIDE, TIMES = 512, 8
 """Of the matrices whose product is timed, and how often: a tenth of a second on a slow core."""
 
@@ -38,6 +59,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: _version(name) for name in NEEDED},
         "extras": _extras(),
+        "install_extra": _install_extra(),
         "devices": _devices(),
         "fonts": _fonts(),
         "models": sorted(path.parent.name for path in ROOT.glob("weights/*/model.json")),
@@ -70,6 +92,19 @@ def _extras() -> dict[str, dict[str, str | None]]:
                 name = name.partition(sign)[0]
             asked.setdefault(extra, {})[name] = _version(name)
     return asked
+
+
+def _install_extra() -> str:
+    """The command that adds an optional part, from where the package itself came from: an index, a folder or a file."""
+    try:
+        told = json.loads(metadata.distribution("huggingvis").read_text("direct_url.json") or "{}")
+        url, editable = told.get("url", ""), told.get("dir_info", {}).get("editable", False)
+    except (metadata.PackageNotFoundError, ValueError, AttributeError):
+        url, editable = "", False
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    if editable:
+        return f'{python} -m pip install -e "{url2pathname(urlsplit(url).path)}[NAME]"'
+    return f'{python} -m pip install "huggingvis[NAME]{f" @ {url}" if url else ""}"'
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -136,15 +171,13 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _show(facts: dict[str, Any], screen: Screen) -> None:
     screen.say(f"huggingvis {facts['huggingvis']}, Python {facts['python']} ({sys.executable}), {facts['system']}")
-    for title in ("packages", "fonts"):
-        screen.say(f"\n{title}")
-        for name, value in facts[title].items():
-            screen.say(f"  {name:<18}  {value or 'missing'}")
-    screen.say("\nextras" if facts["extras"] else "\nextras: not known, for this checkout is not installed by pip")
-    for extra, needs in facts["extras"].items():
-        missing = [name for name, version in needs.items() if version is None]
-        state = f"missing {', '.join(missing)}: pip install 'huggingvis[{extra}]'" if missing else "complete"
-        screen.say(f"  {extra:<18}  {state}")
+    screen.say("\npackages")
+    for name, value in facts["packages"].items():
+        screen.say(f"  {name:<18}  {value or 'missing: install huggingvis again'}")
+    screen.say("\nfonts")
+    for name, value in facts["fonts"].items():
+        screen.say(f"  {name:<18}  {value or f'not found; {FONTS[name]}'}")
+    _show_extras(facts, screen)
     screen.say(f"\ndevices (milliseconds of a {SIDE} x {SIDE} product)")
     for device in facts["devices"]:
         times = device[f"ms_of_{SIDE}x{SIDE}_product"]
@@ -155,3 +188,16 @@ def _show(facts: dict[str, Any], screen: Screen) -> None:
     for name, folder in facts["folders"].items():
         state = "" if folder["exists"] else ", not there yet"
         screen.say(f"  {name:<18}  {folder['path']} ({size_of(folder['free'])} free{state})")
+
+
+def _show_extras(facts: dict[str, Any], screen: Screen) -> None:
+    if not facts["extras"]:
+        screen.say("\nextras: not known, for this checkout is not installed by pip")
+        return
+    screen.say("\nextras (optional: generate, train and the other verbs work without them)")
+    for extra, needs in facts["extras"].items():
+        lacking = [name for name, version in needs.items() if version is None]
+        state = f"not installed ({', '.join(lacking)})" if lacking else "installed"
+        screen.say(f"  {extra:<18}  {EXTRAS.get(extra, 'another part')}: {state}")
+    if any(None in needs.values() for needs in facts["extras"].values()):
+        screen.say(f"  To add one of them: {facts['install_extra']}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,19 @@ class Words:
     negative: str = ""  #: what the picture should not show
 
 
+class _Size(argparse.Action):
+    """`--size 96x64` as `--width 96 --height 64`; one number is both."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        sides = re.fullmatch(r"(\d+)(?:[x×](\d+))?", values.lower())
+        if sides is None:
+            raise UsageError(f"--size takes width and height in pixels, as in --size 96x64; found {values!r}.")
+        said = [f"--width={sides[1]}", f"--height={sides[2] or sides[1]}"]
+        setattr(namespace, Canvas.__qualname__, [*(getattr(namespace, Canvas.__qualname__) or ()), *said])
+
+
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("prompt", nargs="?", help="what the picture should show, in quotation marks")
     parser.add_argument("--from", dest="picture", metavar="PICTURE", type=Path, help="repeat a picture from its record")
@@ -61,6 +75,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
     )
+    parser.add_argument("--size", metavar="WxH", action=_Size, help="width and height in one, such as 96x64")
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
@@ -180,7 +195,9 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
 
 
 def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
-    notes = system.conditioner.notes(request)
+    from huggingvis import api
+
+    notes = api.notes(system, request)
     for note in notes:
         screen.note(note)
     return notes

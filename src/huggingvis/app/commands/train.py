@@ -5,6 +5,9 @@ hvis train latent_diffusion --data folder:photos --size 64 --run runs/photos
 hvis train --run runs/photos --resume                        goes on from the last checkpoint
 hvis train ddpm --help                                       the numbers of one recipe
 torchrun --nproc-per-node 2 -m huggingvis train ddpm         on two processes; with --shard each keeps half of the net
+
+A run keeps its two newest checkpoints, each with weights, averages and optimiser: a few times the size of the weights.
+When it is done, the newest is enough to draw from and to go on. `hvis models list` shows what every run takes.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, words_of
 from huggingvis.app.preferences import Preferences, preferences
-from huggingvis.app.screen import Screen
+from huggingvis.app.screen import Screen, size_of
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
 from huggingvis.core.errors import Cancelled, FileProblem, UsageError
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.recipes.loading import Binds
 
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _reached(folder)
     device = args.device or usual.device
     try:
         done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=device, shard=args.shard)
@@ -85,12 +88,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         going_on = f" To go on: {shlex.join(['hvis', 'train', '--run', str(folder), '--resume'])}"
         raise Cancelled(f"{stopped}{going_on if (folder / 'config.toml').is_file() else ''}") from None
     seconds = round(time.perf_counter() - began, 3)
-    last = _last(done)
+    last, since = _last(done), before.get(done.path, 0)
     if done.parallel.writes:
-        screen.say(f"Trained {recipe} in {folder}: {last.get('step', 0)} steps, {seconds:.1f} s.")
+        _report(done, f"{recipe} in {folder}", since, int(last.get("step", 0)), seconds, screen)
     if done.parallel.writes and isinstance(find_recipe(str(done.config["recipe"])), Binds):
         screen.say(f"Pictures of it: hvis generate --model {done.path}")
-    return {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers), "last": last, "seconds": seconds}
+    record = {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers)}
+    return {**record, "from_step": since, "last": last, "seconds": seconds}
 
 
 def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tuple[str, Any]:
@@ -129,6 +133,30 @@ def _stored(folder: Path) -> tuple[str, dict[str, Any]] | None:
     if not isinstance(recipe, str) or not isinstance(numbers, dict):
         raise FileProblem(f"{folder / 'config.toml'} does not say which recipe made this run. Restore the file.")
     return recipe, numbers
+
+
+def _reached(folder: Path) -> dict[Path, int]:
+    """The step that each run in the folder has come to: a recipe may train in several stages, a run each."""
+    from huggingvis.train import checkpoint
+
+    found = {path.parent: checkpoint.find(path.parent / "checkpoints")[0] for path in folder.rglob("config.toml")}
+    return {path: good[-1].step for path, good in found.items() if good}
+
+
+def _report(run: Run, what: str, since: int, step: int, seconds: float, screen: Screen) -> None:
+    """What the training did, all of it, the rest of it or nothing, and what that takes on the disk."""
+    kept = run.checkpoints()
+    if kept and since >= step:
+        further = shlex.join(["hvis", "train", "--run", str(run.path), "--resume", "--steps", str(2 * step)])
+        screen.say(f"{run.path} was finished already, at step {step}: nothing was trained. To train further: {further}")
+    else:
+        steps = f"from step {since} to {step}" if since else f"{step} steps"
+        screen.say(f"Trained {what}: {steps}, {seconds:.1f} s.")
+    if kept:
+        taken = size_of(sum(file.stat().st_size for found in kept for file in found.path.iterdir()))
+        told = f"{len(kept)} checkpoints take {taken}" if len(kept) > 1 else f"The checkpoint takes {taken}"
+        spare = "; the newest is enough to go on, older ones may be deleted" if len(kept) > 1 else ""
+        screen.say(f"{told} in {run.path / 'checkpoints'}{spare}.")
 
 
 def _last(run: Run) -> dict[str, Any]:
