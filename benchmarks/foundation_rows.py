@@ -65,7 +65,7 @@ def _simple(process: str) -> Training:
 
 
 def _bound(process: str) -> Training:
-    numbers = {**_FULL, "process": process}
+    numbers = {**_FULL, "steps": 1300, "process": process, "octaves": (2, 3, 4, 5, 6, 7)}
     return _run("Variational diffusion", "vdm", 100, numbers, evaluate=(LEDGER,), curve="_bits_per_dim")
 
 
