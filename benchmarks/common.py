@@ -182,6 +182,12 @@ def write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode())
 
 
+def write_json(path: Path, told: Mapping[str, Any]) -> Path:
+    """A record, a line for each of its parts. Raises `ValueError` for a number that is not finite."""
+    parts = [f'"{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for key, value in told.items()]
+    return write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
 def write_bytes(path: Path, content: bytes) -> Path:
     """Create or replace a file, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)

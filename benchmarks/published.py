@@ -1,12 +1,13 @@
-"""Figures that papers report, like for like where it can be: ours recorded run by run, and the page that compares them.
+"""Trainings on record, run by run, and the pages that compare them with papers and with each other.
 
     python benchmarks/published.py plan                     every row's command, and about how long it takes
-    python benchmarks/published.py budget nice              trains a row for 15 s: steps and pictures an hour
+    python benchmarks/published.py budget nice              trains a row for 15 s of one core: pictures a second
     python benchmarks/published.py record nice runs/nice    measures a finished run and keeps it: trained/nice.json
-    python benchmarks/published.py table                    benchmarks/published.md from these records alone
+    python benchmarks/published.py table                    published.md and foundations.md from these records alone
 
-Rows are those of `published_rows.py`. Without `--split test` figures are of the last 10,000 training digits, which no
-training sees, and are labelled validation.
+Rows are those of `published_rows.py` (figures that papers report) and `foundation_rows.py` (the experiments of chapter
+4). Without `--split test` figures are of the last 10,000 training digits, which no training sees, and are labelled
+validation.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import HERE, write_text
+from foundation_page import foundations
+from foundation_rows import RUNS
 from published_rows import NOT_COMPARABLE, ROWS, Row
-from record_run import TRAINED, VARIABLE, command, prove
+from record_run import TRAINED, command, prove
+from trainings import RUNS as RUN_FOLDER
+from trainings import Training
 
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.config import from_dict, to_dict
@@ -35,23 +42,32 @@ from huggingvis.core.machine import cores
 if TYPE_CHECKING:
     from huggingvis.train.run import Run
 
-PAGE = HERE / "published.md"
+PAGE, FOUNDATIONS = HERE / "published.md", HERE / "foundations.md"
+ALL: Mapping[str, Training] = {**ROWS, **RUNS}
 SECONDS = 15
 TICKS = "▁▂▃▄▅▆▇█"
 
 
-def row_of(name: str) -> Row:
+def row_of(name: str) -> Training:
     """The row called `name`."""
-    if name not in ROWS:
-        raise unknown("published figure", name, ROWS)
-    return ROWS[name]
+    if name not in ALL:
+        raise unknown("training on record", name, ALL)
+    return ALL[name]
 
 
 def planned(name: str) -> str:
     """The command that trains a row."""
     row = row_of(name)
-    config = from_dict(find_recipe(row.recipe).Config, {"data": f"mnist:{VARIABLE}/images/mnist", **row.numbers})
-    return command(row.recipe, to_dict(config), name)
+    return command(row.recipe, to_dict(from_dict(find_recipe(row.recipe).Config, row.config)), name)
+
+
+def plan() -> str:
+    """The commands of all rows; each chapter's in the order in which they are worth their time."""
+    parts = []
+    for title, rows in (("Figures of papers", ROWS), ("Chapter 4", RUNS)):
+        lines = [f"{name:<22} ~{row.minutes:>4.3g} min   {planned(name)}" for name, row in rows.items()]
+        parts.append("\n".join((f"{title}: {sum(row.minutes for row in rows.values()):.0f} min", *lines)))
+    return "\n\n".join(parts)
 
 
 # ---- record ----------------------------------------------------------------------------------------------------------
@@ -60,18 +76,16 @@ def planned(name: str) -> str:
 def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     """What a finished run reaches of the figures of a row."""
     import torch
-    from published_measures import measure
+    from published_measures import Asked, measure
 
-    from huggingvis.data.standard import Split
-    from huggingvis.recipes.evaluation import Wanted
     from huggingvis.recipes.pictures import Facts
 
     row = row_of(name)
     if run.config["recipe"] != row.recipe:
         raise UsageError(f"{run.path} was trained by {run.config['recipe']!r}, the row {name!r} is of {row.recipe!r}.")
     torch.set_num_threads(cores())
-    wanted = Wanted(split=Split(given.split), root=given.root and str(given.root), limit=given.pictures)
-    found, n = measure(row, run, wanted, given.draws)
+    asked = Asked(given.split, given.root and str(given.root), given.pictures, given.draws)
+    found, n = measure(row, run, asked)
     return {
         "row": name,
         "epochs": round(run.metrics()[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
@@ -85,37 +99,61 @@ def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
 # ---- budget ----------------------------------------------------------------------------------------------------------
 
 
-def budget(name: str, data: str) -> str:
-    """Trains a row for `SECONDS` in a folder that is thrown away, and tells what an hour would bring."""
+def budget(name: str, runs: Path) -> str:
+    """Trains a row for `SECONDS` of one core in a folder that is thrown away, and tells what an hour would bring.
+
+    `runs`: where the runs lie that it is built on. Time is that of the process, so that others on the machine count
+    little.
+    """
+    import torch
+
     import huggingvis as hv
     from huggingvis.train.run import Run
 
+    torch.set_num_threads(1)
     row = row_of(name)
+    numbers = {key: _placed(value, runs) for key, value in row.config.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        clock = threading.Thread(target=_stop_after, args=(path / "metrics.jsonl", SECONDS), daemon=True)
-        clock.start()
+        clock = _Clock(path / "metrics.jsonl", SECONDS)
+        threading.Thread(target=clock.watch, daemon=True).start()
         with contextlib.suppress(Cancelled):
-            hv.train(row.recipe, path, {**row.numbers, "data": data, "sample_every": 1_000_000}, device="cpu")
-        last = Run.open(path).latest()
+            hv.train(row.recipe, path, {**numbers, "sample_every": 1_000_000}, device="cpu")
+        spent, last = time.process_time() - clock.began, Run.open(path).latest()
         assert last is not None
-        state = json.loads((last.path / "state.json").read_text(encoding="utf-8"))
-        pace = last.step / state["seconds"]
+        pace = last.step / spent
         batch = Run.open(path).config["config"]["batch"]
     steps = row.numbers.get("steps", 0)
     return (
         f"{name}: {pace:.3g} steps/s, {3600 * pace:,.0f} an hour; {pace * batch:,.0f} pictures/s; "
-        f"the planned {steps:,} steps take {steps / pace / 60:.1f} min"
+        f"the planned {steps:,} steps take {steps / pace / 60:.1f} min of one core (the row says {row.minutes:g})"
     )
 
 
-def _stop_after(begun: Path, seconds: float) -> None:
-    """Presses ctrl-C so many seconds after the file is there, which a training makes when it is ready to be stopped."""
-    wait = threading.Event()
-    while not begun.exists():
-        wait.wait(0.05)
-    wait.wait(seconds)
-    os.kill(os.getpid(), signal.SIGINT)
+def _placed(value: Any, runs: Path) -> Any:
+    """A number of a row with variables written out and the folder of runs where it is."""
+    if not isinstance(value, str):
+        return value
+    return str(runs / value.removeprefix(RUN_FOLDER)) if value.startswith(RUN_FOLDER) else os.path.expandvars(value)
+
+
+@dataclass
+class _Clock:
+    """Presses ctrl-C after so many seconds of this process's time since the file `begun` is there, which a training
+    makes when it is ready to be stopped."""
+
+    begun: Path
+    seconds: float
+    began: float = 0.0
+
+    def watch(self) -> None:
+        wait = threading.Event()
+        while not self.begun.exists():
+            wait.wait(0.02)
+        self.began = time.process_time()
+        while time.process_time() < self.began + self.seconds:
+            wait.wait(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 # ---- table -----------------------------------------------------------------------------------------------------------
@@ -209,10 +247,9 @@ def main() -> int:
 
 def _act(given: argparse.Namespace) -> None:
     if given.verb == "plan":
-        for name, row in ROWS.items():
-            print(f"{name:<18} ~{row.minutes:>3g} min   {planned(name)}")
+        print(plan())
     elif given.verb == "budget":
-        print(budget(given.row, given.data))
+        print(budget(given.row, given.runs))
     elif given.verb == "record":
         from huggingvis.train.run import Run
 
@@ -221,23 +258,24 @@ def _act(given: argparse.Namespace) -> None:
         print(told["result"])
     else:
         write_text(PAGE, page(recorded()))
-        print(f"Wrote {PAGE.name}")
+        write_text(FOUNDATIONS, foundations(recorded(), planned))
+        print(f"Wrote {PAGE.name} and {FOUNDATIONS.name}")
 
 
 def _options() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = out.add_subparsers(dest="verb", required=True)
     verbs.add_parser("plan", help="commands of all rows")
-    verbs.add_parser("table", help="write published.md")
+    verbs.add_parser("table", help="write published.md and foundations.md")
     ask = verbs.add_parser("budget", help="how long a row takes here")
-    ask.add_argument("row", choices=ROWS)
-    ask.add_argument("--data", default=f"mnist:{os.path.expandvars(VARIABLE)}/images/mnist")
+    ask.add_argument("row", choices=ALL)
+    ask.add_argument("--runs", type=Path, default=Path(RUN_FOLDER), help="where runs that it is built on lie")
     keep = verbs.add_parser("record", help="measure a finished run")
-    keep.add_argument("row", choices=ROWS)
+    keep.add_argument("row", choices=ALL)
     keep.add_argument("run", type=Path)
     keep.add_argument("--split", choices=("validation", "test"), default="validation")
     keep.add_argument("--root", type=Path, help="folder of the official files (default: where the run found them)")
-    keep.add_argument("--pictures", type=int, help="score so many, evenly spaced (default: all)")
+    keep.add_argument("--pictures", type=int, help="score so many, evenly spaced (default: the row's)")
     keep.add_argument("--draws", type=int, help="of each number (default: the row's)")
     return out
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import os
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from published_rows import Row
 from torch import Tensor
+from trainings import Training
 
 import huggingvis as hv
+from huggingvis.app.arguments import Parser
+from huggingvis.app.commands import evaluate
+from huggingvis.core.errors import UsageError
 from huggingvis.data.standard import Split
 from huggingvis.recipes.evaluation import Wanted
-from huggingvis.recipes.held_out import HeldOut, mean_and_error
-from huggingvis.recipes.parzen_window import ParzenWindow
+from huggingvis.recipes.held_out import mean_and_error
 from huggingvis.recipes.pictures import Facts, View
 from huggingvis.train.run import Run
 
@@ -26,17 +32,75 @@ class Figure:
     error: float | None = None
 
 
-def measure(row: Row, run: Run, wanted: Wanted, draws: int | None = None) -> tuple[Mapping[str, Figure], int]:
-    """Every figure of a run on the pictures `wanted`, and how many these are; `draws` in place of the row's."""
-    if "parzen" in row.paper:
-        told = hv.evaluate(run.path, ParzenWindow(pictures=wanted), device="cpu").record
-        score = told["parzen"]
-        return {"parzen": Figure(score["mean"], score["error"]), "width": Figure(score["sigma"])}, told["n"]
-    told = hv.evaluate(run.path, HeldOut(wanted, row.draws if draws is None else draws), device="cpu").record
-    figures = {name: Figure(n["mean"], n["standard_error"]) for name, n in told["measured"].items()}
-    if "pca" in row.paper:
+@dataclass(frozen=True)
+class Asked:
+    """The pictures that are measured on, and how many draws of each number; none: the row's own."""
+
+    split: str = "validation"
+    root: str | None = None
+    pictures: int | None = None
+    draws: int | None = None
+
+    def words(self, row: Training, words: str) -> list[str]:
+        """Those of `hvis evaluate` that a row is measured by, with what was asked for."""
+        out = shlex.split(os.path.expandvars(words))
+        draws = self.draws or row.draws
+        own: dict[str, Any] = {"split": self.split, "root": self.root}
+        if not any(word in ("--frechet", "--accuracy") for word in out):
+            own |= {"limit": self.pictures, "draws": None if "--parzen" in out else draws}
+        for name, value in own.items():
+            if value is not None:
+                out = [*_without(out, f"--{name}"), f"--{name}", str(value)]
+        return out
+
+
+def _without(words: Sequence[str], flag: str) -> list[str]:
+    if flag not in words:
+        return list(words)
+    place = words.index(flag)
+    return [*words[:place], *words[place + 2 :]]
+
+
+def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure], int]:
+    """Every figure of a run, and how many pictures the first of its evaluations took."""
+    figures: dict[str, Figure] = {}
+    counts = []
+    for words in row.evaluate:
+        told = evaluated(run, asked.words(row, words))
+        new = figures_of(told)
+        if set(new) & set(figures):
+            raise UsageError(f"{words!r} tells {', '.join(set(new) & set(figures))} of {run.path} once more.")
+        figures |= new
+        counts.append(told["n"])
+    if row.recipe == "autoencoder":
+        wanted = Wanted(split=Split(asked.split), root=asked.root, limit=asked.pictures)
         figures["pca"] = _components(run, wanted, run.config["config"]["latent_dim"])
-    return figures, told["n"]
+    return figures, counts[0]
+
+
+def evaluated(run: Run, words: Sequence[str]) -> Mapping[str, Any]:
+    """What `hvis evaluate RUN` with these words tells."""
+    parser = Parser(prog="hvis evaluate")
+    evaluate.arguments(parser, [])
+    given: argparse.Namespace = parser.read([str(run.path), *words])
+    return hv.evaluate(run.path, evaluate.evaluator(given), device="cpu").record
+
+
+def figures_of(told: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figures of a record of `hvis evaluate`."""
+    found = {name: Figure(n["mean"], n["standard_error"]) for name, n in told.get("measured", {}).items()}
+    if "parzen" in told:
+        found |= {
+            "parzen": Figure(told["parzen"]["mean"], told["parzen"]["error"]),
+            "width": Figure(told["parzen"]["sigma"]),
+        }
+    if "frechet" in told:
+        name = f"frechet_{told['drawn']['steps']}"  # how many steps it was drawn in
+        found |= {name: Figure(told["frechet"]["value"]), f"{name}_floor": Figure(told["frechet"]["floor"])}
+    if "accuracy" in told:
+        for name, part in (("accuracy", "accuracy"), ("accuracy_of_real", "of_real_pictures")):
+            found[name] = Figure(told[part]["mean"], told[part]["standard_error"])
+    return found
 
 
 def _components(run: Run, wanted: Wanted, kept: int) -> Figure:

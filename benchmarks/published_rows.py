@@ -7,41 +7,30 @@ what differs from the recipe's defaults, so that `published.py` can tell the who
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+
+from trainings import Training
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Row(Training):
     """A published figure and how ours is made.
 
     Attributes:
-        system: what was trained.
-        recipe: ours.
-        numbers: what differs from the recipe's defaults.
         paper: figures by the name under which ours is measured, the one that counts first.
         unit: of all of them.
         more: whether more is better.
         source: authors, year, number, table.
         measured: what is measured, how.
         alike: whether the comparison is like for like, and why not.
-        curve: the held-out number whose course is kept.
-        draws: random draws of each number; none: the family's own.
-        minutes: what the training takes on two quiet cores, roughly.
     """
 
-    system: str
-    recipe: str
     paper: Mapping[str, float]
     unit: str
     source: str
     measured: str
     alike: str
-    curve: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
     more: bool = False
-    draws: int | None = None
-    minutes: float = 12
 
 
 NOT_COMPARABLE = (
@@ -122,6 +111,7 @@ ROWS: dict[str, Row] = {
         recipe="gan",
         numbers={"steps": 25_000, "precision": "bf16", "sample_every": 2500},
         paper={"parzen": 225.0},
+        evaluate=("--parzen 10000",),
         unit="nats",
         more=True,
         source="Goodfellow et al. 2014, arXiv 1406.2661, Table 1 (225 ± 2)",
@@ -135,6 +125,7 @@ ROWS: dict[str, Row] = {
         recipe="cgan",
         numbers={"steps": 25_000, "precision": "bf16", "sample_every": 2500},
         paper={"parzen": 132.0},
+        evaluate=("--parzen 10000",),
         unit="nats",
         more=True,
         source="Mirza & Osindero 2014, arXiv 1411.1784, Table 1 (132 ± 1.8)",

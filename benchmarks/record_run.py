@@ -13,7 +13,6 @@ whose `trained` mark is empty is marked by the record.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import statistics
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write_bytes, write_text
+from common import write_bytes, write_json, write_text
+from trainings import VARIABLE
 
 from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
@@ -35,7 +35,6 @@ from huggingvis.train.run import Run
 
 HERE = Path(__file__).resolve().parent
 TRAINED = HERE / "trained"
-VARIABLE = "$HUGGINGVIS_TESTDATA"
 WEIGHTS = packaged("tiny").parent
 STRETCHES = 60
 
@@ -120,9 +119,8 @@ def record(path: Path) -> dict[str, Any]:
 
 
 def keep(told: Mapping[str, Any], name: str) -> Path:
-    """Writes a record, a line for each of its parts. Raises `ValueError` for a number that is not finite."""
-    parts = [f'"{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for key, value in told.items()]
-    return write_text(TRAINED / f"{name}.json", "{\n" + ",\n".join(parts) + "\n}\n")
+    """Writes a record. Raises `ValueError` for a number that is not finite."""
+    return write_json(TRAINED / f"{name}.json", told)
 
 
 def mark(recipe: str, proof: Path, root: Path = ROOT) -> str:

@@ -43,7 +43,7 @@ def sheet_of(path: Path) -> bytes | None:
     facts = Facts.of(run)
     held = Wanted(split=Split.VALIDATION).of(run).open(View(facts.size, facts.channels))
     parts = {name: _laid_out(found.tiles) for name, found in _findings(system, held).items()}
-    step = run.checkpoints()[-1].step
+    step = int(run.metrics()[-1]["step"])
     captions = [f"{path.resolve().name}, step {step:,}: {name}" for name in parts]
     return small(contact_sheet(list(parts.values()), Sheet(columns=1), captions))
 

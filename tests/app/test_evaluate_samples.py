@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_runs import folder, train, trained_on_digits
+from small_runs import digits, folder, train, trained_on_digits
 
 from huggingvis.checkpoints.io import save
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Classifies
 from huggingvis.metrics.features import gather
+from huggingvis.metrics.frechet import frechet
 from huggingvis.metrics.linear_probe import linear_probe
 from huggingvis.metrics.path_length import Steps, great_circle, path_length
 from huggingvis.metrics.sliced_wasserstein import Patches, mean_patch_distance, patch_distances
@@ -136,6 +138,35 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     assert len(found["accuracy"]["each"]) == 10
     said = hvis(["evaluate", runs / "gan", "--path-length", 4, "--judge", tmp_path / "judge"])
     assert said.code == 2 and "cannot tell features" in said.paragraph
+
+
+def test_the_distance_of_samples_to_real_pictures(hvis: Any, tmp_path: Path) -> None:
+    """That of the pictures that these numbers draw, above its floor, which is that of other real pictures."""
+    torch.manual_seed(0)
+    judge = save(tmp_path / "lenet.safetensors", digit_judge.keymap().to_theirs(LeNet5().state_dict()))
+    data = digits(tmp_path / "data", count=160)
+    run = train("ddpm", tmp_path / "run", {**SMALL, **NETS["ddpm"], "data": data})
+    how = ["--sampler", "heun", "--steps", 3, "--schedule", "trailing", "--seed", 3]
+    words = ["evaluate", run.path, "--frechet", 50, "--judge", judge, "--split", "train", *how]
+    said = hvis([*words, "--json"])
+    assert said.code == 0, said.err
+    found = said.document
+    held = open_source(data, View()).training.some(100).all_images()
+    look = digit_judge.bind(judge).features
+    real, others = (gather(look, [held[half::2]]) for half in (0, 1))
+    system = bind_run(run.path)
+    numbers = replace(system.defaults, sampler="heun", steps=3, schedule="trailing", seed=3)
+    samples = gather(look, [torch.cat(list(drawn(system, [""] * 50, numbers)))])
+    assert found["frechet"] == {
+        "value": pytest.approx(frechet(samples, real), rel=1e-3),
+        "floor": pytest.approx(frechet(others, real), rel=1e-3),
+    }
+    assert found["frechet"]["value"] > 3 * found["frechet"]["floor"]  # six steps of training are not enough
+    assert found["drawn"] == {"sampler": "heun", "schedule": "trailing", "steps": 3, "guidance_scale": 1.0}
+    assert "by heun in 3 steps" in hvis(words).out
+    for extra, message in ((["--sampler", "hoin"], "heun"), (["--guidance-scale", "much"], "must be a number")):
+        assert message in hvis([*words, *extra]).paragraph
+    assert "--frechet 1000" in hvis(["evaluate", run.path, "--steps", 3]).paragraph
 
 
 @pytest.mark.parametrize("recipe", ["vae", "dcgan"])

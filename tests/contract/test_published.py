@@ -11,6 +11,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,18 +53,66 @@ def test_planned_commands_train_what_their_rows_say(published: ModuleType) -> No
     from huggingvis.core.config import from_dict
     from huggingvis.core.flags import parse
 
-    for name, row in published.ROWS.items():
+    assert len(published.ALL) == len(published.ROWS) + len(published.RUNS)  # no name twice
+    before: set[str] = set()
+    for name, row in published.ALL.items():
         kind = find_recipe(row.recipe).Config
         words = shlex.split(published.planned(name))
         assert words[:5] == ["hvis", "train", row.recipe, "--run", f"runs/{name}"]
-        data = f"mnist:{published.VARIABLE}/images/mnist"
-        assert parse(kind, words[5:]) == from_dict(kind, {"data": data, **row.numbers})
+        assert parse(kind, words[5:]) == from_dict(kind, row.config)
+        assert set(row.needs) <= before, f"{name} is built on {row.needs}, which do not stand before it"
+        before.add(name)
+
+
+def test_rows_are_measured_by_words_that_the_command_line_knows(published: ModuleType) -> None:
+    from huggingvis.app.arguments import Parser
+    from huggingvis.app.commands import evaluate
+    from huggingvis.recipes.held_out import HeldOut
+
+    measures = importlib.import_module("published_measures")
+    parser = Parser(prog="hvis evaluate")
+    evaluate.arguments(parser, [])
+    for name, row in published.ALL.items():
+        for words in row.evaluate:
+            asked = measures.Asked(split="train", pictures=7, draws=3).words(row, words)
+            how = evaluate.evaluator(parser.read([name, *asked]))
+            assert vars(how)["pictures"].split.value == "train", name
+            if isinstance(how, HeldOut):
+                assert (how.pictures.limit, how.draws) == (7, 3), name
+
+
+def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
+    page, asked = (importlib.import_module(f"foundation_{name}") for name in ("page", "experiments"))
+    for experiment in asked.EXPERIMENTS:
+        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.RUNS)
+        assert len(experiment.order) != 1 and all(experiment.placed(item)[1] for item in experiment.order)
+        assert experiment.order or experiment.commands
+        for row, figure in map(experiment.placed, experiment.order):
+            kind, _, steps = figure.rpartition("_")
+            words = [said for said in published.RUNS[row].evaluate if f"--steps {steps} " in f"{said} "]
+            assert kind != "frechet" or len(words) == 1, (row, figure)
+        for command, minutes in experiment.commands:
+            script = shlex.split(command)
+            assert minutes > 0 and (script[0] == "hvis" or (FOLDER.parent / script[1]).is_file()), command
+    two = asked.Experiment(about="", asked="", taken="", expected="", figure="f", order=("a", "b"))
+
+    def records(a: float, b: float, error: float | None) -> dict[str, Any]:
+        result = {"a": a, "b": b}
+        return {k: {"published": {"result": {"f": {"value": v, "error": error}}}} for k, v in result.items()}
+
+    assert page.verdict(two, records(1.0, 2.0, None)) == "as expected"
+    assert page.verdict(two, records(2.0, 1.0, 0.1)) == "not as expected: b is ahead of a"
+    assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
+    assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
+    assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not trained yet"
 
 
 def test_the_page_is_that_of_the_records(published: ModuleType) -> None:
     records = published.recorded()
-    assert set(records) <= set(published.ROWS)
+    assert set(records) <= set(published.ALL)
     assert published.PAGE.read_text(encoding="utf-8") == published.page(records), "run published.py table"
+    written = published.FOUNDATIONS.read_text(encoding="utf-8")
+    assert written == published.foundations(records, published.planned), "run published.py table"
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -85,6 +134,18 @@ def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path) -> 
         assert result["log_density"] == pytest.approx(dims * (8 - result["bits_per_dim"]) * math.log(2), abs=0.02)
     if name == "autoencoder":
         assert result["pca"] < result["squared_error"]  # two components beat two steps
+
+
+def test_a_training_of_chapter_4_is_measured(published: ModuleType, tmp_path: Path) -> None:
+    net = {"channels": (8, 8), "attention": (0, 0), "blocks": 1}
+    numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1, "net": net}
+    run = train("vdm", tmp_path / "vdm", {**numbers, "samples": 2, "sample_steps": 2})
+    found = published.figures("vdm", run, Namespace(split="validation", root=None, pictures=5, draws=2))
+    bits = found["result"]["bits_per_dim"]
+    assert found["pictures"] == 5 and 1.0 < bits["value"] < 20.0 and bits["error"] > 0
+    told = {**importlib.import_module("record_run").record(run.path), "published": found}
+    assert "2 steps, " in published.foundations({"vdm": told}, published.planned)
+    assert published.budget.__doc__ and published._placed("runs/vdm", tmp_path) == str(tmp_path / "vdm")
 
 
 def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path: Path) -> None:

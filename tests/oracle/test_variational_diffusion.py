@@ -21,6 +21,8 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.gamma import LEAST, Between, LinearGamma
 from huggingvis.processes.learned_gamma import LearnedGamma, Monotone
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.diffusion import vdm
+from huggingvis.recipes.pictures import Facts
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.dpm_solver import DPMSolver
@@ -280,3 +282,10 @@ def test_fourier_features_are_waves_of_each_channel() -> None:
     out = torch.randn(2, 6, 4, 4, generator=rng(1))
     assert torch.equal(prediction.belief(process, out, x, t).x0, Eps().x0(process, out[:, :3], x, t))
     assert prediction.belief(process, out, x, t).v is not None
+
+
+def test_the_recipe_gives_the_net_the_octaves_it_is_told() -> None:
+    facts = Facts("mnist", 10, 8, 1)
+    for octaves, channels in ((None, 1), ((6, 7), 5), ((2, 3, 4), 7)):
+        fresh = vdm.model(vdm.Config(octaves=octaves), facts)
+        assert fresh.net.config.in_channels == channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -73,6 +74,21 @@ def whole(name: str, least: int) -> Callable[[str], int]:
         if not word.lstrip("-").isdecimal() or int(word) < least:
             raise UsageError(f"{name} must be a whole number of at least {least}, found {word!r}.")
         return int(word)
+
+    return check
+
+
+def number(name: str) -> Callable[[str], float]:
+    """A type for an argument that is a finite number."""
+
+    def check(word: str) -> float:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"{name} must be a number, found {word!r}.")
+        return value
 
     return check
 

@@ -1,6 +1,6 @@
 """What every evaluation takes and gives. Which there are: `scene_evaluation.SceneScores`, `held_out.LastLosses`,
 `held_out.HeldOut`, `parzen_window.ParzenWindow`, `patch_distance.PatchDistance`, `path_lengths.PathLengths`,
-`class_accuracy.ClassAccuracy`, `probing.Probe`, `folder_distance.FolderDistance`.
+`class_accuracy.ClassAccuracy`, `sample_distance.SampleDistance`, `probing.Probe`, `folder_distance.FolderDistance`.
 
 An evaluation is a frozen dataclass of numbers, called with its subject; a new one is a new file.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Sampling
 from huggingvis.core.system import System
 from huggingvis.data.standard import Split
 from huggingvis.recipes.drawing import drawn, prompts_for
@@ -66,14 +67,14 @@ class Subject:
             raise UsageError("Which run shall be evaluated? Give a run folder, as `hvis train` makes it.")
         return Run.open(Path(str(self.name)))
 
-    def draw(self, count: int, seed: int) -> Tensor:
+    def draw(self, count: int, seed: int, sampling: Sampling | None = None) -> Tensor:
         """`count` pictures of the subject, each class in turn where it has some, [N, C, H, W] in [-1, 1] on the CPU.
 
-        Raises `UsageError` where it draws what sentences say.
+        `sampling`: how; none: as it usually does. Raises `UsageError` where it draws what sentences say.
         """
         prompts = prompts_for(self.system, count)
         with self.progress("drawing", count) as tick:
-            numbers = replace(self.system.defaults, seed=seed)
+            numbers = replace(sampling or self.system.defaults, seed=seed)
             return torch.cat(list(drawn(self.system, prompts, numbers, on_chunk=tick)))
 
     @property
@@ -120,5 +121,6 @@ class Wanted:
 
     def record(self, run: Run, n: int) -> dict[str, Any]:
         """What was measured on what, in JSON values."""
-        model = {"run": str(run.path), "recipe": run.config.get("recipe"), "step": run.checkpoints()[-1].step}
+        newest = run.latest()  # none of what is fitted in one go
+        model = {"run": str(run.path), "recipe": run.config.get("recipe"), "step": newest.step if newest else 0}
         return {**model, "data": self.data, "split": self.split.value, "n": n}

@@ -7,6 +7,7 @@ hvis evaluate runs/gan --parzen 10000               Parzen window estimate of it
 hvis evaluate runs/pggan --swd 4096                 sliced Wasserstein distance of its samples, scale by scale
 hvis evaluate runs/stylegan --path-length 1000      how smooth the way between two of its pictures is
 hvis evaluate runs/cgan --accuracy 1000 --judge lenet.pth    how often it draws the class it is asked for
+hvis evaluate runs/ddpm --frechet 1000 --judge lenet.pth     how far its pictures are from real ones
 hvis evaluate runs/vae --probe 10000                how well classes are told by its features
 hvis evaluate made --against photos --inception pt_inception-2015-12-05-6726825d.pth       FID and KID
 """
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import one_of, whole
+from huggingvis.app.arguments import number, one_of, whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 WHICH = "train, validation or test (default test)"
 PICTURES = ("data", "split", "root", "limit")
+DRAWN = ("sampler", "schedule", "steps", "guidance_scale")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,14 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     count("--swd", "sliced Wasserstein distance between that many samples and as many pictures; the paper takes 16384")
     count("--path-length", "perceptual path length over that many ways between latents; the paper takes 100000")
     count("--accuracy", "share of that many samples that --judge takes for the class they were asked for")
+    count("--frechet", "Fréchet distance between that many samples and as many pictures, in features of --judge")
+    parser.add_argument("--sampler", metavar="NAME", help="of the samples of --frechet (default the model's own)")
+    parser.add_argument("--schedule", metavar="NAME", help="of the same")
+    count("--steps", "of the same")
+    parser.add_argument("--guidance-scale", metavar="X", type=number("--guidance-scale"), help="of the same")
     count("--probe", "accuracy of a linear probe of the model's features, fitted to that many training pictures")
     parser.add_argument("--judge", metavar="FILE", type=Path,
-                        help="weights or run folder of the judge, for --accuracy and --path-length")  # fmt: skip
+                        help="the judge's weights or run, for --accuracy, --frechet and --path-length")  # fmt: skip
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="FID and KID between two folders of pictures")
     parser.add_argument("--inception", metavar="FILE", type=Path, help="the network's weights, for --against")
     parser.add_argument("--seed", metavar="N", type=whole("--seed", 0), default=0, help="of all draws (default 0)")
@@ -141,6 +148,17 @@ def _accuracy(args: argparse.Namespace) -> Evaluator:
     return ClassAccuracy(args.accuracy, args.judge, _pictures(args), args.seed)
 
 
+def _frechet(args: argparse.Namespace) -> Evaluator:
+    from huggingvis.recipes.sample_distance import Drawn, SampleDistance
+
+    drawn = Drawn(**{name: vars(args)[name] for name in DRAWN})
+    return SampleDistance(args.frechet, args.judge, _pictures(args), drawn, args.seed)
+
+
+def _drawn(args: argparse.Namespace) -> Evaluator:
+    raise UsageError("Say what shall be told of pictures drawn so: --frechet 1000 their distance to real ones.")
+
+
 def _probe(args: argparse.Namespace) -> Evaluator:
     from huggingvis.recipes.probing import Probe
 
@@ -149,7 +167,8 @@ def _probe(args: argparse.Namespace) -> Evaluator:
 
 def _judge(args: argparse.Namespace) -> Evaluator:
     raise UsageError(
-        "Say what the judge shall tell: --accuracy 1000 of classes, or --path-length 1000 by its features."
+        "Say what the judge shall tell: --accuracy 1000 of classes, --frechet 1000 how far pictures are from real "
+        "ones, or --path-length 1000 by its features."
     )
 
 
@@ -173,8 +192,10 @@ KINDS: Mapping[str, Kind] = {
     "swd": Kind(_swd),
     "path_length": Kind(_path_length, ("judge",)),
     "accuracy": Kind(_accuracy, ("judge", *PICTURES)),
+    "frechet": Kind(_frechet, ("judge", *DRAWN, *PICTURES)),
     "probe": Kind(_probe),
     "judge": Kind(_judge, ()),
+    **dict.fromkeys(DRAWN, Kind(_drawn, ())),
     "draws": Kind(_held_out),
     **dict.fromkeys(PICTURES, Kind(_held_out)),
     "prompts": Kind(_usual, ()),

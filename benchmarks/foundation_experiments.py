@@ -1,0 +1,238 @@
+"""The experiments of chapter 4: what is asked of its trainings, what is taken of it, what the papers lead to expect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foundation_rows import JUDGE
+from trainings import MNIST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A question that trainings answer.
+
+    Attributes:
+        about: the systems it is about.
+        asked: the experiment as it was asked for.
+        taken: what is taken of it.
+        expected: what the papers lead one to expect.
+        figure: the number that answers it.
+        order: rows, that of the best figure first, as expected; ROW:FIGURE where it is not `figure`. Empty where a
+            command's own file answers.
+        more: whether more is better.
+        commands: what else is run, with its minutes on one core; "" where the rows' own records answer.
+    """
+
+    about: str
+    asked: str
+    taken: str
+    expected: str
+    figure: str = ""
+    order: tuple[str, ...] = ()
+    more: bool = False
+    commands: tuple[tuple[str, float], ...] = ()
+
+    def placed(self, item: str) -> tuple[str, str]:
+        """(row, figure) of one of `order`."""
+        row, _, figure = item.partition(":")
+        return row, figure or self.figure
+
+
+def _restored(name: str) -> Experiment:
+    ways = ("direct", "algorithm_2", "algorithm_1", "degraded")
+    return Experiment(
+        about=f"Cold diffusion: {name}",
+        asked="RMSE, SSIM and Fréchet distance of Algorithms 1 and 2 and of the direct restoration",
+        taken="200 digits of 16 x 16; no Fréchet distance of restored pictures",
+        expected="the direct one has the least RMSE, Algorithm 2 little more; Algorithm 1 and no restoration are worse "
+        "(Bansal et al. 2022, Tables 1-3: .142, .154 and .287 on MNIST, blurred)",
+        figure="rmse",
+        order=tuple(f"cold_{name}:rmse_{way}" for way in ways[:3]),
+    )
+
+
+def _compared(schedule: str, samplers: str, stem: str) -> str:
+    return (
+        f"hvis compare samplers --model runs/ddpm_plain --samplers {samplers} --schedule {schedule} --nfe 5,10,20,50 "
+        f"--fine 60 --count 500 --against {MNIST} --split validation --judge {JUDGE} -o {stem}"
+    )
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    Experiment(
+        about="Likelihoods of flows, variational diffusion, the probability flow and DDPM",
+        asked="one ledger of bits/dim with one test-set definition",
+        taken="300 validation digits of 28 x 28 for all; the test files are not at hand",
+        expected="VDM 2.65, score SDE 2.99, Glow 3.35, Real NVP 3.49, DDPM's bound 3.75 on CIFAR-10: in that order",
+        commands=(("python benchmarks/likelihoods.py ledger --runs runs", 16),),
+    ),
+    Experiment(
+        about="Linear, cosine and learned schedules",
+        asked="bits/dim of each on the same data",
+        taken="variational diffusion between the same ends on digits of 28 x 28, six octaves of Fourier features",
+        expected=(
+            "bits/dim alike within a few errors, since the bound in continuous time does not know the schedule (Kingma "
+            "et al. 2021, Sec. 5.1); the learned one has the least spread of the loss"
+        ),
+        commands=(("python benchmarks/likelihoods.py schedules --runs runs", 5),),
+    ),
+    Experiment(
+        about="Classifier-free guidance",
+        asked="scene accuracy and Fréchet distance against the guidance scale on the shipped text-to-image model",
+        taken="as asked, scales 1 to 8, 300 English prompts each",
+        expected="accuracy rises and levels off; the distance falls, then rises: a U",
+        commands=(("python benchmarks/sweep.py guidance_scale 1 1.5 2 3 4 5 6 7 8 --model tiny --count 300", 14),),
+    ),
+    Experiment(
+        about="Improved DDPM: the loss, on the cosine table",
+        asked="bits/dim, linear and cosine, by the simple, the hybrid and the bound's loss",
+        taken="digits of 16 x 16, 1,000 steps of 128",
+        expected="bound <= hybrid < simple (Nichol & Dhariwal 2021, Tables 1-2)",
+        figure="bits_per_dim",
+        order=("improved_bound_cosine", "improved_cosine", "ddpm_cosine"),
+    ),
+    Experiment(
+        about="Improved DDPM: the loss, on the linear table",
+        asked="the same on the linear table",
+        taken="digits of 16 x 16, 1,000 steps of 128",
+        expected="bound <= hybrid < simple",
+        figure="bits_per_dim",
+        order=("improved_bound_linear", "improved_linear", "ddpm_plain"),
+    ),
+    Experiment(
+        about="Improved DDPM: few steps",
+        asked="Fréchet distance at 50 steps",
+        taken="1,000 digits of 16 x 16 in a LeNet's features",
+        expected="a learned variance draws better in 50 steps than a fixed one; the bound alone draws worst",
+        figure="frechet_50",
+        order=("improved_cosine", "ddpm_cosine", "improved_bound_cosine"),
+    ),
+    Experiment(
+        about="DDIM",
+        asked="Fréchet distance at 10, 20, 50, 100, 1000 steps",
+        taken="300 digits of 16 x 16",
+        expected="DDIM is better than DDPM the fewer the steps (CIFAR-10: 13.36/6.84/4.67/4.16/4.04)",
+        commands=(
+            (
+                "python benchmarks/sweep.py steps 10 20 50 100 1000 --samplers ddim,ddpm --model runs/ddpm_plain "
+                f"--count 300 --against {MNIST} --split validation --judge {JUDGE}",
+                16,
+            ),
+        ),
+    ),
+    Experiment(
+        about="PNDM, DPM-Solver, UniPC, DEIS and others on a trained model",
+        asked="Fréchet distance against network calls",
+        taken="500 digits of 16 x 16",
+        expected="at 10 calls the multistep solvers are ahead of DDIM; at 50 all are alike",
+        commands=((_compared("logsnr", "ddim,plms,dpm++2m,dpm++2s,unipc,deis", "benchmarks/curves/solvers"), 7),),
+    ),
+    Experiment(
+        about="EDM",
+        asked="Fréchet distance against calls, Heun on rho's grid against DDIM with the same network",
+        taken="500 digits of 16 x 16; beside it a network trained by EDM's own recipe",
+        expected="at 35 calls Heun reaches what DDIM needs more for (Karras et al. 2022, Fig. 2)",
+        order=("edm:frechet_18", "ddpm_plain:frechet_50"),
+        commands=((_compared("karras", "ddim,heun,euler", "benchmarks/curves/edm"), 4),),
+    ),
+    Experiment(
+        about="Classifier guidance",
+        asked="class accuracy and diversity against the scale",
+        taken="500 digits of 16 x 16 for each scale",
+        expected="accuracy rises, diversity falls (Dhariwal & Nichol 2021, Fig. 4)",
+        commands=(
+            (
+                "python benchmarks/sweep.py guidance_scale 0 1 2 4 8 --model runs/noisy_classifier --count 500 "
+                f"--against {MNIST} --split validation --judge {JUDGE}",
+                6,
+            ),
+        ),
+    ),
+    Experiment(
+        about="Analytic-DPM",
+        asked="bits/dim of chains of 10 to 1000 steps",
+        taken="chains of 10, 25, 50, 100, 200 and 1000 steps on 200 digits of 16 x 16",
+        expected="below both beta and beta-tilde at every number of steps, most at few (Bao et al. 2022, Table 1)",
+        commands=(("python benchmarks/likelihoods.py chains --runs runs", 6),),
+    ),
+    _restored("blur"),
+    _restored("mask"),
+    _restored("pixelate"),
+    Experiment(
+        about="Flow matching with optimal pairs",
+        asked="straightness of the paths (no E of its own)",
+        taken="100 digits of 16 x 16",
+        expected="optimal pairs are straighter than none (Tong et al. 2023, Table 3)",
+        figure="straightness",
+        order=("flow_optimal", "flow_matching"),
+    ),
+    Experiment(
+        about="Reflow",
+        asked="straightness of the paths, and pictures in one step (no E of its own)",
+        taken="5,000 pairs of digits of 16 x 16",
+        expected="each reflow is straighter than what taught it (Liu et al. 2022, Fig. 6)",
+        figure="straightness",
+        order=("reflow", "rectified_flow"),
+    ),
+    Experiment(
+        about="One-step flow",
+        asked="Fréchet distance in one step (no E of its own)",
+        taken="1,000 digits of 16 x 16",
+        expected="taught for one step, a flow draws better in it than the first flow, which was not",
+        figure="frechet_1",
+        order=("reflow_one_step", "rectified_flow"),
+    ),
+    Experiment(
+        about="NCSN",
+        asked="Fréchet distance",
+        taken="digits of 16 x 16, annealed Langevin; beside it DDPM of equal training",
+        expected="DDPM is ahead (CIFAR-10: FID 3.17 and 25.32)",
+        figure="frechet_50",
+        order=("ddpm_plain", "ncsn"),
+    ),
+    Experiment(
+        about="Bit diffusion",
+        asked="8-bit pixels with and without self-conditioning; captions as bits",
+        taken="digits of 16 x 16; there is no recipe for captions",
+        expected="self-conditioning draws better (Chen et al. 2022, Fig. 4)",
+        figure="frechet_50",
+        order=("bit", "bit_plain"),
+    ),
+    Experiment(
+        about="Soft diffusion",
+        asked="blur and noise against noise alone, at equal training",
+        taken="digits of 16 x 16; noise alone goes up to sigma = 20",
+        expected="blur and noise draws better (Daras et al. 2022, Table 2)",
+        figure="frechet_100",
+        order=("soft", "soft_noise"),
+    ),
+    Experiment(
+        about="Non-uniform diffusion",
+        asked="time to a Fréchet distance with Haar wavelets of several speeds",
+        taken="the distance at equal minutes",
+        expected="wavelets are ahead at equal time",
+        order=("haar:frechet_50", "one_speed:frechet_50"),
+    ),
+    Experiment(
+        about="Retrieval-augmented diffusion",
+        asked="a half-size model with a database against a full one without; a database of blue things alone",
+        taken="5,000 pictures of the world at 32 x 32, equal minutes",
+        expected="half the width with neighbours draws as well as the full width without",
+        figure="frechet_50",
+        order=("rdm", "rdm_none"),
+        commands=(("python benchmarks/blue.py --model runs/rdm --count 200", 5),),
+    ),
+)
+
+LEFT_OUT = (
+    "GGDM's coefficients are learnt by `samplers.learned_steps` on the mixture and in its test; no recipe fits them to "
+    "a trained network.",
+    "Score SDE's inpainting and colouring by replacement come with the edits of a later chapter; what there is of them "
+    "is `cmde`, for pairs.",
+    "DFNO, progressive distillation, LCM, ADD, UFOGen and export are of later chapters; quality against network calls "
+    "of the shipped model is on its own page.",
+    "The Fashion-MNIST at hand is 720 pictures, 120 of them held out: too few for a distance with a floor, so that "
+    "experiments named for it are on MNIST.",
+    "Diffusion 2015, both chains: `trained/swiss-roll.json` and `trained/heartbeat.json`.",
+)

@@ -1,0 +1,84 @@
+"""The page of chapter 4's experiments, from what was recorded: what was asked, what the papers expect, what came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from foundation_experiments import EXPERIMENTS, LEFT_OUT, Experiment
+from foundation_rows import RUNS
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+def foundations(records: Records, planned: Callable[[str], str]) -> str:
+    """The page; `planned` tells the command that trains a row."""
+    further = sum(minutes for e in EXPERIMENTS for _, minutes in e.commands)
+    head = (
+        "# Experiments of chapter 4\n\n"
+        "Made by `python benchmarks/published.py table` from `trained/*.json`. Figures are of validation digits, which "
+        "no training sees. A Fréchet distance stands beside its floor, that of other real pictures.\n\n"
+        "## Trainings\n\n"
+        "In the order in which they are worth their time; minutes are of one core. All of them: "
+        f"{sum(row.minutes for row in RUNS.values()):.0f} minutes; measuring by the commands further below: "
+        f"{further:.0f} more. `published.py record ROW RUN` measures a finished run and keeps it.\n\n"
+        "| row | minutes | command | measured by | |\n|---|---|---|---|---|\n"
+    )
+    rows = "\n".join(_planned(name, records.get(name), planned(name)) for name in RUNS)
+    parts = [_told(experiment, records) for experiment in EXPERIMENTS]
+    left = "\n".join(f"- {text}" for text in LEFT_OUT)
+    return f"{head}{rows}\n\n" + "\n\n".join((*parts, f"## Left out\n\n{left}")) + "\n"
+
+
+def _planned(name: str, told: Mapping[str, Any] | None, command: str) -> str:
+    words = "; ".join(f"`hvis evaluate runs/{name} --split validation {text}`".replace(" `", "`")
+                      for text in RUNS[name].evaluate)  # fmt: skip
+    done = f"{told['steps']:,} steps, {told['seconds'] / 60:.1f} min" if told else "not trained yet"
+    return f"| {name} | {RUNS[name].minutes:g} | `{command}` | {words} | {done} |"
+
+
+def _told(experiment: Experiment, records: Records) -> str:
+    e = experiment
+    lines = [
+        f"## {e.about}\n",
+        f"- Asked: {e.asked}.",
+        f"- Taken: {e.taken}.",
+        f"- Expected: {e.expected}.",
+    ]
+    lines += [f"- About {minutes:g} min: `{command}`" for command, minutes in e.commands]
+    if e.order:
+        said = ", then ".join(f"`{name}`" for name in e.order)
+        by = f" by `{e.figure}`" if e.figure else ""
+        lines.append(f"- Verdict{by}, best first expected: {said}. **{verdict(e, records)}**\n")
+        rows = dict.fromkeys(e.placed(item)[0] for item in e.order)
+        lines += ["| run | figures |", "|---|---|", *(_figures(row, records.get(row)) for row in rows)]
+    return "\n".join(lines)
+
+
+def verdict(experiment: Experiment, records: Records) -> str:
+    """Whether the figures come in the expected order: of two neighbours the later is worse, by how many errors."""
+    placed = [experiment.placed(item) for item in experiment.order]
+    lacking = dict.fromkeys(row for row, _ in placed if row not in records)
+    if lacking:
+        return f"open: {', '.join(lacking)} not trained yet"
+    found = [records[row]["published"]["result"][figure] for row, figure in placed]
+    said = []
+    for (one, better), (other, worse) in pairwise(zip(experiment.order, found, strict=True)):
+        gap = (better["value"] - worse["value"]) * (1 if experiment.more else -1)
+        error = ((better["error"] or 0) ** 2 + (worse["error"] or 0) ** 2) ** 0.5
+        if gap <= 0:
+            said.append(f"{other} is ahead of {one}")
+        elif gap < 2 * error:
+            said.append(f"{one} is ahead of {other} by {gap / error:.1f} standard errors only")
+    return "not as expected: " + "; ".join(said) if said else "as expected"
+
+
+def _figures(name: str, told: Mapping[str, Any] | None) -> str:
+    if told is None:
+        return f"| {name} | not trained yet |"
+    return f"| {name} | " + ", ".join(f"{k} {_with_error(f)}" for k, f in told["published"]["result"].items()) + " |"
+
+
+def _with_error(found: Mapping[str, Any]) -> str:
+    return f"{found['value']:.4g}" + (f" ± {found['error']:.2g}" if found["error"] else "")

@@ -1,0 +1,160 @@
+"""Trainings of chapter 4, in the order in which they are worth their time; `foundation_experiments.py` says what for.
+
+Pictures are MNIST digits, since only they come with a judge and with enough held-out pictures for a distance to have a
+floor: at their own 28 pixels where likelihoods stand beside those of flows, at 16 where pictures are judged, so that a
+training takes minutes of one core. `minutes` are from `published.py budget`, in seconds of one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainings import MNIST, VARIABLE, Training
+
+JUDGE = f"{VARIABLE}/weights/mnist_classifier/lenet_epoch=12_test_acc=0.991.pth"
+LEDGER = "--limit 300"
+"""Of every likelihood at 28 pixels: the same digits, evenly spaced among those that no training sees."""
+SMALL = "--limit 200"
+
+
+def distance(steps: int, how: str = "") -> str:
+    """Words for the Fréchet distance of 1,000 digits that are drawn in so many steps."""
+    return f"--frechet 1000 --judge {JUDGE} --steps {steps}{how}"
+
+
+ANCESTRAL, EULER = " --sampler ddpm --schedule trailing", " --sampler euler --schedule uniform"
+_NET = {"channels": (32, 64, 64), "blocks": 1}
+_SMALL = {"size": 16, "net": _NET, "batch": 128, "steps": 1000}
+_FULL = {"net": {"channels": (16, 32, 64), "blocks": 1}, "batch": 64, "steps": 1500}
+_USUAL = {"precision": "bf16", "warmup": 100, "sample_every": 500}
+_PLAIN = {"conditional": False}
+
+
+def _run(
+    system: str,
+    recipe: str,
+    pace: float,
+    numbers: Mapping[str, Any],
+    *,
+    evaluate: tuple[str, ...] = (distance(50),),
+    curve: str = "mse",
+    data: str | None = MNIST,
+) -> Training:
+    """A training of `pace` pictures a second on one core."""
+    minutes = numbers["steps"] * numbers["batch"] / pace / 60
+    return Training(
+        system=system,
+        recipe=recipe,
+        numbers={**_USUAL, **numbers},
+        data=data,
+        curve=curve,
+        evaluate=evaluate,
+        minutes=round(minutes, 1),
+    )
+
+
+def _improved(process: str, **more: Any) -> Training:
+    numbers = {**_SMALL, **_PLAIN, "process": process, **more}
+    return _run("Improved DDPM", "improved_ddpm", 250, numbers, evaluate=(SMALL, distance(50)), curve="_bits_per_dim")
+
+
+def _simple(process: str) -> Training:
+    numbers = {**_SMALL, **_PLAIN, "process": process}
+    return _run("DDPM", "ddpm", 240, numbers, evaluate=(SMALL, distance(50, ANCESTRAL)))
+
+
+def _bound(process: str) -> Training:
+    numbers = {**_FULL, "steps": 1300, "process": process, "octaves": (2, 3, 4, 5, 6, 7)}
+    return _run("Variational diffusion", "vdm", 100, numbers, evaluate=(LEDGER,), curve="_bits_per_dim")
+
+
+def _cold(degradation: str) -> Training:
+    numbers = {**_SMALL, "steps": 600, "degradation": degradation}
+    return _run("Cold diffusion", "cold", 250, numbers, evaluate=(SMALL,), curve="l1")
+
+
+def _flow(recipe: str, *at: int, **more: Any) -> Training:
+    return _run(
+        "Rectified flow" if recipe == "rectified_flow" else "Flow matching",
+        recipe,
+        240,
+        {**_SMALL, **_PLAIN, **more},
+        evaluate=("--limit 100", *(distance(steps, EULER) for steps in at)),
+    )
+
+
+def _reflow(teacher: str, steps: int, euler: int, at: int) -> Training:
+    numbers = {"teacher": f"runs/{teacher}", "pairs": 5000, "batch": 128, "steps": steps, "euler_steps": euler}
+    words = ("--limit 100", distance(at, EULER))
+    return _run("Rectified flow", "reflow", 200, numbers, evaluate=words, data=None)
+
+
+RUNS: dict[str, Training] = {
+    "vdm": _bound("learned"),
+    "ddpm_plain": _simple("linear"),
+    "score_sde": _run("Score SDE", "score_sde", 130, {**_FULL, **_PLAIN}, evaluate=(LEDGER,)),
+    "ddpm_28": _run("DDPM", "ddpm", 130, {**_FULL, **_PLAIN}, evaluate=(LEDGER,)),
+    "vdm_linear": _bound("gamma-linear"),
+    "vdm_cosine": _bound("gamma-cosine"),
+    "improved_cosine": _improved("cosine"),
+    "improved_bound_cosine": _improved("cosine", loss="bound", by_loss=True),
+    "ddpm_cosine": _simple("cosine"),
+    "edm": _run("EDM", "edm", 240, {**_SMALL, **_PLAIN}, evaluate=(distance(18), distance(5))),
+    "noisy_classifier": _run(
+        "Classifier guidance",
+        "noisy_classifier",
+        1500,
+        {"size": 16, "batch": 128, "steps": 3000, "denoiser": "runs/ddpm_plain"},
+        evaluate=(f"--accuracy 500 --judge {JUDGE}",),
+        curve="_accuracy",
+    ),
+    "analytic_dpm": Training(
+        system="Analytic-DPM",
+        recipe="analytic_dpm",
+        numbers={"denoiser": "runs/ddpm_plain"},
+        evaluate=(distance(10, " --schedule trailing"),),
+        minutes=2,
+    ),
+    "cold_blur": _cold("blur"),
+    "flow_matching": _flow("flow_matching", 10),
+    "flow_optimal": _flow("flow_matching", 10, optimal_pairs=True),
+    "rectified_flow": _flow("rectified_flow", 10, 1),
+    "reflow": _reflow("rectified_flow", 500, 0, 10),
+    "reflow_one_step": _reflow("reflow", 500, 1, 1),
+    "ncsn": _run("NCSN", "ncsn", 240, {**_SMALL, **_PLAIN}),
+    "bit": _run("Bit diffusion", "bit", 210, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": True}}),
+    "bit_plain": _run("Bit diffusion", "bit", 230, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": False}}),
+    "soft": _run("Soft diffusion", "soft", 260, _SMALL, curve="soft", evaluate=(distance(100),)),
+    "soft_noise": _run(
+        "Soft diffusion", "soft", 260, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft", evaluate=(distance(100),)
+    ),
+    "haar": _run(
+        "Non-uniform diffusion",
+        "non_uniform",
+        800,
+        {**_SMALL, **_PLAIN, "steps": 3300, "net": {"channels": (32, 64), "blocks": 1, "attention": (0, 1)}},
+    ),
+    "one_speed": _run("DDPM", "ddpm", 240, {**_SMALL, **_PLAIN, "process": "vp", "prediction": "v"}),
+    "improved_linear": _improved("linear"),
+    "improved_bound_linear": _improved("linear", loss="bound", by_loss=True),
+    "cold_mask": _cold("mask"),
+    "cold_pixelate": _cold("pixelate"),
+    "rdm": _run(
+        "Retrieval-augmented diffusion",
+        "rdm",
+        100,
+        {"size": 32, "net": {"channels": (16, 32, 64), "blocks": 1}, "batch": 64, "steps": 900, "entries": 5000},
+        data="world:5000",
+        evaluate=("--frechet 100 --steps 50",),
+    ),
+    "rdm_none": _run(
+        "DDPM",
+        "ddpm",
+        60,
+        {"size": 32, "net": {"channels": (32, 64, 128), "blocks": 1}, "batch": 64, "steps": 550},
+        data="world:5000",
+        evaluate=("--frechet 100 --steps 50",),
+    ),
+}
+"""Each needs what its numbers name as `runs/...`, which stands before it."""
