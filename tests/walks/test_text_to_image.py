@@ -19,10 +19,11 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.sprites import COLOURS
-from huggingvis.data.tint import tinted
+from huggingvis.data.tint import recast, tinted
 from huggingvis.data.world import World, held_out
 from huggingvis.data.worldset import WorldSet
 from huggingvis.edits.generate import CHUNK, generate, repeat
+from huggingvis.nets.plan_map import NONE
 from huggingvis.recipes.described_latents import CachedLatents, Shares
 from huggingvis.recipes.image import latent_autoencoder, text_to_image
 from huggingvis.recipes.loading import bind_run
@@ -196,3 +197,39 @@ def test_captions_for_the_reader_put_every_colour_to_everything() -> None:
         shapes |= {(after.sprite, after.colour) for before, after in zip(layout.things, said.things) if before.colour}
     assert 0.4 < sum(plain) / len(plain) < 0.6
     assert any(held_out(("colour", sprite, colour)) for sprite, colour in shapes if colour)
+
+
+def test_wrong_captions_are_of_planned_pictures_only_and_leave_the_plan_as_it_is(runs: Path) -> None:
+    """At a share of one every planned caption speaks of `recast` things; those without a plan say what is there."""
+    codec = text_to_image.load_codec(runs / "ae", torch.device("cpu"))
+    tokenizer = TextTokenizer.load(runs / "reading" / "tokenizer.json")
+    data = WorldSet(World(size=64), 32, pictures=False)
+    caches = ArrayCache(runs / "wrong")
+    true, wrong = (
+        CachedLatents(data, codec, tokenizer, caches, Shares(unplanned=0.5, wrong=share)).batch(0, 32)
+        for share in (0.0, 1.0)
+    )
+    for name in ("x0", "kinds", "colours", "boxes"):
+        assert torch.equal(true[name], wrong[name])
+    planned = true["kinds"][:, 0] != NONE
+    assert 8 < int(planned.sum()) < 24
+    told = data.captions(0, 32, lambda layout, number: recast(layout, number, data.world.sprites))
+    ids = tokenizer.ids(told)
+    for row in range(32):
+        expected = ids[row] if planned[row] else true["ids"][row]
+        assert wrong["ids"][row][wrong["ids"][row] != 0].tolist() == expected[expected != 0].tolist()
+
+
+def test_recast_layouts_have_as_many_things_in_the_same_places() -> None:
+    world = World(split="train")
+    figures = {s.id for s in world.sprites.shapes}
+    same = 0
+    for n in range(300):
+        layout = world.layout(n)
+        said = recast(layout, n, world.sprites)
+        assert [thing.box for thing in said.things] == [thing.box for thing in layout.things]
+        if len({t.sprite for t in said.things}) == len({t.sprite for t in layout.things}):  # two did not become one
+            assert [t.sprite in figures for t in said.things] == [t.sprite in figures for t in layout.things]
+        same += [t.sprite for t in said.things] == [t.sprite for t in layout.things]
+        world.caption(said, "zh")
+    assert 60 < same < 200

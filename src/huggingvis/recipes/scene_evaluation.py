@@ -38,7 +38,10 @@ LANGUAGES = ("en", "zh")
 
 @dataclass(frozen=True)
 class SceneScore:
-    """Accuracy of the model, its floor and its ceiling; `frechet`: distances in the judge's features, with a floor."""
+    """Accuracy of the model, its floor and its ceiling.
+
+    `frechet`: in the judge's features, how far from true pictures of other prompts the model's are, and true ones.
+    """
 
     model: SceneAccuracy
     floor: SceneAccuracy
@@ -107,14 +110,14 @@ def evaluate(
         pictures[code] = draw(system, captions, numbers, on_chunk=_after(before, on_drawn))
     shuffled = layouts[:]
     random.Random(seed).shuffle(shuffled)
-    truth = np.stack([world.image(layout) for layout in layouts])
-    again = np.stack([world.image(world.layout(i)) for i in range(len(layouts))])
-    real, made, other = (judge.features(to_tensor(images)) for images in (truth, pictures["en"], again))  # [N, D]
+    others = layouts_of(world, total, seed + 1)  # of the same law: what is drawn from one prompt is no draw of another
+    renders = (np.stack([world.image(layout) for layout in asked]) for asked in (layouts, others))
+    made, true, real = (judge.features(to_tensor(images)) for images in (pictures["en"], *renders))  # [N, D]
     return SceneScore(
         model=scene_accuracy(judge, pictures, layouts),
         floor=scene_accuracy(judge, pictures, shuffled),
         ceiling=ceiling_of(system, judge, world, layouts),
-        frechet={"model": frechet_interval(made, real), "floor": frechet_interval(other, real)},
+        frechet={"model": frechet_interval(made, real), "floor": frechet_interval(true, real)},
         seed=seed,
         prompts=len(layouts),
     )
