@@ -30,7 +30,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_flows.py::test_flow_learns_loads_and_draws[nice]",
     "exact": "tests/oracle/test_flows.py::test_log_determinant_is_the_jacobians[nice]",
-    "trained": None,
+    "trained": "benchmarks/trained/nice.json",
     "explained": None,
     "usable": None,
 }

@@ -29,7 +29,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_flows.py::test_flow_learns_loads_and_draws[realnvp]",
     "exact": "tests/oracle/test_flows.py::test_log_determinant_is_the_jacobians[realnvp]",
-    "trained": None,
+    "trained": "benchmarks/trained/realnvp.json",
     "explained": None,
     "usable": None,
 }
