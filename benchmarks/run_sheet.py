@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 import huggingvis as hv
+from huggingvis.core.catalog import find_recipe
 from huggingvis.core.config import from_dict
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
@@ -22,6 +23,7 @@ from huggingvis.data.standard import Split
 from huggingvis.edits.exploring import Finding, Tiles, exploration
 from huggingvis.export.grid import Sheet, contact_sheet
 from huggingvis.recipes.evaluation import Subject, Wanted
+from huggingvis.recipes.loading import Binds
 from huggingvis.recipes.pictures import Facts, Pictures, View
 from huggingvis.train.run import Run
 
@@ -33,11 +35,14 @@ COLOURS = (256, 64, 16)
 
 
 def sheet_of(path: Path) -> bytes | None:
-    """The sheet of a run as a PNG of at most `MOST_BYTES`; None for a model that draws only what sentences say.
+    """The sheet of a run as a PNG of at most `MOST_BYTES`; None for what makes no pictures, or only of sentences.
 
     Needs the data that the run was trained on. Raises `ValueError` for pictures that no palette makes small enough.
     """
-    system, run = hv.load(path, device="cpu"), Run.open(path)
+    run = Run.open(path)
+    if not isinstance(find_recipe(run.config["recipe"]), Binds):
+        return None
+    system = hv.load(path, device="cpu")
     if system.limits.prompt_required:
         return None
     facts = Facts.of(run)

@@ -50,3 +50,9 @@ def test_a_missing_or_damaged_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"half": ')
     with pytest.raises(FileProblem, match="is no tokenizer"):
         TextTokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_the_same_captions_teach_the_same_tokenizer() -> None:
+    """Ids in another order would make every training of a text encoder another one, whatever its seed."""
+    learnt = {TextTokenizer.learn(CAPTIONS, vocabulary=300).engine.to_str() for _ in range(5)}
+    assert len(learnt) == 1

@@ -32,7 +32,11 @@ class TextTokenizer:
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocabulary: int = 2000, length: int = 64) -> TextTokenizer:
-        """Learn merges from `texts`; at most `vocabulary` ids."""
+        """Learn merges from `texts`; at most `vocabulary` ids.
+
+        Words carry no mark of their ends: the engine would number marked letters in any order, so that the same texts
+        would teach another tokenizer each time.
+        """
         engine = Engine(models.BPE(unk_token=UNKNOWN))
         engine.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         engine.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,9 +47,7 @@ class TextTokenizer:
                 pre_tokenizers.Digits(individual_digits=True),
             ]
         )
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary, special_tokens=[PADDING, UNKNOWN], show_progress=False, end_of_word_suffix="</w>"
-        )
+        trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[PADDING, UNKNOWN], show_progress=False)
         engine.train_from_iterator(texts, trainer)
         return cls(engine, length)
 
