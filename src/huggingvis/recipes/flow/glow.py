@@ -32,7 +32,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_flows.py::test_flow_learns_loads_and_draws[glow]",
     "exact": "tests/interop/test_flows.py::test_glow_block_is_normflows",
-    "trained": None,
+    "trained": "benchmarks/trained/glow.json",
     "explained": None,
     "usable": None,
 }
