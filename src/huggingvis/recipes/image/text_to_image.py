@@ -125,7 +125,7 @@ class Config:
     lr: float = 2e-3
     empty: float = 0.1
     unplanned: float = 0.1
-    wrong: float = 0.3
+    wrong: float = 0.4
     importance: float = 2.0
     ema: float = 0.9995
     precision: str = "bf16"
