@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.belief import Gaussian
+from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.process import Process
-from huggingvis.core.protocols import Step
+from huggingvis.core.process import Eps, Process
+from huggingvis.core.protocols import Cond, Denoiser, Step
 from huggingvis.core.sample import Grid, sample
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
@@ -24,9 +26,9 @@ START = torch.tensor([[0.3, -1.2], [1.5, 0.4]], dtype=torch.float64)
 class Turning(Process):
     """alpha = cos(a t), sigma = sin(a t): one number to learn, and a count of how often its levels are found."""
 
-    def __init__(self, angle: float):
+    def __init__(self, angle: float, learns: bool = True):
         super().__init__()
-        self.angle = nn.Parameter(torch.tensor(angle, dtype=torch.float64))
+        self.angle = nn.Parameter(torch.tensor(angle, dtype=torch.float64), requires_grad=learns)
         self.found = 0
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -63,14 +65,14 @@ def by_hand(angle: float) -> Tensor:
 
 
 def test_levels_are_found_once_a_walk_and_are_those_of_the_process() -> None:
-    process = Turning(1.4)
+    process = Turning(1.4, learns=False)
     with torch.no_grad():
         assert torch.allclose(walk(process), by_hand(1.4), rtol=1e-12, atol=1e-14)
         assert process.found == 1
 
 
 def test_a_process_that_has_learnt_between_two_walks_walks_anew() -> None:
-    process = Turning(1.4)
+    process = Turning(1.4, learns=False)
     with torch.no_grad():
         walk(process)
         process.angle.fill_(1.1)
@@ -78,7 +80,7 @@ def test_a_process_that_has_learnt_between_two_walks_walks_anew() -> None:
 
 
 def test_a_walk_that_is_stopped_leaves_nothing_behind() -> None:
-    process = Turning(1.4)
+    process = Turning(1.4, learns=False)
 
     def stop(step: Step) -> None:
         if step.index == 3:
@@ -105,18 +107,52 @@ def test_levels_that_learn_keep_their_gradient() -> None:
     assert slopes == pytest.approx([-t * math.sin(1.2 * t) for t in TIMES[:-1].tolist()], rel=1e-12)
 
 
-def test_a_walk_inside_a_walk_changes_nothing() -> None:
+class Guess(nn.Module):
+    """Some network that predicts noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(3.0), requires_grad=False)
+
+    def forward(self, x: Tensor, clock: Tensor, cond: Cond) -> Tensor:
+        return torch.tanh(self.gain * x) + clock[:, None]
+
+
+def drawn(process: Process, denoise: Denoiser) -> Tensor:
+    x = torch.tensor([[0.3, -1.2], [1.5, 0.4]])  # float32: where a number and a tensor round differently
+    return sample(denoise, process, DDIM(), x, Grid(TIMES * 0.99), {}, noise=SeedNoise([0, 1]))
+
+
+def test_a_walk_inside_a_walk_or_beside_it_changes_nothing() -> None:
+    """To the last bit, with a network that predicts noise: its reading of the levels is where the bits would differ."""
     process = CosineVP()
-    grid = Grid(TIMES * 0.99)
 
-    def plain(x: Tensor, t: Tensor, cond: Any) -> Gaussian:
-        return Gaussian(torch.tanh(x))
+    plain = NetDenoiser(Guess(), process, Eps())
+    alone = drawn(process, plain)
 
-    def nested(x: Tensor, t: Tensor, cond: Any) -> Gaussian:
-        sample(plain, process, DDIM(), x, grid, {}, noise=SeedNoise([0, 1]))
+    def nested(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+        drawn(process, plain)
         return plain(x, t, cond)
 
-    outcomes = [
-        sample(denoise, process, DDIM(), START, grid, {}, noise=SeedNoise([0, 1])) for denoise in (plain, nested)
-    ]
-    assert torch.equal(*outcomes)
+    def beside(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+        with ThreadPoolExecutor(1) as threads:
+            assert torch.equal(threads.submit(drawn, process, plain).result(), alone)
+        return plain(x, t, cond)
+
+    assert torch.equal(drawn(process, nested), alone) and torch.equal(drawn(process, beside), alone)
+
+
+def test_a_process_that_learns_keeps_its_gradient_inside_a_walk_without() -> None:
+    """A preview while training: levels that can learn stay tensors, for whoever asks meanwhile."""
+    process = Turning(1.2)
+    kept: list[bool] = []
+
+    def denoise(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+        with torch.enable_grad():
+            alpha, _ = process.coefficients(t, x)
+        kept.append(isinstance(alpha, Tensor) and alpha.requires_grad)
+        return Gaussian(torch.tanh(x))
+
+    with torch.no_grad():
+        drawn(process, denoise)
+    assert kept == [True] * 8

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.errors import UsageError
+from huggingvis.core.levels import Table
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
@@ -62,14 +63,9 @@ class Components(Process):
         signal, noise = zip(*(part.derivatives(t) for part in self.parts), strict=True)
         return self._spread(list(signal)), self._spread(list(noise))
 
-    def remember(self, times: Tensor) -> None:
-        """Each part its own."""
-        for part in self.parts:
-            part.remember(times)
-
-    def forget(self) -> None:
-        for part in self.parts:
-            part.forget()
+    def tables(self, times: Tensor) -> dict[int, Table | None]:
+        """Those of each part."""
+        return {key: table for part in self.parts for key, table in part.tables(times).items()}
 
     def t_of_logsnr(self, lam: Tensor) -> Tensor:
         """The time at which the first part has this log-SNR."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
-from huggingvis.core.levels import Levelled
+from huggingvis.core.levels import BLIND, Levelled, Table
 from huggingvis.core.shapes import expand, mixed
 
 
@@ -123,8 +123,9 @@ class Degradation(Process):
             )
         return expand(sigma, x)
 
-    def remember(self, times: Tensor) -> None:
+    def tables(self, times: Tensor) -> dict[int, Table | None]:
         """There is no level that would say enough."""
+        return {}
 
     @final
     def alpha(self, t: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class Eps(Prediction):
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
-        if not isinstance(a, Tensor) and a == 0.0:
+        if not isinstance(a, Tensor) and not isinstance(s, Tensor) and a <= BLIND * s:
             raise UsageError(
                 "Where no signal is left, noise that a network predicts says nothing of the datum. Begin where some is "
                 "left, or use a model that predicts v or the datum."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -144,12 +144,9 @@ def sample(
         beliefs.append(last)
         return last
 
-    walker: Steps[Any] = sampler
-    if isinstance(process, Components):
-        assert isinstance(sampler, Sampler)  # what else walks numbers
-        walker = Lockstep(sampler)
+    walker = _walker(process, sampler)
     state, moments = walker.init(), grid.times.tolist()
-    with _levels_known(process, grid.times):
+    with process.walked(grid.times) if isinstance(process, Process) else nullcontext():
         for i, (t, s) in enumerate(grid.pairs()):
             beliefs.clear()
             if moments[i + 1] > moments[i]:
@@ -161,14 +158,9 @@ def sample(
     return x
 
 
-@contextmanager
-def _levels_known(process: object, times: Tensor) -> Iterator[None]:
-    """A process of numbers remembers its levels at `times` meanwhile."""
-    if not isinstance(process, Process):
-        yield
-        return
-    process.remember(times)
-    try:
-        yield
-    finally:
-        process.forget()
+def _walker(process: object, sampler: Steps[Any]) -> Steps[Any]:
+    """What takes the steps: the sampler, in each part of a process of several."""
+    if not isinstance(process, Components):
+        return sampler
+    assert isinstance(sampler, Sampler)  # what else walks numbers
+    return Lockstep(sampler)

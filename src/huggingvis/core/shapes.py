@@ -27,9 +27,10 @@ def expand(a: Tensor, x: Tensor) -> Tensor:
 
 
 def mixed(a: Coefficient, x: Tensor, b: Coefficient, y: Tensor) -> Tensor:
-    """a x + b y, a new tensor; with plain numbers in two passes over memory instead of three."""
+    """a x + b y, a new tensor of the wider dtype; with plain numbers in two passes over memory instead of three."""
     if isinstance(a, float) and isinstance(b, float):
-        return plus(x * a, b, y)
+        wide = x if x.dtype == y.dtype else x.to(torch.promote_types(x.dtype, y.dtype))
+        return plus(wide * a, b, y)
     return a * x + b * y
 
 

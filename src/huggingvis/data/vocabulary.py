@@ -117,18 +117,16 @@ def unknown_words(sprites: SpriteSet, text: str, language: str | None = None) ->
 def counts_beside_others(sprites: SpriteSet, text: str) -> bool:
     """Whether `text` asks for several of one thing beside another one: captions count only what stands alone."""
     measures = "|".join(sorted({s.measure for s in sprites.sprites}))
-    english, chinese = (
-        "|".join(words[2 : MOST + 1]) for words in (grammar.EN_NUMBERS, grammar.ZH_NUMBERS)
-    )  # from two on
-    several = rf"\b(?:{english}|[2-{MOST}])\b|(?:{chinese}|[2-{MOST}])(?:{measures})"
+    english, chinese = ("|".join(words[2:]) for words in (grammar.EN_NUMBERS, grammar.ZH_NUMBERS))
+    several = rf"\b(?:{english}|[2-9])\b|(?:{chinese}|[2-9])(?:{measures})"
     return len(things_named(sprites, text)) > 1 and re.search(several, text.lower()) is not None
 
 
-def things_named(sprites: SpriteSet, text: str) -> set[str]:
+def things_named(sprites: SpriteSet, text: str) -> list[str]:
     """Ids of the things whose names, the longest that fit, stand in `text`: 熊猫, a panda, is no 猫, a cat."""
     names = {name.lower(): s.id for s in sprites.sprites for name in (*s.names("en"), s.plural, *s.names("zh"))}
     either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return {names[name] for name in re.findall(rf"(?<![a-z])(?:{either})(?![a-z])", text.lower())}
+    return [names[name] for name in re.findall(rf"(?<![a-z])(?:{either})(?![a-z])", text.lower())]
 
 
 def _unmatched(run: str, known: frozenset[str]) -> list[str]:

@@ -121,7 +121,7 @@ class TableProcess(Process):
         return da, ds
 
     def _knot(self, t: Tensor) -> int | None:
-        """The entry that a single time `t` falls on: there the table's own numbers hold, with their gradient."""
+        """The entry that a single time `t` falls on, where nothing is interpolated (that differs by its rounding)."""
         if t.ndim or t.requires_grad:
             return None
         u = float(t) * self.steps

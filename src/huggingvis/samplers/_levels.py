@@ -13,6 +13,7 @@ from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.errors import UsageError
+from huggingvis.core.levels import BLIND
 from huggingvis.core.process import Process
 from huggingvis.core.shapes import mixed
 
@@ -43,7 +44,7 @@ class Levels(NamedTuple):
     @property
     def blind(self) -> bool:
         """Whether the step starts from pure noise, up to rounding: there is no slope to be told from there."""
-        return self.a_t <= 1e-6 * self.s_t
+        return self.a_t <= BLIND * self.s_t
 
 
 def levels(process: Process, t: Tensor, s: Tensor) -> Levels:

@@ -111,7 +111,7 @@ class Optim:
         return built
 
     def _pace(self, p: nn.Parameter) -> float:
-        return 1.0 if self.wide is None else min(1.0, self.wide / p[0].numel())
+        return 1.0 if self.wide is None else min(1.0, self.wide / math.prod(p.shape[1:]))
 
 
 def decaying(params: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

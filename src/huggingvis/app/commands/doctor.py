@@ -99,7 +99,9 @@ def _install_extra() -> str:
     try:
         told = json.loads(metadata.distribution("huggingvis").read_text("direct_url.json") or "{}")
         url, editable = told.get("url", ""), told.get("dir_info", {}).get("editable", False)
-    except (metadata.PackageNotFoundError, ValueError, AttributeError):
+        if cloned := told.get("vcs_info"):
+            url = f"{cloned['vcs']}+{url}@{cloned['commit_id']}"
+    except (metadata.PackageNotFoundError, ValueError, AttributeError, KeyError):
         url, editable = "", False
     python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     if editable:

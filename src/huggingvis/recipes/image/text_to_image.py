@@ -65,7 +65,11 @@ SYSTEM = {
         "objectives/denoise.py",
         "objectives/reading.py",
         "systems/planner.py",
+        "objectives/planning.py",
         "nets/plan_map.py",
+        "nets/plan_reader.py",
+        "data/tint.py",
+        "recipes/described_latents.py",
         "nets/text_tower.py",
         "nets/unet.py",
         "processes/flow.py",
@@ -196,24 +200,13 @@ def network(config: Config, latent_channels: int, text_dim: int, plan_channels: 
     return channels_last(UNet(sizes))
 
 
-def train(config: Config, setting: Setting) -> Run:
-    """Train the U-Net in `setting`'s run folder."""
-    codec = load_codec(place(config.autoencoder), setting.device)
-    tokenizer, tower = load_reader(place(config.reading))
-    run = setting.begin("text_to_image", config)
-    z = codec.autoencoder.config.latent_channels
-
-    def cached(split: str, count: int, shares: Shares) -> CachedLatents:
-        world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
-        data = WorldSet(world, count, pictures=False)
-        return CachedLatents(data, codec, tokenizer, ArrayCache(run.path / "cache"), shares)
-
+def objective_of(config: Config, codec: KLLatents, tower: TextTower) -> Denoising:
+    """The U-Net, fresh or from `config.start`, with its loss."""
     plan_map = PlanMap(len(objects_v1()), len(COLOURS))
-    torch.manual_seed(config.seed)  # what was loaded has drawn numbers
-    net = network(config, z, tower.config.dim, plan_map.channels)
+    net = network(config, codec.autoencoder.config.latent_channels, tower.config.dim, plan_map.channels)
     if config.start:
         assign(net, seeing_more(start_weights(place(config.start)), net))
-    objective = Denoising(
+    return Denoising(
         net,
         RectifiedFlow(),
         Velocity(),
@@ -221,6 +214,21 @@ def train(config: Config, setting: Setting) -> Run:
         condition=TextCondition(tower, plan_map),
         error=Squares(codec.std**config.importance),
     )
+
+
+def train(config: Config, setting: Setting) -> Run:
+    """Train the U-Net in `setting`'s run folder."""
+    codec = load_codec(place(config.autoencoder), setting.device)
+    tokenizer, tower = load_reader(place(config.reading))
+    run = setting.begin("text_to_image", config)
+
+    def cached(split: str, count: int, shares: Shares) -> CachedLatents:
+        world = World(size=config.size, split=split, seed=config.seed, lattice=config.lattice)
+        data = WorldSet(world, count, pictures=False)
+        return CachedLatents(data, codec, tokenizer, ArrayCache(run.path / "cache"), shares)
+
+    torch.manual_seed(config.seed)  # what was loaded has drawn numbers
+    objective = objective_of(config, codec, tower)
     asked = precision(config.precision)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
