@@ -83,7 +83,7 @@ ROWS: dict[str, Row] = {
         curve="_squared_error",
         minutes=14,
     ),
-    "vae": Row(
+    "vae_50": Row(
         system="VAE, one stochastic layer of 50",
         recipe="vae",
         numbers={

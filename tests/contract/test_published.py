@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this copy has no benchmarks/")
 TINY: dict[str, dict[str, Any]] = {
     "autoencoder": {"widths": (8,), "latent_dim": 2},
-    "vae": {"widths": (8,), "latent_dim": 2},
+    "vae_50": {"widths": (8,), "latent_dim": 2},
     "cvae_quadrants_3": {"widths": (8, 8), "latent_dim": 2, "seen": 3},
     "cgan": {"net": {"noise": 8, "label": 8, "joint": 8, "picture": 8, "critic_label": 8, "critic_joint": 8}},
     "nice": {"net": {"width": 8, "depth": 1}},

@@ -39,7 +39,7 @@ SYSTEM = {
     "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/mlp_gan.py", "metrics/parzen.py"],
     "built": "tests/walks/test_adversarial.py::test_gan_learns_loads_and_draws",
     "exact": "tests/oracle/test_gan.py::test_best_critic_is_the_density_ratio",
-    "trained": None,
+    "trained": "benchmarks/trained/gan.json",
     "explained": None,
     "usable": None,
 }
