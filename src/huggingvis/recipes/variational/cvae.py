@@ -45,7 +45,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_variational.py::test_cvae_draws_the_class_it_is_asked_for",
     "exact": "tests/oracle/test_cvae.py::test_without_a_condition_it_is_the_vae",
-    "trained": None,
+    "trained": "benchmarks/trained/cvae_quadrants_1.json",
     "explained": None,
     "usable": None,
 }
