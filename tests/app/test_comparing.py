@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 import torch
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.diffusion import Diffusion
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.data.mixture import GaussianMixture
+from huggingvis.edits.generate import fingerprint
 from huggingvis.export.end_labels import apart
 from huggingvis.export.image import open_picture, save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
-from huggingvis.recipes.compared_cells import Pace, Plan
+from huggingvis.recipes.compared_cells import CellPlan, Kept, Pace
 from huggingvis.recipes.comparing import Comparison, compare_samplers, told
 from huggingvis.recipes.explaining import PROCESSES, TIMES
-from huggingvis.recipes.sampler_panels import FAMILIES, family
+from huggingvis.recipes.sampler_panels import FAMILIES, family, panels
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
 from huggingvis.samplers.names import sampler_names, sampler_of
@@ -95,6 +97,17 @@ def test_a_model_that_reads_sentences_is_compared_on_its_example(hvis: Any, tiny
                  "--count", "1", "--json"])  # fmt: skip
     assert said.document["prompts"] == [tiny.EXAMPLE] and said.document["schedule"] == tiny.DEFAULTS.schedule
     assert [row["nfe"] for row in said.document["rows"]] == [2, 4, 2, 4]
+    assert sorted(path.name for path in Path().iterdir()) == ["compare-sheet.png", "compare.json", "compare.png"]
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(hvis: Any, tiny_model: Path) -> None:
+    mine = Path("mine-cells/thesis.txt")
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    said = hvis(["compare", "samplers", "--model", tiny_model, "--samplers", "ddim", "--nfe", "2", "--fine", "2",
+                 "--count", "1", "-o", "mine"])  # fmt: skip
+    assert said.code == 2 and "other things" in said.paragraph
+    assert mine.read_text() == "years of work" and list(Path().iterdir()) == [mine.parent]
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -135,11 +148,23 @@ def test_the_numbers_of_an_axis_stand_at_what_was_measured_and_apart() -> None:
 
 
 def test_a_comparison_is_marked_at_its_numbers_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Axes] = []
+    seen: list[tuple[list[Curve], Axes]] = []
     blank = plot([Curve("", [(0, 0)])], Axes("", "", ""))
-    monkeypatch.setattr("huggingvis.recipes.comparing.plot", lambda curves, axes: seen.append(axes) or blank)
-    compare_samplers(mixture_system(), Comparison(("ddim", "heun"), (12, 4, 6), count=1, fine=20))
-    assert [axes.x_ticks for axes in seen] == [(4.0, 6.0, 12.0)]
+    for place in ("comparing", "sampler_panels"):
+        monkeypatch.setattr(f"huggingvis.recipes.{place}.plot", lambda *drawn: seen.append(drawn) or blank)
+    made = compare_samplers(mixture_system(), Comparison(("ddim", "dpm++2m"), (12, 4, 6), count=1, fine=20))
+    panels(made.record)
+    for curves, axes in seen:
+        assert axes.x_ticks == (4.0, 6.0, 12.0)
+        assert [[x for x, _ in curve.points] for curve in curves] == 2 * [[4.0, 6.0, 12.0]]
+    assert len(seen) == 3
+
+
+def test_a_curve_is_named_at_its_right_end_in_whatever_order_its_points_are() -> None:
+    rise = [(1.0, 0.0), (2.0, 1.0), (3.0, 9.0)]
+    axes = Axes("", "", "", size=(300, 200), ends=True)
+    one, other = (plot([Curve("name", spots)], axes).pixels for spots in (rise, rise[::-1]))
+    assert (one[:, 250:] < 128).any() and np.array_equal(one[:, 250:], other[:, 250:])
 
 
 @pytest.mark.parametrize("legs", [1, 2, 3, 12])
@@ -192,6 +217,7 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         compare_samplers(mixture_system(), how, stop, keep=tmp_path)
+    assert json.loads((tmp_path / "comparison.json").read_bytes())["weights"] == fingerprint(mixture_system())
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ddim-*")}
     assert len(before) == 4 and not list(tmp_path.glob("heun-*"))
     resumed = compare_samplers(mixture_system(), how, done.append, keep=tmp_path)
@@ -202,11 +228,56 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
     assert np.array_equal(resumed.sheet.pixels, whole.sheet.pixels)
     with pytest.raises(UsageError, match="other numbers"):
         compare_samplers(mixture_system(), replace(how, seed=1), keep=tmp_path)
+    (tmp_path / "notes.txt").touch()
+    Kept(tmp_path).remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("damaged", [b'{"count": 2', b"\xff", b"[2]", b"{}"])
+def test_a_damaged_note_of_a_stopped_comparison_is_told(tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "comparison.json").write_bytes(damaged)
+    with pytest.raises(FileProblem, match="Remove"):
+        compare_samplers(mixture_system(), Comparison(("ddim",), (2,), minutes=1.0, fine=2), keep=tmp_path)
+
+
+def diverging(mean: float, sane: tuple[int, ...], codec: _Pixels) -> System:
+    """The exact denoiser; all its means are `mean` where a sample takes other numbers of steps than the `sane` ones."""
+    system = mixture_system()
+
+    def generator(request: Request) -> Diffusion:
+        exact = system.generator(request)
+        assert isinstance(exact, Diffusion)
+        if request.sampling.steps in sane:
+            return exact
+        return replace(exact, denoise=lambda x, t, cond: Gaussian(torch.full_like(x, mean)))
+
+    return replace(system, generator=generator, codec=codec)
+
+
+def test_a_diverged_cell_has_its_number_or_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    """Squares that overflow float32 have a norm; pictures of NaN are not equal to those of the reference."""
+    how = Comparison(("ddim",), (3, 4), count=1, fine=8)
+    rows = compare_samplers(diverging(1e25, (1, 4, 8), _Pixels()), how, keep=tmp_path).record["rows"]
+    error = {(row["sampler"], row["nfe"]): row["relative_error"] for row in rows}
+    assert 1e24 < error["ddim", 3] < 1e26 and error["ddim", 4] < 1
+
+    class Overflows(_Pixels):
+        def decode(self, z: torch.Tensor) -> torch.Tensor:
+            return super().decode(z + 0 * (1e20 * z))
+
+    record = compare_samplers(diverging(1e25, (1, 4, 8), Overflows()), replace(how, samplers=("all",))).record
+    assert ("ddim", 4) in {(row["sampler"], row["nfe"]) for row in record["rows"]}
+    assert "finite" in {(x["sampler"], x.get("nfe")): x["reason"] for x in record["left_out"]}["ddim", 3]
+
+
+def test_a_comparison_without_any_cell_says_why() -> None:
+    with pytest.raises(UsageError, match="No cell .* could be measured.*finite"):
+        compare_samplers(diverging(float("nan"), (1, 4, 16), _Pixels()), Comparison(("all",), (15,), count=1, fine=16))
 
 
 def test_time_is_kept_by_taking_fewer_pictures() -> None:
     """0.01 s a call, 0.1 s a picture: 29 + 2 * 10 calls, 4 cells and the reference cost 0.99 s a picture."""
-    plan = Plan.of(("ddim", "heun"), (10, 5), judged=False)
+    plan = CellPlan.of(("ddim", "heun"), (10, 5), judged=False)
     assert (plan.calls(), len(plan.cells)) == (10 + 5 + 10 + 4, 4)
     pace = Pace(0.01, 0.1)
     assert pace.seconds(plan, 10, 6) == pytest.approx(6 * (0.01 * (29 + 20) + 0.1 * 5))

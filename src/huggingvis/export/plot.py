@@ -84,7 +84,7 @@ def plot(curves: Sequence[Curve], axes: Axes) -> Picture:
     _letter(ImageDraw.Draw(image), frame)
     legend.write(ImageDraw.Draw(image), place)
     if axes.ends:
-        ends.write(ImageDraw.Draw(image), [frame.at(*kept[i][-1]) for i in named], frame.box)
+        ends.write(ImageDraw.Draw(image), [frame.at(*max(kept[i])) for i in named], frame.box)
     return Picture.from_pil(image)
 
 

@@ -6,7 +6,7 @@ contact sheet shows, so that a comparison that was killed goes on where it stopp
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,9 @@ from typing import Any, NamedTuple, final
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from huggingvis.core.errors import UsageError
-from huggingvis.core.files import replace_atomically, write_atomically
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.files import check_folder, replace_atomically, write_atomically
 from huggingvis.core.media import Picture
-from huggingvis.core.system import System
 from huggingvis.export.image import open_picture, save
 from huggingvis.recipes.sampler_facts import calls_of
 from huggingvis.samplers.names import sampler_of
@@ -46,14 +45,14 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellPlan:
     """The `cells` that make sense, and, by sampler and by the calls asked for, why others do not."""
 
     cells: tuple[Cell, ...]
     left_out: tuple[dict[str, Any], ...]
 
     @classmethod
-    def of(cls, samplers: Sequence[str], nfe: Sequence[int], judged: bool) -> Plan:
+    def of(cls, samplers: Sequence[str], nfe: Sequence[int], judged: bool) -> CellPlan:
         """`judged`: whether there are real pictures to compare with. Raises `UsageError` where nothing is left."""
         cells: list[Cell] = []
         left: list[dict[str, Any]] = []
@@ -83,11 +82,11 @@ class Pace:
     call: float
     rest: float
 
-    def seconds(self, plan: Plan, fine: int, count: int) -> float:
+    def seconds(self, plan: CellPlan, fine: int, count: int) -> float:
         """Of a whole plan and of its reference by `fine` steps of two calls."""
         return count * (self.call * (plan.calls() + 2 * fine) + self.rest * (len(plan.cells) + 1))
 
-    def told(self, plan: Plan, fine: int, count: int) -> str:
+    def told(self, plan: CellPlan, fine: int, count: int) -> str:
         total = self.seconds(plan, fine, count)
         cell = (total - count * 2 * fine * self.call) / (len(plan.cells) + 1)
         return (
@@ -95,7 +94,7 @@ class Pace:
             f"calls: about {total / 60:.3g} minutes."
         )
 
-    def count(self, plan: Plan, fine: int, most: int, least: int, minutes: float) -> int:
+    def count(self, plan: CellPlan, fine: int, most: int, least: int, minutes: float) -> int:
         """How many pictures, at most `most`, take `minutes`. Raises `UsageError` where that is below `least`."""
         fits = int(60 * minutes / self.seconds(plan, fine, 1))
         if fits < least:
@@ -110,48 +109,62 @@ class Pace:
 
 @final
 class Kept:
-    """Cells in a folder; `what` names all that they depend on. None: nothing is kept.
+    """Cells in `folder`, which is new, empty or an earlier comparison's. None: nothing is kept.
 
-    Raises `UsageError` for a folder with cells of something else.
+    Raises `UsageError` for a folder with anything else, `FileProblem` for one that cannot be used or is damaged.
     """
 
-    def __init__(self, folder: Path | None, what: Mapping[str, Any]):
+    NOTE = "comparison.json"
+    REFERENCE = "reference.safetensors"
+    OWN = ("*.cell.json", "*.cell.png", REFERENCE, NOTE)
+    """What is written here; the note last, for it says whose folder this is."""
+
+    def __init__(self, folder: Path | None):
         self.folder = folder
+        self.what: dict[str, Any] | None = None
         if folder is None:
             return
-        said = json.dumps(what, indent=2, ensure_ascii=False)
-        note = folder / "comparison.json"
-        if note.exists() and note.read_text() != said:
+        check_folder(folder)
+        if (folder / self.NOTE).exists():
+            self.what = _read(folder / self.NOTE, "count")
+        elif folder.exists() and any(folder.iterdir()):
             raise UsageError(
-                f"{folder} keeps what was done of a comparison with another model or other numbers. Name another "
+                f"Unfinished comparisons are kept in {folder}, but that folder holds other things (it has no "
+                f"{self.NOTE}). Name another output (-o), or move it away."
+            )
+
+    @property
+    def count(self) -> int | None:
+        """The number of pictures of each cell that is kept."""
+        return int(self.what["count"]) if self.what is not None else None
+
+    def begin(self, what: Mapping[str, Any]) -> None:
+        """`what` names all that the cells depend on. Raises `UsageError` where others are kept."""
+        if self.folder is None:
+            return
+        if self.what is not None and self.what != what:
+            raise UsageError(
+                f"{self.folder} keeps what was done of a comparison with another model or other numbers. Name another "
                 "output (-o), or remove that folder."
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, lambda file: file.write(said.encode()))
-
-    @staticmethod
-    def count(folder: Path | None) -> int | None:
-        """The number of pictures of what is kept in `folder`."""
-        note = folder / "comparison.json" if folder is not None else None
-        return int(json.loads(note.read_text())["count"]) if note is not None and note.exists() else None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / self.NOTE, what)
 
     def row(self, cell: Cell, make: Callable[[], tuple[dict[str, Any], Picture]]) -> tuple[dict[str, Any], Picture]:
         """A cell's numbers and its picture: those kept, or those made now."""
         if self.folder is None:
             return make()
-        stem = f"{cell.sampler.replace('/', '_')}-{cell.nfe}"
+        stem = f"{cell.sampler.replace('/', '_')}-{cell.nfe}.cell"
         numbers, shown = self.folder / f"{stem}.json", self.folder / f"{stem}.png"
         if not numbers.exists():
             row, picture = make()
             save(picture, shown)
-            text = json.dumps(row, allow_nan=False)
-            write_atomically(numbers, lambda file: file.write(text.encode()))  # last: it says that the cell is done
-        row = json.loads(numbers.read_text())
-        return row, open_picture(shown)
+            _write(numbers, row)  # last: it says that the cell is done
+        return _read(numbers, "nfe"), open_picture(shown)
 
     def made(self, make: Callable[[], Made]) -> Made:
         """The reference."""
-        file = self.folder / "reference.safetensors" if self.folder is not None else None
+        file = self.folder / self.REFERENCE if self.folder is not None else None
         if file is None:
             return make()
         if not file.exists():
@@ -162,12 +175,30 @@ class Kept:
         held = load_file(file)
         return Made(held["latents"], held["pictures"], 0)
 
+    def remove(self) -> None:
+        """Away with all that was written here, and with the folder where nothing else lies in it."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            for own in self.OWN:
+                for path in (*self.folder.glob(f".{own}.*.tmp"), *self.folder.glob(own)):  # .tmp: of a killed write
+                    path.unlink()
+            self.folder.rmdir()
 
-def fingerprint(system: System) -> str:
-    """Of all weights of a model."""
-    found = hashlib.sha256()
-    for part in system.parts.values():
-        for name, tensor in part.state_dict().items():
-            found.update(name.encode() + repr((tensor.dtype, tuple(tensor.shape))).encode())
-            found.update(f"{float(tensor.double().sum())!r} {float(tensor.double().square().sum())!r}".encode())
-    return found.hexdigest()[:16]
+
+def _write(path: Path, what: Mapping[str, Any]) -> None:
+    text = json.dumps(what, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _read(path: Path, number: str) -> dict[str, Any]:
+    """The object in a JSON file, which has at least a `number` of that name."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FileProblem(f"{path} should be JSON, but is damaged ({error}). Remove {path.parent}.") from error
+    if not isinstance(found, dict) or not isinstance(found.get(number), int):
+        raise FileProblem(
+            f"{path} should hold an object with a number {number!r}, but is damaged. Remove {path.parent}."
+        )
+    return found

@@ -22,17 +22,19 @@ from torch import Tensor
 
 from huggingvis.core.errors import NumericalTrouble, UsageError
 from huggingvis.core.media import Picture
+from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
 from huggingvis.data.standard import Split
+from huggingvis.edits.generate import fingerprint
 from huggingvis.export.grid import Sheet, beside, contact_sheet
 from huggingvis.export.plot import COLOURS, Axes, Curve, plot
-from huggingvis.recipes.compared_cells import Cell, Kept, Made, Plan, fingerprint
+from huggingvis.recipes.compared_cells import Cell, CellPlan, Kept, Made
 from huggingvis.recipes.drawing_by_name import Drawing, paced
 from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.likeness import LEAST, Likeness, likeness
 from huggingvis.recipes.pictures import View
 from huggingvis.recipes.sampler_facts import calls_of
-from huggingvis.recipes.sampler_panels import panels
+from huggingvis.recipes.sampler_panels import panels, points
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_of
 
 CELL = 96
@@ -133,13 +135,15 @@ def compare_samplers(
     """Runs the comparison. `say` is told beforehand how long it takes. `keep`: the folder in which what is done is kept
     and from which a comparison that was stopped goes on; none: nothing is kept.
 
-    Raises `UsageError` for models that do not diffuse, `NumericalTrouble` for NaN.
+    Raises `UsageError` for models that do not diffuse, for a folder with other things and where no cell could be
+    measured, `NumericalTrouble` for NaN.
     """
-    plan = Plan.of(how.names, how.nfe, how.against is not None)
-    how = _within(system, how, plan, say, keep)
+    plan = CellPlan.of(how.names, how.nfe, how.against is not None)
+    kept = Kept(keep)
+    how = _within(system, how, plan, say, kept)
     real = _real(system, how)
     drawing = Drawing(system, how.schedule, how.seed, _prompts(system, how, real))
-    kept = Kept(keep, {"model": system.spec.name, "weights": fingerprint(system), **_lasting(how)})
+    kept.begin({"model": system.spec.name, "weights": fingerprint(system), **_lasting(how)})
     goal = kept.made(lambda: drawing("heun", how.fine))
     rows, left, tiles = [], list(plan.left_out), {}
     for done, cell in enumerate(plan.cells, 1):
@@ -160,9 +164,9 @@ def compare_samplers(
     return Compared(record, _plotted(record), _sheet(tiles, how.nfe, Picture.from_signal(goal.pictures[0].numpy())))
 
 
-def _within(system: System, how: Comparison, plan: Plan, say: Callable[[str], None], keep: Path | None) -> Comparison:
+def _within(system: System, how: Comparison, plan: CellPlan, say: Callable[[str], None], kept: Kept) -> Comparison:
     """`how` with as many pictures as there is time for, or as what is kept has."""
-    if how.minutes is not None and (before := Kept.count(keep)) is not None:
+    if how.minutes is not None and (before := kept.count) is not None:
         return replace(how, count=before)
     prompt = system.example if how.prompt is None else how.prompt
     pace = paced(Drawing(system, how.schedule, how.seed, [prompt] * min(how.count, 8)))
@@ -198,7 +202,8 @@ def _sheet(tiles: dict[tuple[str, int], Picture], nfe: Sequence[int], goal: Pict
 
 
 def _nearness(made: Made, goal: Made) -> dict[str, Any]:
-    error = (made.latents - goal.latents).norm() / goal.latents.norm()
+    x, goal_x = made.latents.double(), goal.latents.double()  # the squares of a diverged sample overflow float32
+    error = check_finite((x - goal_x).norm() / goal_x.norm(), "The relative error")
     return {"psnr": _psnr(made.pictures, goal.pictures), "relative_error": float(error)}
 
 
@@ -223,12 +228,15 @@ def _prompts(system: System, how: Comparison, real: Likeness | None) -> list[str
 
 def _psnr(x: Tensor, y: Tensor) -> float | None:
     """In decibels, for pictures in [-1, 1]; None where they are equal."""
-    error = float((x.clamp(-1, 1) - y.clamp(-1, 1)).square().mean())
+    error = float((x.clamp(-1, 1) - y.clamp(-1, 1)).double().square().mean())
     return 10 * math.log10(4 / error) if error > 0 else None
 
 
 def _plotted(record: dict[str, Any]) -> Picture:
     """PSNR against calls, and beside it the Fréchet distance where it was measured."""
+    if not record["rows"]:
+        last = "; ".join(f"{x['sampler']}: {x['reason']}" for x in record["left_out"][-2:])
+        raise UsageError(f"No cell of the comparison could be measured. {last}")
     if len({row["sampler"] for row in record["rows"]}) > len(COLOURS):
         return panels(record)
     title, plots = f"{record['model']}: {record['schedule']}", []
@@ -246,12 +254,8 @@ def _plotted(record: dict[str, Any]) -> Picture:
 
 def _curves(record: dict[str, Any], key: str) -> list[Curve]:
     """A curve for each sampler that has a finite number under `key`."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for row in record["rows"]:
-        if row.get(key) is not None:
-            points.setdefault(row["sampler"], []).append((float(row["calls"]), row[key]))
     inks = list(dict.fromkeys(row["sampler"] for row in record["rows"]))  # a sampler has one colour in every plot
-    return [Curve(name, spots, marked=True, ink=inks.index(name)) for name, spots in points.items()]
+    return [Curve(name, spots, marked=True, ink=inks.index(name)) for name, spots in points(record, key).items()]
 
 
 def told(result: Compared) -> Sequence[str]:

@@ -53,8 +53,9 @@ class Drawing:
             some = requests[i : i + _CHUNK]
             cond = self.system.conditioner.prepare(self.system.conditioner(some))
             z = diffusion.sample(len(some), cond, noise=SeedNoise([self.seed + i + k for k in range(len(some))]))
-            check_finite(z, f"The sample of {sampler} in {steps} steps")
-            parts.append((z.float().cpu(), self.system.codec.decode(z).float().cpu()))
+            what = f"of {sampler} in {steps} steps"
+            x = self.system.codec.decode(check_finite(z, f"The sample {what}"))  # [n, C, H, W]
+            parts.append((z.float().cpu(), check_finite(x, f"The decoded sample {what}").float().cpu()))
         latents, pictures = zip(*parts, strict=True)
         return Made(torch.cat(latents), torch.cat(pictures), calls.count // len(parts))
 

@@ -62,20 +62,26 @@ def panels(record: Mapping[str, Any]) -> Picture:
     return stacked([row for row in rows if row is not None])
 
 
-def _row(record: Mapping[str, Any], kinds: Mapping[str, tuple[bool, str]], key: str, fresh: bool) -> Picture | None:
-    points: dict[str, list[tuple[float, float]]] = {}
+def points(record: Mapping[str, Any], key: str) -> dict[str, list[tuple[float, float]]]:
+    """By sampler, from few calls to many: (calls, the number under `key`) where there is one."""
+    found: dict[str, list[tuple[float, float]]] = {}
     for row in record["rows"]:
         if row.get(key) is not None:
-            points.setdefault(row["sampler"], []).append((float(row["calls"]), row[key]))
-    families = [(kind, [name for name in points if kinds[name] == (fresh, kind)]) for kind in FAMILIES]
-    shown = [_panel(record, points, mine, key, (fresh, kind)) for kind, mine in families]
+            found.setdefault(row["sampler"], []).append((float(row["calls"]), row[key]))
+    return {name: sorted(spots) for name, spots in found.items()}
+
+
+def _row(record: Mapping[str, Any], kinds: Mapping[str, tuple[bool, str]], key: str, fresh: bool) -> Picture | None:
+    curves = points(record, key)
+    families = [(kind, [name for name in curves if kinds[name] == (fresh, kind)]) for kind in FAMILIES]
+    shown = [_panel(record, curves, mine, key, (fresh, kind)) for kind, mine in families]
     there = [picture for picture in shown if picture is not None]
     return beside(there) if there else None
 
 
 def _panel(
     record: Mapping[str, Any],
-    points: Mapping[str, Sequence[tuple[float, float]]],
+    spots_of: Mapping[str, Sequence[tuple[float, float]]],
     mine: Sequence[str],
     key: str,
     kind: tuple[bool, str],
@@ -87,9 +93,9 @@ def _panel(
     title = f"{record['model']}, {record['schedule']}: {kind[1]}, {'fresh noise' if kind[0] else 'no fresh noise'}"
     marks = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
     axes = Axes(title, "network calls", what, log_x=True, log_y=key == "frechet", x_ticks=marks, size=_SIZE, ends=True)
-    curves = [Curve("", spots, faint=True) for name, spots in points.items() if name not in mine]
-    curves += [Curve(name, points[name], marked=True, ink=i) for i, name in enumerate(mine)]
+    curves = [Curve("", spots, faint=True) for name, spots in spots_of.items() if name not in mine]
+    curves += [Curve(name, spots_of[name], marked=True, ink=i) for i, name in enumerate(mine)]
     if key == "frechet":
-        calls, floor = [x for spots in points.values() for x, _ in spots], record["against"]["floor"]
+        calls, floor = [x for spots in spots_of.values() for x, _ in spots], record["against"]["floor"]
         curves.append(Curve("real pictures", [(x, floor) for x in (min(calls), max(calls))], ink=8))
     return plot(curves, axes)

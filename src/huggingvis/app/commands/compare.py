@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.export.image import save
-    from huggingvis.recipes.compared_cells import Plan
+    from huggingvis.recipes.compared_cells import CellPlan, Kept
     from huggingvis.recipes.comparing import CELL, Comparison, told
 
     usual, how = preferences(), record_of(Comparison, args)
@@ -49,14 +48,15 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     for path in (plotted, sheet, written):
         check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.names) + 1))
     model, device, keep = args.model or usual.model, args.device or usual.device, args.output.with_name(f"{stem}-cells")
-    cells = len(Plan.of(how.names, how.nfe, how.against is not None).cells)
+    kept = Kept(keep)
+    cells = len(CellPlan.of(how.names, how.nfe, how.against is not None).cells)
     with screen.progress("comparing", cells) as tick:
         result = api.compare(model, how, device=device, progress=tick, say=screen.note, keep=keep)
     text = json.dumps(result.record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(written, lambda file: file.write(text.encode()))
     save(result.plot, plotted)
     save(result.sheet, sheet)
-    shutil.rmtree(keep)  # all of it is in the record now
+    kept.remove()  # all of it is in the record now
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
     return {**result.record, "plot": str(plotted), "sheet": str(sheet)}
