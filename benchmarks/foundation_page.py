@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from foundation_experiments import EXPERIMENTS, LEFT_OUT, Experiment
-from foundation_rows import RUNS
+from foundation_rows import FOUNDATION_ROWS
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -21,21 +21,21 @@ def foundations(records: Records, planned: Callable[[str], str]) -> str:
         "no training sees. A Fréchet distance stands beside its floor, that of other real pictures.\n\n"
         "## Trainings\n\n"
         "In the order in which they are worth their time; minutes are of one core. All of them: "
-        f"{sum(row.minutes for row in RUNS.values()):.0f} minutes; measuring by the commands further below: "
+        f"{sum(row.minutes for row in FOUNDATION_ROWS.values()):.0f} minutes; measuring by the commands further below: "
         f"{further:.0f} more. `published.py record ROW RUN` measures a finished run and keeps it.\n\n"
         "| row | minutes | command | measured by | |\n|---|---|---|---|---|\n"
     )
-    rows = "\n".join(_planned(name, records.get(name), planned(name)) for name in RUNS)
+    rows = "\n".join(_planned(name, records.get(name), planned(name)) for name in FOUNDATION_ROWS)
     parts = [_told(experiment, records) for experiment in EXPERIMENTS]
     left = "\n".join(f"- {text}" for text in LEFT_OUT)
     return f"{head}{rows}\n\n" + "\n\n".join((*parts, f"## Left out\n\n{left}")) + "\n"
 
 
 def _planned(name: str, told: Mapping[str, Any] | None, command: str) -> str:
-    words = "; ".join(f"`hvis evaluate runs/{name} --split validation {text}`".replace(" `", "`")
-                      for text in RUNS[name].evaluate)  # fmt: skip
+    row, usual = FOUNDATION_ROWS[name], f"hvis evaluate runs/{name} --split validation"
+    words = "; ".join(f"`{usual} {text}`" if text else f"`{usual}`" for text in row.evaluate)
     done = f"{told['steps']:,} steps, {told['seconds'] / 60:.1f} min" if told else "not trained yet"
-    return f"| {name} | {RUNS[name].minutes:g} | `{command}` | {words} | {done} |"
+    return f"| {name} | {row.minutes:g} | `{command}` | {words} | {done} |"
 
 
 def _told(experiment: Experiment, records: Records) -> str:

@@ -90,7 +90,7 @@ def _reflow(teacher: str, steps: int, euler: int, at: int) -> Training:
     return _run("Rectified flow", "reflow", 200, numbers, evaluate=words, data=None)
 
 
-RUNS: dict[str, Training] = {
+FOUNDATION_ROWS: dict[str, Training] = {
     "vdm": _bound("learned"),
     "ddpm_plain": _simple("linear"),
     "score_sde": _run("Score SDE", "score_sde", 130, {**_FULL, **_PLAIN}, evaluate=(LEDGER,)),

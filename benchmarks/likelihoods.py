@@ -7,8 +7,8 @@
 Runs lie in folders named as the rows of `published_rows.py` and `foundation_rows.py`; a flow that has no run there is
 told by its record in `trained/`, with the pictures that were measured then. Digits are those of the validation split,
 evenly spaced: the last 10,000 of the training files, which no training sees. `curves/NAME.json` is written after each
-number, and a second call goes on where the first was stopped. Beside them all: 8 bits, and independent pixels counted
-in the training digits.
+number, and a second call goes on where the first was stopped; a run that has other weights by then is measured again.
+Beside them all: 8 bits, and independent pixels counted in the training digits.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, command, write_json
-from foundation_rows import LEDGER, RUNS
+from foundation_rows import FOUNDATION_ROWS, LEDGER
+from measured_rows import CURVES, MeasuredRows, Record, of_file
 from published_measures import evaluated
 from published_rows import ROWS
 from record_run import TRAINED, curve
@@ -38,12 +37,13 @@ from huggingvis.core import config as records
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
-from huggingvis.core.machine import cores, machine, versions
 from huggingvis.core.media import Picture
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.request import Request
+from huggingvis.core.system import System
 from huggingvis.data.standard import Split
+from huggingvis.edits.generate import fingerprint
 from huggingvis.export.grid import beside
 from huggingvis.export.image import save
 from huggingvis.export.plot import Axes, Curve, plot
@@ -57,7 +57,6 @@ from huggingvis.recipes.sources import open_split
 from huggingvis.samplers.analytic import Analytic
 from huggingvis.train.run import Run
 
-CURVES = HERE / "curves"
 FAMILIES = {
     "nice": "bits_per_dim", "realnvp": "bits_per_dim", "glow": "bits_per_dim", "vdm": "bits_per_dim",
     "score_sde": "flow_bits_per_dim", "ddpm_28": "bits_per_dim",
@@ -66,42 +65,8 @@ FAMILIES = {
 SCHEDULES = {"linear": "vdm_linear", "cosine": "vdm_cosine", "learned": "vdm"}
 STEPS = (10, 25, 50, 100, 200, 1000)
 DRAWS, CHUNK = 25, 100
-Record = dict[str, Any]
-
-
-@dataclass
-class Kept:
-    """`curves/NAME.json`: what was measured so far, by name; `asked`: what all of it must agree in."""
-
-    name: str
-    asked: Mapping[str, Any]
-    rows: Record
-
-    @classmethod
-    def open(cls, name: str, asked: Mapping[str, Any]) -> Kept:
-        """The one that is there, if it asks for the same, or a fresh one."""
-        path = CURVES / f"{name}.json"
-        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return cls(name, asked, told["rows"] if told.get("asked") == asked else {})
-
-    def once(self, name: str, make: Callable[[], Record]) -> Record:
-        """The row called `name`, measured and written where it is not there yet."""
-        if name not in self.rows:
-            began = time.perf_counter()
-            self.rows[name] = make() | {"seconds": round(time.perf_counter() - began, 1)}
-            self.write()
-            print(f"{name}: {_words(self.rows[name])}", flush=True)
-        kept: Record = self.rows[name]
-        return kept
-
-    def write(self) -> None:
-        about = {"command": command(__file__, sys.argv[1:]), "asked": self.asked}
-        told = about | {"machine": machine(cores()), "versions": versions(()), "rows": self.rows}
-        write_json(CURVES / f"{self.name}.json", told)
-
-
-def _words(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {v['mean']:.4f} ± {v['error']:.2g}" for k, v in row.items() if isinstance(v, dict))
+WEIGHTS = "weights"
+"""Begins what a row is of that was measured of a run."""
 
 
 def measured(run: Path, words: Sequence[str]) -> Record:
@@ -109,6 +74,16 @@ def measured(run: Path, words: Sequence[str]) -> Record:
     told = evaluated(Run.open(run), [*words, "--split", "validation"])
     found = {name: _told(n["mean"], n["standard_error"]) for name, n in told["measured"].items()}
     return {"pictures": told["n"], "step": told["step"], **found}
+
+
+def loaded(run: Path) -> System:
+    """The model of a run folder."""
+    return hv.load(run, device="cpu")
+
+
+def of_weights(system: System) -> str:
+    """What a trained model is told from other trainings of it by."""
+    return f"{WEIGHTS} {fingerprint(system)}"
 
 
 def _told(mean: float, error: float | None) -> dict[str, float | None]:
@@ -121,14 +96,14 @@ def _told(mean: float, error: float | None) -> dict[str, float | None]:
 def ledger(given: argparse.Namespace) -> str:
     """The table of all families."""
     words = ["--limit", str(given.pictures)]
-    kept = Kept.open("ledger", {"pictures": given.pictures, "split": "validation", "size": 28})
-    kept.once("independent pixels", lambda: independent(given.pictures))
+    kept = MeasuredRows.open(__file__, "ledger", {"pictures": given.pictures, "split": "validation", "size": 28})
+    kept.once("independent pixels", MNIST, partial(independent, given.pictures))
     for name in FAMILIES:
         run, record = given.runs / name, TRAINED / f"{name}.json"
         if run.exists():
-            kept.once(name, lambda run=run: measured(run, words))  # type: ignore[misc]
-        elif record.exists() and name not in kept.rows:
-            kept.once(name, lambda record=record: recorded(record))  # type: ignore[misc]
+            kept.once(name, of_weights(loaded(run)), partial(measured, run, words))
+        elif record.exists() and not (kept.of(name) or "").startswith(WEIGHTS):
+            kept.once(name, of_file(record), partial(recorded, record))
     return "\n".join(_lines(kept.rows))
 
 
@@ -157,7 +132,7 @@ def independent(count: int) -> Record:
 def _lines(rows: Mapping[str, Any]) -> list[str]:
     """The table, best first, as Markdown."""
     named = {"independent pixels": "bits_per_dim"} | FAMILIES
-    systems = {name: (ROWS | RUNS)[name].system for name in FAMILIES}
+    systems = {name: (ROWS | FOUNDATION_ROWS)[name].system for name in FAMILIES}
     found = sorted((rows[name][figure]["mean"], name, figure) for name, figure in named.items() if name in rows)
     out = ["| model | bits/dim | of | digits | steps of training |", "|---|---|---|---|---|"]
     for mean, name, figure in found:
@@ -174,11 +149,12 @@ def _lines(rows: Mapping[str, Any]) -> list[str]:
 
 def schedules(given: argparse.Namespace) -> str:
     """Bits of each schedule, with its shape and the course of its training."""
-    kept = Kept.open("schedules", {"pictures": given.pictures, "split": "validation", "size": 28})
+    kept = MeasuredRows.open(__file__, "schedules", {"pictures": given.pictures, "split": "validation", "size": 28})
     for name, row in SCHEDULES.items():
         run = given.runs / row
         if run.exists():
-            kept.once(name, lambda run=run: _schedule(run, given.pictures))  # type: ignore[misc]
+            system = loaded(run)
+            kept.once(name, of_weights(system), partial(_schedule, run, system, given.pictures))
     if kept.rows:
         save(_shapes(kept.rows), CURVES / "schedules.png")
     bits = {name: row["bits_per_dim"] for name, row in kept.rows.items()}
@@ -188,8 +164,8 @@ def schedules(given: argparse.Namespace) -> str:
     return "\n".join(("| schedule | bits/dim | spread of the loss |", "|---|---|---|", *lines))
 
 
-def _schedule(path: Path, pictures: int) -> Record:
-    run, process = Run.open(path), model_of(path).process
+def _schedule(path: Path, system: System, pictures: int) -> Record:
+    run, process = Run.open(path), model_of(system).process
     t = torch.linspace(0.001, 1, 50, dtype=torch.float64)
     lines = run.metrics()
     spreads = [line["validation._spread"] for line in lines if "validation._spread" in line]
@@ -200,12 +176,11 @@ def _schedule(path: Path, pictures: int) -> Record:
     }  # fmt: skip
 
 
-def model_of(path: Path) -> Diffusion:
-    """The diffusion model of a run."""
-    system = hv.load(path, device="cpu")
+def model_of(system: System) -> Diffusion:
+    """The diffusion model inside."""
     model = diffusion_of(system.generator(Request(sampling=system.defaults)))
     if model is None:
-        raise UsageError(f"{path} is no diffusion model of pictures.")
+        raise UsageError(f"{system.spec.name!r} is no diffusion model of pictures.")
     return model
 
 
@@ -223,7 +198,8 @@ def _shapes(rows: Mapping[str, Any]) -> Picture:
 
 def chains(given: argparse.Namespace) -> str:
     """Bits of chains of `STEPS` steps with beta, beta-tilde and the fitted variances."""
-    model = model_of(given.runs / "ddpm_plain")
+    system = loaded(given.runs / "ddpm_plain")
+    model, weights = model_of(system), of_weights(system)
     run = Run.open(given.runs / "analytic_dpm")
     facts, variance = Facts.of(run), records.load(Analytic, run.path / FILE)
     split = open_split(os.path.expandvars(facts.data), Split.VALIDATION, View(facts.size, facts.channels))
@@ -234,12 +210,15 @@ def chains(given: argparse.Namespace) -> str:
         "beta-tilde": (_unconditional(plain), 0.0),
         "analytic": (fitted(_unconditional(plain), model.process, variance), 1.0),
     }
-    kept = Kept.open("chains", {"pictures": given.pictures, "split": "validation", "size": facts.size})
+    kept = MeasuredRows.open(
+        __file__, "chains", {"pictures": given.pictures, "split": "validation", "size": facts.size}
+    )
     for steps in STEPS:
         for name, (denoise, v) in believers.items():
             times = torch.arange(steps + 1, dtype=torch.float64) / steps
             bound = DiscreteBound(model.process, times, v=v)
-            kept.once(f"{name} {steps}", lambda b=bound, d=denoise: _chain(b, d, x))  # type: ignore[misc]
+            of = f"{weights}, {of_file(run.path / FILE)}" if name == "analytic" else weights
+            kept.once(f"{name} {steps}", of, partial(_chain, bound, denoise, x))
     curves = [
         Curve(name, [(float(k), kept.rows[f"{name} {k}"]["bits_per_dim"]["mean"]) for k in STEPS], marked=True)
         for name in believers

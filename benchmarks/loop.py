@@ -12,7 +12,7 @@ them) and per step; those of setting up the schedule, which knows no latent, are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -143,17 +143,19 @@ def main() -> None:
                 distance = apart(mine.run(), other.run())
                 if distance > 1e-3:
                     raise SystemExit(f"{name}: the loops end {distance:.2g} apart, so their times cannot be compared.")
-                measure(report, f"{name}, 4x{side}x{side}, {kind}", mine.seconds, other.seconds, distance)
+                facts = {"largest_difference": float(f"{distance:.1g}"), "steps": STEPS}
+                measure(report, f"{name}, 4x{side}x{side}, {kind}", mine.seconds, other.seconds, facts)
     for name, (mine, other) in pairs(options.seed, SIDES[0], "network").items():
-        measure(report, f"{name}, set-up", partial(spent, mine.set_up), partial(spent, other.set_up), 0.0)
+        measure(report, f"{name}, set-up", partial(spent, mine.set_up), partial(spent, other.set_up), {"steps": STEPS})
     report.write()
 
 
-def measure(report: Report, what: str, mine: Callable[[], float], other: Callable[[], float], distance: float) -> None:
-    """Two rows in microseconds."""
+def measure(
+    report: Report, what: str, mine: Callable[[], float], other: Callable[[], float], facts: Mapping[str, float]
+) -> None:
+    """Two rows in microseconds; `facts` are told beside them."""
     kinds = {"huggingvis": lambda: 1e6 * mine(), NAME: lambda: 1e6 * other()}
     found = interleaved(kinds, report.options.repeats, warm=3)
-    facts = {"largest_difference": float(f"{distance:.1g}"), "steps": STEPS}
     report.add(
         row(what, "huggingvis", "µs", found["huggingvis"], beside={NAME: found[NAME]}, facts=facts),
         row(what, NAME, "µs", found[NAME]),

@@ -22,17 +22,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import HERE, write_text
 from foundation_page import foundations
-from foundation_rows import RUNS
+from foundation_rows import FOUNDATION_ROWS
 from published_rows import NOT_COMPARABLE, ROWS, Row
 from record_run import TRAINED, command, prove
-from trainings import RUNS as RUN_FOLDER
-from trainings import Training
+from trainings import RUN_FOLDERS, Training
 
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.config import from_dict, to_dict
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from huggingvis.train.run import Run
 
 PAGE, FOUNDATIONS = HERE / "published.md", HERE / "foundations.md"
-ALL: Mapping[str, Training] = {**ROWS, **RUNS}
+ALL: Mapping[str, Training] = {**ROWS, **FOUNDATION_ROWS}
 SECONDS = 15
 TICKS = "▁▂▃▄▅▆▇█"
 
@@ -64,7 +63,7 @@ def planned(name: str) -> str:
 def plan() -> str:
     """The commands of all rows; each chapter's in the order in which they are worth their time."""
     parts = []
-    for title, rows in (("Figures of papers", ROWS), ("Chapter 4", RUNS)):
+    for title, rows in (("Figures of papers", ROWS), ("Chapter 4", FOUNDATION_ROWS)):
         lines = [f"{name:<22} ~{row.minutes:>4.3g} min   {planned(name)}" for name, row in rows.items()]
         parts.append("\n".join((f"{title}: {sum(row.minutes for row in rows.values()):.0f} min", *lines)))
     return "\n\n".join(parts)
@@ -86,9 +85,10 @@ def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(cores())
     asked = Asked(given.split, given.root and str(given.root), given.pictures, given.draws)
     found, n = measure(row, run, asked)
+    newest = run.latest()  # none of what is fitted in one go
     return {
         "row": name,
-        "epochs": round(run.metrics()[-1]["step"] * run.config["config"]["batch"] / Facts.of(run).count, 1),
+        "epochs": newest and round(newest.step * run.config["config"]["batch"] / Facts.of(run).count, 1),
         "split": given.split,
         "pictures": n,
         "draws": given.draws or row.draws,
@@ -103,7 +103,7 @@ def budget(name: str, runs: Path) -> str:
     """Trains a row for `SECONDS` of one core in a folder that is thrown away, and tells what an hour would bring.
 
     `runs`: where the runs lie that it is built on. Time is that of the process, so that others on the machine count
-    little.
+    little. Raises `UsageError` as `paced`.
     """
     import torch
 
@@ -111,14 +111,13 @@ def budget(name: str, runs: Path) -> str:
     from huggingvis.train.run import Run
 
     torch.set_num_threads(1)
-    row = row_of(name)
-    numbers = {key: _placed(value, runs) for key, value in row.config.items()}
+    row, numbers = row_of(name), paced(name, runs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
         clock = _Clock(path / "metrics.jsonl", SECONDS)
         threading.Thread(target=clock.watch, daemon=True).start()
         with contextlib.suppress(Cancelled):
-            hv.train(row.recipe, path, {**numbers, "sample_every": 1_000_000}, device="cpu")
+            hv.train(row.recipe, path, numbers, device="cpu")
         spent, last = time.process_time() - clock.began, Run.open(path).latest()
         assert last is not None
         pace = last.step / spent
@@ -130,11 +129,22 @@ def budget(name: str, runs: Path) -> str:
     )
 
 
+def paced(name: str, runs: Path) -> dict[str, Any]:
+    """The numbers of a row for a training that never draws. Raises `UsageError` for what is fitted in one go."""
+    row = row_of(name)
+    if "steps" not in {field.name for field in fields(find_recipe(row.recipe).Config)}:
+        raise UsageError(
+            f"A budget is told from steps a second, but {row.recipe!r} takes no steps: it is fitted in one go, by its "
+            f"row in about {row.minutes:g} minutes. Run the command that `plan` gives."
+        )
+    return {key: _placed(value, runs) for key, value in row.config.items()} | {"sample_every": 1_000_000}
+
+
 def _placed(value: Any, runs: Path) -> Any:
     """A number of a row with variables written out and the folder of runs where it is."""
     if not isinstance(value, str):
         return value
-    return str(runs / value.removeprefix(RUN_FOLDER)) if value.startswith(RUN_FOLDER) else os.path.expandvars(value)
+    return str(runs / value.removeprefix(RUN_FOLDERS)) if value.startswith(RUN_FOLDERS) else os.path.expandvars(value)
 
 
 @dataclass
@@ -269,7 +279,7 @@ def _options() -> argparse.ArgumentParser:
     verbs.add_parser("table", help="write published.md and foundations.md")
     ask = verbs.add_parser("budget", help="how long a row takes here")
     ask.add_argument("row", choices=ALL)
-    ask.add_argument("--runs", type=Path, default=Path(RUN_FOLDER), help="where runs that it is built on lie")
+    ask.add_argument("--runs", type=Path, default=Path(RUN_FOLDERS), help="where runs that it is built on lie")
     keep = verbs.add_parser("record", help="measure a finished run")
     keep.add_argument("row", choices=ALL)
     keep.add_argument("run", type=Path)

@@ -95,7 +95,7 @@ def figures_of(told: Mapping[str, Any]) -> dict[str, Figure]:
             "width": Figure(told["parzen"]["sigma"]),
         }
     if "frechet" in told:
-        name = f"frechet_{told['drawn']['steps']}"  # how many steps it was drawn in
+        name = f"frechet_{told['drawn']['steps']}" if "drawn" in told else "frechet"  # in how many steps it was drawn
         found |= {name: Figure(told["frechet"]["value"]), f"{name}_floor": Figure(told["frechet"]["floor"])}
     if "accuracy" in told:
         for name, part in (("accuracy", "accuracy"), ("accuracy_of_real", "of_real_pictures")):

@@ -8,7 +8,7 @@ Of a model that reads sentences: scene accuracy and the Fréchet distance in the
 test prompts. Of others: the Fréchet distance to the pictures `--against`, and where they know classes that the judge
 tells, how often they draw the one that was asked for and how much the pictures of a class differ. All points start from
 the same noise. `curves/KNOB-MODEL.json` and `.png` are written after each point; a second call goes on where the first
-was stopped, if it asks for the same model, count, seed and pictures.
+was stopped, if it asks for the same model with the same weights, count, seed and pictures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from huggingvis.core.system import System
 from huggingvis.data.standard import Split
 from huggingvis.data.world import World
 from huggingvis.data.worldset import to_tensor
-from huggingvis.edits.generate import possible
+from huggingvis.edits.generate import fingerprint, possible
 from huggingvis.export.grid import beside
 from huggingvis.export.image import save
 from huggingvis.export.plot import Axes, Curve, plot
@@ -107,12 +107,17 @@ def samples(system: System, given: argparse.Namespace) -> Sweep:
     mean distance of two pictures of a class in its features, over that of real ones."""
     if given.against is None:
         raise UsageError("Name real pictures with --against: there is no other measure of a model without sentences.")
+    classes = [str(name) for name in system.spec.card.get("classes") or ()] if given.judge else []
+    if given.count < 2 * len(classes):
+        raise UsageError(
+            f"How much pictures of a class differ is told from two of each at least: {len(classes)} classes need "
+            f"--count {2 * len(classes)} or more, found {given.count}."
+        )
     view = View(min(system.spec.size), system.spec.channels)
     data = Wanted(given.against, Split(given.split), given.root)
     real = likeness(data, given.count, view, system.device, judge=given.judge and str(given.judge))
     prompts = prompts_for(system, given.count)
-    classes = [str(name) for name in system.spec.card.get("classes") or ()]
-    judge = open_judge(given.judge, Classifies, "tell classes", system.device) if classes and given.judge else None
+    judge = open_judge(given.judge, Classifies, "tell classes", system.device) if classes else None
     labels = torch.arange(given.count) % max(1, len(classes))
     levels: dict[str, dict[str, float]] = {"frechet": {"floor": real.floor}}
     spread = 1.0
@@ -149,7 +154,7 @@ def right(judge: Classifies, x: Tensor, labels: Tensor) -> float:
 
 
 def within(features: Tensor, labels: Tensor) -> float:
-    """Mean distance of two of the features [N, D] that are of one class."""
+    """Mean distance of two of the features [N, D] that are of one class; some class has two."""
     groups = [features[labels == k].double() for k in labels.unique()]
     return float(torch.stack([torch.pdist(group).mean() for group in groups if len(group) > 1]).mean())
 
@@ -159,6 +164,8 @@ def within(features: Tensor, labels: Tensor) -> float:
 
 def settings(system: System, given: argparse.Namespace) -> list[Sampling]:
     """Every point's, samplers one after another. Raises `UsageError` for what the model cannot do."""
+    if not system.limits.samplers:
+        raise UsageError(f"{system.spec.name!r} ({system.spec.family}) is no diffusion model: it has no {given.knob}.")
     whole = given.knob == "steps"
     out = []
     for sampler, value in product(given.samplers or [system.defaults.sampler], given.values):
@@ -199,6 +206,7 @@ def begun(system: System, sweep: Sweep, given: argparse.Namespace) -> dict[str, 
     """The record to go on with: the one that is there, if it asks for the same, or a fresh one."""
     asked = {name: str(getattr(given, name)) for name in ("count", "seed", "schedule", "against", "split")}
     asked["judge"] = given.judge.name if given.judge else "judge-world"
+    asked["weights"] = fingerprint(system)
     path = CURVES / f"{given.knob}-{system.spec.name}.json"
     if path.exists():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -231,8 +239,8 @@ def main() -> int:
     given = _options().parse_args()
     try:
         system = hv.load(given.model, device="cpu")
-        sweep = (scenes if system.limits.prompt_required else samples)(system, given)
         points = settings(system, given)
+        sweep = (scenes if system.limits.prompt_required else samples)(system, given)
         seconds = budget(sweep, points, given.count)
         print(f"{len(points)} points of {given.count} pictures: about {seconds / 60:.1f} min here", file=sys.stderr)
         if not given.budget:

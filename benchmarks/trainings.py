@@ -11,7 +11,7 @@ from typing import Any
 
 VARIABLE = "$HUGGINGVIS_TESTDATA"
 MNIST = f"mnist:{VARIABLE}/images/mnist"
-RUNS = "runs/"
+RUN_FOLDERS = "runs/"
 """Begins the run folders that rows name; where they really are is told to the command."""
 
 
@@ -48,4 +48,4 @@ class Training:
     def needs(self) -> tuple[str, ...]:
         """The rows that it is built on."""
         named = (value for value in self.numbers.values() if isinstance(value, str))
-        return tuple(value.removeprefix(RUNS) for value in named if value.startswith(RUNS))
+        return tuple(value.removeprefix(RUN_FOLDERS) for value in named if value.startswith(RUN_FOLDERS))

@@ -166,7 +166,21 @@ def test_the_distance_of_samples_to_real_pictures(hvis: Any, tmp_path: Path) -> 
     assert "by heun in 3 steps" in hvis(words).out
     for extra, message in ((["--sampler", "hoin"], "heun"), (["--guidance-scale", "much"], "must be a number")):
         assert message in hvis([*words, *extra]).paragraph
+    early = hvis([*words, "--sampler", "hoin", "--judge", tmp_path / "no-such-judge"])
+    assert "heun" in early.paragraph  # the name is refused before the judge looks at real pictures
     assert "--frechet 1000" in hvis(["evaluate", run.path, "--steps", 3]).paragraph
+
+
+def test_what_has_no_sampler_is_not_told_to_be_drawn_by_one(hvis: Any, lenet: Path, tmp_path: Path) -> None:
+    data = digits(tmp_path / "data", count=160)
+    run = train("gan", tmp_path / "gan", {**SMALL, **NETS["gan"], "data": data})
+    words = ["evaluate", run.path, "--frechet", 50, "--judge", lenet, "--split", "train"]
+    said = hvis([*words, "--json"])
+    assert said.code == 0, said.err
+    assert "drawn" not in said.document and "50 pictures against as many" in hvis(words).out
+    refused = hvis([*words, "--sampler", "heun", "--guidance-scale", 2])
+    assert refused.code == 2 and "no diffusion model" in refused.paragraph
+    assert "--sampler, --guidance-scale" in refused.paragraph
 
 
 @pytest.mark.parametrize("recipe", ["vae", "dcgan"])

@@ -85,6 +85,13 @@ def test_committed_results_are_complete(path: Path, common: ModuleType) -> None:
     check(record, common)
 
 
+def test_only_ends_that_were_compared_have_a_difference() -> None:
+    """Setting up a schedule ends at no latent."""
+    rows = json.loads((FOLDER / "results" / "loop.json").read_text(encoding="utf-8"))["rows"]
+    for row in (row for row in rows if row["facts"]):
+        assert ("largest_difference" in row["facts"]) == ("set-up" not in row["what"]), row["what"]
+
+
 def test_the_page_holds_the_table_of_the_results(common: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     table = module("table", monkeypatch)
     page = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import math
@@ -33,7 +34,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
     """The scripts, which write into a folder of the test; afterwards none of their neighbours is left."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
-    found = {name: importlib.import_module(name) for name in ("sweep", "likelihoods")}
+    found = {name: importlib.import_module(name) for name in ("sweep", "likelihoods", "measured_rows")}
     for module in found.values():
         monkeypatch.setattr(module, "CURVES", tmp_path / "curves")
     yield found
@@ -70,6 +71,58 @@ def test_a_sweep_goes_on_where_it_was_stopped(
     assert len(call("2", "--count", "55")["points"]) == 1 and "begins anew" in capsys.readouterr().err
     call("3", "--count", "55", "--budget")
     assert len(call("2", "--count", "55")["points"]) == 1
+    capsys.readouterr()
+    train("ddpm", run.path, {**numbers, "steps": 8}, resume=True)
+    again = call("2", "--count", "55")
+    assert "begins anew" in capsys.readouterr().err  # the run was trained further
+    assert again["points"][0]["frechet"] != more["points"][1]["frechet"]
+
+
+def test_sweeps_that_tell_nothing_are_refused(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Before any picture is drawn or looked at: steps of a model without steps, classes of fewer than two pictures."""
+    sweep, data = scripts["sweep"], digits(tmp_path / "data")
+    numbers = {"data": data, "steps": 1, "batch": 4, "sample_every": 0}
+    gan = train("gan", tmp_path / "gan", {**numbers, "hidden": [8], "critic_hidden": [8]})
+    net = {"channels": [8, 8], "attention": [0, 0], "blocks": 1}
+    ddpm = train("ddpm", tmp_path / "ddpm", {**numbers, "net": net, "samples": 2, "sample_steps": 2})
+    for run, count, said in ((gan, "50", "no diffusion model"), (ddpm, "19", "--count 20 or more, found 19")):
+        words = ["sweep.py", "steps", "1", "--model", str(run.path), "--against", "nothing", "--judge", "none.pth"]
+        monkeypatch.setattr(sys, "argv", [*words, "--count", count])
+        assert sweep.main() == 2 and said in capsys.readouterr().err
+
+
+def test_a_likelihood_is_measured_again_when_its_run_is_another(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record stands in for a run until there is one; a run that was trained further loses its old number."""
+    likelihoods, trained = scripts["likelihoods"], tmp_path / "trained"
+    trained.mkdir()
+    told = {"steps": 7, "published": {"pictures": 4, "result": {"bits_per_dim": {"value": 9.5, "error": 0.1}}}}
+    (trained / "nice.json").write_text(json.dumps(told))
+    patched = {"TRAINED": trained, "FAMILIES": {"nice": "bits_per_dim"}, "MNIST": digits(tmp_path / "data", count=60)}
+    for name, value in patched.items():
+        monkeypatch.setattr(likelihoods, name, value)
+    given = argparse.Namespace(runs=tmp_path / "runs", pictures=4)
+    kept = tmp_path / "curves" / "ledger.json"
+
+    def row() -> dict[str, Any]:
+        likelihoods.ledger(given)
+        found: dict[str, Any] = json.loads(kept.read_text())["rows"]["nice"]
+        return found
+
+    assert (row()["bits_per_dim"]["mean"], row()["step"]) == (9.5, 7)
+    net = {"couplings": 2, "width": 8, "depth": 1}
+    numbers = {"data": patched["MNIST"], "batch": 4, "sample_every": 0, "net": net}
+    run = train("nice", given.runs / "nice", {**numbers, "steps": 2})
+    first = row()
+    assert first["step"] == 2 and first["bits_per_dim"]["mean"] != 9.5
+    assert row() == first  # seconds and all: it was not measured again
+    train("nice", run.path, {**numbers, "steps": 4}, resume=True)
+    assert row()["step"] == 4
+    run.path.rename(given.runs / "elsewhere")
+    assert row()["step"] == 4  # a measured number is not lost to a record
 
 
 def test_fitted_beliefs_are_those_of_the_sampler(scripts: dict[str, ModuleType]) -> None:

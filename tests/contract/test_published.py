@@ -53,7 +53,7 @@ def test_planned_commands_train_what_their_rows_say(published: ModuleType) -> No
     from huggingvis.core.config import from_dict
     from huggingvis.core.flags import parse
 
-    assert len(published.ALL) == len(published.ROWS) + len(published.RUNS)  # no name twice
+    assert len(published.ALL) == len(published.ROWS) + len(published.FOUNDATION_ROWS)  # no name twice
     before: set[str] = set()
     for name, row in published.ALL.items():
         kind = find_recipe(row.recipe).Config
@@ -84,12 +84,12 @@ def test_rows_are_measured_by_words_that_the_command_line_knows(published: Modul
 def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
     page, asked = (importlib.import_module(f"foundation_{name}") for name in ("page", "experiments"))
     for experiment in asked.EXPERIMENTS:
-        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.RUNS)
+        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.FOUNDATION_ROWS)
         assert len(experiment.order) != 1 and all(experiment.placed(item)[1] for item in experiment.order)
         assert experiment.order or experiment.commands
         for row, figure in map(experiment.placed, experiment.order):
             kind, _, steps = figure.rpartition("_")
-            words = [said for said in published.RUNS[row].evaluate if f"--steps {steps} " in f"{said} "]
+            words = [said for said in published.FOUNDATION_ROWS[row].evaluate if f"--steps {steps} " in f"{said} "]
             assert kind != "frechet" or len(words) == 1, (row, figure)
         for command, minutes in experiment.commands:
             script = shlex.split(command)
@@ -105,6 +105,19 @@ def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: 
     assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
     assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
     assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not trained yet"
+
+
+def test_what_is_fitted_in_one_go_has_no_epochs(
+    published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.train.run import Run
+
+    measures = importlib.import_module("published_measures")
+    monkeypatch.setattr(measures, "measure", lambda row, run, asked: ({}, 0))
+    run = Run.create(tmp_path / "run", {"recipe": "analytic_dpm", "config": {"batch": 64}})
+    run.log(100, {"gamma.last": 1.0})
+    asked = Namespace(split="validation", root=None, pictures=None, draws=None)
+    assert published.figures("analytic_dpm", run, asked)["epochs"] is None
 
 
 def test_the_page_is_that_of_the_records(published: ModuleType) -> None:
@@ -146,6 +159,19 @@ def test_a_training_of_chapter_4_is_measured(published: ModuleType, tmp_path: Pa
     told = {**importlib.import_module("record_run").record(run.path), "published": found}
     assert "2 steps, " in published.foundations({"vdm": told}, published.planned)
     assert published.budget.__doc__ and published._placed("runs/vdm", tmp_path) == str(tmp_path / "vdm")
+
+
+def test_budgets_are_of_rows_that_take_steps(published: ModuleType, tmp_path: Path) -> None:
+    from huggingvis.core.catalog import find_recipe
+    from huggingvis.core.config import from_dict
+    from huggingvis.core.errors import UsageError
+
+    for name, row in {row.recipe: (name, row) for name, row in published.ALL.items()}.values():
+        if row.recipe == "analytic_dpm":
+            with pytest.raises(UsageError, match="'analytic_dpm' takes no steps: it is fitted in one go"):
+                published.budget(name, tmp_path)
+        else:
+            from_dict(find_recipe(row.recipe).Config, published.paced(name, tmp_path))
 
 
 def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import final
 
-from huggingvis.core.request import Prompt, Request
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
@@ -28,10 +29,16 @@ class Drawn:
     steps: int | None = None
     guidance_scale: float | None = None
 
-    def of(self, system: System) -> Request:
+    def of(self, system: System) -> Sampling:
         """With what is not said taken from `system`. Raises `UsageError` for what it cannot do."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
-        return possible(system, Request(Prompt(system.example), sampling=replace(system.defaults, **said)))
+        if said and not system.limits.samplers:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+            raise UsageError(
+                f"{system.spec.name!r} ({system.spec.family}) is no diffusion model and draws its pictures in one way "
+                f"only, but {flags} would say how. Leave that out."
+            )
+        return possible(system, Request(Prompt(system.example), sampling=replace(system.defaults, **said))).sampling
 
 
 @final
@@ -43,7 +50,7 @@ class SampleDistance:
         samples: pictures to draw; each class in turn, where the model knows some.
         judge: weights file of the network in whose features the distance is; none: the packaged judge.
         pictures: the real ones, twice as many, for the floor.
-        drawn: sampler, schedule, steps and guidance.
+        drawn: sampler, schedule, steps and guidance, where the model has samplers.
         seed: of the pictures that are drawn.
     """
 
@@ -56,17 +63,19 @@ class SampleDistance:
     def __call__(self, subject: Subject) -> Evaluation:
         run, facts, wanted = subject.run, Facts.of(subject.run), self.pictures.of(subject.run)
         judge = str(self.judge) if self.judge else None
+        sampling = self.drawn.of(subject.system)  # refused before the real pictures are looked at, which takes longer
         real = likeness(wanted, self.samples, View(facts.size, facts.channels), subject.device, judge=judge)
-        sampling = self.drawn.of(subject.system).sampling
         found = real(subject.draw(self.samples, self.seed, sampling))
-        how = {name: getattr(sampling, name) for name in asdict(self.drawn)}
         record = wanted.record(run, self.samples) | {
-            "seed": self.seed, "judge": real.record["judge"], "drawn": how,
-            "frechet": {"value": found, "floor": real.floor},
+            "seed": self.seed, "judge": real.record["judge"], "frechet": {"value": found, "floor": real.floor},
         }  # fmt: skip
+        how = ""
+        if subject.system.limits.samplers:
+            record["drawn"] = {name: getattr(sampling, name) for name in asdict(self.drawn)}
+            how = f" by {sampling.sampler} in {sampling.steps} steps"
         text = (
-            f"{run.path} at step {record['step']}: {self.samples:,} pictures by {how['sampler']} in {how['steps']} "
-            f"steps against as many of {wanted}, in features of {record['judge']}\n"
+            f"{run.path} at step {record['step']}: {self.samples:,} pictures{how} against as many of {wanted}, in "
+            f"features of {record['judge']}\n"
             f"Fréchet distance        {found:.4g}\n"
             f"other real pictures     {real.floor:.4g}"
         )

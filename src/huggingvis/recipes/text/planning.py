@@ -5,6 +5,11 @@ synthetic world: no pictures are needed, so half of the captions speak of things
 encoder learnt to read from. Book: chapter 5, "Plan, then draw".
 
     hvis train planning --run runs/planning --reading runs/reading
+
+The planner that ships took three trainings on an AMD EPYC (benchmarks/trained/tiny-planner-0, -1 and tiny-planner): of
+the boxes alone 3,500 steps in 23 minutes, then of all 1,200 and 1,500 more in 42 minutes of a shared core. Kinds and
+colours of all things are right for 980 of 1,002 English test sentences and 977 of the same in Chinese; stated relations
+hold in 163 of 167 plans in either language.
 """
 
 from __future__ import annotations
