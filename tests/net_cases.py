@@ -48,6 +48,7 @@ from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
 from huggingvis.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerator
+from huggingvis.nets.plan_reader import PlanReader
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.nets.style_discriminator import StyleDiscriminator
@@ -199,6 +200,10 @@ CASES: dict[str, Case] = {
     "code prior": Case(
         lambda: CodePrior(CodePriorConfig(7, 2, 3, dim=8, depth=2, heads=2, vector_dim=5)),
         lambda d: (d.ids(6, 7).view(2, 2, 3), {"vector": d.normal(5)}), ((2, 6, 7),),
+    ),
+    "plan reader": Case(
+        lambda: PlanReader(dim=8, slots=2, kinds=3, colours=2, depth=1, heads=2),
+        lambda d: (d.normal(5, 8), d.visible(5)), ((2, 2, 4), (2, 2, 3)),
     ),
     "inception": Case(
         InceptionV3, lambda d: (d.normal(3, 75, 75),), ((2, 2048),), call=lambda net, x: net.layers(x).mean((2, 3))

@@ -14,6 +14,7 @@ from torch import Tensor
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
+from huggingvis.core.protocols import OnStep
 from huggingvis.core.request import Canvas, Request
 from huggingvis.edits.explore.classes import Exploration as EachClass
 from huggingvis.edits.generate import generate
@@ -76,7 +77,7 @@ def test_conditional_flow_draws_the_class_it_is_asked_for(
         train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
 
 
-def four(flow: Flow) -> Tensor:
+def four(flow: Flow, on_step: OnStep) -> Tensor:
     return flow.draw(4, SeedNoise(range(4)))[0]
 
 

@@ -66,7 +66,9 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     asked, own = canvas_of(request, system.spec), system.spec.size
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
-        said += (f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it may draw worse ones.",)
+        said += (
+            f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",
+        )
     return said
 
 

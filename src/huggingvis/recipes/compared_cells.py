@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -148,7 +149,12 @@ class Kept:
                 "output (-o), or remove that folder."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / self.NOTE, what)
+        try:
+            _write(self.folder / self.NOTE, what)
+        except BaseException:
+            with suppress(OSError):
+                self.folder.rmdir()  # a folder with nothing in it tells nothing
+            raise
 
     def row(self, cell: Cell, make: Callable[[], tuple[dict[str, Any], Picture]]) -> tuple[dict[str, Any], Picture]:
         """A cell's numbers and its picture: those kept, or those made now."""

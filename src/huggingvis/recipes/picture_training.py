@@ -63,7 +63,7 @@ class PictureTraining(Fitting):
     Attributes:
         data: mnist, fashion_mnist or cifar10 (each with :ROOT for its folder), folder:PATH, world or world:N.
         root: folder in which standard data sets lie or are downloaded to.
-        size: side of the pictures in pixels; none: the data's own.
+        size: side of the pictures in pixels; none: the data set's own, of a folder and the world 64.
         channels: 1 for grey, 3 for colour; none: the data's own.
         flip: mirror half of the training pictures.
     """

@@ -76,7 +76,8 @@ class TinyConditioner:
             said[-1] += " `hvis catalog words` lists all that it knows."
         if counts_beside_others(objects_v1(), request.prompt.text):
             said.append(
-                "The model learnt to count one kind of thing at a time: beside another, its number may be wrong."
+                "The model learnt to count one kind of thing at a time: beside another one, numbers come out wrong and "
+                "things are left out."
             )
         if not self.tokenizer.fits(request.prompt.text):
             length = self.tokenizer.length
