@@ -31,7 +31,10 @@ class Exact:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Belief:
         m, d = self.mixture, x.shape[1]
-        a, s = (c.reshape(-1, c.shape[-1] if c.ndim > 1 else 1).expand(-1, d) for c in self.process.coefficients(t, x))
+        a, s = (
+            c.reshape(-1, c.shape[-1] if c.ndim > 1 else 1).expand(-1, d)
+            for c in map(torch.as_tensor, self.process.coefficients(t, x))
+        )
         left = a[:, None, :, None] * m.covs  # [B or 1, K, D, D]: A C
         total = left * a[:, None, None, :] + torch.diag_embed(s**2)[:, None]  # A C A + S^2
         off = x[:, None] - a[:, None] * m.means  # [B, K, D]

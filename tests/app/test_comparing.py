@@ -150,8 +150,13 @@ def test_the_numbers_of_an_axis_stand_at_what_was_measured_and_apart() -> None:
 def test_a_comparison_is_marked_at_its_numbers_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[Curve], Axes]] = []
     blank = plot([Curve("", [(0, 0)])], Axes("", "", ""))
+
+    def kept(curves: list[Curve], axes: Axes) -> Any:
+        seen.append((curves, axes))
+        return blank
+
     for place in ("comparing", "sampler_panels"):
-        monkeypatch.setattr(f"huggingvis.recipes.{place}.plot", lambda *drawn: seen.append(drawn) or blank)
+        monkeypatch.setattr(f"huggingvis.recipes.{place}.plot", kept)
     made = compare_samplers(mixture_system(), Comparison(("ddim", "dpm++2m"), (12, 4, 6), count=1, fine=20))
     panels(made.record)
     for curves, axes in seen:
@@ -209,7 +214,8 @@ def test_all_samplers_in_one_record_with_reasons_for_those_left_out() -> None:
 
 def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
     """Stopped after two cells: the second run makes the others alone, and both records are one that was not stopped."""
-    how, done = Comparison(("ddim", "heun"), (2, 4), count=2, fine=8), []
+    how = Comparison(("ddim", "heun"), (2, 4), count=2, fine=8)
+    done: list[int] = []
 
     def stop(cell: int) -> None:
         if cell == 2:

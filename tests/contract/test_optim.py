@@ -49,7 +49,8 @@ def test_units_of_many_inputs_move_no_faster_than_others(tmp_path: Path) -> None
     class Sums(Objective):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.ModuleDict({"narrow": nn.Linear(40, 1, bias=False), "many": nn.Linear(4000, 1, bias=False)})
+            self.units = {"narrow": nn.Linear(40, 1, bias=False), "many": nn.Linear(4000, 1, bias=False)}
+            self.net = nn.ModuleDict(self.units)
 
         def nets(self) -> dict[str, nn.Module]:
             return {"net": self.net}
@@ -58,7 +59,7 @@ def test_units_of_many_inputs_move_no_faster_than_others(tmp_path: Path) -> None
             return (Turn(self.loss, ("net",)),)
 
         def said(self) -> dict[str, float]:
-            return {name: float(unit.weight.detach().sum()) for name, unit in self.net.items()}
+            return {name: float(unit.weight.detach().sum()) for name, unit in self.units.items()}
 
         def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
             return {name: unit(batch[name]).mean() for name, unit in self.net.items()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from huggingvis.core.belief import Gaussian
+from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Eps, Process
@@ -90,7 +90,7 @@ def test_a_walk_that_is_stopped_leaves_nothing_behind() -> None:
         with pytest.raises(KeyboardInterrupt):
             walk(process, on_step=stop)
         process.angle.fill_(0.9)
-        assert process.level(TIMES[3]) == (math.cos(0.9 * 0.625), math.sin(0.9 * 0.625))
+        assert process.level_at(TIMES[3]) == (math.cos(0.9 * 0.625), math.sin(0.9 * 0.625))
 
 
 def test_levels_that_learn_keep_their_gradient() -> None:
@@ -130,11 +130,11 @@ def test_a_walk_inside_a_walk_or_beside_it_changes_nothing() -> None:
     plain = NetDenoiser(Guess(), process, Eps())
     alone = drawn(process, plain)
 
-    def nested(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+    def nested(x: Tensor, t: Tensor, cond: Cond) -> Belief:
         drawn(process, plain)
         return plain(x, t, cond)
 
-    def beside(x: Tensor, t: Tensor, cond: Cond) -> Gaussian:
+    def beside(x: Tensor, t: Tensor, cond: Cond) -> Belief:
         with ThreadPoolExecutor(1) as threads:
             assert torch.equal(threads.submit(drawn, process, plain).result(), alone)
         return plain(x, t, cond)

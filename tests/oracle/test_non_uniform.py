@@ -258,7 +258,12 @@ def test_refusals() -> None:
 def test_where_the_parts_are_is_found_once_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[torch.Size] = []
     places = Components.places
-    monkeypatch.setattr(Components, "places", lambda self, shape: found.append(shape) or places(self, shape))
+
+    def counted(self: Components, shape: torch.Size) -> tuple[torch.Tensor, ...]:
+        found.append(shape)
+        return places(self, shape)
+
+    monkeypatch.setattr(Components, "places", counted)
     process = uneven(CosineVP())
     exact, grid = Exact(standard_mixture(), process), Uniform(8)(process.pace)
     sample(exact, process, DDIM(), starts(process, 5), grid, {}, noise=SeedNoise(range(5)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_kept_latents_are_those_of_this_autoencoder_and_these_layouts(runs: Path
     with torch.no_grad():
         next(further.autoencoder.parameters()).add_(0.1)
 
-    def latents(codec: KLLatents, **numbers: int) -> np.ndarray:
+    def latents(codec: KLLatents, **numbers: Any) -> np.ndarray:
         data = WorldSet(World(size=32, **numbers), 4, pictures=False)
         return np.asarray(CachedLatents(data, codec, tokenizer, ArrayCache(tmp_path), Shares()).latents)
 

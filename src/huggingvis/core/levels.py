@@ -43,11 +43,11 @@ class Levelled(ABC):
     def coefficients(self, t: Tensor, x: Tensor) -> tuple[Coefficient, Coefficient]:
         """(alpha, sigma) at `t`, shaped to broadcast over `x`; plain numbers at a single time of a walk."""
         if t.ndim == 0 and not t.requires_grad and _KNOWN.get().get(id(self)) is not None:
-            return self.level(t)
+            return self.level_at(t)
         return expand(self.alpha(t), x), expand(self.sigma(t), x)
 
     @final
-    def level(self, t: Tensor) -> tuple[float, float]:
+    def level_at(self, t: Tensor) -> tuple[float, float]:
         """(alpha, sigma) at the single time `t` as plain numbers, without gradient."""
         known, time = _KNOWN.get().get(id(self)), float(t)
         pair = None if known is None else known.get(time)

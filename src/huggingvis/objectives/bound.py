@@ -285,7 +285,7 @@ class ContinuousBound:
     def data(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log p(x_0|x_least), nats [B]: x_least/alpha is x_0 but for normal noise of known size."""
         t = torch.tensor(self.least, dtype=torch.float64)
-        alpha, sigma = self.process.coefficients(t, x)
+        alpha, sigma = expand(self.process.alpha(t), x), expand(self.process.sigma(t), x)
         return -self.observed(x, _noised(self.process, x, t, rng) / alpha, sigma / alpha)
 
 

@@ -54,7 +54,7 @@ def levels(process: Process, t: Tensor, s: Tensor) -> Levels:
             "The components of this process have different noise levels at one time, so a single step is taken in each "
             "of its parts: sample with `core.sample.sample`, or wrap the sampler in `core.components.Lockstep`."
         )
-    return Levels(*process.level(t), *process.level(s))
+    return Levels(*process.level_at(t), *process.level_at(s))
 
 
 def half_log_snr(alpha: float, sigma: float) -> float:
