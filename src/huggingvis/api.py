@@ -151,9 +151,10 @@ def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -
 
     Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
     """
+    from huggingvis.core.picture_files import open_picture
     from huggingvis.edits.generate import CHUNK
     from huggingvis.edits.generate import repeat as again
-    from huggingvis.export.image import open_picture, read_provenance
+    from huggingvis.export.image import read_provenance
 
     told = read_provenance(path)
     index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
@@ -262,9 +263,9 @@ def explore(
     Raises `UsageError` for a model that cannot do it.
     """
     from huggingvis.core.media import Picture
+    from huggingvis.core.picture_files import open_picture
     from huggingvis.edits.exploring import exploration
     from huggingvis.export.grid import Sheet, contact_sheet
-    from huggingvis.export.image import open_picture
 
     explorer = from_dict(exploration(name), dict(numbers or {}))
     given = [p if isinstance(p, Picture) else open_picture(p) for p in pictures]

@@ -6,8 +6,8 @@ says of x at clock n is
 
     f(x, n) = c_skip x + c_out x_0,   c_skip = sigma_d^2/(n^2 m^2 + sigma_d^2),   c_out = n m/sqrt(n^2 m^2 + sigma_d^2)
 
-so that f(x, 0) = x; sigma_d is 0.5, m is 10. At the clocks that are walked c_skip is below 1e-4. A step to t = 0 ends at
-f. For other models this is the sampler that forgets everything but its last belief. Book: chapter 4, "Few steps".
+so that f(x, 0) = x; sigma_d is 0.5, m is 10. At the clocks that are walked c_skip is below 1e-4. A step to t = 0 ends
+at f. For other models this is the sampler that forgets everything but its last belief. Book: chapter 4, "Few steps".
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SYSTEM = {
 @final
 @dataclass(frozen=True)
 class Consistency(Sampler):
-    """`multiplier` m and `deviation` sigma_d of the boundary condition, which counts clocks as tables do, up to 1000."""
+    """`multiplier` m and `deviation` sigma_d of the boundary condition, which counts clocks up to 1000 as tables do."""
 
     multiplier: float = 10.0
     deviation: float = 0.5
