@@ -55,7 +55,8 @@ def test_short_json_takes_the_defaults() -> None:
         ('{"version": true}', "version True"),
         ('{"prompt": "a fox"}', "'prompt' of Request must be a table of Prompt"),
         ('{"sampling": {"steps": "20"}}', "'sampling.steps' of Request must be a whole number"),
-        ('{"source": {"strength": 0.5}}', "needs 'source.path'"),
+        ('{"source": {"strength": 0.5}}', "says which: FromPicture, Inpaint"),
+        ('{"source": {"kind": "FromPicture", "strength": 0.5}}', "needs 'source.path'"),
         ("[1]", "must be a table"),
     ],
 )

@@ -104,11 +104,11 @@ def read_weights(folder: Path | str) -> dict[str, Tensor]:
     raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
 
 
-def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor]) -> Path:
-    """A model folder that diffusers loads; returns it."""
+def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor], stem: str = STEM) -> Path:
+    """A model folder that diffusers loads, or transformers where `stem` is "model"; returns it."""
     folder = Path(folder)
     write_json(folder / "config.json", config)
-    save(folder / f"{STEM}.safetensors", tensors, {"format": "pt"})
+    save(folder / f"{stem}.safetensors", tensors, {"format": "pt"})
     return folder
 
 
