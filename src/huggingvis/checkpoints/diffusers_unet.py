@@ -56,6 +56,8 @@ def keymap(theirs: Json) -> KeyMap:
     rules += [Rule("time.fc1.weight", "time_embedding.linear_1.weight", swap)]
     rules += [Rule("time.fc1.bias", "time_embedding.linear_1.bias")]
     rules += rename("time", "time_embedding", (("fc2", "linear_2"),))
+    if full.get("time_cond_proj_dim"):
+        rules += [Rule("time.guidance.weight", "time_embedding.cond_proj.weight", SwapHalves())]
     rules += _vector_rules(full)
     for side in ("down", "up"):
         rules += rename(f"{side}.{{i}}", f"{side}_blocks.{{i}}", (("resample.conv", f"{side}samplers.0.conv"),))
