@@ -90,10 +90,10 @@ def _transformer(ours: str, theirs: str, conv: bool) -> list[Rule]:
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> UNet:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     theirs = common.read_config(folder)
-    ours = keymap(theirs).to_ours(common.read_weights(folder))
+    ours = keymap(theirs).consume(common.read_weights(folder, dtype))
     with torch.device("meta"):
         net = UNet(config_from_diffusers(theirs))
-    assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
+    assign(net, ours)
     return net.eval()
 
 
