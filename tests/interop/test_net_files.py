@@ -103,7 +103,7 @@ def test_published_settings(name: str) -> None:
 
 BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: diffusers_unet.config_from_diffusers(SD1 | {"dual_cross_attention": True}), FileProblem, "dual_cross"),
-    (lambda: diffusers_unet.config_from_diffusers(SD1 | {"time_cond_proj_dim": 8}), FileProblem, "time_cond_proj_dim"),
+    (lambda: diffusers_unet.config_from_diffusers(SD1 | {"time_cond_proj_dim": 7}), FileProblem, "time_cond_proj_dim"),
     (lambda: diffusers_unet.config_from_diffusers(SD1 | {"layers_per_block": [1, 2, 2]}), FileProblem, "layers_per"),
     (lambda: diffusers_unet.config_from_diffusers(SDXL | {"attention_head_dim": [2, 3]}), FileProblem, "head_dim"),
     (lambda: diffusers_unet.config_from_diffusers({"_class_name": "UNet2D"}), UsageError, "UNet2DModel"),

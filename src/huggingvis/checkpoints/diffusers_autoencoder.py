@@ -112,10 +112,10 @@ def _levels(config: AutoencoderConfig, side: str, way: str, blocks: int) -> list
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> AutoencoderKL:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     config = config_from_diffusers(common.read_config(folder))
-    ours = keymap(config).to_ours(common.read_weights(folder))
+    ours = keymap(config).consume(common.read_weights(folder, dtype))
     with torch.device("meta"):
         net = AutoencoderKL(config)
-    assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
+    assign(net, ours)
     return net.eval()
 
 

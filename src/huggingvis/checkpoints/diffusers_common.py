@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from huggingvis.checkpoints.io import load, save
@@ -95,12 +96,12 @@ def write_json(path: Path, content: Json) -> Path:
     return path
 
 
-def read_weights(folder: Path | str) -> dict[str, Tensor]:
-    """The tensors beside a `config.json`, under today's names. Raises `FileProblem`."""
+def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The tensors beside a `config.json`, under today's names, as `dtype` if it is given. Raises `FileProblem`."""
     folder = Path(folder)
     for name in WEIGHTS:
         if (folder / name).is_file():
-            return modern(load(folder / name))
+            return modern(load(folder / name, dtype=dtype))
     raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
 
 

@@ -56,6 +56,8 @@ def keymap(theirs: Json) -> KeyMap:
     rules += [Rule("time.fc1.weight", "time_embedding.linear_1.weight", swap)]
     rules += [Rule("time.fc1.bias", "time_embedding.linear_1.bias")]
     rules += rename("time", "time_embedding", (("fc2", "linear_2"),))
+    if full.get("time_cond_proj_dim"):
+        rules += [Rule("time.guidance.weight", "time_embedding.cond_proj.weight", SwapHalves())]
     rules += _vector_rules(full)
     for side in ("down", "up"):
         rules += rename(f"{side}.{{i}}", f"{side}_blocks.{{i}}", (("resample.conv", f"{side}samplers.0.conv"),))
@@ -88,10 +90,10 @@ def _transformer(ours: str, theirs: str, conv: bool) -> list[Rule]:
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> UNet:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     theirs = common.read_config(folder)
-    ours = keymap(theirs).to_ours(common.read_weights(folder))
+    ours = keymap(theirs).consume(common.read_weights(folder, dtype))
     with torch.device("meta"):
         net = UNet(config_from_diffusers(theirs))
-    assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
+    assign(net, ours)
     return net.eval()
 
 

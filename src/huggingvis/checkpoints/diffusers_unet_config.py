@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from huggingvis.checkpoints.diffusers_common import Json, same_for_all, settings, unsupported
+from huggingvis.checkpoints.diffusers_common import MOST, Json, same_for_all, settings, unsupported
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.nets.unet import UNetConfig
 
@@ -31,7 +31,7 @@ _TEXT_ONLY: dict[str, tuple[Any, ...]] = _COMMON_ONLY | {
     "reverse_transformer_layers_per_block": (None,), "encoder_hid_dim_type": (None,), "encoder_hid_dim": (None,),
     "num_attention_heads": (None,), "dual_cross_attention": (False,), "class_embed_type": (None, "projection"),
     "addition_embed_type": (None, "text_time"), "resnet_skip_time_act": (False,), "resnet_out_scale_factor": (1.0,),
-    "time_embedding_act_fn": (None,), "timestep_post_act": (None,), "time_cond_proj_dim": (None,),
+    "time_embedding_act_fn": (None,), "timestep_post_act": (None,),
     "conv_in_kernel": (3,), "conv_out_kernel": (3,), "cross_attention_norm": (None,),
     "mid_block_only_cross_attention": (None, False),
 }  # fmt: skip
@@ -50,6 +50,7 @@ _TEXT_DEFAULTS: dict[str, Any] = _COMMON_DEFAULTS | {
     "down_block_types": (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
     "up_block_types": ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3), "transformer_layers_per_block": 1,
     "use_linear_projection": False, "addition_embed_type": None, "projection_class_embeddings_input_dim": None,
+    "time_cond_proj_dim": None,
 }  # fmt: skip
 
 
@@ -117,8 +118,12 @@ def _text_sizes(full: Json) -> dict[str, Any]:
     depths = depth if isinstance(depth, tuple) else (depth,) * levels
     if not all(isinstance(d, int) for d in depths):
         raise unsupported("transformer_layers_per_block", depth, "one number, or one for each level")
+    guidance = full["time_cond_proj_dim"] or 0
+    if not isinstance(guidance, int) or guidance % 2 or not 0 <= guidance <= MOST:
+        raise unsupported("time_cond_proj_dim", guidance, "null or an even width, of sines and cosines")
     return {
         "attention": _depths(full, "DownBlock2D", "CrossAttnDownBlock2D", depths), "middle": depths[-1],
+        "guidance_dim": guidance,
         "tokens_dim": same_for_all(full["cross_attention_dim"], levels, "cross_attention_dim"), **_heads(full),
     }  # fmt: skip
 
@@ -158,6 +163,8 @@ def _vector(full: Json) -> tuple[int, int]:
 def config_to_diffusers(config: UNetConfig) -> dict[str, Any]:
     """A `config.json` for our sizes. Raises `UsageError` for what neither class of diffusers computes."""
     c = config
+    if not c.tokens_dim and c.guidance_dim:
+        raise _inexpressible("a guidance port without tokens")
     if not c.tokens_dim and c.vector_dim and c.vector_layers != 1:
         raise _inexpressible(f"vector_layers = {c.vector_layers} without tokens")
     if min(c.channels) < c.groups:
@@ -209,6 +216,7 @@ def _text_part(c: UNetConfig) -> dict[str, Any]:
         "mid_block_type": "UNetMidBlock2DCrossAttn", "transformer_layers_per_block": depths,
         "use_linear_projection": True, "class_embed_type": "projection" if projected else None,
         "projection_class_embeddings_input_dim": c.vector_dim if projected else None,
+        "time_cond_proj_dim": c.guidance_dim or None,
     }  # fmt: skip
 
 

@@ -79,10 +79,10 @@ def keymap(config: VQConfig) -> KeyMap:
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> VQAutoencoder:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     config = config_from_diffusers(common.read_config(folder))
-    ours = keymap(config).to_ours(common.read_weights(folder))
+    ours = keymap(config).consume(common.read_weights(folder, dtype))
     with torch.device("meta"):
         net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
-    assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
+    assign(net, ours)
     return net.eval()
 
 

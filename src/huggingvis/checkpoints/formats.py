@@ -55,10 +55,11 @@ class TensorFact:
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors header: tensors in file order, and the file's own string metadata."""
+    """A safetensors header: tensors in file order, the file's own string metadata, the byte where tensors begin."""
 
     tensors: Mapping[str, TensorFact]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    begin: int = 0
 
 
 _IMPOSTORS: tuple[tuple[bytes, str], ...] = (
@@ -161,7 +162,7 @@ def _parse(path: Path, text: bytes, body: int) -> Header:
         spans.append((begin, end, name))
     spans.sort()
     _check_cover(path, spans, body)
-    return Header({name: tensors[name] for _, _, name in spans}, metadata)
+    return Header({name: tensors[name] for _, _, name in spans}, metadata, 8 + len(text))
 
 
 def _fact(path: Path, name: str, entry: Any) -> tuple[TensorFact, int, int]:

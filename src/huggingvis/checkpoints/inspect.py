@@ -19,12 +19,6 @@ from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_head
 from huggingvis.core.errors import MissingExtra
 from huggingvis.core.files import explain
 
-_TORCH_SPELLING: Mapping[str, str] = {
-    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float16": "F16", "bfloat16": "BF16",
-    "float32": "F32", "float64": "F64", "complex64": "C64",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -63,7 +57,10 @@ class Facts:
 
 
 def inspect(path: Path | str, *, inside: str | None = None) -> Facts:
-    """The facts of one checkpoint file; of safetensors only the header is read. Raises `FileProblem` as `load` does."""
+    """The facts of one checkpoint file; of safetensors only the header is read, of zip files the table of tensors.
+
+    Raises `FileProblem` as `load` does.
+    """
     path = Path(path)
     kind = sniff(path)
     header = read_header(path) if kind is Format.SAFETENSORS else _torch_header(path, inside)
@@ -71,13 +68,9 @@ def inspect(path: Path | str, *, inside: str | None = None) -> Facts:
 
 
 def _torch_header(path: Path, inside: str | None) -> Header:
-    from huggingvis.checkpoints.io import load  # torch is loaded only for the files that need it
+    from huggingvis.checkpoints.io import facts  # torch is loaded only for the files that need it
 
-    facts = {}
-    for name, tensor in load(path, inside=inside).items():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        facts[name] = TensorFact(_TORCH_SPELLING.get(kind, kind), tuple(tensor.shape))
-    return Header(facts)
+    return Header(facts(path, inside=inside))
 
 
 def sha256(path: Path | str) -> str:

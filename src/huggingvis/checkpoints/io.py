@@ -1,8 +1,9 @@
 """Tensors from files and back, executing nothing that a file contains.
 
-safetensors files are mapped and read tensor by tensor, so a model is never in memory twice and a cast to another dtype
-holds one tensor of the old one; `.pt .pth .ckpt .bin .th` go through PyTorch's restricted unpickler, mapped where their
-layout allows it; folders are read by their `*.index.json`. Writing is safetensors only, all or nothing.
+Tensors wanted as they are stored are mapped, of safetensors and of PyTorch's zip files alike, and cost nothing until
+they are looked at. Those to be cast or moved are read in pieces, so that a model is never in memory twice. PyTorch's
+zip files (`.pt .pth .ckpt .bin .th`) are read by `checkpoints.torch_zip`, those from before 1.6 by PyTorch's restricted
+unpickler; folders by their `*.index.json`. Writing is safetensors only, all or nothing.
 Book: chapter 5, "Checkpoints".
 """
 
@@ -21,7 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from huggingvis.checkpoints.assign import Mismatch, assign
-from huggingvis.checkpoints.formats import Format, read_header, sniff
+from huggingvis.checkpoints.formats import BITS, Format, TensorFact, read_header, sniff
+from huggingvis.checkpoints.streaming import Stream, Target
+from huggingvis.checkpoints.torch_zip import Mapped, Stored, Unbuilt, read_zip
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError, unknown
 from huggingvis.core.files import explain, replace_atomically
 
@@ -29,11 +32,22 @@ __all__ = ["SUFFIXES", "WRAPPERS", "Mismatch", "Tensors", "assign", "check_finit
 
 Tensors = dict[str, Tensor]
 Wanted = Callable[[str], bool]
+Leaf = Tensor | Stored
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
 """Where training programs put the weights inside a PyTorch file; the first that is there is taken."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th")
+
+_CASTABLE = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+_SPELLING = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float16": "F16", "bfloat16": "BF16",
+    "float32": "F32", "float64": "F64", "complex64": "C64",
+}  # fmt: skip
 
 
 def load(
@@ -47,18 +61,30 @@ def load(
 ) -> Tensors:
     """All tensors of a checkpoint file, a sharded folder or its index, by name.
 
-    `dtype`: floating tensors are cast to it while loading; integers keep theirs. `check`: refuse NaN and infinity.
+    `dtype`: floating tensors are cast to it while loading; integers keep theirs. In memory there are then the cast
+    tensors and a few MiB of the file, no second copy. `check`: refuse NaN and infinity.
     `wanted`: only names it says yes to. `inside`: the key that holds the weights in a nested PyTorch file.
     Uncast CPU tensors may be views of the mapped file (copy-on-write: changing them never changes the file).
     Raises `FileProblem` for anything wrong with the file, `NumericalTrouble` from `check`.
     """
     path = Path(path)
     out: Tensors = {}
-    for name, tensor in _read(path, wanted or (lambda name: True), inside):
-        out[name] = _place(tensor, dtype, device)
+    for name, tensor in _read(path, wanted or (lambda name: True), inside, Target(dtype, device)):
+        out[name] = tensor
         if check:
             check_finite(out[name], name, path)
     return out
+
+
+def facts(path: Path | str, *, inside: str | None = None) -> dict[str, TensorFact]:
+    """Name, type and shape of the tensors in a PyTorch file; of a zip file no number is read. Raises as `load`."""
+    path = Path(path)
+    kind = sniff(path)
+    content = read_zip(path) if kind is Format.TORCH_ZIP else _read_legacy(path, kind)
+    return {
+        name: TensorFact(_SPELLING.get(plain := str(leaf.dtype).removeprefix("torch."), plain), tuple(leaf.shape))
+        for name, leaf in _unwrap(path, content, inside).items()
+    }
 
 
 def check_finite(tensor: Tensor, name: str, path: Path) -> None:
@@ -110,43 +136,76 @@ def _unshared(tensors: Mapping[str, Tensor]) -> Tensors:
     return plain
 
 
-def _place(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
-    return tensor.to(device=device, dtype=dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
-
-
-def _read(path: Path, wanted: Wanted, inside: str | None) -> Iterator[tuple[str, Tensor]]:
+def _read(path: Path, wanted: Wanted, inside: str | None, target: Target) -> Iterator[tuple[str, Tensor]]:
     if path.is_dir():
         path = _inside_folder(path)
     if path.name.endswith(".index.json"):
-        yield from _read_shards(path, wanted)
+        yield from _read_shards(path, wanted, target)
         return
     kind = sniff(path)
     if kind is Format.SAFETENSORS:
-        yield from _read_safetensors(path, wanted)
+        yield from _read_safetensors(path, wanted, target)
         return
     if path.suffix == ".safetensors":
         raise FileProblem(
             f"{path} is named .safetensors but is a pickle ({kind.value}), a format that can carry programs. Somebody "
             "renamed it: get the real safetensors file, or, if you know its source, rename it to .pt."
         )
-    yield from _read_torch(path, kind, wanted, inside)
+    yield from (_read_zip if kind is Format.TORCH_ZIP else _read_old)(path, wanted, inside, target)
 
 
-def _read_safetensors(path: Path, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
+def _read_safetensors(path: Path, wanted: Wanted, target: Target) -> Iterator[tuple[str, Tensor]]:
     header = read_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            for name in filter(wanted, header.tensors):
-                yield name, file.get_tensor(name)
+        with safe_open(path, framework="pt") as file, Stream(path, target) as stream:
+            at = header.begin
+            for name, fact in header.tensors.items():  # in the order of their bytes, which have no holes
+                stored = _CASTABLE.get(fact.dtype)
+                if wanted(name):
+                    streamed = stored is not None and target.changes(stored)
+                    whole = stream.read(at, fact.shape, stored) if stored and streamed else None
+                    yield name, target.place(file.get_tensor(name)) if whole is None else whole
+                at += fact.numel * BITS[fact.dtype] // 8
     except SafetensorError as error:
         raise FileProblem(f"{path} could not be read as safetensors ({error}). Download or copy it again.") from error
     except OSError as error:
         raise explain(error, path, "read") from error
 
 
-def _read_torch(path: Path, kind: Format, wanted: Wanted, inside: str | None) -> Iterator[tuple[str, Tensor]]:
+def _read_zip(path: Path, wanted: Wanted, inside: str | None, target: Target) -> Iterator[tuple[str, Tensor]]:
+    made: dict[Stored, Tensor] = {}  # tensors under several names
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind is Format.TORCH_ZIP)
+        mapped = Mapped(path)
+        with Stream(path, target) as stream:
+            for name, leaf in _unwrap(path, read_zip(path), inside).items():
+                if not wanted(name):
+                    continue
+                assert isinstance(leaf, Stored)
+                if leaf not in made:
+                    streamed = target.changes(leaf.dtype) or leaf.begin % leaf.dtype.itemsize
+                    if streamed and leaf.contiguous:
+                        made[leaf] = stream.read(leaf.begin, leaf.shape, leaf.dtype)
+                    else:
+                        made[leaf] = target.place(mapped.tensor(leaf))
+                yield name, made[leaf]
+    except OSError as error:
+        raise explain(error, path, "read") from error
+
+
+def _read_old(path: Path, wanted: Wanted, inside: str | None, target: Target) -> Iterator[tuple[str, Tensor]]:
+    """Files from before 1.6, which cannot be mapped; a tensor leaves memory as it is handed on."""
+    content = _read_legacy(path, Format.TORCH_LEGACY)
+    weights = _unwrap(path, content, inside)
+    del content
+    for name in [name for name in weights if wanted(name)]:
+        leaf = weights.pop(name)
+        assert isinstance(leaf, Tensor)
+        yield name, target.place(leaf)
+
+
+def _read_legacy(path: Path, kind: Format) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from None
     except OSError as error:
@@ -156,10 +215,6 @@ def _read_torch(path: Path, kind: Format, wanted: Wanted, inside: str | None) ->
         raise FileProblem(
             f"{path} is a {kind.value} that cannot be read: {first}. It is damaged or cut short: get it again."
         ) from error
-    weights = _unwrap(path, content, inside)
-    del content
-    for name in [name for name in weights if wanted(name)]:
-        yield name, weights.pop(name)
 
 
 def _refused(path: Path, error: Exception) -> FileProblem:
@@ -171,18 +226,26 @@ def _refused(path: Path, error: Exception) -> FileProblem:
     )
 
 
-def _unwrap(path: Path, content: Any, inside: str | None) -> Tensors:
+def _unwrap(path: Path, content: Any, inside: str | None) -> dict[str, Leaf]:
     """The mapping of names to tensors within what a PyTorch file holds."""
-    if isinstance(content, Tensor):
+    if isinstance(content, Leaf):
         return {"": content}
     if not isinstance(content, Mapping):
-        raise FileProblem(f"{path} holds a {type(content).__name__}, not a table of named tensors (a state_dict).")
+        what = content.kind if isinstance(content, Unbuilt) else type(content).__name__
+        raise FileProblem(f"{path} holds a {what}, not a table of named tensors (a state_dict).")
     if inside is not None:
         if not isinstance(content.get(inside), Mapping):
             raise unknown(f"table of weights in {path}", inside, _tables(content) or map(str, content))
         return _tensors(content[inside])
     key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and _tensors(content[key])), None)
-    weights = _tensors(content if key is None else content[key])
+    table = content if key is None else content[key]
+    weights = _tensors(table)
+    odd = next((name for name, value in table.items() if _is_tensor(value)), None)
+    if weights and odd is not None:
+        raise FileProblem(
+            f"{path} holds {str(odd)!r} as {table[odd].kind!r}, which is not read here: weights are plain dense "
+            "tensors. Have its author save it so, or get another version."
+        )
     if not weights:
         tables = _tables(content)
         hint = f"Tables inside: {', '.join(tables)}; name one as `inside`." if tables else "It is no checkpoint."
@@ -190,8 +253,13 @@ def _unwrap(path: Path, content: Any, inside: str | None) -> Tensors:
     return weights
 
 
-def _tensors(table: Mapping[Any, Any]) -> Tensors:
-    return {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
+def _is_tensor(value: Any) -> bool:
+    """Whether it stands for a tensor of a kind that is not built: sparse, quantised, of a class of its own."""
+    return isinstance(value, Unbuilt) and value.kind.startswith(("torch._utils.", "torch._tensor."))
+
+
+def _tensors(table: Mapping[Any, Any]) -> dict[str, Leaf]:
+    return {str(name): value for name, value in table.items() if isinstance(value, Leaf)}
 
 
 def _tables(content: Mapping[Any, Any]) -> list[str]:
@@ -214,7 +282,7 @@ def _inside_folder(folder: Path) -> Path:
     raise FileProblem(f"{folder} holds no checkpoint: expected *.index.json or a file ending in {', '.join(SUFFIXES)}.")
 
 
-def _read_shards(index: Path, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
+def _read_shards(index: Path, wanted: Wanted, target: Target) -> Iterator[tuple[str, Tensor]]:
     """Tensors in the files that the index names; each must be where the index says."""
     shards: dict[str, set[str]] = {}
     for name, file in _weight_map(index).items():
@@ -227,7 +295,8 @@ def _read_shards(index: Path, wanted: Wanted) -> Iterator[tuple[str, Tensor]]:
         )
     for file, names in sorted(shards.items()):
         found = set()
-        for name, tensor in _read(index.parent / file, lambda name, names=names: name in names, None):  # type: ignore[misc]
+        each = _read(index.parent / file, lambda name, names=names: name in names, None, target)  # type: ignore[misc]
+        for name, tensor in each:
             found.add(name)
             if wanted(name):
                 yield name, tensor

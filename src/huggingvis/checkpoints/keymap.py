@@ -7,15 +7,17 @@
 
 A placeholder stands for a number (`{i}`), for one dotless word (`{leaf:word}`) or for anything (`{rest:path}`), and
 means the same on both sides of its rule. Every tensor is used exactly once: two rules that claim one name, or one
-result made twice, are faults of the table and raise at once; names that no rule takes are reported, not dropped.
+result made twice, are faults of the table and raise at once; names that no rule takes are reported, not dropped. A
+table of a large net has a thousand rules, so a name is compared only with those that begin as it does.
 Book: chapter 5, "Checkpoints".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import final
 
 from torch import Tensor
@@ -36,16 +38,23 @@ class Pattern:
     def __init__(self, text: str):
         self.text = text
         self.fields: dict[str, str] = {}  # placeholder -> kind
-        parts, at = [], 0
-        for found in _PLACEHOLDER.finditer(text):
-            name, kind = found.group(1), found.group(2) or "int"
-            if kind not in _KINDS:
+        for name, kind in _PLACEHOLDER.findall(text):
+            if (kind or "int") not in _KINDS:
                 raise ValueError(f"pattern {text!r}: placeholder {name!r} has kind {kind!r}; known: {list(_KINDS)}")
-            group = f"(?P={name})" if name in self.fields else f"(?P<{name}>{_KINDS[kind]})"
-            parts += [re.escape(text[at : found.start()]), group]
-            self.fields.setdefault(name, kind)
+            self.fields.setdefault(name, kind or "int")
+        self.head = text.partition("{")[0] if self.fields else text
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        seen: set[str] = set()
+        parts, at = [], 0
+        for found in _PLACEHOLDER.finditer(self.text):
+            name = found.group(1)
+            group = f"(?P={name})" if name in seen else f"(?P<{name}>{_KINDS[self.fields[name]]})"
+            parts += [re.escape(self.text[at : found.start()]), group]
+            seen.add(name)
             at = found.end()
-        self._regex = re.compile("".join(parts) + re.escape(text[at:]))
+        return re.compile("".join(parts) + re.escape(self.text[at:]))
 
     def match(self, name: str) -> dict[str, str] | None:
         """What the placeholders stand for in `name`, or None."""
@@ -57,8 +66,8 @@ class Pattern:
         return _PLACEHOLDER.sub(lambda found: values[found.group(1)], self.text)
 
 
-Sides = list[tuple[Pattern, ...]]
 Ways = list[Callable[[Group], Group]]
+Place = tuple[int, int, Pattern]  # number of the rule, slot in its side, the pattern there
 
 
 @final
@@ -79,9 +88,30 @@ class Rule:
             raise ValueError(f"{self}: every name of a rule must have the same placeholders, or the way back is lost")
 
 
+@lru_cache(8192)
 def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
     """One side of a rule as patterns."""
     return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
+
+
+@final
+class _Side:
+    """One side of all rules, found by how its patterns begin."""
+
+    def __init__(self, sides: Iterable[tuple[Pattern, ...]]):
+        self.rules = tuple(sides)
+        self._places: dict[str, list[Place]] = {}  # text before the first placeholder -> patterns that begin so
+        for number, side in enumerate(self.rules):
+            for slot, pattern in enumerate(side):
+                self._places.setdefault(pattern.head, []).append((number, slot, pattern))
+        self._lengths = sorted({len(head) for head in self._places})
+
+    def near(self, name: str) -> Iterator[Place]:
+        """The patterns that `name` begins like."""
+        for length in self._lengths:
+            if length > len(name):
+                return
+            yield from self._places.get(name[:length], ())
 
 
 @final
@@ -91,26 +121,40 @@ class KeyMap:
     def __init__(self, rules: Iterable[Rule], ignored: Iterable[str] = ()):
         self.rules = tuple(rules)
         self.ignored = tuple(map(Pattern, ignored))
-        self._ours = [patterns(rule.ours) for rule in self.rules]
-        self._theirs = [patterns(rule.theirs) for rule in self.rules]
+        self._ours = _Side(patterns(rule.ours) for rule in self.rules)
+        self._theirs = _Side(patterns(rule.theirs) for rule in self.rules)
 
     def to_ours(self, theirs: Mapping[str, Tensor]) -> Tensors:
         """Our tensors from theirs. Raises `FileProblem` naming what no rule takes and what is incomplete."""
         return _complete(*self.take(theirs))
 
+    def consume(self, theirs: Tensors) -> Tensors:
+        """As `to_ours`, but `theirs` is emptied on the way, so that no tensor is in memory in both layouts."""
+        self._drop_ignored(theirs)
+        return _complete(*self._move(theirs, self._theirs, self._ours, self._inwards))
+
     def to_theirs(self, ours: Mapping[str, Tensor]) -> Tensors:
         """Their tensors from ours; what `ignored` covers is not made up."""
-        return _complete(*self._move(ours, self._ours, self._theirs, [rule.transform.to_theirs for rule in self.rules]))
+        return _complete(
+            *self._move(dict(ours), self._ours, self._theirs, [rule.transform.to_theirs for rule in self.rules])
+        )
 
     def take(self, theirs: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
         """(ours, what is left): for files that hold several nets, each with a map of its own."""
-        kept = {name: x for name, x in theirs.items() if not any(p.match(name) is not None for p in self.ignored)}
-        return self._move(kept, self._theirs, self._ours, [rule.transform.to_ours for rule in self.rules])
+        left = dict(theirs)
+        self._drop_ignored(left)
+        return self._move(left, self._theirs, self._ours, self._inwards)
 
-    def _move(
-        self, tensors: Mapping[str, Tensor], sources: Sides, targets: Sides, way: Ways
-    ) -> tuple[Tensors, Tensors]:
-        """The one translation; both directions are it, with the sides exchanged."""
+    @property
+    def _inwards(self) -> Ways:
+        return [rule.transform.to_ours for rule in self.rules]
+
+    def _drop_ignored(self, tensors: Tensors) -> None:
+        for name in [name for name in tensors if any(p.match(name) is not None for p in self.ignored)]:
+            del tensors[name]
+
+    def _move(self, tensors: Tensors, sources: _Side, targets: _Side, way: Ways) -> tuple[Tensors, Tensors]:
+        """The one translation; both directions are it, with the sides exchanged. What it moves leaves `tensors`."""
         groups: dict[tuple[int, tuple[str, ...]], dict[int, str]] = {}
         for name in tensors:
             claims = self._claims(name, sources)
@@ -118,26 +162,23 @@ class KeyMap:
                 (number, slot, values) = claims[0]
                 groups.setdefault((number, values), {})[slot] = name
         moved: Tensors = {}
-        used: set[str] = set()
         for (number, values), slots in groups.items():
-            if len(slots) < len(sources[number]):
+            if len(slots) < len(sources.rules[number]):
                 continue  # a fused group with a part missing: its parts are left over, and reported
             names = [slots[slot] for slot in range(len(slots))]
-            made = _apply(way[number], tuple(tensors[name] for name in names), names)
-            bound = dict(zip(sorted(sources[number][0].fields), values))
-            for pattern, tensor in zip(targets[number], made, strict=True):
+            made = _apply(way[number], tuple(tensors.pop(name) for name in names), names)
+            bound = dict(zip(sorted(sources.rules[number][0].fields), values))
+            for pattern, tensor in zip(targets.rules[number], made, strict=True):
                 target = pattern.fill(bound)
                 if target in moved:
                     raise ValueError(f"two rules of the key map make {target!r}, the second is {self.rules[number]}")
                 moved[target] = tensor
-            used.update(names)
-        return moved, {name: x for name, x in tensors.items() if name not in used}
+        return moved, tensors
 
-    def _claims(self, name: str, sources: Sides) -> list[tuple[int, int, tuple[str, ...]]]:
+    def _claims(self, name: str, sources: _Side) -> list[tuple[int, int, tuple[str, ...]]]:
         found = [
             (number, slot, tuple(values[key] for key in sorted(values)))
-            for number, side in enumerate(sources)
-            for slot, pattern in enumerate(side)
+            for number, slot, pattern in sources.near(name)
             if (values := pattern.match(name)) is not None
         ]
         if len(found) > 1:

@@ -1,8 +1,8 @@
 """Taps: read or replace what flows through a network's attention, by the name of the place.
 
-A tap declares what it needs. `QKVTap` sees queries, keys and values before attention, `OutputTap` its result; both
-leave the fused kernel in place. `ProbsTap` sees the attention map itself, so its site falls back to explicit softmax.
-With no tap a network runs exactly the code it would run if taps did not exist.
+A tap declares what it needs. `QKVTap` sees queries, keys and values before attention, `BesideTap` the queries and what
+they found, `OutputTap` the result; all leave the fused kernel in place. `ProbsTap` sees the attention map itself, so its
+site falls back to explicit softmax. With no tap a network runs exactly the code it would run if taps did not exist.
 Prompt-to-prompt, MasaCtrl, IP-Adapter, reference networks, heat maps and drag editing are taps.
 Book: chapter 6, "Looking inside".
 """
@@ -35,6 +35,13 @@ class QKVTap(ABC):
     def qkv(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
+class BesideTap(ABC):
+    """Sees the queries and what they found, each [B, heads, L, d]; may add what they find elsewhere."""
+
+    @abstractmethod
+    def beside(self, site: Site, q: Tensor, found: Tensor) -> Tensor: ...
+
+
 class ProbsTap(ABC):
     """Sees and may replace the attention map [B, heads, Lq, Lk]; its rows sum to 1."""
 
@@ -49,7 +56,7 @@ class OutputTap(ABC):
     def output(self, site: Site, out: Tensor) -> Tensor: ...
 
 
-Tap = QKVTap | ProbsTap | OutputTap
+Tap = QKVTap | BesideTap | ProbsTap | OutputTap
 
 
 class Tappable(nn.Module):

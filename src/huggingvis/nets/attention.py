@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.core import ops
-from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Tappable
+from huggingvis.core.taps import BesideTap, OutputTap, ProbsTap, QKVTap, Tappable
 
 KeyValues = tuple[Tensor, Tensor]  # [B, heads, M, d] each
 
@@ -25,7 +25,14 @@ class Attention(Tappable):
     """Attention from x to itself, or to `context` when `context_dim` is given. dims: x [B, L, D], context [B, M, C]."""
 
     def __init__(
-        self, dim: int, heads: int, context_dim: int | None = None, *, inner: int | None = None, qkv_bias: bool = False
+        self,
+        dim: int,
+        heads: int,
+        context_dim: int | None = None,
+        *,
+        inner: int | None = None,
+        qkv_bias: bool = False,
+        out_bias: bool = True,
     ):
         super().__init__()
         inner = inner or dim
@@ -36,7 +43,7 @@ class Attention(Tappable):
         self.to_q = nn.Linear(dim, inner, bias=qkv_bias)
         self.to_k = nn.Linear(source, inner, bias=qkv_bias)
         self.to_v = nn.Linear(source, inner, bias=qkv_bias)
-        self.to_out = nn.Linear(inner, dim)
+        self.to_out = nn.Linear(inner, dim, bias=out_bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """`mask` bool, True where to look: [B, M] for all of x alike, or [B or 1, L, M]."""
@@ -74,6 +81,9 @@ class Attention(Tappable):
             out = probs @ v
         else:
             out = ops.attention(q, k, v, look)
+        for site, tap in self.taps:
+            if isinstance(tap, BesideTap):
+                out = tap.beside(site, q, out)
         out = rearrange(out, "b h l d -> b l (h d)")
         for site, tap in self.taps:
             if isinstance(tap, OutputTap):

@@ -26,14 +26,23 @@ def sinusoid(t: Tensor, dim: int, max_period: float = 10_000.0, shift: float = 0
 
 @final
 class TimeEmbedding(nn.Module):
-    """Sinusoid of the clock, then Linear-SiLU-Linear. `scale` multiplies it first (1000 for clocks in [0, 1])."""
+    """Sinusoid of the clock, then Linear-SiLU-Linear. `scale` multiplies it first (1000 for clocks in [0, 1]).
 
-    def __init__(self, sin_dim: int, dim: int, scale: float = 1.0, shift: float = 0.0):
+    `guidance_dim` > 0: for a net distilled from guided steps, which is told the scale g it imitates, 1 being none. The
+    sinusoid of 1000 (g - 1) goes through a linear layer and is added to the clock's (Meng et al. 2022, arXiv
+    2210.03142; Luo et al. 2023, arXiv 2310.04378, section 4.3).
+    """
+
+    def __init__(self, sin_dim: int, dim: int, scale: float = 1.0, shift: float = 0.0, *, guidance_dim: int = 0):
         super().__init__()
         self.sin_dim, self.scale, self.shift = sin_dim, scale, shift
         self.fc1 = nn.Linear(sin_dim, dim)
         self.fc2 = nn.Linear(dim, dim)
+        self.guidance = nn.Linear(guidance_dim, sin_dim, bias=False) if guidance_dim else None
 
-    def forward(self, clock: Tensor) -> Tensor:
+    def forward(self, clock: Tensor, guidance: Tensor | None = None) -> Tensor:
         h = sinusoid(clock * self.scale, self.sin_dim, shift=self.shift).to(self.fc1.weight.dtype)  # [B, sin_dim]
+        if self.guidance is not None and guidance is not None:
+            wave = sinusoid(1000.0 * (guidance.float() - 1.0), self.guidance.in_features, shift=1.0)
+            h = h + self.guidance(wave.to(h.dtype))
         return self.fc2(nn.functional.silu(self.fc1(h)))  # [B, dim]
