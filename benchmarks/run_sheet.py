@@ -37,11 +37,13 @@ COLOURS = (256, 64, 16)
 def sheet_of(path: Path) -> bytes | None:
     """The sheet of a run as a PNG of at most `MOST_BYTES`; None for what makes no pictures, or only of sentences.
 
-    Needs the data that the run was trained on. Raises `ValueError` for pictures that no palette makes small enough.
+    A run that is no model is shown by the newest sheet of its own, if it kept one. Needs the data that the run was
+    trained on. Raises `ValueError` for pictures that no palette makes small enough.
     """
     run = Run.open(path)
     if not isinstance(find_recipe(run.config["recipe"]), Binds):
-        return None
+        kept = sorted(run.samples.glob("*.png"))
+        return small(Picture.from_pil(Image.open(kept[-1]))) if kept else None
     system = hv.load(path, device="cpu")
     if system.limits.prompt_required:
         return None
