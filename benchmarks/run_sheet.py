@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import huggingvis as hv
@@ -52,7 +53,18 @@ def sheet_of(path: Path) -> bytes | None:
     parts = {name: _laid_out(found.tiles) for name, found in _findings(system, held).items()}
     step = int(run.metrics()[-1]["step"])
     captions = [f"{path.resolve().name}, step {step:,}: {name}" for name in parts]
-    return small(contact_sheet(list(parts.values()), Sheet(columns=1), captions))
+    labelled = [
+        contact_sheet([part], Sheet(1), [caption]) for part, caption in zip(parts.values(), captions, strict=True)
+    ]
+    return small(_stacked(labelled))
+
+
+def _stacked(parts: Sequence[Picture]) -> Picture:
+    """Pictures one below the other, each as high as it is, in the middle of the widest."""
+    width = max(part.pixels.shape[1] for part in parts)
+    spare = [(width - part.pixels.shape[1], part.pixels) for part in parts]
+    rows = [np.pad(x, ((0, 0), (n // 2, n - n // 2), (0, 0)), constant_values=255) for n, x in spare]
+    return Picture(np.concatenate(rows))
 
 
 def _findings(system: System, held: Pictures) -> dict[str, Finding]:
