@@ -49,7 +49,7 @@ FAMILY_ROWS: dict[str, Training] = {
         numbers={**_USUAL, "width": 32, "steps": 3000},
         curve="_rank",
         evaluate=("--probe 10000", f"--frechet 1000 --judge {JUDGE}"),
-        minutes=7.4,
+        minutes=7.6,
     ),
     "stylegan": Training(
         system="StyleGAN",
@@ -67,7 +67,7 @@ FAMILY_ROWS: dict[str, Training] = {
         data=WORLD,
         evaluate=(),
         held_out=("psnr",),
-        minutes=2,
+        minutes=0.3,
     ),
     "gan_inversion_plus": Training(
         system="GAN inversion",
@@ -76,7 +76,7 @@ FAMILY_ROWS: dict[str, Training] = {
         data=WORLD,
         evaluate=(),
         held_out=("psnr",),
-        minutes=2,
+        minutes=0.3,
     ),
     "pggan": _growing(12_000, 12_000, 7.3),
     "pggan_plain": _growing(0, 0, 12.1),
