@@ -64,10 +64,11 @@ def sample(task: Task, source: Inpaint) -> Tensor:
         start = model.process.add_noise(z, eps, grid.times[0])
     else:
         start = eps if model.unit else eps * model.process.sigma(grid.times[0]).to(eps.dtype)
-    cond = dict(task.cond)
     if task.system.shows is not None:
-        cond |= task.system.shows(x, hole, task.noise)
-    else:
-        small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
-        model = replace(model, sampler=Blended(model.sampler, small, z, eps))
-    return model.walk(start, grid, model.condition(cond, task.noise), noise=task.noise, on_step=task.on_step)
+        cond = {**task.cond, **task.system.shows(x, hole, task.noise)}
+        return task.walk(start, grid, model.condition(cond, task.noise))
+    small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
+    model = replace(model, sampler=Blended(model.sampler, small, z, eps))
+    cond = model.condition(task.cond, task.noise)
+    x = model.walk(start, grid, cond, noise=task.noise, on_step=task.on_step)
+    return torch.where(small > 0, x, z)  # a grid may end a little above clean

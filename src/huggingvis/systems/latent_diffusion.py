@@ -143,13 +143,13 @@ def guided(request: Request, parts: Parts) -> Guidance:
 @final
 @dataclass(frozen=True)
 class ToldScale:
-    """The `guidance` port of nets that were distilled from guided ones: w = scale - 1 (Luo et al. 2023, 2310.04378)."""
+    """The `guidance` port of nets that were distilled from guided ones (Luo et al. 2023, arXiv 2310.04378)."""
 
     scale: float
 
     def __call__(self, cond: Cond, noise: Noise) -> Cond:
         tokens = cond["tokens"]
-        return {**cond, "guidance": torch.full((len(tokens),), self.scale - 1.0, device=tokens.device)}
+        return {**cond, "guidance": torch.full((len(tokens),), self.scale, device=tokens.device)}
 
 
 # ---- what nets are shown beside x_t ----------------------------------------------------------------------------------
