@@ -61,6 +61,14 @@ class EncoderLayer(nn.Module):
         return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
 
 
+def check_length(ids: Tensor, most: int) -> int:
+    """The length of texts ids [B, L]. Raises `UsageError` where it is more than a tower reads."""
+    length = ids.shape[1]
+    if length > most:
+        raise UsageError(f"This text tower reads {most} tokens, found {length}: cut the text.")
+    return length
+
+
 def run(layers: nn.ModuleList, x: Tensor, count: int | None, mask: Tensor | None = None) -> Tensor:
     """x after the first `count` layers, all when None. Raises `UsageError` where there are not so many."""
     count = len(layers) if count is None else count
