@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.taps import ProbsTap, Site
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 Settings = dict[str, Any]
@@ -75,3 +77,14 @@ def texts(length: int = 11) -> Tensor:
         ids[row, 0], ids[row, end] = 118, 119
         ids[row, end + 1 :] = (119, 0)[row % 2]
     return ids
+
+
+class Recorded(ProbsTap):
+    """Keeps the maps."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, Tensor] = {}
+
+    def probs(self, site: Site, probs: Tensor) -> Tensor:
+        self.maps[site.name] = probs
+        return probs

@@ -11,12 +11,13 @@ import pytest
 import torch
 from diffusers_nets import draw, relative, same_tensors
 from torch import Tensor, nn
-from tower_twins import BERT, LDM_BERT, OPEN_VISION, T5, VISION, Settings, kind, texts, twin, written
+from tower_twins import BERT, LDM_BERT, OPEN_VISION, T5, VISION, Recorded, Settings, kind, texts, twin, written
 
 from huggingvis.checkpoints import text_towers_clip_vision, text_towers_ldm_bert
 from huggingvis.checkpoints.io import load, save
 from huggingvis.checkpoints.text_towers import from_transformers, to_transformers
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.taps import attach
 from huggingvis.nets.t5 import bucket
 
 VISIONS = [("CLIPVisionModel", VISION), ("CLIPVisionModelWithProjection", OPEN_VISION)]
@@ -64,6 +65,20 @@ def test_t5(dtype: torch.dtype, near: float, tmp_path: Path) -> None:
         assert relative(ours(texts(), mask), want) < near
     ids = torch.randint(0, 120, (1, 40), generator=torch.Generator().manual_seed(0))
     assert relative(ours(ids), theirs(ids).last_hidden_state) < near
+
+
+def test_taps_see_the_attention_of_t5(tmp_path: Path) -> None:
+    """With the bias in it and the mask kept, though the scores are not scaled."""
+    theirs, ours = both("T5EncoderModel", T5, tmp_path)
+    plain, tap = ours(texts(), masks()), Recorded()
+    handle = attach(ours, tap)
+    assert relative(ours(texts(), masks()), plain) < 1e-6
+    theirs.set_attn_implementation("eager")
+    want = theirs(texts(), attention_mask=masks(), output_attentions=True).attentions
+    for number in range(3):
+        assert relative(tap.maps[f"layers.{number}.attn"], want[number]) < 1e-5
+    handle.remove()
+    assert torch.equal(ours(texts(), masks()), plain)
 
 
 def test_masked_tokens_change_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ Book: chapter 5, "Reading the prompt".
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import final
 
 import torch
@@ -74,6 +75,6 @@ def run(layers: nn.ModuleList, x: Tensor, count: int | None, mask: Tensor | None
     count = len(layers) if count is None else count
     if not 0 <= count <= len(layers):
         raise UsageError(f"This tower has {len(layers)} layers, so its states after {count} of them do not exist.")
-    for layer in layers[:count]:
+    for layer in islice(layers, count):
         x = layer(x, mask)
     return x
