@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from diffusers_nets import relative, same_tensors
-from torch import Tensor, nn
-from tower_twins import CLIP, OPEN_CLIP, Settings, kind, texts, twin, written
+from torch import nn
+from tower_twins import CLIP, OPEN_CLIP, Recorded, Settings, kind, texts, twin, written
 
 from huggingvis.checkpoints import text_towers_clip
 from huggingvis.checkpoints.io import load, save
 from huggingvis.checkpoints.text_towers import from_transformers, to_transformers
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.taps import ProbsTap, Site, attach
+from huggingvis.core.taps import attach
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.encoder_layer import gelu
 
@@ -65,17 +65,6 @@ def test_pooled_is_the_first_end_whatever_follows(tmp_path: Path) -> None:
         end = int((ids[row] == 119).nonzero()[0])
         other[row, end + 1 :] = 119 if ids[row, -1] == 0 else 5
     assert not torch.equal(ids, other) and torch.equal(ours(other)[1], ours(ids)[1])
-
-
-class Recorded(ProbsTap):
-    """Keeps the maps."""
-
-    def __init__(self) -> None:
-        self.maps: dict[str, Tensor] = {}
-
-    def probs(self, site: Site, probs: Tensor) -> Tensor:
-        self.maps[site.name] = probs
-        return probs
 
 
 def test_taps_see_the_attention_of_the_tower(tmp_path: Path) -> None:

@@ -15,13 +15,17 @@ import torch
 from torch import nn
 
 from huggingvis.checkpoints.diffusers_common import Json, read_config, unsupported
+from huggingvis.checkpoints.text_towers_bert import BERT_TEXT
 from huggingvis.checkpoints.text_towers_clip import CLIP_TEXT
+from huggingvis.checkpoints.text_towers_clip_vision import CLIP_VISION
 from huggingvis.checkpoints.text_towers_common import Layout
+from huggingvis.checkpoints.text_towers_ldm_bert import LDM_BERT
+from huggingvis.checkpoints.text_towers_t5 import T5
 from huggingvis.core.errors import UsageError
-from huggingvis.nets.clip_text import CLIPText
 
-_READ: dict[str, Layout[Any, Any]] = {"CLIPTextModel": CLIP_TEXT, "CLIPTextModelWithProjection": CLIP_TEXT}
-_WRITE: dict[type[nn.Module], Layout[Any, Any]] = {CLIPText: CLIP_TEXT}
+_LAYOUTS: tuple[Layout[Any, Any], ...] = (CLIP_TEXT, CLIP_VISION, T5, BERT_TEXT, LDM_BERT)
+_READ = {name: layout for layout in _LAYOUTS for name in layout.classes}
+_WRITE = {layout.net: layout for layout in _LAYOUTS}
 
 
 def from_transformers(folder: Path | str, dtype: torch.dtype | None = None) -> nn.Module:

@@ -120,4 +120,4 @@ def _keymap_for(config: CLIPTextConfig, names: Names) -> KeyMap:
     return keymap(config, tower="" if bare else "text_model.")
 
 
-CLIP_TEXT = Layout(CLIPText, config_from_transformers, config_to_transformers, _keymap_for)
+CLIP_TEXT = Layout(_CLASSES, CLIPText, config_from_transformers, config_to_transformers, _keymap_for)

@@ -53,14 +53,16 @@ class Layout(Generic[Config, Net]):
     """One kind of net and its form in folders of transformers.
 
     Attributes:
-        net: the net for a configuration.
+        classes: what transformers may call it, as `architectures` in `config.json` says.
+        net: our class.
         from_json: our configuration for their `config.json`.
         to_json: the way back.
         keymap: the map of names, for a file that has `names`; without names, for the form that is written.
         unused: their tensors that are not even read, as patterns of a key map.
     """
 
-    net: Callable[[Config], Net]
+    classes: tuple[str, ...]
+    net: type[Net]
     from_json: Callable[[Json], Config]
     to_json: Callable[[Config], dict[str, Any]]
     keymap: Callable[[Config, Names], KeyMap]

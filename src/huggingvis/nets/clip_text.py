@@ -14,8 +14,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from huggingvis.core.errors import UsageError
-from huggingvis.nets.encoder_layer import Activation, EncoderLayer, quick_gelu, run
+from huggingvis.nets.encoder_layer import Activation, EncoderLayer, check_length, quick_gelu, run
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ class CLIPText(nn.Module):
         `embedded` [B, L, D]: to be read in the place of `embed(ids)`. Raises `UsageError` for a text that is too long
         and for layers that do not exist.
         """
-        length = ids.shape[1]
-        if length > self.config.length:
-            raise UsageError(f"This text tower reads {self.config.length} tokens, found {length}: cut the text.")
+        length = check_length(ids, self.config.length)
         x = (self.embed(ids) if embedded is None else embedded) + self.position[:length]  # [B, L, D]
         causal = torch.ones(1, length, length, dtype=torch.bool, device=x.device).tril()
         return run(self.layers, x, layers, causal)

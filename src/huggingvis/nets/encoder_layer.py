@@ -8,6 +8,7 @@ Book: chapter 5, "Reading the prompt".
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import final
 
 import torch
@@ -61,11 +62,19 @@ class EncoderLayer(nn.Module):
         return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
 
 
+def check_length(ids: Tensor, most: int) -> int:
+    """The length of texts ids [B, L]. Raises `UsageError` where it is more than a tower reads."""
+    length = ids.shape[1]
+    if length > most:
+        raise UsageError(f"This text tower reads {most} tokens, found {length}: cut the text.")
+    return length
+
+
 def run(layers: nn.ModuleList, x: Tensor, count: int | None, mask: Tensor | None = None) -> Tensor:
     """x after the first `count` layers, all when None. Raises `UsageError` where there are not so many."""
     count = len(layers) if count is None else count
     if not 0 <= count <= len(layers):
         raise UsageError(f"This tower has {len(layers)} layers, so its states after {count} of them do not exist.")
-    for layer in layers[:count]:
+    for layer in islice(layers, count):
         x = layer(x, mask)
     return x
