@@ -168,7 +168,8 @@ CASES: dict[str, Case] = {
         ((2, 3, 8, 8),),
     ),
     "pixart": Case(
-        lambda: PixArt(PIXART), lambda d: (d.normal(4, 8, 4), d.clock(1000), text_condition(d) | {"vector": d.normal(3)}),
+        lambda: PixArt(PIXART),
+        lambda d: (d.normal(4, 8, 4), d.clock(1000), text_condition(d) | {"vector": d.normal(3)}),
         ((2, 8, 8, 4),), pad=padded_condition,
     ),
     "noisy classifier": Case(

@@ -9,17 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers_nets import Settings, draw, reference, relative, same_tensors
+from diffusers_nets import VAE, Settings, draw, reference, relative, same_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.checkpoints import diffusers_pixart, original_pixart
+from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import read_weights
 from huggingvis.checkpoints.io import load, save
+from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import FileProblem, HvisError, UsageError
+from huggingvis.core.learned_variance import LearnedVariance
+from huggingvis.core.noise import ReplayNoise
+from huggingvis.core.process import Eps
+from huggingvis.core.sample import sample
 from huggingvis.core.taps import OutputTap, QKVTap, Site, attach, sites
+from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.dit_blocks import PatchEmbedding, sincos_positions, unpatchify
 from huggingvis.nets.pixart import PixArt, PixArtBlock, PixArtConfig
+from huggingvis.processes.table import TableProcess
+from huggingvis.samplers.dpm_solver import DPMSolver
+from huggingvis.samplers.grids import Linspace
 
 CLASS, OLDER = diffusers_pixart.CLASS, diffusers_pixart.OLDER
 SMALL: Settings = {
@@ -48,7 +58,7 @@ def inputs(settings: Settings, height: int, width: int) -> tuple[Tensor, Tensor,
 
 def theirs_of(net: nn.Module, x: Tensor, tokens: Tensor, vector: Tensor, mask: Tensor | None) -> Tensor:
     sizes = {"resolution": vector[:, :2], "aspect_ratio": vector[:, 2:]}
-    told = sizes if net.config.use_additional_conditions else None
+    told = sizes if net.use_additional_conditions else None
     return net(x, tokens, CLOCK, told, encoder_attention_mask=mask, return_dict=False)[0]
 
 
@@ -68,6 +78,7 @@ def test_output_is_theirs(kind: str, dtype: torch.dtype, most: float, tmp_path: 
             assert out.dtype == dtype and relative(out, want) < most
 
 
+@torch.no_grad()
 def test_what_is_told_counts(tmp_path: Path) -> None:
     reference(CLASS, MANY_SIZES).save_pretrained(tmp_path)
     ours = diffusers_pixart.from_diffusers(tmp_path)
@@ -130,6 +141,39 @@ def stirred(config: PixArtConfig) -> PixArt:
     for parameter in net.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     return net
+
+
+@pytest.mark.filterwarnings("ignore:__array_")
+@torch.no_grad()
+def test_twenty_guided_steps_are_the_pipelines() -> None:
+    """DPM-Solver++ on their default betas, guidance 4.5, empty negative text with a mask of its own, sizes told."""
+    import diffusers
+
+    net = reference(CLASS, SMALL | {"sample_size": 128, "interpolation_scale": 2})
+    blocks = {
+        f"{side}_block_types": [f"{side.title()}{part}Block2D"] * 4
+        for side, part in (("down", "Encoder"), ("up", "Decoder"))
+    }
+    vae = diffusers.AutoencoderKL(**VAE | blocks | {"block_out_channels": [4] * 4})
+    pipe = diffusers.PixArtAlphaPipeline(None, None, vae, net, diffusers.DPMSolverMultistepScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    x, (tokens, empty) = draw(2, 4, 8, 12), draw(2, 2, 7, 10)
+    mask, alone = MASK, torch.tensor([[True] + [False] * 6] * 2)
+    want = pipe(
+        negative_prompt=None, prompt_embeds=tokens, prompt_attention_mask=mask.long(), negative_prompt_embeds=empty,
+        negative_prompt_attention_mask=alone.long(), height=64, width=96, latents=x.clone(), output_type="latent",
+        use_resolution_binning=False,
+    ).images  # fmt: skip
+
+    ours = PixArt(diffusers_pixart.config_from_diffusers(dict(net.config)))
+    ours.load_state_dict(diffusers_pixart.keymap().to_ours(net.state_dict()))
+    process = TableProcess.linear()
+    denoise = ClassifierFree(4.5)(NetDenoiser(ours, process, LearnedVariance(Eps())))
+    cond = {"tokens": tokens, "tokens_mask": mask, "negative.tokens": empty, "negative.tokens_mask": alone,
+            "vector": torch.tensor([[64.0, 96, 64 / 96]] * 2)}  # fmt: skip
+    grid = Linspace(20, open_end=True)(process)
+    found = sample(denoise, process, DPMSolver(), x, grid, cond, noise=ReplayNoise([]))
+    assert relative(found, want) < 1e-5
 
 
 # ---- the authors' own files
@@ -232,6 +276,27 @@ def test_full_size(name: str) -> None:
     assert sum(p.numel() for p in ours.parameters()) == {"512": 610_856_096, "1024": 611_349_152}[name]
     names = diffusers_pixart.keymap().to_theirs(ours.state_dict())
     assert {k: v.shape for k, v in names.items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_full_size_output_is_theirs() -> None:
+    """The net of 1024 x 1024 on a small picture and 120 tokens; both hold the same tensors, 2.3 GiB once."""
+    import diffusers
+
+    with torch.device("meta"):
+        theirs = diffusers.PixArtTransformer2DModel(sample_size=128, caption_channels=4096).eval()
+        ours = PixArt(diffusers_pixart.config_from_diffusers(dict(theirs.config))).eval()
+    theirs.to_empty(device="cpu")
+    g = torch.Generator().manual_seed(0)
+    for parameter in theirs.parameters():
+        parameter.normal_(0, 0.5 * parameter.shape[-1] ** -0.5, generator=g)
+    assign(ours, diffusers_pixart.keymap().to_ours(theirs.state_dict()))
+    assert ours.table.data_ptr() == theirs.scale_shift_table.data_ptr()
+    x, tokens, mask = draw(2, 4, 12, 20), draw(2, 120, 4096), torch.arange(120) < torch.tensor([[1], [33]])
+    vector = torch.tensor([[768.0, 1280, 0.6], [1024, 1024, 1.0]])
+    out = ours(x, CLOCK, {"tokens": tokens, "tokens_mask": mask, "vector": vector})
+    assert relative(out, theirs_of(theirs, x, tokens, vector, mask)) < 1e-5
 
 
 def test_one_modulation_and_tables_are_dits_modulation_of_each_block_with_shared_weights() -> None:

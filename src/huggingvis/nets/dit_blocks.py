@@ -22,8 +22,8 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
-def sincos_positions(height: int, width: int, dim: int, extent: float) -> Tensor:
-    """Where each of height x width patches lies: [height * width, dim] float32 on the CPU, row by row.
+def sincos_positions(height: int, width: int, dim: int, extent: float, device: torch.device | str = "cpu") -> Tensor:
+    """Where each of height x width patches lies: [height * width, dim] float32, row by row.
 
     `extent` is where an axis ends, however many patches it has: places are i * extent / n. So a net that learnt on
     32 x 32 patches meets no place it has not seen on 64 x 48 ones ("position interpolation"). dim: a multiple of 4.
@@ -32,14 +32,17 @@ def sincos_positions(height: int, width: int, dim: int, extent: float) -> Tensor
         raise UsageError(
             f"Sines and cosines for two axes need a width that is a multiple of 4, found {dim}. Take another."
         )
-    column, row = _places(width, dim // 2, extent), _places(height, dim // 2, extent)
+    column, row = (_places(n, dim // 2, extent).to(device) for n in (width, height))  # [W, dim/2], [H, dim/2]
     both = [column[None].expand(height, -1, -1), row[:, None].expand(-1, width, -1)]  # [H, W, dim/2] each
     return torch.cat(both, dim=-1).flatten(0, 1)
 
 
 def _places(n: int, dim: int, extent: float) -> Tensor:
-    """[sin(w p), cos(w p)] of n places p, w from 1 down towards 1/10000: [n, dim]."""
-    places = torch.arange(n, dtype=torch.float32, device="cpu") / (n / extent)  # float32, as where weights were trained
+    """[sin(w p), cos(w p)] of n places p, w from 1 down towards 1/10000: [n, dim].
+
+    Places are float32 as where weights were trained, the rest is float64, which not every device has: on the CPU.
+    """
+    places = torch.arange(n, dtype=torch.float32, device="cpu") / (n / extent)
     w = 10_000.0 ** (-torch.arange(dim // 2, dtype=torch.float64, device="cpu") / (dim // 2))
     angles = places.double()[:, None] * w  # [n, dim/2]
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
@@ -68,7 +71,7 @@ class PatchEmbedding(nn.Module):
         return height // self.patch, width // self.patch
 
     def forward(self, x: Tensor) -> Tensor:
-        places = sincos_positions(*self.grid(x), self.dim, self.extent).to(x.device)  # [L, D]
+        places = sincos_positions(*self.grid(x), self.dim, self.extent, x.device)  # [L, D]
         h = rearrange(self.proj(x), "b d h w -> b (h w) d")
         return (h + places).to(h.dtype)
 
