@@ -299,6 +299,7 @@ def test_full_size_output_is_theirs() -> None:
     assert relative(out, theirs_of(theirs, x, tokens, vector, mask)) < 1e-5
 
 
+@torch.no_grad()
 def test_one_modulation_and_tables_are_dits_modulation_of_each_block_with_shared_weights() -> None:
     """adaLN-single is DiT's adaLN whose block i has the shared MLP, with E_i added to its bias."""
     config = PixArtConfig(size=8, heads=2, head_dim=6, depth=3, tokens_dim=5)
@@ -452,6 +453,8 @@ def test_other_classes_and_other_sizes_are_refused(tmp_path: Path) -> None:
         diffusers_pixart.to_diffusers(net, tmp_path, SMALL | {"num_layers": 3})
     with pytest.raises(UsageError, match="multiple of 3"):
         PixArtConfig(heads=2, head_dim=8, sizes=True)
+    with pytest.raises(UsageError, match="patches of 4"):
+        PixArtConfig(size=2, patch=4)
     diffusers_pixart.to_diffusers(net, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(SMALL | {"num_layers": 3}))
     with pytest.raises(FileProblem, match="does not fit"):

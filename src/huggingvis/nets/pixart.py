@@ -64,6 +64,10 @@ class PixArtConfig:
     clock_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.size < self.patch:
+            raise UsageError(
+                f"A net trained on squares of {self.size} cannot cut them into patches of {self.patch}. Change one."
+            )
         if self.sizes and self.width % 3:
             raise UsageError(
                 f"Height, width and their ratio have a third of the net's width each, but {self.width} is no multiple "
