@@ -52,6 +52,7 @@ from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder, MLPPrior
 from huggingvis.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
 from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerator
+from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.plan_reader import PlanReader
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
@@ -150,6 +151,7 @@ PLAIN = UNetConfig(
 STRIDED = StridedConfig(channels=2, size=16, width=4, latent_dim=5)
 AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
 STYLES = StyleGANSizes(widths=(8, 6), z_dim=5, w_dim=6, mapping_layers=2, mapping_lr=0.5, classes=3)
+PIXART = PixArtConfig(size=8, heads=2, head_dim=6, depth=2, tokens_dim=6, sizes=True)
 TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
 
 CASES: dict[str, Case] = {
@@ -173,6 +175,11 @@ CASES: dict[str, Case] = {
     "unet without text": Case(
         lambda: UNet(PLAIN), lambda d: (d.normal(3, 8, 8), d.clock(1000), {"concat": d.normal(1, 8, 8)}),
         ((2, 3, 8, 8),),
+    ),
+    "pixart": Case(
+        lambda: PixArt(PIXART),
+        lambda d: (d.normal(4, 8, 4), d.clock(1000), text_condition(d) | {"vector": d.normal(3)}),
+        ((2, 8, 8, 4),), pad=padded_condition,
     ),
     "noisy classifier": Case(
         lambda: NoisyClassifier(NoisyClassifierConfig(3, 5, (8, 16), attention=(0, 1), heads=2, groups=4)),
