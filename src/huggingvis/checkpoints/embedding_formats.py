@@ -145,9 +145,7 @@ def _of_a1111(path: Path, name: str, table: Mapping[str, Any]) -> Iterator[Embed
     params = table["string_to_param"]
     params = params.content() if isinstance(params, ParameterTable) else params
     if not isinstance(params, Mapping) or not params:
-        raise FileProblem(
-            f"{path} has a `string_to_param` that should be a table of vectors, but is not. Get it again."
-        )
+        raise FileProblem(f"{path} has no table of vectors in its `string_to_param`. It is damaged: get it again.")
     told = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
     metadata = {key: str(table[key]) for key in told if isinstance(table.get(key), str | int)}
     for word, tensor in params.items():
@@ -189,15 +187,13 @@ def _same_length(path: Path, name: str, vectors: Mapping[str, Tensor]) -> Mappin
 def _refuse_weights(path: Path, names: Mapping[str, Any]) -> None:
     strange = next((name for name in names if _NOT_A_WORD.search(name)), None)
     if strange is not None or len(names) > LONGEST:
-        raise _no_embedding(
-            path, f"it holds weights, {strange or next(iter(names))!r} for one; `hvis inspect` tells of what"
-        )
+        raise _no_embedding(path, f"it holds {len(names)} tensors of weights, {strange or next(iter(names))!r} for one")
 
 
 def _no_embedding(path: Path, found: str) -> FileProblem:
     return FileProblem(
-        f"{path} is no textual inversion: {found}. Expected `string_to_param` (A1111), `emb_params` (kohya), `clip_l` and "
-        "`clip_g` (SD XL), a word and its vectors (diffusers), or a LoRA with bundled embeddings."
+        f"{path} is no textual inversion: {found}. Expected `string_to_param` (A1111), `emb_params` (kohya), `clip_l` "
+        "and `clip_g` (SD XL), a word and its vectors (diffusers), or a LoRA with bundled embeddings."
     )
 
 
@@ -213,9 +209,8 @@ class ParameterTable:
 
 def _torch_table(path: Path) -> Mapping[str, Any]:
     """What a PyTorch file holds, by the restricted unpickler."""
-    known = [(ParameterTable, "torch.nn.modules.container.ParameterDict")]
     try:
-        with torch.serialization.safe_globals(known):
+        with torch.serialization.safe_globals([(ParameterTable, "torch.nn.modules.container.ParameterDict")]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))

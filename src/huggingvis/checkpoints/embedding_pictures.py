@@ -45,20 +45,18 @@ def read_picture(path: Path) -> dict[str, Any]:
     try:
         with Image.open(path) as image:
             if image.width * image.height > _LARGEST:
-                raise FileProblem(
-                    f"{path} is {image.width} x {image.height} pixels, too large for an embedding's card."
-                )
+                raise FileProblem(f"{path} is {image.width} x {image.height} pixels: too large to carry an embedding.")
             image.load()
             chunk = getattr(image, "text", {}).get(CHUNK)
             hidden = _hidden(np.asarray(image.convert("RGB"))) if chunk is None else b""
         text = hidden if chunk is None else base64.b64decode(chunk, validate=True)
         if text is None:
             raise FileProblem(
-                f"{path} is a picture without an embedding: expected a text chunk {CHUNK!r}, or blocks of data left and "
-                "right of the picture. If it came from a web page, get the original file: pages scale pictures down."
+                f"{path} is a picture without an embedding: expected a text chunk {CHUNK!r}, or blocks of data left "
+                "and right of the picture. If it is from a web page, get the original file: pages scale pictures down."
             )
         table = json.loads(text, object_hook=_tensor)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise FileProblem(f"{path} is a picture that cannot be read ({error}). Get it again.") from error
     except _DAMAGE as error:
         raise FileProblem(
@@ -76,7 +74,7 @@ def _tensor(table: dict[str, Any]) -> Any:
 
 def _hidden(pixels: NDArray[np.uint8]) -> bytes | None:
     """The JSON in the blocks beside the picture [H, W, 3]; None if there are no two black columns."""
-    lit = (pixels > 0).all(axis=2)  # [H, W]
+    lit = np.min(pixels, axis=2) > 0  # [H, W]
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not len(rows):
         return None

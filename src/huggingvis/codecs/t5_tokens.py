@@ -32,7 +32,7 @@ class T5Tokens:
 
     @classmethod
     def load(cls, folder: Path) -> T5Tokens:
-        """From a `tokenizer` folder: spiece.model, or else tokenizer.json; or from one of these. Raises `FileProblem`."""
+        """From a `tokenizer` folder: spiece.model, or tokenizer.json; or one of these files. Raises `FileProblem`."""
         model, fast = folder / "spiece.model", folder / "tokenizer.json"
         if folder.is_file():
             return _fast(folder) if folder.suffix == ".json" else _sentencepiece(folder)
