@@ -38,7 +38,7 @@ class Embedding:
     """A learnt word, as it was in a file.
 
     Attributes:
-        name: what it is called, by A1111's custom the file's name without its ending.
+        name: what it is called, by A1111's custom the file's name without its ending (a picture says it inside).
         vectors: [N, D] for each tower, N the same for all. A file that names no tower says which by the width D:
             768 `clip_l`, 1024 `clip_h`, 1280 `clip_g`, others `width_D`.
         token: the word that the file itself gives it (`<cat-toy>`); "" if it gives none.

@@ -33,7 +33,7 @@ from huggingvis.core.files import explain
 
 TOWERS = ("clip_l", "clip_g")
 BY_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
-BUNDLE = "bundle_emb."
+BUNDLE, PARAM = "bundle_emb.", "string_to_param"
 LONGEST = 4096  # vectors; a prompt has room for 75
 _FILES = ("learned_embeds", "learned_embeds_2")
 _NOT_A_WORD = re.compile(r"(lora_|hada_|lokr_|\.(weight|bias|alpha|in_proj_weight)$)")
@@ -48,7 +48,9 @@ def load_embeddings(path: Path | str) -> tuple[Embedding, ...]:
     if path.is_dir():
         return _of_folder(path)
     if is_picture(path):
-        return _of_table(path, path.stem, read_picture(path))
+        table = read_picture(path)
+        name = table.get("name")
+        return _of_table(path, name if isinstance(name, str) and name else path.stem, table)
     if sniff(path) is Format.SAFETENSORS:
         header = read_header(path)
         bundled = any(name.startswith(BUNDLE) for name in header.tensors)
@@ -57,6 +59,11 @@ def load_embeddings(path: Path | str) -> tuple[Embedding, ...]:
         tensors = io.load(path, wanted=lambda name: name.startswith(BUNDLE) or not bundled)
         found = _of_table(path, path.stem, tensors)
         return tuple(replace(e, metadata={**header.metadata, **e.metadata}) for e in found)
+    if path.suffix == ".safetensors":
+        raise FileProblem(
+            f"{path} is named .safetensors but is a pickle, a format that can carry programs. Somebody renamed it: get "
+            "the real safetensors file, or, if you know its source, rename it to .pt."
+        )
     return _of_table(path, path.stem, _torch_table(path))
 
 
@@ -112,8 +119,9 @@ def _of_table(path: Path, name: str, table: Mapping[str, Any]) -> tuple[Embeddin
     """What form this is, and what it holds."""
     if any(key.startswith(BUNDLE) for key in table):
         return _of_bundle(path, table)
-    if "string_to_param" in table:
-        return tuple(_of_a1111(path, name, table))
+    flat = {key.removeprefix(PARAM + "."): value for key, value in table.items() if key.startswith(PARAM + ".")}
+    if PARAM in table or flat:
+        return tuple(_of_a1111(path, name, {PARAM: flat, **table}))
     tensors = {key: value for key, value in table.items() if isinstance(value, Tensor)}
     if not tensors:
         raise _no_embedding(path, f"it holds {', '.join(map(repr, list(table)[:4])) or 'nothing'}")
@@ -133,19 +141,15 @@ def _of_bundle(path: Path, table: Mapping[str, Any]) -> tuple[Embedding, ...]:
         name, _, form = key.removeprefix(BUNDLE).partition(".")
         if not name or not form:
             raise FileProblem(f"{path} has a bundled embedding without a name: {key!r}; expected {BUNDLE}NAME.FORM.")
-        group = groups.setdefault(name, {})
-        if form.startswith("string_to_param."):
-            group.setdefault("string_to_param", {})[form.removeprefix("string_to_param.")] = tensor
-        else:
-            group[form] = tensor
+        groups.setdefault(name, {})[form] = tensor
     return tuple(embedding for name, group in groups.items() for embedding in _of_table(path, name, group))
 
 
 def _of_a1111(path: Path, name: str, table: Mapping[str, Any]) -> Iterator[Embedding]:
-    params = table["string_to_param"]
+    params = table[PARAM]
     params = params.content() if isinstance(params, ParameterTable) else params
     if not isinstance(params, Mapping) or not params:
-        raise FileProblem(f"{path} has no table of vectors in its `string_to_param`. It is damaged: get it again.")
+        raise FileProblem(f"{path} has no table of vectors in its `{PARAM}`. It is damaged: get it again.")
     told = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
     metadata = {key: str(table[key]) for key in told if isinstance(table.get(key), str | int)}
     for word, tensor in params.items():
