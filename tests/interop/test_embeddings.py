@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pickle
@@ -227,6 +228,13 @@ def scaled_card(path: Path) -> None:
         image.resize((image.width // 2, image.height // 2)).save(path)
 
 
+def zip_of_the_future(path: Path) -> None:
+    torch.save({"<x>": numbers(4)}, path)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 6] = 250  # the version that is needed to unpack it
+    path.write_bytes(data)
+
+
 def b64(text: str | bytes) -> str:
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
@@ -239,6 +247,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty": ("e.pt", lambda p: p.write_bytes(b""), "empty"),
     "web page": ("e.pt", lambda p: p.write_bytes(b"<html>not found"), "web page"),
     "empty table": ("e.pt", torch_file({}), "holds nothing"),
+    "zip": ("e.pt", zip_of_the_future, "damaged"),
     "text": ("e.pt", torch_file({"name": "x"}), "it holds 'name'"),
     "no vectors": ("e.pt", torch_file({"string_to_param": {}}), "no table of vectors"),
     "no table": ("e.pt", torch_file({"string_to_param": 3}), "no table of vectors"),
@@ -387,3 +396,22 @@ def test_a_prompt_is_read_as_diffusers_reads_it(tmp_path, tokens, form):
     assert error < 1e-6
     assert torch.allclose(mine.pooler_output, want.pooler_output, atol=1e-5)
     assert tokens.ids([prompt]).tolist() != ids.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_cut_anywhere_or_with_changed_bytes_never_ends_in_a_traceback(tmp_path, name):
+    WRITERS[name](tmp_path / name, numbers(3, 16))
+    whole = (tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for part in range(16):
+        (tmp_path / name).write_bytes(whole[: len(whole) * part // 16])
+        with pytest.raises((FileProblem, NumericalTrouble)):
+            load_embeddings(tmp_path / name)
+    for _ in range(40):
+        changed = bytearray(whole)
+        for at in rng.integers(0, len(whole), 4):
+            changed[at] = rng.integers(256)
+        (tmp_path / name).write_bytes(changed)
+        with contextlib.suppress(FileProblem, NumericalTrouble):
+            load_embeddings(tmp_path / name)
