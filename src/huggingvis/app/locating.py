@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def located(named: str | None, args: argparse.Namespace, usual: Preferences, scr
     """What `api.load` is to load: packaged names as they are, all else as a path that is here."""
     from huggingvis.api import packaged_models
 
-    if named is None or Path(named).exists() or named in (packaged := packaged_models()):
+    if named is None or os.path.exists(named) or named in (packaged := packaged_models()):
         return named
     from huggingvis.checkpoints.hub import USUAL
     from huggingvis.checkpoints.resolve import resolve

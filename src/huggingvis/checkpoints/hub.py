@@ -53,7 +53,7 @@ class Progress:
 @final
 @dataclass(frozen=True)
 class Fetching:
-    """How to fetch. `progress` is told of bytes, `say` of what a person should know (waits, resumptions)."""
+    """How to fetch. `progress` is told of bytes (and may raise `Cancelled`), `say` of what a person should know."""
 
     variant: str | None = None  #: fp16, bf16: the precision to fetch where there is a choice
     newest: bool = False  #: ask the hub even where the cache has the model
@@ -89,7 +89,12 @@ class _Fetch:
         self.done = self.total = 0
 
     def run(self) -> Path:
-        if not self.how.newest and (found := self._cached()):
+        from huggingface_hub import constants
+
+        found = self._cached()
+        if found is not None and self.how.newest and constants.HF_HUB_OFFLINE:
+            self.how.say(f"HF_HUB_OFFLINE forbids to look for a newer {self.what}: the one in the cache stays.")
+        if found is not None and (constants.HF_HUB_OFFLINE or not self.how.newest):
             return found
         try:
             listing = self._listing()
@@ -112,8 +117,8 @@ class _Fetch:
         snapshot = self.folder / "snapshots" / commit
         names = list(known.files) if known else _names(snapshot)
         index = _read_json(snapshot / INDEX)
-        if known is None and index is None and "config.json" not in names and self.what.file is None:
-            return None  # another program fetched some files of it: whether they are the model, only the hub knows
+        if self.what.file is None and index is None and (INDEX in names or (not known and "config.json" not in names)):
+            return None  # some files of it are here; whether they are the model, only the hub knows
         for variant in (self.how.variant, *VARIANTS):
             with contextlib.suppress(HvisError):
                 choice = needed(names, index, variant=variant, part=self.what.file)

@@ -125,15 +125,16 @@ def _component(files: Collection[str], folder: str, variant: str | None) -> list
     names = _inside(files, folder)
     sets = [s for s in _sets(names, folder) if s.stem in _STANDARD]
     small = [n for n in names if n.endswith(_SMALL) and not _TABLE.fullmatch(n) and n != INDEX]
-    chosen = _best(sets, variant).files if sets else ()
-    foreign = [n for n in names if n.endswith((".msgpack", ".onnx", ".h5", ".ot"))]
-    if not sets and foreign:
+    weightless = any(n.startswith(("tokenizer", "preprocessor", "scheduler", "vocab")) for n in names)
+    if not sets and "config.json" in names and not weightless:
+        foreign = [n for n in names if n.endswith((".msgpack", ".onnx", ".h5", ".ot"))]
+        others = f", only for other frameworks ({', '.join(foreign[:3])})" if foreign else ""
         raise FileProblem(
-            f"{folder or 'The repository'} has weights only for other frameworks ({', '.join(foreign[:3])}). Choose a "
-            "model with .safetensors or .bin weights."
+            f"{folder or 'The repository'} has no weights that can be read here{others}. Choose a copy of the model "
+            "with .safetensors or .bin weights."
         )
     prefix = f"{folder}/" if folder else ""
-    return [*(prefix + n for n in small), *chosen]
+    return [*(prefix + n for n in small), *(_best(sets, variant).files if sets else ())]
 
 
 def _single(files: Collection[str], variant: str | None) -> Choice:
@@ -170,7 +171,13 @@ def _best(sets: Iterable[_Set], variant: str | None) -> _Set:
         precision = order.index(one.variant) if one.variant in order else len(order)
         return not one.whole, precision, FORMATS.index(one.format), one.stem
 
-    return min(sets, key=rank)
+    best = min(sets, key=rank)
+    if not best.whole:
+        raise FileProblem(
+            f"The weights {best.files[0]} are one shard of several, and not all of them or not their index are there. "
+            "Choose another copy of the model."
+        )
+    return best
 
 
 def _sets(names: Iterable[str], folder: str = "") -> list[_Set]:

@@ -7,6 +7,7 @@ Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,9 +83,16 @@ class Line:
         time.sleep(wait)
 
     def _explained(self, error: Exception) -> HvisError:
+        from huggingface_hub.errors import GatedRepoError
+
         status = _status(error)
         if status is None:
             return self._unreachable(error)
+        if isinstance(error, GatedRepoError):
+            return FileProblem(
+                f"{self.remote} is given only to those who accepted its terms: open {self.source.page(self.remote)}, "
+                f"accept them, and {_permission(self.source)}"
+            )
         if status in (401, 404):
             return self._absent(error, status)
         if status == 403:
@@ -98,22 +106,17 @@ class Line:
         )
 
     def _absent(self, error: Exception, status: int) -> HvisError:
-        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RevisionNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
         title, page = self.source.title, self.source.page(self.remote)
-        if isinstance(error, GatedRepoError):
-            return FileProblem(
-                f"{self.remote} is given only to those who accepted its terms: open {page}, accept them, and "
-                f"{_permission(self.source)}"
-            )
         if isinstance(error, RevisionNotFoundError):
             return UsageError(
                 f"{self.remote.repo} has no revision {self.remote.revision!r}. {page} lists those it has."
             )
         if isinstance(error, EntryNotFoundError):
             return FileProblem(f"{title} lists a file of {self.remote} that it does not have (404). Try again later.")
-        close = nearest(self.remote.repo, self._alike())
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        close = nearest(self.remote.repo.partition("/")[2], names := {m.partition("/")[2]: m for m in self._alike()})
+        hint = f" Did you mean {' or '.join(names[name] for name in close)}?" if close else ""
         private = f" If it is private or gated: {_permission(self.source)}" if status == 401 or not close else ""
         return UsageError(f"{title} knows no model {self.remote.repo!r} ({status}).{hint}{private}")
 
@@ -157,12 +160,16 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that the answer asks to wait: a number, or a date."""
+    """Seconds that the answer asks to wait: Retry-After as a number or a date, or the `t=` of RateLimit."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    told = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    if told.strip().isdigit():
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    told = error.response.headers.get("Retry-After", "").strip()
+    if told.isdigit():
         return float(told)
+    if not told and (left := re.search(r"\bt=(\d+)", error.response.headers.get("RateLimit", ""))):
+        return float(left[1])
     try:
         due = parsedate_to_datetime(told)
     except ValueError:
