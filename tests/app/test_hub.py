@@ -278,7 +278,7 @@ def test_too_many_requests_are_waited_for_and_then_given_up(hub: Hub, told: Told
     fetch(ask("maker/lora"), told.how)
     assert time.monotonic() - began >= 1 and sum("asks to wait 1 s (429" in word for word in told.words) == 1
     hub.fail("/api/models/", Fault(status=429, headers={"Retry-After": "3600"}))
-    with pytest.raises(FileProblem, match=r"\(429\) and asks to wait 3600 s.*again later; with a token"):
+    with pytest.raises(FileProblem, match=r"\(429\) and asks to wait 3600 s.*again later, or name another"):
         fetch(ask("maker/pipe"), told.how)
     hub.fail("/api/models/", Fault(status=503), times=5)
     with pytest.raises(FileProblem, match="answers 503 where maker/pipe was asked for, 5 times in a row"):

@@ -64,8 +64,9 @@ class Line:
         self.failed += 1
         if not transient or self.failed >= self.patience.tries:
             raise self._explained(error) from error
-        reason = f"answered {status}" if status is not None else f"was lost ({_words(error)})"
-        self.say(f"{self.source.title} {reason}. {self.progress}Trying again ({self.failed + 1} of "
+        title = self.source.title
+        reason = f"{title} answered {status}" if status is not None else f"Lost {title}: {_words(error)}"
+        self.say(f"{reason}. {self.progress}Trying again ({self.failed + 1} of "
                  f"{self.patience.tries}).")  # fmt: skip
         time.sleep(self.patience.pause * 2 ** (self.failed - 1))
 
@@ -75,8 +76,8 @@ class Line:
         if self.waited + wait > self.patience.longest or self.failed >= self.patience.tries:
             raise FileProblem(
                 f"{self.source.title} takes no more requests from here for now (429) and asks to wait {wait:.0f} s, "
-                f"after {self.waited:.0f} s of waiting. {self.progress}Call the same again later"
-                + ("." if self.source.has_token() else "; with a token of your own (HF_TOKEN) it allows more.")
+                f"after {self.waited:.0f} s of waiting. {self.progress}Call the same again later, or "
+                f"{self.source.elsewhere}."
             ) from error
         self.say(f"{self.source.title} asks to wait {wait:.0f} s (429, too many requests).")
         self.waited += wait
@@ -91,18 +92,18 @@ class Line:
         if isinstance(error, GatedRepoError):
             return FileProblem(
                 f"{self.remote} is given only to those who accepted its terms: open {self.source.page(self.remote)}, "
-                f"accept them, and {_permission(self.source)}"
+                f"accept them, and {self.source.permission()}"
             )
         if status in (401, 404):
             return self._absent(error, status)
         if status == 403:
             return FileProblem(
-                f"{self.source.title} refuses {self.remote} (403): {_permission(self.source)} Its page "
+                f"{self.source.title} refuses {self.remote} (403): {self.source.permission()} Its page "
                 f"{self.source.page(self.remote)} says who may have it."
             )
         return FileProblem(
             f"{self.source.title} answers {status} where {self.remote} was asked for, {self.failed} times in a row. "
-            f"{self.progress}Call the same again later, or name another mirror with HF_ENDPOINT."
+            f"{self.progress}Call the same again later, or {self.source.elsewhere}."
         )
 
     def _absent(self, error: Exception, status: int) -> HvisError:
@@ -117,7 +118,7 @@ class Line:
             return FileProblem(f"{title} lists a file of {self.remote} that it does not have (404). Try again later.")
         close = nearest(self.remote.repo.partition("/")[2], names := {m.partition("/")[2]: m for m in self._alike()})
         hint = f" Did you mean {' or '.join(names[name] for name in close)}?" if close else ""
-        private = f" If it is private or gated: {_permission(self.source)}" if status == 401 or not close else ""
+        private = f" If it is private or gated: {self.source.permission()}" if status == 401 or not close else ""
         return UsageError(f"{title} knows no model {self.remote.repo!r} ({status}).{hint}{private}")
 
     def _alike(self) -> list[str]:
@@ -138,18 +139,12 @@ class Line:
         if type(error).__name__ == "TooManyRedirects":
             return FileProblem(
                 f"{self.source.title} sends requests for {self.remote} around in a circle (endless redirect). A proxy "
-                "or a mirror is set up wrongly: look at HF_ENDPOINT and HTTPS_PROXY, or name another mirror."
+                f"or a mirror is set up wrongly: look at HF_ENDPOINT and HTTPS_PROXY, or {self.source.elsewhere}."
             )
         return FileProblem(
             f"{self.source.title} cannot be reached: {_words(error)}, {self.failed} times in a row. {self.progress}"
-            "Look at the network (HTTPS_PROXY, or a mirror by HF_ENDPOINT) and call the same again."
+            f"Look at the network (HTTPS_PROXY) and call the same again, or {self.source.elsewhere}."
         )
-
-
-def _permission(source: Source) -> str:
-    if source.has_token():
-        return "use a token that has the right to it: the present one (HF_TOKEN, or `hf auth login`) has not."
-    return "give a token of an account that may have it, by HF_TOKEN or by `hf auth login`."
 
 
 def _status(error: Exception) -> int | None:

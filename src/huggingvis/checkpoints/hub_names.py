@@ -97,11 +97,16 @@ class Listing:
 
 
 class Source(Protocol):
-    """A hub: how it lists a model and where its files are. `title` is its name for people, `cache` its cache folder."""
+    """A hub: how it lists a model and where its files are.
+
+    `title` is its name for people, `branch` the revision that is meant where none is said, `cache` its cache folder;
+    `elsewhere` says in a few words how to reach the same models another way.
+    """
 
     title: str
     branch: str
     cache: str
+    elsewhere: str
 
     def listing(self, remote: Remote, timeout: float) -> Listing:
         """The newest commit of the asked revision. Raises what the client raises."""
@@ -119,6 +124,6 @@ class Source(Protocol):
         """Names of models there that could have been meant."""
         ...
 
-    def has_token(self) -> bool:
-        """Whether requests carry a token of the user."""
+    def permission(self) -> str:
+        """What a user does who may not have a model: the end of a sentence, with its full stop."""
         ...

@@ -31,6 +31,7 @@ class HuggingFace:
     """The Hugging Face hub, or what speaks its API at `endpoint` (by default what HF_ENDPOINT says)."""
 
     branch = "main"
+    elsewhere = "name another mirror with HF_ENDPOINT"
 
     def __init__(self, endpoint: str | None = None, cache: Path | None = None):
         from huggingface_hub import HfApi, constants
@@ -65,10 +66,12 @@ class HuggingFace:
         found = [*self._api.list_models(author=owner, limit=100), *self._api.list_models(search=name, limit=20)]
         return [model.id for model in found]
 
-    def has_token(self) -> bool:
+    def permission(self) -> str:
         from huggingface_hub import get_token
 
-        return get_token() is not None
+        if get_token() is not None:
+            return "use a token that has the right to it: the present one (HF_TOKEN, or `hf auth login`) has not."
+        return "give a token of an account that may have it, by HF_TOKEN or by `hf auth login`."
 
 
 @final
@@ -88,6 +91,7 @@ class ModelScope:
     """ModelScope at `endpoint`. A listing has no commit there: what its files hold gives the snapshot its name."""
 
     branch = "master"
+    elsewhere = "take the model from the Hugging Face hub, by its name without `modelscope:`"
 
     def __init__(self, endpoint: str | None = None, cache: Path | None = None):
         from huggingface_hub import constants
@@ -116,8 +120,8 @@ class ModelScope:
     def alike(self, remote: Remote, timeout: float) -> list[str]:
         return []  # its search is no part of the API for downloads
 
-    def has_token(self) -> bool:
-        return False
+    def permission(self) -> str:
+        return "fetch it there by hand and name its folder, since only public models are fetched from there."
 
     def _api(self, remote: Remote) -> str:
         return f"{self.endpoint}/api/v1/models/{remote.repo}/repo"

@@ -55,8 +55,8 @@ class Transfer:
             if not resumed:
                 raise FileProblem(
                     f"{self.name} arrived with the hash {digest}, but {line.source.title} says {self.file.key}. What "
-                    "arrived was thrown away. A proxy or a mirror changes files on their way: try again, or name "
-                    "another mirror with HF_ENDPOINT."
+                    "arrived was thrown away. A proxy or a mirror changes files on their way: try again, or "
+                    f"{line.source.elsewhere}."
                 )
             line.say(f"What was here of {self.name} is damaged: fetching it anew.")
             resumed = False
