@@ -1,8 +1,8 @@
 """Our `IPAdapter` and the community's files of it, both ways.
 
 The layout of its authors (github.com/tencent-ailab/IP-Adapter): `image_proj.*`, whose tensors tell which of the forms
-it is, and `ip_adapter.N.to_k_ip.weight` with N counting all attentions of the U-Net, down, up, then middle, so that those
-to words have the odd numbers. Safetensors has these names flat, PyTorch's `.bin` as two tables.
+it is, and `ip_adapter.N.to_k_ip.weight` with N counting all attentions of the U-Net, down, up, then middle, so that the
+ones to words have the odd numbers. Safetensors has these names flat, PyTorch's `.bin` as two tables.
 Book: chapter 5, "Checkpoints".
 """
 
