@@ -12,10 +12,11 @@ from diffusers_nets import SD1, SDXL, Settings, draw, reference, relative, same_
 from torch import Tensor
 
 from huggingvis.adapters.control import Control
-from huggingvis.adapters.ip_adapter import IPAdapter
+from huggingvis.adapters.ip_adapter import IPAdapter, word_places
 from huggingvis.adapters.t2i_adapter import PictureFeatures, places
 from huggingvis.adapters.window import ALWAYS, Window, window_of
 from huggingvis.checkpoints import diffusers_controlnet, diffusers_unet, ip_adapter_files, t2i_adapter_files
+from huggingvis.checkpoints.assign import compare
 from huggingvis.checkpoints.diffusers_common import read_weights
 from huggingvis.checkpoints.io import load as load_tensors
 from huggingvis.checkpoints.io import save as save_tensors
@@ -34,7 +35,7 @@ Call = tuple[Tensor, Tensor, dict[str, Tensor]]
 def unet(settings: Settings, tmp_path: Path) -> tuple[Any, UNet]:
     theirs = reference("UNet2DConditionModel", settings)
     theirs.save_pretrained(tmp_path / "unet")
-    return theirs, diffusers_unet.from_diffusers(tmp_path / "unet")
+    return theirs, diffusers_unet.from_diffusers(tmp_path / "unet").requires_grad_(False)
 
 
 def controlnet(settings: Settings, folder: Path, **more: Any) -> tuple[Any, ControlNet]:
@@ -43,7 +44,7 @@ def controlnet(settings: Settings, folder: Path, **more: Any) -> tuple[Any, Cont
     for parameter in theirs.parameters() if "seed" in folder.name else ():
         parameter.mul_(-1)
     theirs.save_pretrained(folder)
-    return theirs, diffusers_controlnet.from_diffusers(folder)
+    return theirs, diffusers_controlnet.from_diffusers(folder).requires_grad_(False)
 
 
 def condition(settings: Settings) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -148,7 +149,7 @@ def test_controls_that_say_nothing_change_no_bit(tmp_path: Path) -> None:
 
 def test_only_the_control_learns(tmp_path: Path) -> None:
     _, net = unet(SD1, tmp_path)
-    control = controlnet_of(net.requires_grad_(False), HintConfig(3, (4, 4, 8, 8))).requires_grad_(True)
+    control = controlnet_of(net, HintConfig(3, (4, 4, 8, 8)))
     at_work = Control(control)
     at_work.attach(net)
     net(X, CLOCK, {"tokens": TOKENS} | at_work.condition(PICTURE)).square().sum().backward()
@@ -228,6 +229,41 @@ def test_other_bases_and_files_are_refused_in_a_sentence(tmp_path: Path) -> None
             diffusers_controlnet.config_from_diffusers({"_class_name": "ControlNetModel", key: value})
 
 
+PUBLISHED: dict[str, tuple[Settings, int]] = {  # settings of the bases of well-known files, and their places of words
+    "SD 1": ({"cross_attention_dim": 768}, 16),
+    "SDXL": (
+        {"attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048, "block_out_channels": [320, 640, 1280],
+         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+         "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True, "addition_time_embed_dim": 256,
+         "addition_embed_type": "text_time", "projection_class_embeddings_input_dim": 2816}, 70,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_names_of_full_size_files(name: str) -> None:
+    """Every tensor of diffusers' net at full size has its place, and the authors' names are those of their files."""
+    import diffusers
+
+    settings, words = PUBLISHED[name]
+    with torch.device("meta"):
+        theirs = diffusers.ControlNetModel(**settings)
+        config, hint = diffusers_controlnet.config_from_diffusers(dict(theirs.config))
+        net = ControlNet(config, hint)
+        mirrored = [kind.replace("Down", "Up") for kind in reversed(theirs.config["down_block_types"])]
+        base = UNet(diffusers_unet.config_from_diffusers(settings | {"up_block_types": mirrored}))
+    ours = diffusers_controlnet.keymap(dict(theirs.config)).to_ours(theirs.state_dict())
+    assert not compare(net, ours)
+    authors = diffusers_controlnet.ldm_keymap(config, hint, linear=name == "SDXL").to_theirs(ours)
+    assert len(authors) == len(theirs.state_dict())
+    assert authors["control_model.input_hint_block.14.weight"].shape == (320, 256, 3, 3)
+    skips = 12 if name == "SD 1" else 9
+    assert authors[f"control_model.zero_convs.{skips - 1}.0.weight"].shape == (1280, 1280, 1, 1)
+    assert f"control_model.zero_convs.{skips}.0.weight" not in authors
+    assert authors["control_model.middle_block_out.0.bias"].shape == (1280,)
+    assert len(word_places(base)) == words  # as many as the pairs of matrices in published IP-Adapters
+
+
 FULL: Settings = {"channels": [8, 16, 16], "num_res_blocks": 2, "downscale_factor": 8}
 LIGHT: Settings = {"channels": [8, 16], "num_res_blocks": 3, "downscale_factor": 8, "adapter_type": "light_adapter"}
 WIDE: Settings = {"channels": [8, 16, 16, 16], "downscale_factor": 16, "adapter_type": "full_adapter_xl"}
@@ -252,7 +288,7 @@ def test_t2i_adapters_are_theirs(settings: Settings, base: Settings, tmp_path: P
     nets = []
     for name, each in (("one", one), ("two", two)):
         each.save_pretrained(tmp_path / name)
-        nets.append(t2i_adapter_files.from_diffusers(tmp_path / name))
+        nets.append(t2i_adapter_files.from_diffusers(tmp_path / name).requires_grad_(False))
     assert all_close(nets[0]((PICTURE + 1) / 2), one((PICTURE + 1) / 2))
 
     (their_net, net), (cond, extra) = unet(base, tmp_path), condition(base)
@@ -360,6 +396,7 @@ def written(content: dict[str, dict[str, Tensor]], path: Path) -> Path:
 
 
 @BOTH
+@torch.no_grad()
 def test_ip_adapters_are_theirs(settings: Settings, tmp_path: Path) -> None:
     """Each form alone, base and plus at once with scales of their own, several pictures."""
     their_net, net = unet(settings, tmp_path)
@@ -373,7 +410,7 @@ def test_ip_adapters_are_theirs(settings: Settings, tmp_path: Path) -> None:
         handles = []
         for n, (content, (_, scale)) in enumerate(zip(contents, case, strict=True)):
             file = written(content, tmp_path / ("ip.bin" if n == 0 else "ip.safetensors"))
-            adapter = ip_adapter_files.load(file, tokens_dim=6)
+            adapter = ip_adapter_files.load(file, tokens_dim=6).requires_grad_(False)
             told[f"ip{n}.tokens"] = adapter.tokens(seen[n])
             handles.append(adapter.attach(net, scale, f"ip{n}"))
         fresh = reference("UNet2DConditionModel", settings)
@@ -395,7 +432,7 @@ def ip_adapter(kind: str, base: Any, tmp_path: Path) -> IPAdapter:
 
 def test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns(tmp_path: Path) -> None:
     theirs, net = unet(SD1, tmp_path)
-    adapter = ip_adapter("base", theirs, tmp_path).requires_grad_(True)
+    adapter = ip_adapter("base", theirs, tmp_path)
     cond = {"tokens": TOKENS}
     plain, before = net(X, CLOCK, cond), {k: v.clone() for k, v in net.state_dict().items()}
     told = {k: v for k, v in adapter.condition(IMAGE["base"]).items() if not k.startswith("negative.")}
@@ -403,7 +440,7 @@ def test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns(tmp_path: Pa
         handle = adapter.attach(net, scale, window=window)
         assert torch.equal(net(X, CLOCK, cond | told), plain)
         handle.remove()
-    handle = adapter.attach(net.requires_grad_(False))
+    handle = adapter.attach(net)
     net(X, CLOCK, cond | told).square().sum().backward()
     assert all(parameter.grad is None for parameter in net.parameters())
     assert all(parameter.grad.abs().max() > 0 for name, parameter in adapter.named_parameters())
@@ -415,7 +452,7 @@ def test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns(tmp_path: Pa
 
 def test_guidance_doubles_pictures_as_prompts(tmp_path: Path) -> None:
     theirs, net = unet(SD1, tmp_path)
-    adapter = ip_adapter("plus", theirs, tmp_path)
+    adapter = ip_adapter("plus", theirs, tmp_path).requires_grad_(False)
     told = adapter.condition(IMAGE["plus"], torch.zeros_like(IMAGE["plus"]))
     positive = {"tokens": TOKENS, "ip_adapter.tokens": told["ip_adapter.tokens"]}
     negative = {"tokens": TOKENS[:, :5], "ip_adapter.tokens": told["negative.ip_adapter.tokens"]}

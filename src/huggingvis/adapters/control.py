@@ -22,6 +22,23 @@ from huggingvis.core.shapes import expand
 from huggingvis.nets.controlnet import ControlNet
 from huggingvis.nets.unet import UNet
 
+SYSTEM = {
+    "name": "ControlNet",
+    "chapter": 6,
+    "paper": "2302.05543",
+    "files": ["nets/controlnet.py", "core/ports.py", "checkpoints/diffusers_controlnet.py"],
+    "built": None,
+    "exact": [
+        "tests/interop/test_control.py::test_controlnet_is_theirs",
+        "tests/interop/test_control.py::test_controls_at_work_are_theirs",
+        "tests/interop/test_control.py::test_controls_that_say_nothing_change_no_bit",
+        "tests/interop/test_control.py::test_only_the_control_learns",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,21 @@ from huggingvis.nets.attention import Attention
 from huggingvis.nets.image_tokens import EmbeddingTokens, PatchTokens, Resampler
 from huggingvis.nets.unet import UNet
 
+SYSTEM = {
+    "name": "IP-Adapter",
+    "chapter": 6,
+    "paper": "2308.06721",
+    "files": ["nets/image_tokens.py", "core/taps.py", "checkpoints/ip_adapter_files.py"],
+    "built": None,
+    "exact": [
+        "tests/interop/test_control.py::test_ip_adapters_are_theirs",
+        "tests/interop/test_control.py::test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 ImageTokens = EmbeddingTokens | PatchTokens | Resampler
 
 

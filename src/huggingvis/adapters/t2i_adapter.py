@@ -21,6 +21,20 @@ from huggingvis.core.shapes import expand
 from huggingvis.nets.t2i_adapter import T2IAdapter
 from huggingvis.nets.unet import UNet, UNetConfig
 
+SYSTEM = {
+    "name": "T2I-Adapter",
+    "chapter": 6,
+    "paper": "2302.08453",
+    "files": ["nets/t2i_adapter.py", "core/ports.py", "checkpoints/t2i_adapter_files.py"],
+    "built": None,
+    "exact": [
+        "tests/interop/test_control.py::test_t2i_adapters_are_theirs",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @dataclass(frozen=True)
 class Place:
