@@ -84,6 +84,15 @@ def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
     return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
 
 
+@dataclass(frozen=True)
+class Link:
+    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    transform: Transform
+
+
 @final
 class KeyMap:
     """A table of rules. `ignored`: their tensors that carry nothing (position indices, counters) and may be there."""
@@ -106,6 +115,17 @@ class KeyMap:
         """(ours, what is left): for files that hold several nets, each with a map of its own."""
         kept = {name: x for name, x in theirs.items() if not any(p.match(name) is not None for p in self.ignored)}
         return self._move(kept, self._theirs, self._ours, [rule.transform.to_ours for rule in self.rules])
+
+    def links(self, ours: Iterable[str]) -> list[Link]:
+        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
+        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
+        links = []
+        for number, values in found:
+            rule = self.rules[number]
+            sides = patterns(rule.ours), patterns(rule.theirs)
+            bound = dict(zip(sorted(sides[0][0].fields), values))
+            links.append(Link(*(tuple(pattern.fill(bound) for pattern in side) for side in sides), rule.transform))
+        return links
 
     def _move(
         self, tensors: Mapping[str, Tensor], sources: Sides, targets: Sides, way: Ways
