@@ -16,32 +16,32 @@ Net = TypeVar("Net", bound=nn.Module)
 OWN_NAMES = KeyMap([Rule("{name:path}", "{name:path}")])
 
 
-
 def host(net: nn.Module) -> Host:
     """A net whose layers have no other names than its own."""
     return Host(net, (OWN_NAMES,))
 
 
-def changes(shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Factors]:
+def changes(shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float32, size: float = 1.0) -> dict[str, Factors]:
     """Every kind of change of a weight of this shape, [O, I] or [O, I, k, k]; O and I are multiples of 4."""
     rng = torch.Generator().manual_seed(seed)
 
     def draw(*sizes: int) -> Tensor:
-        return torch.randn(*sizes, generator=rng, dtype=dtype)
+        return size * torch.randn(*sizes, generator=rng, dtype=dtype)
 
     out, into, *kernel = shape
     ones = (1,) * len(kernel)
     area = int(torch.tensor(kernel).prod()) if kernel else 1
     r, a, c = 3, 2, 4
     b, d = out // a, into // c
+    w1_a, w1_b, w2_a, w2_b = draw(a, r), draw(r, c), draw(b, r), draw(r, d * area)
     low = LowRank(draw(out, r, *ones), draw(r, into, *kernel), None, 1.5)
     kinds: dict[str, Factors] = {
         "LoRA": low,
         "LoRA without alpha": LowRank(draw(out, r), draw(r, into, *kernel)),
         "LoHa": Hadamard(draw(out, r), draw(r, into * area), draw(out, r), draw(r, into * area), alpha=2.0),
-        "LoKr": Kronecker(w1=draw(a, c), w2_a=draw(b, r), w2_b=draw(r, d * area), alpha=2.0),
-        "LoKr both low": Kronecker(w1_a=draw(a, r), w1_b=draw(r, c), w2_a=draw(b, r), w2_b=draw(r, d * area), alpha=2.0),
-        "LoKr first low": Kronecker(w1_a=draw(a, r), w1_b=draw(r, c), w2=draw(b, d, *kernel), alpha=2.0),
+        "LoKr": Kronecker(w1=draw(a, c), w2_a=w2_a, w2_b=w2_b, alpha=2.0),
+        "LoKr both low": Kronecker(w1_a=w1_a, w1_b=w1_b, w2_a=w2_a, w2_b=w2_b, alpha=2.0),
+        "LoKr first low": Kronecker(w1_a=w1_a, w1_b=w1_b, w2=draw(b, d, *kernel), alpha=2.0),
         "LoKr whole": Kronecker(w1=draw(a, c), w2=draw(b, d, *kernel)),
         "full": Full(draw(*shape)),
         "DoRA": Rescaled(low, draw(out, *(1 for _ in shape[1:])).abs()),

@@ -1,8 +1,9 @@
 """LoRA on a net, several at once: W + sum_i scale_i D_i, merged into the weights or computed beside them.
 
-Hu et al. 2021 (arXiv 2106.09685), section 4.1, and its relatives of `lora_factors`. Merged costs nothing at sampling and
-keeps the original tensors aside; live leaves the weights alone and costs two thin products a layer. Removal gives the
-net its own bits back, in whatever order attachments go. Files: `checkpoints.lora_formats`. Book: chapter 8, "Adapters".
+Hu et al. 2021 (arXiv 2106.09685), section 4.1, and its relatives of `lora_factors`. Merged costs nothing at sampling
+and keeps the original tensors aside; live leaves the weights alone and costs two thin products a layer. Removal gives
+the net its own bits back, in whatever order attachments go. Files: `checkpoints.lora_formats`.
+Book: chapter 8, "Adapters".
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class _Ledger:
         parameter.data = sum(deltas, own.to(deltas[0].dtype)).to(parameter)
 
 
-# The originals of parameters that carry merged changes. A net knows nothing of it: copied or saved, it is the merged net.
+# The originals of parameters that carry merged changes. A net knows nothing of it: copied or saved, it is merged.
 _MERGED = WeakTensorKeyDictionary()
 
 
@@ -125,7 +126,9 @@ class LoraSet:
             for name, factors in lora.items():
                 strength = weight * (scale if isinstance(scale, int | float) else scale(name))
                 if not math.isfinite(strength):
-                    raise UsageError(f"The strength of a LoRA should be a finite number, found {strength} for {name!r}.")
+                    raise UsageError(
+                        f"The strength of a LoRA should be a finite number, found {strength} for {name!r}."
+                    )
                 if name not in there:
                     raise unknown(f"parameter of {type(net).__name__}", name, there)
                 _check(name, there[name], factors)

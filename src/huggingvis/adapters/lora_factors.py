@@ -8,8 +8,8 @@
     Rescaled   m (W + D) / |W + D|             DoRA: Liu et al. 2024 (arXiv 2402.09353), eq. 5, over any of these
 
 The forms of convolutions, and LoKr, are those of LyCORIS (Yeh et al. 2023, arXiv 2309.14859). s = alpha / rank, or 1
-where a file gives no alpha. Tensors stay as the file has them (a 1x1 convolution may be [r, I, 1, 1] or [r, I]), so that
-they can be written back as they were. Book: chapter 8, "Adapters".
+where a file gives no alpha. Tensors stay as the file has them (a 1x1 convolution may be [r, I, 1, 1] or [r, I]), so
+that they can be written back as they were. Book: chapter 8, "Adapters".
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ def _scale(alpha: float | None, rank: int) -> float:
     return 1.0 if alpha is None else alpha / rank
 
 
+def _alike(kernel: Shape, other: Shape) -> bool:
+    """Whether two kernels have one size; (1, 1) is that of a linear layer, ()."""
+    return tuple(kernel) == tuple(other) or prod(kernel) == prod(other) == 1
+
+
 def _as(x: Tensor, weight: Tensor) -> Tensor:
     return x.to(weight.device, wide(weight.dtype))
 
@@ -115,10 +120,9 @@ class LowRank(Factors):
         if len(shape) < 2 or self.up.shape[0] != shape[0]:
             return False
         if self.mid is None:
-            kernel = tuple(self.down.shape[2:])
-            spread = kernel in (shape[2:], ()) or prod(kernel) == prod(shape[2:]) == 1
-            return spread and self.down[0].numel() == prod(shape[1:])
-        return self.down[0].numel() == shape[1] and tuple(self.mid.shape[2:]) == shape[2:]
+            flat = self.down.ndim == 2
+            return (flat or _alike(self.down.shape[2:], shape[2:])) and self.down[0].numel() == prod(shape[1:])
+        return self.down[0].numel() == shape[1] and _alike(self.mid.shape[2:], shape[2:])
 
     def delta(self, weight: Tensor) -> Tensor:
         up, down = _as(self.up, weight).flatten(1), _as(self.down, weight).flatten(1)
@@ -169,7 +173,7 @@ class Hadamard(Factors):
             sides = ((self.w1_a, self.w1_b), (self.w2_a, self.w2_b))
             return all(a.shape[0] == shape[0] and b[0].numel() == prod(shape[1:]) for a, b in sides)
         made = ((a.shape[1], b.shape[1]) for a, b in ((self.w1_a, self.w1_b), (self.w2_a, self.w2_b)))
-        cores = all(tuple(t.shape[2:]) == shape[2:] for t in (self.t1, self.t2))
+        cores = all(_alike(t.shape[2:], shape[2:]) for t in (self.t1, self.t2))
         return cores and all(sizes == shape[:2] for sizes in made)
 
     def delta(self, weight: Tensor) -> Tensor:
@@ -228,12 +232,12 @@ class Kronecker(Factors):
     def fits(self, shape: Shape) -> bool:
         a, c = self._first()
         if self.w2 is not None:
-            there = (a * self.w2.shape[0], c * self.w2.shape[1], *self.w2.shape[2:])
-            return _same_kernel(there, shape)
+            there = (a * self.w2.shape[0], c * self.w2.shape[1])
+            return there == shape[:2] and _alike(self.w2.shape[2:], shape[2:])
         assert self.w2_a is not None and self.w2_b is not None
         if self.t2 is not None:
-            there = (a * self.w2_a.shape[1], c * self.w2_b.shape[1], *self.t2.shape[2:])
-            return _same_kernel(there, shape)
+            there = (a * self.w2_a.shape[1], c * self.w2_b.shape[1])
+            return there == shape[:2] and _alike(self.t2.shape[2:], shape[2:])
         return a * self.w2_a.shape[0] == shape[0] and c * self.w2_b[0].numel() == prod(shape[1:])
 
     def parts(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,11 +271,6 @@ class Kronecker(Factors):
         return self.scale * (first.to(x) @ h).flatten(-2)  # (C kron D) vec X = vec(C X D^T)
 
 
-def _same_kernel(there: Shape, shape: Shape) -> bool:
-    ones = prod(there[2:]) == prod(shape[2:]) == 1
-    return there[:2] == shape[:2] and (ones or there[2:] == shape[2:])
-
-
 @final
 @dataclass(frozen=True)
 class Full(Factors):
@@ -281,7 +280,7 @@ class Full(Factors):
 
     def fits(self, shape: Shape) -> bool:
         there = tuple(self.diff.shape)
-        return there == shape or (len(shape) > 1 and len(there) > 1 and _same_kernel(there, shape))
+        return there[:2] == shape[:2] and _alike(there[2:], shape[2:])
 
     def delta(self, weight: Tensor) -> Tensor:
         return _as(self.diff, weight).reshape(weight.shape)

@@ -122,9 +122,9 @@ class KeyMap:
         links = []
         for number, values in found:
             rule = self.rules[number]
-            sides = patterns(rule.ours), patterns(rule.theirs)
-            bound = dict(zip(sorted(sides[0][0].fields), values))
-            links.append(Link(*(tuple(pattern.fill(bound) for pattern in side) for side in sides), rule.transform))
+            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
+            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
+            links.append(Link(here, there, rule.transform))
         return links
 
     def _move(

@@ -182,7 +182,8 @@ def _weight(left: dict[str, Tensor]) -> LowRank | Hadamard | Kronecker | Full | 
     if "down" in left and "up" in left:
         return _low_rank(left.pop("up"), left.pop("down"), left.pop("mid", None))
     if all(role in left for role in _HADA):
-        return _hadamard([left.pop(role) for role in _HADA], left.pop("hada_t1", None), left.pop("hada_t2", None))
+        one, two, three, four = (left.pop(role) for role in _HADA)
+        return _hadamard((one, two, three, four), left.pop("hada_t1", None), left.pop("hada_t2", None))
     lokr = {role.removeprefix("lokr_"): left.pop(role) for role in list(left) if role.startswith("lokr_")}
     if lokr:
         return _kronecker(lokr)
@@ -203,14 +204,14 @@ def _low_rank(up: Tensor, down: Tensor, mid: Tensor | None) -> LowRank:
     return LowRank(up, down, mid)
 
 
-def _hadamard(four: list[Tensor], t1: Tensor | None, t2: Tensor | None) -> Hadamard:
+def _hadamard(four: tuple[Tensor, Tensor, Tensor, Tensor], t1: Tensor | None, t2: Tensor | None) -> Hadamard:
     if any(x.ndim < 2 for x in four) or (t1 is None) != (t2 is None):
         raise ValueError("a Hadamard product of other parts than four matrices, and two cores or none")
     for a, b, t in ((four[0], four[1], t1), (four[2], four[3], t2)):
         _matching(a.shape[1] if t is None else a.shape[0], b.shape[0], "a Hadamard product")
         if t is not None and tuple(t.shape[:2]) != (a.shape[0], b.shape[0]):
             raise ValueError(f"a core of shape {list(t.shape)}")
-    return Hadamard(*four, t1, t2)
+    return Hadamard(four[0], four[1], four[2], four[3], t1, t2)
 
 
 def _kronecker(parts: dict[str, Tensor]) -> Kronecker:
@@ -227,4 +228,5 @@ def _kronecker(parts: dict[str, Tensor]) -> Kronecker:
         _matching(a.shape[0 if "t2" in parts else 1], b.shape[0], "a Kronecker product")
         if "t2" in parts and tuple(parts["t2"].shape[:2]) != (a.shape[0], b.shape[0]):
             raise ValueError(f"a core of shape {list(parts['t2'].shape)}")
-    return Kronecker(**parts)
+    get = parts.get
+    return Kronecker(get("w1"), get("w1_a"), get("w1_b"), get("w2"), get("w2_a"), get("w2_b"), get("t2"))

@@ -1,8 +1,8 @@
 """The settings that peft keeps beside an adapter, and diffusers in its header: what alpha each layer has.
 
 `adapter_config.json` beside `adapter_model.safetensors`, or `lora_adapter_metadata` in the header of
-`pytorch_lora_weights.safetensors`, with a table for each part. Only what changes the numbers is read; settings that make
-a file something else than a sum with the base's weights are refused by name. Book: chapter 8, "Adapters".
+`pytorch_lora_weights.safetensors`, with a table for each part. Only what changes the numbers is read; settings that
+make a file something else than a sum with the base's weights are refused by name. Book: chapter 8, "Adapters".
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _checked(said: dict[str, Any], path: Path) -> dict[str, Any]:
     start = str(said.get("init_lora_weights")).lower()
     if start.startswith(_OTHER_BASE):
         raise FileProblem(
-            f"{path} was trained from a {start} start, which takes a part of the base's weights away, so its factors do "
-            "not belong to the base as published. Save it converted to an ordinary LoRA (peft's "
+            f"{path} was trained from a {start} start, which takes a part of the base's weights away, so its factors "
+            "do not belong to the base as published. Save it converted to an ordinary LoRA (peft's "
             "`path_initial_model_for_weight_conversion`)."
         )
     if said.get("fan_in_fan_out"):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from huggingvis.core.files import explain, write_atomically
 
 Tensors = dict[str, Tensor]
 Changes = Mapping[str, Factors]
-Layers = list[tuple[str, str, Factors]]  # their layer, leaf, change
+Layers = list[tuple[str, str, Factors, Shape]]  # their layer, leaf, change, the tensor's shape
 
 
 def write(
@@ -69,7 +70,7 @@ def _layers(changes: Changes, host: Host) -> Layers:
             raise UsageError(f"The change of {name!r} cannot be written: that layer is stored in another layout there.")
         ours = torch.empty(host.shapes[name], device="meta")
         theirs = tuple(link.transform.to_theirs((ours,))[0].shape)
-        out.append((*layer_and_leaf(link.theirs[0]), _shaped(factors, theirs)))
+        out.append((*layer_and_leaf(link.theirs[0]), _shaped(factors, theirs), theirs))
     return out
 
 
@@ -104,7 +105,7 @@ def _kohya(there: Mapping[str, Layers], two_towers: bool) -> Tensors:
     for part, layers in there.items():
         if part not in prefixes:
             raise UsageError(f"kohya's files have no name for a part called {part!r}; they know {', '.join(prefixes)}.")
-        for layer, leaf, factors in layers:
+        for layer, leaf, factors, _ in layers:
             stem = f"{prefixes[part]}_{layer.replace('.', '_')}"
             if leaf == "bias":
                 out[f"{stem}.diff_b"] = _whole(factors, layer).diff
@@ -170,7 +171,7 @@ def _adapter(layers: Layers, who: str, kinds: tuple[type[LowRank] | type[Hadamar
     tensors: Tensors = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    for layer, leaf, factors in layers:
+    for layer, leaf, factors, _ in layers:
         inner = factors.of if isinstance(factors, Rescaled) else factors
         if leaf != "weight" or not isinstance(inner, kinds) or (isinstance(inner, LowRank) and inner.mid is not None):
             raise UsageError(
@@ -179,11 +180,27 @@ def _adapter(layers: Layers, who: str, kinds: tuple[type[LowRank] | type[Hadamar
             )
         ranks[layer], alphas[layer] = inner.rank, float(inner.rank if inner.alpha is None else inner.alpha)
         tensors |= {f"{layer}.{name}": x for name, x in _of_peft(factors, inner).items()}
-    methods = {(type(f), None) if not isinstance(f, Rescaled) else (type(f.of), "DoRA") for _, _, f in layers}
+    methods = {(type(f), None) if not isinstance(f, Rescaled) else (type(f.of), "DoRA") for _, _, f, _ in layers}
     if len(methods) > 1:
-        raise UsageError(f"A LoRA of {who} is of one method, but this mixes {len(methods)}: write it in kohya's spelling.")
+        raise UsageError(
+            f"A LoRA of {who} is of one method, but this mixes {len(methods)}: write it in kohya's spelling."
+        )
     kind, rescaled = methods.pop()
-    return tensors, _settings(kind, bool(rescaled), ranks, alphas)
+    if kind is LowRank:
+        usual = _usual(ranks, alphas, "lora_alpha")
+        return tensors, usual | {"peft_type": "LORA", "bias": "none", "use_dora": bool(rescaled)}
+    usual = _usual(ranks, alphas, "alpha")
+    return tensors, usual | {"peft_type": "LOHA", "use_effective_conv2d": _around_cores(layers)}
+
+
+def _around_cores(layers: Layers) -> bool:
+    """Whether convolutions have LoHas around cores, which peft knows for all of them together."""
+    cored = {
+        change.t1 is not None for _, _, change, shape in layers if isinstance(change, Hadamard) and prod(shape[2:]) > 1
+    }
+    if len(cored) > 1:
+        raise UsageError("peft has LoHas around cores in all convolutions or in none: write it in kohya's spelling.")
+    return True in cored
 
 
 def _of_peft(factors: Factors, inner: LowRank | Hadamard) -> Tensors:
@@ -200,17 +217,14 @@ def _of_peft(factors: Factors, inner: LowRank | Hadamard) -> Tensors:
     return named
 
 
-def _settings(kind: type, rescaled: bool, ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
-    usual: Callable[[Mapping[str, Any]], Any] = lambda table: Counter(table.values()).most_common(1)[0][0]  # noqa: E731
-    rank, alpha = usual(ranks), usual(alphas)
-    patterns = {
+def _usual(ranks: Mapping[str, int], alphas: Mapping[str, float], alpha_key: str) -> dict[str, Any]:
+    """The most frequent rank and alpha, and where others are."""
+    rank, alpha = (Counter(table.values()).most_common(1)[0][0] for table in (ranks, alphas))
+    return {
         "rank_pattern": {layer: r for layer, r in ranks.items() if r != rank},
         "alpha_pattern": {layer: _plain(a) for layer, a in alphas.items() if a != alpha},
-        "target_modules": sorted(ranks), "r": rank,
+        "target_modules": sorted(ranks), "r": rank, alpha_key: _plain(alpha),
     }  # fmt: skip
-    if kind is Hadamard:
-        return patterns | {"peft_type": "LOHA", "alpha": _plain(alpha), "use_effective_conv2d": True}
-    return patterns | {"peft_type": "LORA", "lora_alpha": _plain(alpha), "bias": "none", "use_dora": rescaled}
 
 
 def _plain(alpha: float) -> int | float:
