@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.adapters.lora import LoraSet
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, Layer, LowRank, Rescaled
+from huggingvis.adapters.lora_factors import Factors, Full, Layer, LowRank, Rescaled
+from huggingvis.adapters.lora_lycoris import Hadamard
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import fit
 from huggingvis.core.errors import UsageError

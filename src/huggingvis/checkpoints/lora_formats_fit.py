@@ -21,7 +21,7 @@ from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled, S
 from huggingvis.checkpoints.keymap import KeyMap, Link
 from huggingvis.checkpoints.lora_formats import LoraFile
 from huggingvis.checkpoints.lora_formats_bases import WIDTHS, reading_width
-from huggingvis.checkpoints.lora_formats_names import Address, address
+from huggingvis.checkpoints.lora_formats_names import ORIGINAL, Address, address
 from huggingvis.checkpoints.transforms import ConvToLinear, Identity, Split
 from huggingvis.core.errors import FileProblem
 
@@ -50,7 +50,7 @@ class Host:
         for keymap in self.maps:
             for link in keymap.links(self.shapes):
                 for name in link.theirs:
-                    layer, leaf = layer_and_leaf(name)
+                    layer, leaf = layer_and_leaf(name.removeprefix(ORIGINAL))
                     dotted.setdefault(layer, {}).setdefault(leaf, link)
         for layer in [layer for layer in dotted if layer.startswith("text_model.")]:
             dotted.setdefault(layer.removeprefix("text_model."), dotted[layer])

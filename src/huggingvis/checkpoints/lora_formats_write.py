@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_lycoris import Hadamard, Kronecker
 from huggingvis.checkpoints.io import save
 from huggingvis.checkpoints.lora_formats_fit import Host, layer_and_leaf
 from huggingvis.checkpoints.lora_formats_names import Spelling
