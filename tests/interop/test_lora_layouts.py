@@ -18,12 +18,13 @@ from huggingvis.adapters.lora_factors import LowRank
 from huggingvis.checkpoints import diffusers_unet
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Fitted, Host, fit
-from huggingvis.core.errors import FileProblem
+from huggingvis.checkpoints.lora_formats_names import address
 from huggingvis.nets.unet import UNet
 
 ldm_unet = pytest.importorskip("huggingvis.checkpoints.ldm_unet", reason="the original U-Net's names are not here yet")
 towers = pytest.importorskip("huggingvis.checkpoints.text_towers_clip", reason="the text towers are not here yet")
 
+folders = pytest.importorskip("huggingvis.checkpoints.text_towers")
 DATA = os.environ.get("HUGGINGVIS_TESTDATA", "")
 
 
@@ -82,20 +83,16 @@ def test_the_real_key_maps_name_the_same_layers(which: str, tmp_path: Path) -> N
     prefix, both = "model.diffusion_model.", {}
     for ldm, theirs in table["ldm_diffusers_keymap"].items():
         if ldm.startswith(prefix) and ldm.endswith(".weight"):
-            both[ldm.removeprefix(prefix).removesuffix(".weight")] = theirs.removeprefix("unet_").removesuffix(".weight")
+            both[ldm.removeprefix(prefix).removesuffix(".weight")] = theirs.removeprefix("unet_").removesuffix(
+                ".weight"
+            )
     assert len(both) > 350
     reached = set()
     for ldm, theirs in both.items():
-        (a,), (b,) = (host.find(address_of(f"lora_unet_{name.replace('.', '_')}"), "weight").ours for name in (ldm, theirs))
-        assert a == b
-        reached.add(a)
+        found = [host.find(address(f"lora_unet_{name.replace('.', '_')}"), "weight") for name in (ldm, theirs)]
+        assert found[0] is not None and found[1] is not None and found[0].ours == found[1].ours
+        reached.add(found[0].ours)
     assert len(reached) == len(both)
-
-
-def address_of(layer: str) -> Any:
-    from huggingvis.checkpoints.lora_formats_names import address
-
-    return address(layer)
 
 
 TEXT = {
@@ -116,7 +113,7 @@ def test_a_text_tower_with_a_lora_equals_that_of_diffusers(tmp_path: Path) -> No
     torch.manual_seed(0)
     theirs = transformers.CLIPTextModel(transformers.CLIPTextConfig(**TEXT)).eval()
     theirs.save_pretrained(tmp_path / "tower")
-    ours = towers.CLIP_TEXT.read(tmp_path / "tower") if hasattr(towers, "CLIP_TEXT") else towers.from_transformers(tmp_path / "tower")
+    ours = folders.from_transformers(tmp_path / "tower").requires_grad_(False)
     tensors = {}
     for number in (0, 1):
         for layer, shape in {"self_attn_q_proj": (8, 8), "self_attn_out_proj": (8, 8), "mlp_fc1": (16, 8)}.items():

@@ -84,15 +84,6 @@ def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
     return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
 
 
-@dataclass(frozen=True)
-class Link:
-    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
-
-    ours: tuple[str, ...]
-    theirs: tuple[str, ...]
-    transform: Transform
-
-
 @final
 class KeyMap:
     """A table of rules. `ignored`: their tensors that carry nothing (position indices, counters) and may be there."""
@@ -115,17 +106,6 @@ class KeyMap:
         """(ours, what is left): for files that hold several nets, each with a map of its own."""
         kept = {name: x for name, x in theirs.items() if not any(p.match(name) is not None for p in self.ignored)}
         return self._move(kept, self._theirs, self._ours, [rule.transform.to_ours for rule in self.rules])
-
-    def links(self, ours: Iterable[str]) -> list[Link]:
-        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
-        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
-        links = []
-        for number, values in found:
-            rule = self.rules[number]
-            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
-            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
-            links.append(Link(here, there, rule.transform))
-        return links
 
     def _move(
         self, tensors: Mapping[str, Tensor], sources: Sides, targets: Sides, way: Ways
@@ -164,6 +144,27 @@ class KeyMap:
             rivals = [self.rules[number] for number, _, _ in found[:2]]
             raise ValueError(f"two rules of the key map claim {name!r}: {rivals[0]} and {rivals[1]}")
         return found
+
+    def links(self, ours: Iterable[str]) -> list[Link]:
+        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
+        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
+        links = []
+        for number, values in found:
+            rule = self.rules[number]
+            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
+            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
+            links.append(Link(here, there, rule.transform))
+        return links
+
+
+@final
+@dataclass(frozen=True)
+class Link:
+    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    transform: Transform
 
 
 def _apply(transform: Callable[[Group], Group], tensors: Group, names: list[str]) -> Group:
