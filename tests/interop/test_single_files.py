@@ -173,7 +173,7 @@ def test_members_are_told_by_their_shapes(title: str) -> None:
     assert found.title == title and found.unet and found.unet.config == sizes and found.unet.linear == linear
     assert found.autoencoder and found.autoencoder.config == AutoencoderConfig() and not found.autoencoder.linear
     assert {part: (t.spelling, t.dim, t.depth) for part, t in found.towers.items()} == expected
-    assert all(t.length == 77 and t.vocabulary == 49408 for t in found.towers.values())
+    assert all((t.length, t.vocabulary, t.hidden) == (77, 49408, 4 * t.dim) for t in found.towers.values())
     assert found.extra == ("betas",) and found.dropped == 3 and not found.eight_bit
     assert found.prediction == "epsilon" and bool(found.assumed) == title.endswith("2")
 

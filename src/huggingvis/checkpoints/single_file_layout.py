@@ -71,14 +71,25 @@ class AutoencoderLayout:
 
 @dataclass(frozen=True)
 class TowerLayout:
-    """A text tower in a file. `projection`: width of the pooled state's projection, None for none."""
+    """A text tower in a file.
 
-    prefix: str
+    Attributes:
+        root: what all its names begin with.
+        inner: what those below its projection go on with.
+        spelling: `transformers` (CLIP), `open_clip` (fused query, key and value), or `ldm` (latent diffusion's BERT).
+        vocabulary, dim, length, depth: tokens, width, positions, layers.
+        hidden: width of the feed-forward part, 0 where the spelling has none of its own.
+        projection: width of the pooled state's projection, None for none.
+    """
+
+    root: str
+    inner: str
     spelling: str
     vocabulary: int
     dim: int
     length: int
     depth: int
+    hidden: int
     projection: int | None
 
 
@@ -116,13 +127,8 @@ class Layout:
             return "unet"
         if self.autoencoder and _below(name, self.autoencoder.prefix, _AUTOENCODER_ROOTS):
             return "autoencoder" if not DROPPED.match(name) else ""
-        return next((part for part, tower in self.towers.items() if name.startswith(_tower_root(tower.prefix))), "")
+        return next((part for part, tower in self.towers.items() if name.startswith(tower.root)), "")
 
 
 def _below(name: str, prefix: str, roots: tuple[str, ...]) -> bool:
     return name.startswith(prefix) and name.startswith(roots, len(prefix))
-
-
-def _tower_root(prefix: str) -> str:
-    """A tower's projection and indices lie beside it, not below."""
-    return prefix.removesuffix("text_model.")
