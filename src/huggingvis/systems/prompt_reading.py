@@ -8,7 +8,7 @@ the end. Book: chapter 5, "Reading the prompt".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -109,6 +109,14 @@ class BothReaders:
     def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
         one, other = self.first.read(texts, skip), self.second.read(texts, skip)
         return {**other, "tokens": torch.cat([one["tokens"], other["tokens"]], dim=-1)}
+
+
+def readers_of(reader: Reader) -> Iterator[Reader]:
+    """The readers that one is made of."""
+    if isinstance(reader, BothReaders):
+        yield from (*readers_of(reader.first), *readers_of(reader.second))
+    else:
+        yield reader
 
 
 class Telling(Protocol):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from huggingvis.checkpoints import text_towers_clip
 from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.diffusers_scheduler import Own
+from huggingvis.checkpoints.diffusers_scheduler import Own, scheduler_config
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import Parts, Said, read_parts
 from huggingvis.checkpoints.single_file_layout import NOTHING, TowerLayout
@@ -29,7 +29,7 @@ from huggingvis.nets.autoencoder_kl import AutoencoderKL
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.encoder_layer import gelu, quick_gelu
 from huggingvis.processes.table import TableProcess
-from huggingvis.systems.pipelines import How
+from huggingvis.systems.pipelines import ORIGIN, How
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner
 from huggingvis.systems.stable_diffusion import Reads, made, telling_of, together
 
@@ -69,7 +69,9 @@ def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | N
         )
     name = layout.member.name if layout.member else ""
     side = SIDES.get((name, layout.prediction), USUAL_SIDE)
-    spec = Spec(path.stem, "stable_diffusion", (side, side))
+    own = own_of(parts)
+    origin = {"scheduler": scheduler_config(own.process, own.prediction)}
+    spec = Spec(path.stem, "stable_diffusion", (side, side), card={ORIGIN: origin})
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE
@@ -82,7 +84,7 @@ def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | N
         zeros_for_empty=reads.sizes and not scored,
         assumed=layout.assumed,
     )
-    return made(spec, parts.unet, codec, conditioner, own_of(parts), reads, how)
+    return made(spec, parts.unet, codec, conditioner, own, reads, how)
 
 
 def reads_of(parts: Parts) -> Reads:
