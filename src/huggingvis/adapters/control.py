@@ -67,7 +67,7 @@ class Control:
         """Let it speak at every call of `base`. Raises `UsageError` where it was made for another base."""
         same_tokens("ControlNet", self.net.config.tokens_dim, base.config.tokens_dim)
         same_widths("ControlNet", self.net.widths, base.widths)
-        return provide(base, self)
+        return provide(base, self.name, self)
 
     def __call__(self, x: Tensor, clock: Tensor, cond: Cond) -> Cond:
         if self.scale == 0.0:

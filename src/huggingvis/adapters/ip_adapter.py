@@ -95,7 +95,7 @@ class IPAdapter(nn.Module):
         same_tokens("IP-Adapter", self.dim, base.config.tokens_dim)
         same_widths("IP-Adapter", self.widths, [place.to_q.out_features for place in words.values()])
         beside = _Beside(self, {place: n for n, place in enumerate(words)}, scale, name, window)
-        return IPHandle(provide(base, beside.told), tuple(attach(base, beside, place) for place in words))
+        return IPHandle(provide(base, name, beside.told), tuple(attach(base, beside, place) for place in words))
 
 
 @final
