@@ -2,41 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from foundation_rows import JUDGE
-from trainings import MNIST
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A question that trainings answer.
-
-    Attributes:
-        about: the systems it is about.
-        asked: the experiment as it was asked for.
-        taken: what is taken of it.
-        expected: what the papers lead one to expect.
-        figure: the number that answers it.
-        order: rows, that of the best figure first, as expected; ROW:FIGURE where it is not `figure`. Empty where a
-            command's own file answers.
-        more: whether more is better.
-        commands: what else is run, with its minutes on one core; "" where the rows' own records answer.
-    """
-
-    about: str
-    asked: str
-    taken: str
-    expected: str
-    figure: str = ""
-    order: tuple[str, ...] = ()
-    more: bool = False
-    commands: tuple[tuple[str, float], ...] = ()
-
-    def placed(self, item: str) -> tuple[str, str]:
-        """(row, figure) of one of `order`."""
-        row, _, figure = item.partition(":")
-        return row, figure or self.figure
+from experiments import Chapters, Experiment
+from foundation_rows import FOUNDATION_ROWS
+from trainings import JUDGE, MNIST
 
 
 def _restored(name: str) -> Experiment:
@@ -59,7 +27,7 @@ def _compared(schedule: str, samplers: str, stem: str) -> str:
     )
 
 
-EXPERIMENTS: tuple[Experiment, ...] = (
+_EXPERIMENTS = (
     Experiment(
         about="Likelihoods of flows, variational diffusion, the probability flow and DDPM",
         asked="one ledger of bits/dim with one test-set definition",
@@ -225,7 +193,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-LEFT_OUT = (
+_LEFT_OUT = (
     "GGDM's coefficients are learnt by `samplers.learned_steps` on the mixture and in its test; no recipe fits them to "
     "a trained network.",
     "Score SDE's inpainting and colouring by replacement come with the edits of a later chapter; what there is of them "
@@ -235,4 +203,15 @@ LEFT_OUT = (
     "The Fashion-MNIST at hand is 720 pictures, 120 of them held out: too few for a distance with a floor, so that "
     "experiments named for it are on MNIST.",
     "Diffusion 2015, both chains: `trained/swiss-roll.json` and `trained/heartbeat.json`.",
+)
+
+FOUNDATIONS = Chapters(
+    title="chapter 4",
+    figures=(
+        "Figures are of validation digits, which no training sees. A Fréchet distance stands beside its floor, that of "
+        "other real pictures."
+    ),
+    rows=FOUNDATION_ROWS,
+    experiments=_EXPERIMENTS,
+    left_out=_LEFT_OUT,
 )

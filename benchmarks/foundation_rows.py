@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainings import MNIST, VARIABLE, Training
+from trainings import ACCURACY, JUDGE, MNIST, Training
 
-JUDGE = f"{VARIABLE}/weights/mnist_classifier/lenet_epoch=12_test_acc=0.991.pth"
 LEDGER = "--limit 300"
 """Of every likelihood at 28 pixels: the same digits, evenly spaced among those that no training sees."""
 SMALL = "--limit 200"
@@ -106,7 +105,7 @@ FOUNDATION_ROWS: dict[str, Training] = {
         "noisy_classifier",
         1500,
         {"size": 16, "batch": 128, "steps": 3000, "denoiser": "runs/ddpm_plain"},
-        evaluate=(f"--accuracy 500 --judge {JUDGE}",),
+        evaluate=(ACCURACY,),
         curve="_accuracy",
     ),
     "analytic_dpm": Training(

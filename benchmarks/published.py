@@ -3,11 +3,11 @@
     python benchmarks/published.py plan                     every row's command, and about how long it takes
     python benchmarks/published.py budget nice              trains a row for 15 s of one core: pictures a second
     python benchmarks/published.py record nice runs/nice    measures a finished run and keeps it: trained/nice.json
-    python benchmarks/published.py table                    published.md and foundations.md from these records alone
+    python benchmarks/published.py table                    published.md and the pages of experiments from these alone
 
-Rows are those of `published_rows.py` (figures that papers report) and `foundation_rows.py` (the experiments of chapter
-4). Without `--split test` figures are of the last 10,000 training digits, which no training sees, and are labelled
-validation.
+Rows are those of `published_rows.py` (figures that papers report), `family_rows.py` and `foundation_rows.py` (the
+experiments of chapters 1 to 3 and of chapter 4). Without `--split test` figures are of the last 10,000 training digits,
+which no training sees, and are labelled validation.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import HERE, write_text
-from foundation_page import foundations
-from foundation_rows import FOUNDATION_ROWS
+from experiment_page import page as experiments
+from family_experiments import FAMILIES
+from foundation_experiments import FOUNDATIONS
 from published_rows import NOT_COMPARABLE, ROWS, Row
 from record_run import TRAINED, command, prove
 from trainings import RUN_FOLDERS, Training
@@ -41,8 +42,9 @@ from huggingvis.core.machine import cores
 if TYPE_CHECKING:
     from huggingvis.train.run import Run
 
-PAGE, FOUNDATIONS = HERE / "published.md", HERE / "foundations.md"
-ALL: Mapping[str, Training] = {**ROWS, **FOUNDATION_ROWS}
+PAGE = HERE / "published.md"
+EXPERIMENTS = {HERE / "first_chapters.md": FAMILIES, HERE / "foundations.md": FOUNDATIONS}
+ALL: Mapping[str, Training] = {**ROWS, **FAMILIES.rows, **FOUNDATIONS.rows}
 SECONDS = 15
 TICKS = "▁▂▃▄▅▆▇█"
 
@@ -63,7 +65,8 @@ def planned(name: str) -> str:
 def plan() -> str:
     """The commands of all rows; each chapter's in the order in which they are worth their time."""
     parts = []
-    for title, rows in (("Figures of papers", ROWS), ("Chapter 4", FOUNDATION_ROWS)):
+    chapters = ((f"Experiments of {each.title}", each.rows) for each in EXPERIMENTS.values())
+    for title, rows in (("Figures of papers", ROWS), *chapters):
         lines = [f"{name:<22} ~{row.minutes:>4.3g} min   {planned(name)}" for name, row in rows.items()]
         parts.append("\n".join((f"{title}: {sum(row.minutes for row in rows.values()):.0f} min", *lines)))
     return "\n\n".join(parts)
@@ -100,33 +103,46 @@ def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def budget(name: str, runs: Path) -> str:
-    """Trains a row for `SECONDS` of one core in a folder that is thrown away, and tells what an hour would bring.
+    """Trains a row for `SECONDS` of one core in a folder that is thrown away, and tells what an hour would bring; of a
+    row with stages each of them, a line each.
 
     `runs`: where the runs lie that it is built on. Time is that of the process, so that others on the machine count
     little. Raises `UsageError` as `paced`.
     """
+    row, numbers = row_of(name), paced(name, runs)
+    lines, minutes = [], 0.0
+    for stage in (*row.stages, None):
+        pace, batch = _pace(row.recipe, numbers, stage)
+        steps = (row.numbers if stage is None else row.numbers[stage]).get("steps", 0)
+        minutes += steps / pace / 60
+        lines.append(
+            f"{stage or name}: {pace:.3g} steps/s, {3600 * pace:,.0f} an hour; {pace * batch:,.0f} pictures/s; "
+            f"the planned {steps:,} steps take {steps / pace / 60:.1f} min of one core"
+        )
+        if stage is not None:
+            numbers[stage] = {**numbers[stage], "steps": 1}  # done at once when the next stage is timed
+    return "\n".join((*lines[:-1], f"{lines[-1]} (the row says {row.minutes:g}, this is {minutes:.1f})"))
+
+
+def _pace(recipe: str, numbers: Mapping[str, Any], stage: str | None) -> tuple[float, int]:
+    """Steps a second of a training, or of a stage of it, and the pictures of one."""
     import torch
 
     import huggingvis as hv
     from huggingvis.train.run import Run
 
     torch.set_num_threads(1)
-    row, numbers = row_of(name), paced(name, runs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        clock = _Clock(path / "metrics.jsonl", SECONDS)
+        timed = path / (stage or "")
+        clock = _Clock(timed / "metrics.jsonl", SECONDS)
         threading.Thread(target=clock.watch, daemon=True).start()
         with contextlib.suppress(Cancelled):
-            hv.train(row.recipe, path, numbers, device="cpu")
-        spent, last = time.process_time() - clock.began, Run.open(path).latest()
+            hv.train(recipe, path, numbers, device="cpu")
+        spent, last = time.process_time() - clock.began, Run.open(timed).latest()
         assert last is not None
-        pace = last.step / spent
-        batch = Run.open(path).config["config"]["batch"]
-    steps = row.numbers.get("steps", 0)
-    return (
-        f"{name}: {pace:.3g} steps/s, {3600 * pace:,.0f} an hour; {pace * batch:,.0f} pictures/s; "
-        f"the planned {steps:,} steps take {steps / pace / 60:.1f} min of one core (the row says {row.minutes:g})"
-    )
+        asked = Run.open(timed).config["config"]
+        return last.step / spent, asked["batch"]
 
 
 def paced(name: str, runs: Path) -> dict[str, Any]:
@@ -268,15 +284,16 @@ def _act(given: argparse.Namespace) -> None:
         print(told["result"])
     else:
         write_text(PAGE, page(recorded()))
-        write_text(FOUNDATIONS, foundations(recorded(), planned))
-        print(f"Wrote {PAGE.name} and {FOUNDATIONS.name}")
+        for path, chapters in EXPERIMENTS.items():
+            write_text(path, experiments(chapters, recorded(), planned))
+        print(f"Wrote {', '.join(path.name for path in (PAGE, *EXPERIMENTS))}")
 
 
 def _options() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = out.add_subparsers(dest="verb", required=True)
     verbs.add_parser("plan", help="commands of all rows")
-    verbs.add_parser("table", help="write published.md and foundations.md")
+    verbs.add_parser("table", help="write published.md and the pages of experiments")
     ask = verbs.add_parser("budget", help="how long a row takes here")
     ask.add_argument("row", choices=ALL)
     ask.add_argument("--runs", type=Path, default=Path(RUN_FOLDERS), help="where runs that it is built on lie")

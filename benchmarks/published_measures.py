@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trainings import Training
+from trainings import Training, taken
 
 import huggingvis as hv
 from huggingvis.app.arguments import Parser
@@ -44,12 +44,11 @@ class Asked:
     def words(self, row: Training, words: str) -> list[str]:
         """Those of `hvis evaluate` that a row is measured by, with what was asked for."""
         out = shlex.split(os.path.expandvars(words))
-        draws = self.draws or row.draws
-        own: dict[str, Any] = {"split": self.split, "root": self.root}
-        if not any(word in ("--frechet", "--accuracy") for word in out):
-            own |= {"limit": self.pictures, "draws": None if "--parzen" in out else draws}
+        own: dict[str, Any] = {"split": self.split, "root": self.root, "draws": self.draws or row.draws}
+        if not any(word in ("--frechet", "--accuracy") for word in out):  # these say themselves how many they draw
+            own["limit"] = self.pictures
         for name, value in own.items():
-            if value is not None:
+            if value is not None and name in taken(words):
                 out = [*_without(out, f"--{name}"), f"--{name}", str(value)]
         return out
 
@@ -61,8 +60,8 @@ def _without(words: Sequence[str], flag: str) -> list[str]:
     return [*words[:place], *words[place + 2 :]]
 
 
-def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure], int]:
-    """Every figure of a run, and how many pictures the first of its evaluations took."""
+def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure], int | None]:
+    """Every figure of a run, and how many pictures the first of its evaluations took, of those that take some."""
     figures: dict[str, Figure] = {}
     counts = []
     for words in row.evaluate:
@@ -71,11 +70,27 @@ def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure]
         if set(new) & set(figures):
             raise UsageError(f"{words!r} tells {', '.join(set(new) & set(figures))} of {run.path} once more.")
         figures |= new
-        counts.append(told["n"])
+        counts += [told["n"]] if "n" in told else []
+    figures |= held_out(run, row.held_out)
     if row.recipe == "autoencoder":
         wanted = Wanted(split=Split(asked.split), root=asked.root, limit=asked.pictures)
         figures["pca"] = _components(run, wanted, run.config["config"]["latent_dim"])
-    return figures, counts[0]
+    return figures, counts[0] if counts else None
+
+
+def held_out(run: Run, names: Sequence[str]) -> dict[str, Figure]:
+    """Numbers of the last validation of a run, or STAGE.NAME of that of a stage before it, whose figure is STAGE_NAME.
+
+    Raises `UsageError` for a number that was not logged.
+    """
+    found = {}
+    for name in names:
+        stage, _, key = name.rpartition(".")
+        logged = [line for line in Run.open(run.path / stage).metrics() if f"validation.{key}" in line]
+        if not logged:
+            raise UsageError(f"{run.path / stage} has logged no held-out {key!r}.")
+        found["_".join(filter(None, (stage, key.lstrip("_"))))] = Figure(logged[-1][f"validation.{key}"])
+    return found
 
 
 def evaluated(run: Run, words: Sequence[str]) -> Mapping[str, Any]:
@@ -98,9 +113,24 @@ def figures_of(told: Mapping[str, Any]) -> dict[str, Figure]:
         name = f"frechet_{told['drawn']['steps']}" if "drawn" in told else "frechet"  # in how many steps it was drawn
         found |= {name: Figure(told["frechet"]["value"]), f"{name}_floor": Figure(told["frechet"]["floor"])}
     if "accuracy" in told:
-        for name, part in (("accuracy", "accuracy"), ("accuracy_of_real", "of_real_pictures")):
-            found[name] = Figure(told[part]["mean"], told[part]["standard_error"])
+        found |= {
+            "accuracy": _share(told["accuracy"]),
+            "accuracy_of_real": _share(told["of_real_pictures"]),
+            "chance": Figure(told["chance"]),
+        }
+    for name in ("probe", "probe_of_pixels"):
+        if name in told:
+            found[name] = Figure(told[name]["accuracy"], told[name]["error"])
+    for space, length in told.get("path_length", {}).items():
+        found[f"path_{space}"] = Figure(length["mean"], length["error"])
+    for key, end in (("swd", ""), ("swd_of_real", "_floor")):
+        for level, distance in (told.get(key) or {}).items():
+            found[f"swd_{level}{end}"] = Figure(1000 * distance)  # as the paper prints it
     return found
+
+
+def _share(told: Mapping[str, float]) -> Figure:
+    return Figure(told["mean"], told["standard_error"])
 
 
 def _components(run: Run, wanted: Wanted, kept: int) -> Figure:

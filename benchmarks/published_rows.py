@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainings import Training
+from trainings import ACCURACY, JUDGE, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ ROWS: dict[str, Row] = {
         recipe="gan",
         numbers={"steps": 25_000, "precision": "bf16", "sample_every": 2500},
         paper={"parzen": 225.0},
-        evaluate=("--parzen 10000",),
+        evaluate=("--parzen 10000", f"--frechet 1000 --judge {JUDGE}"),
         unit="nats",
         more=True,
         source="Goodfellow et al. 2014, arXiv 1406.2661, Table 1 (225 ± 2)",
@@ -125,7 +125,7 @@ ROWS: dict[str, Row] = {
         recipe="cgan",
         numbers={"steps": 25_000, "precision": "bf16", "sample_every": 2500},
         paper={"parzen": 132.0},
-        evaluate=("--parzen 10000",),
+        evaluate=("--parzen 10000", ACCURACY),
         unit="nats",
         more=True,
         source="Mirza & Osindero 2014, arXiv 1411.1784, Table 1 (132 ± 1.8)",

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from common import write_bytes, write_json, write_text
-from trainings import VARIABLE
+from trainings import RUN_FOLDERS, VARIABLE
 
 from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
@@ -107,7 +107,7 @@ def record(path: Path) -> dict[str, Any]:
     stages = {folder.parent.name: course(Run.open(folder.parent)) for folder in sorted(path.glob("*/config.toml"))}
     own, compared = course(run), evaluation_of(run, torch.device("cpu"))
     return {
-        "command": command(recipe, numbers, path.resolve().name),
+        "command": command(recipe, _planned(numbers, path.resolve().parent), path.resolve().name),
         "seed": numbers.get("seed", 0),
         **own,
         "seconds": round(own["seconds"] + sum(stage["seconds"] for stage in stages.values()), 3),
@@ -115,6 +115,15 @@ def record(path: Path) -> dict[str, Any]:
         "versions": versions(()),
         **({"stages": stages} if stages else {}),
         **({"compared": dict(compared.record)} if compared else {}),
+    }
+
+
+def _planned(numbers: Mapping[str, Any], runs: Path) -> dict[str, Any]:
+    """`numbers` with other runs in the folder `runs` named as in plans."""
+    named = {str(run.parent): f"{RUN_FOLDERS}{run.parent.name}" for run in runs.glob("*/config.toml")}
+    return {
+        name: named.get(str(Path(value).resolve()), value) if isinstance(value, str) else value
+        for name, value in numbers.items()
     }
 
 

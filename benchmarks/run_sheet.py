@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import huggingvis as hv
@@ -37,11 +38,13 @@ COLOURS = (256, 64, 16)
 def sheet_of(path: Path) -> bytes | None:
     """The sheet of a run as a PNG of at most `MOST_BYTES`; None for what makes no pictures, or only of sentences.
 
-    Needs the data that the run was trained on. Raises `ValueError` for pictures that no palette makes small enough.
+    A run that is no model is shown by the newest sheet of its own, if it kept one. Needs the data that the run was
+    trained on. Raises `ValueError` for pictures that no palette makes small enough.
     """
     run = Run.open(path)
     if not isinstance(find_recipe(run.config["recipe"]), Binds):
-        return None
+        kept = sorted(run.samples.glob("*.png"))
+        return small(Picture.from_pil(Image.open(kept[-1]))) if kept else None
     system = hv.load(path, device="cpu")
     if system.limits.prompt_required:
         return None
@@ -50,7 +53,18 @@ def sheet_of(path: Path) -> bytes | None:
     parts = {name: _laid_out(found.tiles) for name, found in _findings(system, held).items()}
     step = int(run.metrics()[-1]["step"])
     captions = [f"{path.resolve().name}, step {step:,}: {name}" for name in parts]
-    return small(contact_sheet(list(parts.values()), Sheet(columns=1), captions))
+    labelled = [
+        contact_sheet([part], Sheet(1), [caption]) for part, caption in zip(parts.values(), captions, strict=True)
+    ]
+    return small(_stacked(labelled))
+
+
+def _stacked(parts: Sequence[Picture]) -> Picture:
+    """Pictures one below the other, each as high as it is, in the middle of the widest."""
+    width = max(part.pixels.shape[1] for part in parts)
+    spare = [(width - part.pixels.shape[1], part.pixels) for part in parts]
+    rows = [np.pad(x, ((0, 0), (n // 2, n - n // 2), (0, 0)), constant_values=255) for n, x in spare]
+    return Picture(np.concatenate(rows))
 
 
 def _findings(system: System, held: Pictures) -> dict[str, Finding]:

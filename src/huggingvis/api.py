@@ -60,8 +60,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 
 def load(model: Model = None, *, device: str | None = None) -> System:
-    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, a run folder, or an
-    official StyleGAN2 file (.pkl).
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, a run folder, an official
+    StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
@@ -84,7 +84,9 @@ def load(model: Model = None, *, device: str | None = None) -> System:
             "folder or a run folder of your own."
         )
     if not path.exists():
-        raise unknown("model or run folder", str(model), packaged_models())
+        from huggingvis.checkpoints.resolve import resolve
+
+        path = resolve(str(model), known=packaged_models())
     if path.is_file() and path.suffix == ".pkl":
         from huggingvis.systems import stylegan2
 
@@ -151,9 +153,10 @@ def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -
 
     Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
     """
+    from huggingvis.core.picture_files import open_picture
     from huggingvis.edits.generate import CHUNK
     from huggingvis.edits.generate import repeat as again
-    from huggingvis.export.image import open_picture, read_provenance
+    from huggingvis.export.image import read_provenance
 
     told = read_provenance(path)
     index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
@@ -262,9 +265,9 @@ def explore(
     Raises `UsageError` for a model that cannot do it.
     """
     from huggingvis.core.media import Picture
+    from huggingvis.core.picture_files import open_picture
     from huggingvis.edits.exploring import exploration
     from huggingvis.export.grid import Sheet, contact_sheet
-    from huggingvis.export.image import open_picture
 
     explorer = from_dict(exploration(name), dict(numbers or {}))
     given = [p if isinstance(p, Picture) else open_picture(p) for p in pictures]

@@ -15,12 +15,13 @@ from huggingvis.core.belief import Gaussian
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import open_picture
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.data.mixture import GaussianMixture
 from huggingvis.edits.generate import fingerprint
 from huggingvis.export.end_labels import apart
-from huggingvis.export.image import open_picture, save
+from huggingvis.export.image import save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.compared_cells import CellPlan, Kept, Pace

@@ -9,8 +9,9 @@ import pytest
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import open_picture
 from huggingvis.export.grid import Sheet, contact_sheet
-from huggingvis.export.image import open_picture, save
+from huggingvis.export.image import save
 from huggingvis.export.lettering import Lettering
 
 

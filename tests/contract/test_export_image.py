@@ -21,15 +21,16 @@ from PIL import Image, PngImagePlugin
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 from huggingvis.core.files import write_atomically, write_new
 from huggingvis.core.media import Picture
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling, Source
-from huggingvis.export.image import open_picture, read_provenance, save, save_numbered, slugify
+from huggingvis.core.picture_files import open_picture
+from huggingvis.core.request import Canvas, FromPicture, Prompt, Request, Sampling
+from huggingvis.export.image import read_provenance, save, save_numbered, slugify
 from huggingvis.export.infotext import Infotext, describe
 
 REQUEST = Request(
     Prompt("a fox to the left of a pizza\n狐狸, (red:1.2)", "blurry, text"),
     Canvas(24, 16, count=4),
     Sampling(sampler="dpm++2m", schedule="karras", steps=20, guidance_scale=4.5, seed=7),
-    Source("in.png", 0.5),
+    FromPicture("in.png", 0.5),
 )
 MADE = {
     "batch_index": 2,

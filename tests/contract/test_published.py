@@ -53,7 +53,10 @@ def test_planned_commands_train_what_their_rows_say(published: ModuleType) -> No
     from huggingvis.core.config import from_dict
     from huggingvis.core.flags import parse
 
-    assert len(published.ALL) == len(published.ROWS) + len(published.FOUNDATION_ROWS)  # no name twice
+    parts = (published.ROWS, *(chapters.rows for chapters in published.EXPERIMENTS.values()))
+    assert len(published.ALL) == sum(map(len, parts))  # no name twice
+    told = published.plan()
+    assert all(f"\n{name:<22} ~" in told for name in published.ALL)
     before: set[str] = set()
     for name, row in published.ALL.items():
         kind = find_recipe(row.recipe).Config
@@ -76,21 +79,31 @@ def test_rows_are_measured_by_words_that_the_command_line_knows(published: Modul
         for words in row.evaluate:
             asked = measures.Asked(split="train", pictures=7, draws=3).words(row, words)
             how = evaluate.evaluator(parser.read([name, *asked]))
+            if "--path-length" in words:
+                assert asked == shlex.split(words), name  # no pictures to choose from
+                continue
             assert vars(how)["pictures"].split.value == "train", name
             if isinstance(how, HeldOut):
                 assert (how.pictures.limit, how.draws) == (7, 3), name
 
 
+def _telling(figure: str) -> str:
+    """Words of `hvis evaluate` without which a figure is not told; "" where any may do."""
+    kind, _, number = figure.partition("_")
+    known = {"swd": "--swd ", "path": "--path-length ", "probe": "--probe ", "accuracy": "--accuracy "}
+    steps = f"--steps {number} " if number else "--frechet "
+    return steps if kind == "frechet" else known.get(kind, "")
+
+
 def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: ModuleType) -> None:
-    page, asked = (importlib.import_module(f"foundation_{name}") for name in ("page", "experiments"))
-    for experiment in asked.EXPERIMENTS:
-        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.FOUNDATION_ROWS)
+    page, asked = importlib.import_module("experiment_page"), importlib.import_module("experiments")
+    for experiment in (e for chapters in published.EXPERIMENTS.values() for e in chapters.experiments):
+        assert {experiment.placed(item)[0] for item in experiment.order} <= set(published.ALL)
         assert len(experiment.order) != 1 and all(experiment.placed(item)[1] for item in experiment.order)
         assert experiment.order or experiment.commands
         for row, figure in map(experiment.placed, experiment.order):
-            kind, _, steps = figure.rpartition("_")
-            words = [said for said in published.FOUNDATION_ROWS[row].evaluate if f"--steps {steps} " in f"{said} "]
-            assert kind != "frechet" or len(words) == 1, (row, figure)
+            words = [said for said in published.ALL[row].evaluate if _telling(figure) in f"{said} "]
+            assert not _telling(figure) or len(words) == 1, (row, figure)
         for command, minutes in experiment.commands:
             script = shlex.split(command)
             assert minutes > 0 and (script[0] == "hvis" or (FOLDER.parent / script[1]).is_file()), command
@@ -105,6 +118,8 @@ def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: 
     assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
     assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
     assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not trained yet"
+    half = {**records(1.0, 1.0, None), "b": {"published": {"result": {}}}}
+    assert page.verdict(two, half) == "open: b:f not measured yet"
 
 
 def test_what_is_fitted_in_one_go_has_no_epochs(
@@ -124,14 +139,17 @@ def test_the_page_is_that_of_the_records(published: ModuleType) -> None:
     records = published.recorded()
     assert set(records) <= set(published.ALL)
     assert published.PAGE.read_text(encoding="utf-8") == published.page(records), "run published.py table"
-    written = published.FOUNDATIONS.read_text(encoding="utf-8")
-    assert written == published.foundations(records, published.planned), "run published.py table"
+    for path, chapters in published.EXPERIMENTS.items():
+        written = path.read_text(encoding="utf-8")
+        assert written == published.experiments(chapters, records, published.planned), "run published.py table"
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path) -> None:
+def test_a_run_is_measured(name: str, published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything the row compares is told, finite, and on the page; figures that say the same thing agree."""
     row = published.ROWS[name]
+    alone = replace(row, evaluate=tuple(words for words in row.evaluate if "--judge" not in words))
+    monkeypatch.setitem(published.ALL, name, alone)
     numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1}
     run = train(row.recipe, tmp_path / name, {**numbers, **TINY[name]})
     found = published.figures(name, run, Namespace(split="validation", root=None, pictures=50, draws=3))
@@ -157,7 +175,8 @@ def test_a_training_of_chapter_4_is_measured(published: ModuleType, tmp_path: Pa
     bits = found["result"]["bits_per_dim"]
     assert found["pictures"] == 5 and 1.0 < bits["value"] < 20.0 and bits["error"] > 0
     told = {**importlib.import_module("record_run").record(run.path), "published": found}
-    assert "2 steps, " in published.foundations({"vdm": told}, published.planned)
+    chapter = published.EXPERIMENTS[FOLDER / "foundations.md"]
+    assert "2 steps, " in published.experiments(chapter, {"vdm": told}, published.planned)
     assert published.budget.__doc__ and published._placed("runs/vdm", tmp_path) == str(tmp_path / "vdm")
 
 
@@ -167,11 +186,103 @@ def test_budgets_are_of_rows_that_take_steps(published: ModuleType, tmp_path: Pa
     from huggingvis.core.errors import UsageError
 
     for name, row in {row.recipe: (name, row) for name, row in published.ALL.items()}.values():
-        if row.recipe == "analytic_dpm":
-            with pytest.raises(UsageError, match="'analytic_dpm' takes no steps: it is fitted in one go"):
+        if row.recipe in ("analytic_dpm", "gan_inversion"):
+            with pytest.raises(UsageError, match=f"{row.recipe!r} takes no steps: it is fitted in one go"):
                 published.budget(name, tmp_path)
         else:
             from_dict(find_recipe(row.recipe).Config, published.paced(name, tmp_path))
+
+
+STYLES = {"size": 8, "latent_dim": 8, "mapping_layers": 2, "width": 8, "most": 8}
+SMALL_ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...], set[str]]] = {
+    "dcgan": ({"width": 4, "latent_dim": 4}, ("--probe 20",), {"probe", "probe_of_pixels"}),
+    "stylegan": (
+        STYLES,
+        ("--path-length 8", "--swd 5"),
+        {"path_w", "path_z", "swd_8", "swd_mean", "swd_8_floor", "swd_mean_floor"},
+    ),
+    "vq_vae": (
+        {
+            "autoencoder": {"width": 16, "blocks": 1, "steps": 2, "batch": 4},
+            "prior": {"dim": 16, "depth": 1, "heads": 2},
+        },
+        ("",),
+        {"log_likelihood", "bits_per_dim", "autoencoder_perplexity", "autoencoder_bits_per_dim"},
+    ),
+}  # fmt: skip
+"""Numbers of a run that is over at once, words that suit so few pictures, and the figures that these tell."""
+
+
+@pytest.mark.parametrize("name", SMALL_ROWS)
+def test_a_training_of_the_first_chapters_is_measured(
+    name: str, published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, words, keys = SMALL_ROWS[name]
+    row = replace(published.ALL[name], evaluate=words)
+    monkeypatch.setitem(published.ALL, name, row)
+    side = small.get("size", 12)
+    numbers = {"data": digits(tmp_path / "digits", count=80, side=side), "steps": 2, "batch": 4, "sample_every": 1}
+    run = train(row.recipe, tmp_path / name, {**numbers, **small})
+    found = published.figures(name, run, Namespace(split="validation", root=None, pictures=None, draws=None))
+    result = {key: figure["value"] for key, figure in found["result"].items()}
+    assert set(result) == keys and json.dumps(found, allow_nan=False)
+    assert found["pictures"] == {"dcgan": 13, "stylegan": 5, "vq_vae": 13}[name]
+    own = {k: v for k, v in importlib.import_module("record_run").record(run.path).items() if k == "stages"}
+    if name == "dcgan":
+        assert result["probe_of_pixels"] > 0.9  # bars that lie or stand
+    if name == "stylegan":
+        assert result["path_z"] > 0 and 0 < result["swd_8_floor"] < result["swd_8"] == result["swd_mean"] < 10_000
+    if name == "vq_vae":
+        last = own["stages"]["autoencoder"]["held_out"]
+        assert result["autoencoder_perplexity"] == pytest.approx(last["_perplexity"], abs=1e-4)
+        assert result["autoencoder_bits_per_dim"] == pytest.approx(last["_bits_per_dim"], abs=1e-4)
+        with pytest.raises(published.UsageError, match="no held-out '_purity'"):
+            importlib.import_module("published_measures").held_out(run, ("autoencoder._purity",))
+
+
+def test_an_inversion_is_measured_and_shown(
+    published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record names the generator's run as the plan does, its sheet is its own, its figure that of its run."""
+    keeper = importlib.import_module("record_run")
+    root = tmp_path / "huggingvis"
+    shutil.copytree(Path(keeper.ROOT) / "recipes", root / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+    for field, value in {"HERE": tmp_path / "benchmarks", "TRAINED": tmp_path / "benchmarks" / "trained"}.items():
+        monkeypatch.setattr(keeper, field, value)
+    data = digits(tmp_path / "digits", side=8)
+    model = train("stylegan", tmp_path / "runs" / "stylegan", {**STYLES, "data": data, "steps": 1, "batch": 4})
+    numbers = {"model": str(model.path), "data": data, "count": 2, "search": {"steps": 3}}
+    recipe, path = importlib.import_module("huggingvis.recipes.adversarial.gan_inversion"), tmp_path / "runs" / "found"
+    setting = importlib.import_module("huggingvis.recipes.setting").Setting(path, progress=False)
+    run = recipe.train(importlib.import_module("huggingvis.core.config").from_dict(recipe.Config, numbers), setting)
+    given = Namespace(split="validation", root=None, pictures=None, draws=None)
+    found = published.figures("gan_inversion", run, given)
+    told = keeper.prove(run.path, "gan_inversion", {"published": found}, root=root)
+    assert found["result"]["psnr"]["value"] == pytest.approx(told["held_out"]["psnr"], abs=1e-4)
+    assert " --model runs/stylegan " in told["command"] and told["sheet"] == "benchmarks/trained/gan_inversion.png"
+    sheet = Image.open(tmp_path / told["sheet"])
+    assert sheet.size == Image.open(run.samples / "inverted.png").size and sheet.height > 2 * recipe.CELL
+
+
+def test_a_budget_is_told_stage_by_stage(
+    published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {
+        "autoencoder": {"width": 16, "blocks": 1, "steps": 40_000, "batch": 4, "quantiser": {"codes": 16}},
+        "prior": {"dim": 16, "depth": 1, "heads": 2}, "steps": 80_000, "batch": 8,
+    }  # fmt: skip
+    row = replace(published.ALL["vq_vae"], data=digits(tmp_path / "digits"), numbers=numbers)
+    monkeypatch.setitem(published.ALL, "vq_vae", row)
+    monkeypatch.setattr(published, "SECONDS", 0.3)
+    threads = torch.get_num_threads()
+    try:
+        first, second = published.budget("vq_vae", tmp_path).splitlines()
+    finally:
+        torch.set_num_threads(threads)
+    assert first.startswith("autoencoder: ") and "the planned 40,000 steps take " in first
+    assert second.startswith("vq_vae: ") and "the planned 80,000 steps take " in second
+    minutes = [float(line.partition(" steps take ")[2].split()[0]) for line in (first, second)]
+    assert float(second.rpartition(" ")[2].rstrip(")")) == pytest.approx(sum(minutes), abs=0.11)
 
 
 def test_a_row_is_told_from_another_recipes_run(published: ModuleType, tmp_path: Path) -> None:

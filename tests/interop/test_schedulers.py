@@ -25,10 +25,11 @@ from scheduler_twins import (
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral
+from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.dpm_solver import DPMSolver
 from huggingvis.samplers.euler import Euler
-from huggingvis.samplers.grids import Karras, Leading, Linspace, Shifted, Trailing
+from huggingvis.samplers.grids import Distilled, Karras, Leading, Linspace, Shifted, Trailing
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.names import sampler_of
 from huggingvis.samplers.variances import BETA, BETA_TILDE
@@ -196,3 +197,14 @@ def test_every_number_of_steps_asks_for_the_same_indices() -> None:
                 same = Trailing(n) if spacing == "trailing" else type(dpm)(n, open_end=True)
                 assert same(process).clocks.tolist() == many.timesteps.tolist()
         assert all(a > b for a, b in pairwise(Linspace(n)(process).times.tolist()))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("steps", [1, 4, 7, 50])
+def test_lcm(prediction: str, steps: int) -> None:
+    scheduler = diffusers.LCMScheduler(prediction_type=prediction)
+    process = double(scheduler)
+    scheduler.set_timesteps(steps)
+    reference = theirs(scheduler, begin(), generator=torch.Generator().manual_seed(3))
+    got = ours(process, prediction, Consistency(), Distilled(steps), begin(), draws(steps - 1))
+    assert_same(got, reference)

@@ -128,8 +128,12 @@ def test_growth_follows_from_the_images_seen() -> None:
     assert growing.last == 60
     assert Growing(1, 10, 100, 200).at(10_000) == Growth(0) and Growing(1, 10, 100, 200).last == 0
     assert Growing(3, 10, 0, 200).at(20) == Growth(1)
-    with pytest.raises(UsageError, match="at least one resolution"):
-        Growing(0, 10, 0, 200)
+    plain = Growing(3, 10, 0, 0)  # nothing grows
+    assert [plain.at(step) for step in (0, 1, 10_000)] == [Growth(2)] * 3 and plain.last == 0
+    assert Growing(3, 10, 100, 0).at(0) == Growth(1, 0.0)
+    for wrong in ((0, 10, 0, 200), (3, 0, 0, 200), (3, 10, -1, 200), (3, 10, 0, -1)):
+        with pytest.raises(UsageError, match="at least one resolution"):
+            Growing(*wrong)
 
 
 def test_sizes_that_can_grow() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 import huggingvis as hv
 from huggingvis.core.errors import HvisError
+from huggingvis.core.picture_files import open_picture
 from huggingvis.core.system import System
 from huggingvis.data.world import World
-from huggingvis.export.image import open_picture
 from huggingvis.recipes.scene_evaluation import SceneScores
 
 REPOSITORY = Path(__file__).parents[2]

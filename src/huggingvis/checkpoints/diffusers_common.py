@@ -69,16 +69,31 @@ def _modern(name: str) -> str:
 
 def read_config(folder: Path | str) -> dict[str, Any]:
     """`config.json` of a model folder. Raises `FileProblem`."""
-    path = Path(folder) / "config.json"
+    return read_json(Path(folder) / "config.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file. Raises `FileProblem`."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise explain(error, path, "read") from error
     except (ValueError, RecursionError) as error:
         raise FileProblem(f"{path} should be JSON, but does not parse: {error}. Download it again.") from error
-    if not isinstance(config, dict):
-        raise FileProblem(f"{path} should hold a JSON object with a model's settings, found {type(config).__name__}.")
-    return config
+    if not isinstance(found, dict):
+        raise FileProblem(f"{path} should hold a JSON object with a model's settings, found {type(found).__name__}.")
+    return found
+
+
+def write_json(path: Path, content: Json) -> Path:
+    """Writes settings, all or nothing, with the folder they lie in; returns the file. Raises `FileProblem`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, path.parent, "write") from error
+    text = (json.dumps(dict(content), indent=2, sort_keys=True) + "\n").encode()
+    write_atomically(path, lambda file: file.write(text))
+    return path
 
 
 def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -90,16 +105,11 @@ def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[s
     raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
 
 
-def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor]) -> Path:
-    """A model folder that diffusers loads; returns it."""
+def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor], stem: str = STEM) -> Path:
+    """A model folder that diffusers loads, or transformers where `stem` is "model"; returns it."""
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, folder, "write") from error
-    save(folder / f"{STEM}.safetensors", tensors, {"format": "pt"})
-    text = (json.dumps(dict(config), indent=2, sort_keys=True) + "\n").encode()
-    write_atomically(folder / "config.json", lambda file: file.write(text))
+    write_json(folder / "config.json", config)
+    save(folder / f"{stem}.safetensors", tensors, {"format": "pt"})
     return folder
 
 

@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.noise import Noise
 from huggingvis.nets.autoencoder_kl import AutoencoderKL
 
 
@@ -21,6 +22,7 @@ class KLLatents(nn.Module):
 
     mean: Tensor
     std: Tensor
+    by_chance: bool = True
 
     def __init__(self, autoencoder: AutoencoderKL, mean: Tensor | float = 0.0, std: Tensor | float = 1.0):
         super().__init__()
@@ -29,8 +31,10 @@ class KLLatents(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(channels).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).expand(channels).clone())
 
-    def encode(self, x: Tensor) -> Tensor:
-        z = self.autoencoder.encode(x)
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """The mean of q(z|x), or with `noise` a draw of it."""
+        posterior = self.autoencoder.posterior(x)
+        z = posterior.mean if noise is None else posterior.draw(noise.draw(posterior.mean))
         return (z - self.mean.to(z.dtype)[:, None, None]) / self.std.to(z.dtype)[:, None, None]
 
     def decode(self, z: Tensor) -> Tensor:

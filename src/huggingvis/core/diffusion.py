@@ -74,7 +74,8 @@ class Diffusion:
     """A generative model: a denoiser on a process, sampled on a grid. `shape` is one sample's, without the batch.
 
     `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
-    `end`: what is left of data at the first time; None: nothing.
+    `end`: what is left of data at the first time; None: nothing. `unit`: the first noise has deviation 1 where sigma(t)
+    is a little less, as programs begin whose tables end before pure noise.
     """
 
     denoise: Denoiser
@@ -86,6 +87,7 @@ class Diffusion:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     prior: Callable[[Cond, Noise], Cond] | None = None
     end: End | None = None
+    unit: bool = False
 
     @property
     def diffusion(self) -> Diffusion:
@@ -94,7 +96,8 @@ class Diffusion:
     def start(self, n: int, grid: Grid, noise: Noise) -> Tensor:
         """x at the grid's first time when nothing is known of x_0: a draw of what is left of it, and sigma(t) eps."""
         empty = torch.empty(n, *self.shape, device=self.device)
-        x = noise.draw(empty) * expand(self.process.sigma(grid.times[0]), empty)
+        x = noise.draw(empty)
+        x = x if self.unit else x * expand(self.process.sigma(grid.times[0]), empty)
         return x if self.end is None else x + self.end(empty, noise)
 
     def condition(self, cond: Cond, noise: Noise) -> Cond:
@@ -105,6 +108,9 @@ class Diffusion:
         """`n` samples [n, *shape]."""
         grid = self.grid(self.process.pace)
         x = self.start(n, grid, noise)
-        cond = self.condition(cond, noise)
+        return self.walk(x, grid, self.condition(cond, noise), noise=noise, on_step=on_step)
+
+    def walk(self, x: Tensor, grid: Grid, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
+        """From x, noisy at the grid's first time, to its last, guided; `cond` leaves nothing open."""
         denoise = compose(self.denoise, self.guidance)
         return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)

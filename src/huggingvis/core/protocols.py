@@ -73,6 +73,24 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class EncodesByChance(Protocol):
+    """What a picture becomes has a law of its own; with `noise` it is drawn, without it is the likeliest."""
+
+    by_chance: bool
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor: ...
+
+
+class Shows(Protocol):
+    """What a net that looks at pictures beside x_t is shown: entries of its condition.
+
+    `x` [B, C, H, W] in [-1, 1]; `hole` [B, 1, H, W] is 1 where x is made anew, None where nothing is masked.
+    """
+
+    def __call__(self, x: Tensor, hole: Tensor | None, noise: Noise) -> Mapping[str, Tensor]: ...
+
+
+@runtime_checkable
 class Decodes(Protocol):
     """Maps model space back to media tensors [B, C, H, W] in [-1, 1]."""
 

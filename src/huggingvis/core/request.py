@@ -54,11 +54,24 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A picture to start from instead of noise."""
+class FromPicture:
+    """A picture to start from instead of noise: image-to-image."""
 
     path: str  #: the picture's file
     strength: float = 0.6  #: above 0, to 1: share of the noising that is done and undone; 1 forgets the picture
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """A picture of which one part is made anew."""
+
+    path: str  #: the picture's file
+    mask: str  #: a picture of the same size, white where the other is made anew
+    strength: float = 1.0  #: above 0, to 1: share of the noising that is done and undone there
+
+
+Source = FromPicture | Inpaint
+"""What a picture may start from; each has a file in edits/, found by its name."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,8 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
     if request.source is not None:
         _path("source.path", request.source.path)
+        if isinstance(request.source, Inpaint):
+            _path("source.mask", request.source.mask)
         _share("source.strength", request.source.strength)
     if request.refine is not None:
         _number("refine.scale", request.refine.scale, 1.0, 16.0)

@@ -7,13 +7,14 @@ the generative model that a request's numbers (steps, sampler, guidance) ask for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from huggingvis.core.protocols import Conditioner, Decodes, Generative
+from huggingvis.core.protocols import Conditioner, Decodes, Generative, Shows
 from huggingvis.core.request import Limits, Request, Sampling
 
 
@@ -35,7 +36,8 @@ class System:
     """Weights bound to their meaning.
 
     `defaults` are the sampling numbers it is best used with; `limits` what it accepts; `example` is a prompt to show it
-    by, empty where none is needed.
+    by, empty where none is needed. `shows`: what its net is shown of a picture that a request starts from; None for a
+    net that sees x_t alone. `adapts`: what puts a request's adapters on its nets; None where it takes none.
     """
 
     spec: Spec
@@ -47,6 +49,20 @@ class System:
     limits: Limits = Limits()
     example: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shows: Shows | None = None
+    adapts: Adapts | None = None
+
+
+class Adapts(Protocol):
+    """Puts what a request names (LoRA, embeddings, control nets) on a system's nets for as long as a block lasts."""
+
+    def __call__(self, request: Request) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """A block within which the nets are adapted; what it gives belongs into every condition."""
+        ...
+
+    def notes(self, request: Request) -> tuple[str, ...]:
+        """What of the adapters does not apply, in sentences."""
+        ...
 
 
 def canvas_of(request: Request, spec: Spec) -> tuple[int, int]:

@@ -1,28 +1,34 @@
 """From a request to pictures: the first walk, the same for every system.
 
 Request -> condition -> generative model with the request's numbers -> samples from per-picture noise -> media that
-carry their request. Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded, because the
-last bit of a convolution may depend on the batch it runs in, and `repeat` gives the same bits again.
+carry their request. A request that starts from a picture is sampled by the file of edits/ that bears its type's name,
+`FromPicture` by from_picture.py. Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded,
+because the last bit of a convolution may depend on the batch it runs in, and `repeat` gives the same bits again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import re
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import OnStep
+from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of
 from huggingvis.core.version import __version__
+from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
@@ -63,6 +69,8 @@ def repeat(
 def notes(system: System, request: Request) -> tuple[str, ...]:
     """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
     said = system.conditioner.notes(request)
+    if system.adapts is not None and request.adapters:
+        said += system.adapts.notes(request)
     asked, own = canvas_of(request, system.spec), system.spec.size
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
@@ -76,11 +84,10 @@ def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
     limits = system.limits
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
-    extra = [name for name in ("source", "refine", "adapters") if getattr(request, name)]
-    if extra:
+    able = {"source": isinstance(system.codec, Encodes), "refine": False, "adapters": system.adapts is not None}
+    for name in (name for name, does in able.items() if getattr(request, name) and not does):
         raise UsageError(
-            f"The request holds {extra[0]!r}, but {system.spec.name!r} makes pictures from noise alone, in one pass "
-            "and with its own weights. Leave that part of the request out."
+            f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
         )
     return check(request, limits)
 
@@ -102,15 +109,24 @@ def _chunk(
     system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
 ) -> Iterator[Picture]:
     began = time.perf_counter()
-    model = system.generator(request)
-    cond = system.conditioner.prepare(system.conditioner([request] * len(chunk)))
-    noise = SeedNoise([request.sampling.seed + i for i in chunk])
-    z = model.sample(len(chunk), cond, noise=noise, on_step=on_step)  # [n, ...]
+    n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
+    with system.adapts(request) if system.adapts else nullcontext({}) as more:
+        cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
+        z = _sample(Task(system, request, system.generator(request), n, cond, noise, on_step))  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
-    seconds = round((time.perf_counter() - began) / len(chunk), 3)
+    seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
         yield Picture.from_signal(signal, request, {**made, **own})
+
+
+def _sample(task: Task) -> Tensor:
+    source = task.request.source
+    if source is None:
+        return task.from_noise()
+    name = re.sub("(?<!^)(?=[A-Z])", "_", type(source).__name__).lower()
+    made: Tensor = importlib.import_module(f"huggingvis.edits.{name}").sample(task, source)
+    return made
 
 
 def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:

@@ -12,27 +12,25 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain, write_atomically, write_new
 from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import open_picture, read
 from huggingvis.core.request import Request
 from huggingvis.export.infotext import describe
-
-_T = TypeVar("_T")
 
 _CHUNK = "huggingvis"
 _FORMAT = 1
 _DESCRIPTION, _EXIF, _COMMENT = 0x010E, 0x8769, 0x9286
 _COMMENT_HEAD = b"UNICODE\x00"
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_READ_AS = ("PNG", "JPEG", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def read_provenance(path: Path | str) -> Provenance:
     Raises `FileProblem` when it is missing, no picture, damaged, or says nothing.
     """
     path = Path(path)
-    record, text = _read(path, _texts)
+    record, text = read(path, _texts)
     if record is None and text is None:
         raise FileProblem(
             f"{path} does not say how it was made: it has neither a `{_CHUNK}` record nor a `parameters` text. "
@@ -134,14 +132,6 @@ def read_provenance(path: Path | str) -> Provenance:
         )
     request, made = _open_record(path, record) if record is not None else (None, {})
     return Provenance(path, request, made, text)
-
-
-def open_picture(path: Path | str) -> Picture:
-    """The pixels of a picture file, turned upright, whether it says how it was made or not.
-
-    Raises `FileProblem` when it is missing, no picture, or damaged.
-    """
-    return _read(Path(path), lambda image: Picture.from_pil(ImageOps.exif_transpose(image)))
 
 
 def picture_facts(path: Path) -> dict[str, Any]:
@@ -157,23 +147,6 @@ def picture_facts(path: Path) -> dict[str, Any]:
         "made": dict(told.made),
         "parameters": told.infotext,
     }
-
-
-def _read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
-    try:
-        with Image.open(path, formats=_READ_AS) as image:
-            image.load()
-            return take(image)
-    except FileNotFoundError as error:
-        raise FileProblem(f"There is no file {path}. Check the path.") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise explain(error, path, "read") from error
-    except Image.UnidentifiedImageError as error:
-        raise FileProblem(f"{path} is not a PNG, JPEG or WebP picture. Give a picture file.") from error
-    except Image.DecompressionBombError as error:
-        raise FileProblem(f"{path} has too many pixels, refused as a decompression bomb ({error}).") from error
-    except Exception as error:  # decoders of damaged files raise errors of every kind
-        raise FileProblem(f"{path} is damaged or incomplete ({error}). Use an intact copy.") from error
 
 
 def _record(picture: Picture) -> str | None:

@@ -33,7 +33,8 @@ class Growing:
         stages: resolutions in all.
         batch: images a step.
         fade: images over which a resolution fades in.
-        settle: images after that, before the next one; also those of the first resolution.
+        settle: images after that, before the next one; also those of the first resolution. With 0 and a `fade` of 0
+            nothing grows: the finest resolution counts in full from the first step on.
     """
 
     stages: int
@@ -42,13 +43,16 @@ class Growing:
     settle: int
 
     def __post_init__(self) -> None:
-        if min(self.stages, self.batch, self.settle) < 1 or self.fade < 0:
+        if min(self.stages, self.batch) < 1 or min(self.fade, self.settle) < 0:
             raise UsageError(
-                f"Growing needs at least one resolution, one image a step and some images to settle, found {self}."
+                "Growing needs at least one resolution and one image a step, and fades and settles over 0 images or "
+                f"more, found {self}."
             )
 
     def at(self, step: int) -> Growth:
         """How far the nets have grown at step `step` (0 is the first)."""
+        if self.fade + self.settle == 0:
+            return Growth(self.stages - 1)
         since = step * self.batch - self.settle  # images since the first resolution settled
         if since < 0:
             return Growth(0)

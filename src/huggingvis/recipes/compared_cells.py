@@ -20,7 +20,8 @@ from torch import Tensor
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import check_folder, replace_atomically, write_atomically
 from huggingvis.core.media import Picture
-from huggingvis.export.image import open_picture, save
+from huggingvis.core.picture_files import open_picture
+from huggingvis.export.image import save
 from huggingvis.recipes.sampler_facts import calls_of
 from huggingvis.samplers.names import sampler_of
 

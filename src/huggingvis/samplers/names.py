@@ -16,6 +16,7 @@ from huggingvis.core.process import Degradation, Process
 from huggingvis.core.sample import Sampler
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
+from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.deis import DEIS
 from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
@@ -28,6 +29,7 @@ from huggingvis.samplers.grids import (
     Beta,
     BetaIndex,
     DDIMUniform,
+    Distilled,
     Karras,
     KLOptimal,
     Leading,
@@ -127,6 +129,7 @@ SAMPLERS = (
     SamplerRow("unipc", lambda eta: UniPC(), ("UniPC",), ("uni_pc_bh2",), ("UniPCMultistepScheduler",),
                _MANY + "unipc"),
     SamplerRow("unipc-bh1", lambda eta: UniPC(linear=True), proof=_MANY + "unipc"),
+    SamplerRow("lcm", lambda eta: Consistency(), ("LCM",), ("lcm",), ("LCMScheduler",), _ONE + "lcm"),
     SamplerRow("sa-solver", lambda eta: SASolver(), (), ("sa_solver",), ("SASolverScheduler",), _MANY + "sa_solver"),
     SamplerRow("dpm-solver-2", lambda eta: DPMSolverSinglestep(2), proof=_ORDER),
     SamplerRow("dpm-solver-3", lambda eta: DPMSolverSinglestep(3), proof=_ORDER),
@@ -186,6 +189,7 @@ SCHEDULES = (
                 ("sgm_uniform",), proof=_FORMULAE + "sgm_uniform"),
     ScheduleRow("simple", Simple, ("Simple",), ("simple",), proof=_FORMULAE + "simple"),
     ScheduleRow("ddim-uniform", DDIMUniform, (), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
+    ScheduleRow("distilled", Distilled, (), (), ("original_inference_steps",), _ONE + "lcm"),
     ScheduleRow("shifted", Shifted, (), (), ("shift", "use_flow_sigmas"), _GRID + "flow_sigmas"),
     ScheduleRow("restart", restarting, ("Restart",), proof=_FORMULAE + "restarts_draw_the_mixture"),
 )  # fmt: skip

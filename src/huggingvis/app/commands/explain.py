@@ -30,7 +30,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         check_file(args.output)
     else:
         check_folder(OUT)
-    from huggingvis.export.image import open_picture, save, save_numbered
+    from huggingvis.core.picture_files import open_picture
+    from huggingvis.export.image import save, save_numbered
     from huggingvis.recipes.explaining import explain_process
 
     shown = explain_process(args.name, open_picture(args.picture) if args.picture else None)

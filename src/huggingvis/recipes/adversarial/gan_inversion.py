@@ -40,6 +40,9 @@ SYSTEM = {
     "usable": None,
 }
 
+CELL = 64
+"""Pixels in which smaller pictures are shown."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -81,7 +84,8 @@ def train(config: Config, setting: Setting) -> Run:
     found = config.search(system, [Picture.from_signal(image) for image in x.numpy()])
     seconds = time.monotonic() - began
     save_tensors(run.path / "styles.safetensors", dict(found.tensors))
-    sheet = contact_sheet(found.tiles.pictures, Sheet(columns=found.tiles.columns, gap=2))
+    tiles, cell = found.tiles, max(CELL, system.spec.size[0])
+    sheet = contact_sheet(tiles.pictures, Sheet(tiles.columns, cell, tiles.row_labels, gap=2), tiles.captions)
     save(sheet, run.samples / "inverted.png")
     decibels: list[float] = found.record["psnr_db"]
     each = {f"validation.psnr.{i}": value for i, value in enumerate(decibels)}

@@ -64,7 +64,7 @@ class Config(AdversarialTraining):
         width: channels at the full size, doubled at each coarser resolution.
         most: channels at most.
         fade: images over which a resolution fades in (800,000 in the paper).
-        settle: images from there to the next resolution (800,000 in the paper).
+        settle: images from there to the next resolution (800,000 in the paper); with 0, and 0 to fade, nothing grows.
     """
 
     steps: int = 40_000

@@ -6,7 +6,7 @@ restarts (`restart`). Book: chapter 4, "Grids".
 
 from huggingvis.samplers.grids._common import Schedule
 from huggingvis.samplers.grids.even import Shifted, Uniform
-from huggingvis.samplers.grids.knots import BetaIndex, DDIMUniform, Leading, Linspace, Simple, Trailing
+from huggingvis.samplers.grids.knots import BetaIndex, DDIMUniform, Distilled, Leading, Linspace, Simple, Trailing
 from huggingvis.samplers.grids.levels import Beta, Karras, KLOptimal, LogSNR, Polyexponential
 from huggingvis.samplers.grids.published import AlignYourSteps
 from huggingvis.samplers.grids.restart import Interval, Restart
@@ -16,6 +16,7 @@ __all__ = [
     "Beta",
     "BetaIndex",
     "DDIMUniform",
+    "Distilled",
     "Interval",
     "KLOptimal",
     "Karras",

@@ -4,6 +4,7 @@
     Simple                        ComfyUI's and A1111's "simple"
     DDIMUniform                   ComfyUI's "ddim_uniform", A1111's "DDIM"
     BetaIndex                     Lee et al. 2024, arXiv 2407.12173, as ComfyUI's "beta"
+    Distilled                     Luo et al. 2023, arXiv 2310.04378, Sec. 4.3: those that a distillation knew
 
 Book: chapter 4, "Grids".
 """
@@ -162,3 +163,32 @@ class BetaIndex:
         shares = (1 - i / self.steps for i in range(self.steps))
         q = torch.tensor([quantile(p, self.alpha, self.beta) for p in shares], dtype=torch.float64)
         return on_knots(table, ((table.steps - 1) * q).round().unique().flip(0), clean_end=True)
+
+
+@final
+@dataclass(frozen=True)
+class Distilled:
+    """N of the `known` even indices k T/known - 1 that a distilled network was taught, evenly spaced and from the top.
+
+    `share`: only the lower such share of them, for a picture that is noised as far and no further.
+    """
+
+    steps: int
+    known: int = 50
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, process: Process) -> Grid:
+        table = table_of(process, "distilled", self.known)
+        count = int(self.known * self.share)
+        if self.steps > count:
+            raise UsageError(
+                f"This model was distilled to {count} noise levels, but {self.steps} steps are asked for. It is made "
+                "for 1 to 8 steps."
+            )
+        gap = table.steps // self.known
+        taught = torch.arange(count, 0, -1, dtype=torch.float64) * gap - 1  # [count], falling
+        chosen = (torch.arange(self.steps, dtype=torch.float64) * (count / self.steps)).floor().long()
+        return on_knots(table, taught[chosen], clean_end=True)

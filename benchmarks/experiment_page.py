@@ -1,4 +1,4 @@
-"""The page of chapter 4's experiments, from what was recorded: what was asked, what the papers expect, what came."""
+"""A page of experiments, from what was recorded: what was asked, what the papers expect, what came of it."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from foundation_experiments import EXPERIMENTS, LEFT_OUT, Experiment
-from foundation_rows import FOUNDATION_ROWS
+from experiments import Chapters, Experiment
+from trainings import Training, taken
 
 Records = Mapping[str, Mapping[str, Any]]
 
 
-def foundations(records: Records, planned: Callable[[str], str]) -> str:
+def page(chapters: Chapters, records: Records, planned: Callable[[str], str]) -> str:
     """The page; `planned` tells the command that trains a row."""
-    further = sum(minutes for e in EXPERIMENTS for _, minutes in e.commands)
+    further = sum(minutes for e in chapters.experiments for _, minutes in e.commands)
     head = (
-        "# Experiments of chapter 4\n\n"
-        "Made by `python benchmarks/published.py table` from `trained/*.json`. Figures are of validation digits, which "
-        "no training sees. A Fréchet distance stands beside its floor, that of other real pictures.\n\n"
+        f"# Experiments of {chapters.title}\n\n"
+        f"Made by `python benchmarks/published.py table` from `trained/*.json`. {chapters.figures}\n\n"
         "## Trainings\n\n"
         "In the order in which they are worth their time; minutes are of one core. All of them: "
-        f"{sum(row.minutes for row in FOUNDATION_ROWS.values()):.0f} minutes; measuring by the commands further below: "
-        f"{further:.0f} more. `published.py record ROW RUN` measures a finished run and keeps it.\n\n"
+        f"{sum(row.minutes for row in chapters.rows.values()):.0f} minutes"
+        + (f"; measuring by the commands further below: {further:.0f} more" if further else "")
+        + ". `published.py record ROW RUN` measures a finished run and keeps it.\n\n"
         "| row | minutes | command | measured by | |\n|---|---|---|---|---|\n"
     )
-    rows = "\n".join(_planned(name, records.get(name), planned(name)) for name in FOUNDATION_ROWS)
-    parts = [_told(experiment, records) for experiment in EXPERIMENTS]
-    left = "\n".join(f"- {text}" for text in LEFT_OUT)
+    rows = "\n".join(_planned(name, row, records.get(name), planned(name)) for name, row in chapters.rows.items())
+    parts = [_told(experiment, records) for experiment in chapters.experiments]
+    left = "\n".join(f"- {text}" for text in chapters.left_out)
     return f"{head}{rows}\n\n" + "\n\n".join((*parts, f"## Left out\n\n{left}")) + "\n"
 
 
-def _planned(name: str, told: Mapping[str, Any] | None, command: str) -> str:
-    row, usual = FOUNDATION_ROWS[name], f"hvis evaluate runs/{name} --split validation"
-    words = "; ".join(f"`{usual} {text}`" if text else f"`{usual}`" for text in row.evaluate)
+def _planned(name: str, row: Training, told: Mapping[str, Any] | None, command: str) -> str:
+    said = [f"hvis evaluate runs/{name}{_split(words)} {words}".rstrip() for words in row.evaluate]
+    words = "; ".join((*(f"`{one}`" for one in said), *(["its own last validation"] if row.held_out else [])))
     done = f"{told['steps']:,} steps, {told['seconds'] / 60:.1f} min" if told else "not trained yet"
     return f"| {name} | {row.minutes:g} | `{command}` | {words} | {done} |"
+
+
+def _split(words: str) -> str:
+    return " --split validation" if "split" in taken(words) else ""
 
 
 def _told(experiment: Experiment, records: Records) -> str:
@@ -62,6 +66,9 @@ def verdict(experiment: Experiment, records: Records) -> str:
     lacking = dict.fromkeys(row for row, _ in placed if row not in records)
     if lacking:
         return f"open: {', '.join(lacking)} not trained yet"
+    untold = [f"{row}:{figure}" for row, figure in placed if figure not in records[row]["published"]["result"]]
+    if untold:
+        return f"open: {', '.join(untold)} not measured yet"
     found = [records[row]["published"]["result"][figure] for row, figure in placed]
     said = []
     for (one, better), (other, worse) in pairwise(zip(experiment.order, found, strict=True)):

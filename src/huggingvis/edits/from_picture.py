@@ -1,0 +1,38 @@
+"""Image-to-image: a picture is noised part of the way and undone from there under a new condition.
+
+Meng et al. 2021, "SDEdit" (arXiv 2108.01073), Sec. 3.2. Of a grid of N steps the last floor(N strength) are walked, as
+the community's programs count; latents are drawn from q(z|x). A net that sees the picture itself (Brooks, Holynski &
+Efros 2022, "InstructPix2Pix", arXiv 2211.09800) is shown it and begins with noise. Book: chapter 6, "From a picture".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import FromPicture
+from huggingvis.core.sample import Grid
+from huggingvis.edits.task import Task
+
+
+def sample(task: Task, source: FromPicture) -> Tensor:
+    """Samples [n, ...] in the model's space. Raises `FileProblem` or `UsageError` for a picture that cannot be used."""
+    x = task.picture(source.path)
+    if task.system.shows is not None:
+        return task.from_noise(task.system.shows(x, None, task.noise))
+    z = task.encode(x)
+    grid = tail(task.model.grid(task.model.process.pace), source.strength)
+    x = task.model.process.add_noise(z, task.noise.draw(z), grid.times[0])
+    return task.walk(x, grid, task.model.condition(task.cond, task.noise))
+
+
+def tail(grid: Grid, strength: float) -> Grid:
+    """The last floor(N strength) steps of a grid. Raises `UsageError` where that is none."""
+    kept = int(len(grid) * strength)
+    if kept < 1:
+        raise UsageError(
+            f"With {len(grid)} steps, strength {strength:g} leaves no step to walk. Ask for at least "
+            f"{int(torch.ceil(torch.tensor(1 / strength)))} steps, or for more strength."
+        )
+    return Grid(grid.times[-kept - 1 :], None if grid.clocks is None else grid.clocks[-kept:])

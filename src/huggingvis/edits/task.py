@@ -1,0 +1,89 @@
+"""What every edit is given: the system, its model with the request's numbers, the condition and the noise.
+
+Book: chapter 6, "Where to start, where to stop".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huggingvis.core.diffusion import Diffuses, Diffusion
+from huggingvis.core.errors import UsageError
+from huggingvis.core.noise import Noise
+from huggingvis.core.picture_files import open_picture
+from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
+from huggingvis.core.request import Request
+from huggingvis.core.sample import Grid
+from huggingvis.core.system import System, canvas_of
+
+
+@dataclass(frozen=True)
+class Task:
+    """`n` pictures of `request` by `model`; `cond` is prepared, `noise` has a stream for each."""
+
+    system: System
+    request: Request
+    generator: Generative
+    n: int
+    cond: Cond
+    noise: Noise
+    on_step: OnStep | None = None
+
+    @property
+    def model(self) -> Diffusion:
+        """The diffusion behind the pictures. Raises `UsageError` for a model of another kind."""
+        if not isinstance(self.generator, Diffuses):
+            raise UsageError(
+                f"{self.system.spec.name!r} makes pictures in one go and cannot start from one. Leave the picture out, "
+                "or use a diffusion model."
+            )
+        return self.generator.diffusion
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures."""
+        return canvas_of(self.request, self.system.spec)
+
+    def from_noise(self, more: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Samples from noise, with `more` in the condition."""
+        cond = {**self.cond, **(more or {})}
+        return self.generator.sample(self.n, cond, noise=self.noise, on_step=self.on_step)
+
+    def walk(self, x: Tensor, grid: Grid, cond: Cond) -> Tensor:
+        """From x along the grid."""
+        return self.model.walk(x, grid, cond, noise=self.noise, on_step=self.on_step)
+
+    def picture(self, path: str) -> Tensor:
+        """The file as [n, C, H, W] in [-1, 1], in the canvas's size. Raises `FileProblem`, `UsageError`."""
+        width, height = self.size
+        told = open_picture(path).to_pil().convert("RGB" if self.system.spec.channels == 3 else "L")
+        if told.size != (width, height):
+            told = told.resize((width, height), resample=1)  # Lanczos
+        values = torch.from_numpy(np.array(told, dtype=np.float32)).reshape(height, width, -1)  # [H, W, C]
+        x = (values / 127.5 - 1).permute(2, 0, 1)[None].to(self.system.device)
+        return x.expand(self.n, -1, -1, -1)
+
+    def mask(self, path: str) -> Tensor:
+        """The file as [n, 1, H, W], 1 where it is brighter than half, else 0. Raises as `picture`."""
+        width, height = self.size
+        told = open_picture(path).to_pil().convert("L")
+        if told.size != (width, height):
+            told = told.resize((width, height), resample=0)  # nearest: a mask has no half tones
+        white = torch.from_numpy(np.array(told)) >= 128  # [H, W]
+        if not bool(white.any()):
+            raise UsageError(
+                f"The mask {path} is black all over, so nothing would be made anew. Paint what shall change in white."
+            )
+        return white.float()[None, None].to(self.system.device).expand(self.n, -1, -1, -1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents of pictures, drawn where the codec has a law of them. Raises `UsageError` where there are none."""
+        codec = self.system.codec
+        if not isinstance(codec, Encodes):
+            raise UsageError(f"{self.system.spec.name!r} has no encoder, so it cannot start from a picture.")
+        return codec.encode(x, self.noise) if isinstance(codec, EncodesByChance) else codec.encode(x)

@@ -1,0 +1,74 @@
+"""Folders of diffusers as systems: `model_index.json` says which parts there are, a file here what they make together.
+
+A file of systems/ that binds some of diffusers' pipelines has a table `PIPELINES` of their class names and a function
+`bind_pipeline(folder, index, how)`; it is found by the names in its source, so a new kind is a new file.
+Book: chapter 5, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from huggingvis.checkpoints.diffusers_common import read_json
+from huggingvis.core.errors import FileProblem, nearest
+from huggingvis.core.system import System
+
+INDEX = "model_index.json"
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class How:
+    """On which device and in which precision; `dtype` None: as the files have it."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype | None = None
+
+
+def bind_folder(folder: Path, how: How) -> System:
+    """The system in a folder of diffusers. Raises `FileProblem` for a pipeline that is not known, or parts missing."""
+    index = read_json(folder / INDEX)
+    name = index.get("_class_name")
+    module = _modules().get(str(name))
+    if module is None:
+        near = nearest(str(name), _modules())
+        raise FileProblem(
+            f"{folder / INDEX} is of the pipeline {name!r}, which this library does not bind yet. It binds "
+            f"{', '.join(near or sorted(_modules()))}."
+        )
+    system: System = importlib.import_module(module).bind_pipeline(folder, index, how)
+    return system
+
+
+def part(folder: Path, index: Mapping[str, Any], name: str) -> Path | None:
+    """The sub-folder of a part; None where the pipeline has none. Raises `FileProblem` where it should be there."""
+    told = index.get(name)
+    if told is None or told == [None, None]:
+        return None
+    if not (folder / name).is_dir():
+        raise FileProblem(
+            f"{folder / INDEX} says that there is a {name!r}, but the folder {folder / name} is missing. Download the "
+            "model again, or that part of it."
+        )
+    return folder / name
+
+
+def _modules() -> dict[str, str]:
+    """Module by the name of each pipeline that it binds, told from the sources without importing them."""
+    import ast
+
+    found: dict[str, str] = {}
+    for path in sorted(_HERE.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "def bind_pipeline(" not in text:
+            continue
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PIPELINES":
+                found |= dict.fromkeys(ast.literal_eval(node.value), f"huggingvis.systems.{path.stem}")
+    return found

@@ -1,0 +1,76 @@
+"""What SDXL is told beside the prompt: the pooled text, and the sizes that its training pictures had and were cut to.
+
+Podell et al. 2023, arXiv 2307.01952, Sec. 2.2: original size, the crop's corner and target size, each number as a
+sinusoid of 256, follow the pooled text in the `vector` port; the refiner is told a score of beauty in the place of the
+target size. A corner other than (0, 0) asks for a picture cut off. Book: chapter 5, "What else to tell".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Request
+from huggingvis.core.system import Spec, canvas_of
+from huggingvis.nets.embeddings import sinusoid
+
+ORIGINAL, CROP, SCORE, NEGATIVE_SCORE = "original_size", "crop", "aesthetic_score", "negative_aesthetic_score"
+USUAL_SCORE, USUAL_NEGATIVE_SCORE = 6.0, 2.5
+
+
+@final
+@dataclass(frozen=True)
+class SizeConditions:
+    """`vector` [B, P + width n] of `pooled` [B, P] and n numbers. `scored`: the refiner's five, else six.
+
+    Options: original_size (1024x1024), crop (0x0: from the left, from the top), scores of the refiner.
+    """
+
+    spec: Spec
+    width: int = 256
+    scored: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return (ORIGINAL, CROP, SCORE, NEGATIVE_SCORE) if self.scored else (ORIGINAL, CROP)
+
+    def __call__(self, read: Mapping[str, Tensor], requests: Sequence[Request], negative: bool) -> dict[str, Tensor]:
+        pooled = read["pooled"]
+        told = torch.tensor([self.numbers(request, negative) for request in requests])  # [B, n]
+        parts = sinusoid(told.flatten().to(pooled.device), self.width).reshape(len(told), -1)  # [B, width n]
+        ports = {key: value for key, value in read.items() if key != "pooled"}
+        return {**ports, "vector": torch.cat([pooled, parts.to(pooled.dtype)], dim=1)}
+
+    def numbers(self, request: Request, negative: bool) -> list[float]:
+        """What is told, height before width, top before left."""
+        size = canvas_of(request, self.spec)
+        width, height = _pair(request, ORIGINAL, size)
+        left, top = _pair(request, CROP, (0, 0))
+        first = [height, width, top, left]
+        if not self.scored:
+            return [float(n) for n in (*first, size[1], size[0])]
+        name, usual = (NEGATIVE_SCORE, USUAL_NEGATIVE_SCORE) if negative else (SCORE, USUAL_SCORE)
+        return [*map(float, first), _number(request, name, usual)]
+
+
+def _pair(request: Request, name: str, usual: tuple[int, int]) -> tuple[int, int]:
+    word = request.options.get(name)
+    if word is None:
+        return usual
+    parts = word.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise UsageError(f"{name} is two whole numbers such as 1024x1024, found {word!r}.")
+    return int(parts[0]), int(parts[1])
+
+
+def _number(request: Request, name: str, usual: float) -> float:
+    word = request.options.get(name)
+    try:
+        return usual if word is None else float(word)
+    except ValueError:
+        raise UsageError(f"{name} is a number, usually {usual:g}; found {word!r}.") from None

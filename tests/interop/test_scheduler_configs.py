@@ -1,0 +1,181 @@
+"""`scheduler_config.json` as sampler, grid and table: each class of diffusers beside ours, network call by call."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from scheduler_twins import OURS, Net, assert_same, begin, draws, ours, theirs
+
+from huggingvis.checkpoints.diffusers_scheduler import (
+    Own,
+    own_solver,
+    read_scheduler,
+    scheduler_config,
+    write_scheduler,
+)
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.process import Eps, V
+from huggingvis.guidance.threshold import Clip, DynamicThreshold
+from huggingvis.processes.table import TableProcess
+from huggingvis.samplers.plms import PNDM
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array"),
+    pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:`final_sigmas_type"),
+]
+
+DATA = os.environ.get("HUGGINGVIS_TESTDATA")
+SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+PLAIN = {**SCALED, "clip_sample": False}
+SD1 = {**SCALED, "skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}
+IN_SIGMA = ("Euler", "Heun", "LMS", "KDPM2")
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("PNDMScheduler", SD1),
+    ("PNDMScheduler", {**SD1, "prediction_type": "v_prediction"}),
+    ("PNDMScheduler", {**SD1, "timestep_spacing": "trailing", "steps_offset": 0}),
+    ("DDIMScheduler", {**PLAIN, "steps_offset": 1, "set_alpha_to_one": False}),
+    ("DDIMScheduler", {**PLAIN, "steps_offset": 1, "set_alpha_to_one": False, "prediction_type": "v_prediction"}),
+    ("DDIMScheduler", {**PLAIN, "timestep_spacing": "trailing"}),
+    ("DDPMScheduler", {**PLAIN, "variance_type": "fixed_large"}),
+    ("DDPMScheduler", {**PLAIN, "timestep_spacing": "linspace"}),
+    ("EulerDiscreteScheduler", {**SCALED, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("EulerDiscreteScheduler", {**SCALED, "timestep_spacing": "trailing"}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("EulerDiscreteScheduler", SCALED),
+    ("EulerAncestralDiscreteScheduler", {**SCALED, "timestep_spacing": "trailing"}),
+    ("EulerAncestralDiscreteScheduler", {**SCALED, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("EulerAncestralDiscreteScheduler", SCALED),
+    ("HeunDiscreteScheduler", SCALED),
+    ("HeunDiscreteScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("LMSDiscreteScheduler", SCALED),
+    ("LMSDiscreteScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("KDPM2DiscreteScheduler", SCALED),
+    ("KDPM2DiscreteScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("KDPM2AncestralDiscreteScheduler", SCALED),
+    ("DPMSolverMultistepScheduler", SCALED),
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "algorithm_type": "sde-dpmsolver++"}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "solver_order": 3, "final_sigmas_type": "sigma_min"}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_lu_lambdas": True, "final_sigmas_type": "zero"}),
+    ("DPMSolverSinglestepScheduler", {**SCALED, "final_sigmas_type": "sigma_min", "lower_order_final": True,
+                                      "algorithm_type": "dpmsolver++"}),
+    ("UniPCMultistepScheduler", SCALED),
+    ("UniPCMultistepScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("UniPCMultistepScheduler", {**SCALED, "final_sigmas_type": "sigma_min"}),
+    ("DEISMultistepScheduler", {**SCALED, "solver_order": 3}),
+    ("LCMScheduler", {}),
+    ("LCMScheduler", {"original_inference_steps": 100, "prediction_type": "v_prediction"}),
+]  # fmt: skip
+
+
+def _id(case: tuple[str, dict[str, Any]]) -> str:
+    name, more = case
+    own = [f"{k}={v}" for k, v in more.items() if k not in PLAIN]
+    return "-".join([name.removesuffix("Scheduler"), *own])
+
+
+def run(own: Own, steps: int, process: TableProcess, noise: list[torch.Tensor]) -> tuple[Net, torch.Tensor]:
+    assert own.solver is not None
+    sampler, schedule = own.solver(steps, 0.0)
+    kind = next(k for k, v in OURS.items() if v == ("eps" if own.prediction == Eps() else "v"))
+    return ours(process, kind, sampler, schedule, begin(), noise)
+
+
+@pytest.mark.parametrize(
+    ("case", "steps"),
+    [(c, 20) for c in CASES] + [(c, 10) for c in CASES if c[0].startswith(("DPM", "UniPC", "DEIS"))],
+    ids=lambda x: _id(x) if isinstance(x, tuple) else str(x),
+)
+def test_the_solver_of_every_class(case: tuple[str, dict[str, Any]], steps: int) -> None:
+    name, more = case
+    scheduler = getattr(diffusers, name)(**more)
+    own = own_solver(dict(scheduler.config) | {"_class_name": name})
+    scheduler.set_timesteps(steps)
+    if name == "DPMSolverSinglestepScheduler":
+        scheduler.order_list = scheduler.get_order_list(steps)
+    scaled = name.startswith(IN_SIGMA)
+    x = begin() * (float(scheduler.sigmas[0]) ** 2 + 1) ** 0.5 if scaled else begin()
+    stochastic = "Ancestral" in name or name == "DDPMScheduler" or "sde" in str(more.get("algorithm_type"))
+    generator = {"generator": torch.Generator().manual_seed(3)} if stochastic or name == "LCMScheduler" else {}
+    reference = theirs(scheduler, x, **generator)
+    process = TableProcess(scheduler.alphas_cumprod)
+    noise = draws(steps, torch.float32 if "sde" in str(more.get("algorithm_type")) else torch.float64)
+    # float32 sigmas of theirs, and rho_up for the ancestral one, are what is left
+    assert_same(run(own, steps, process, noise), reference, 1e-4)
+    assert float((own.process.alphas_cumprod - process.alphas_cumprod).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[0].startswith("Euler")], ids=_id)
+def test_noise_begins_where_theirs_does(case: tuple[str, dict[str, Any]]) -> None:
+    name, more = case
+    scheduler = getattr(diffusers, name)(**more)
+    scheduler.set_timesteps(20)
+    own = own_solver(dict(scheduler.config) | {"_class_name": name})
+    assert own.solver is not None
+    first = own.solver(20, 0.0)[1](own.process).times[0]
+    begins = 1.0 if own.unit else float(own.process.sigma(first))
+    theirs_in_our_scale = float(scheduler.init_noise_sigma) * float(own.process.alpha(first))
+    assert begins == pytest.approx(theirs_in_our_scale, rel=1e-5)
+
+
+def test_what_is_made_of_single_settings() -> None:
+    pndm = own_solver({"_class_name": "PNDMScheduler", **SD1, "prediction_type": "v_prediction"})
+    assert pndm.prediction == V() and pndm.solver is not None
+    sampler, _ = pndm.solver(20, 0.0)
+    assert isinstance(sampler, PNDM) and sampler.of == V()
+    assert own_solver({"_class_name": "DDIMScheduler"}).clip == (Clip(1.0),)
+    assert own_solver({"_class_name": "DDIMScheduler", "thresholding": True}).clip == (DynamicThreshold(0.995, 1.0),)
+    zero = own_solver({"_class_name": "DDIMScheduler", **PLAIN, "rescale_betas_zero_snr": True})
+    assert float(zero.process.alphas_cumprod[-1]) == 0.0
+    trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})
+    assert trained.process.alphas_cumprod.tolist() == pytest.approx([0.9, 0.72, 0.432])
+
+
+def test_a_class_that_is_not_known_still_tells_its_table() -> None:
+    own = own_solver({"_class_name": "MadeUpScheduler", **SCALED, "prediction_type": "v_prediction"})
+    assert own.solver is None and own.prediction == V()
+    assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type"),
+        ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "prediction_type"),
+        ({"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}, "beta_schedule"),
+        ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "variance_type"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace"}, "timestep_spacing"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "magic"}, "algorithm_type"),
+        ({"_class_name": "DDIMScheduler", "beta_start": "small"}, "beta_start"),
+    ],
+)
+def test_what_we_do_not_compute_is_refused_by_name(more: dict[str, Any], word: str) -> None:
+    with pytest.raises(FileProblem, match=word):
+        own_solver(more)
+
+
+@pytest.mark.parametrize("prediction", [Eps(), V()])
+@pytest.mark.parametrize("process", [TableProcess.scaled_linear(), TableProcess.linear(), TableProcess.cosine()])
+def test_written_settings_are_read_by_us_and_by_diffusers(tmp_path: Path, prediction: Any, process: Any) -> None:
+    folder = write_scheduler(tmp_path / "scheduler", scheduler_config(process, prediction))
+    own = read_scheduler(folder)
+    assert own.prediction == prediction
+    torch.testing.assert_close(own.process.alphas_cumprod, process.alphas_cumprod, rtol=1e-9, atol=0)
+    read = diffusers.DDIMScheduler.from_pretrained(folder)
+    torch.testing.assert_close(read.alphas_cumprod.double(), process.alphas_cumprod, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.skipif(not DATA, reason="HUGGINGVIS_TESTDATA is not set: the real configuration is not at hand")
+def test_the_real_file_of_stable_diffusion_1() -> None:
+    own = read_scheduler(Path(str(DATA)) / "configs/sd15/scheduler")
+    assert own.name == "PNDMScheduler" and own.unit and own.prediction == Eps() and own.clip == ()
+    assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
+    assert own.solver is not None
+    assert own.solver(50, 0.0)[1](own.process).clocks.tolist()[:2] == [981.0, 961.0]  # type: ignore[union-attr]

@@ -1,0 +1,100 @@
+"""Tiny pipelines of diffusers with random weights, saved as folders: what our systems are compared with."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+from huggingvis.codecs.clip_tokens import CLIPTokens
+
+SD1_SOLVER = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+}  # fmt: skip
+PROMPT, NEGATIVE = "a photograph of an astronaut riding a horse", "blurry, dark"
+
+
+def unet(**more: Any) -> diffusers.UNet2DConditionModel:
+    torch.manual_seed(0)
+    sizes = {
+        "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (32, 64), "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 8,
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 32, "attention_head_dim": 4,
+    }  # fmt: skip
+    return diffusers.UNet2DConditionModel(**{**sizes, **more}).eval()
+
+
+def vae() -> diffusers.AutoencoderKL:
+    torch.manual_seed(1)
+    return diffusers.AutoencoderKL(
+        block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=8,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, layers_per_block=1, scaling_factor=0.18215,
+    ).eval()  # fmt: skip
+
+
+def text(width: int = 32, *, projection: bool = False, act: str = "quick_gelu") -> Any:
+    torch.manual_seed(2)
+    config = transformers.CLIPTextConfig(
+        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=77, hidden_act=act, projection_dim=width, bos_token_id=49406, eos_token_id=49407,
+    )  # fmt: skip
+    kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
+    return kind(config).eval()
+
+
+@cache
+def _tokenizer_folder(pad: str) -> Path:
+    import tempfile
+
+    return CLIPTokens.bundled(pad=pad).save(Path(tempfile.mkdtemp()) / "tokenizer")
+
+
+def tokenizer(pad: str = "<|endoftext|>") -> transformers.CLIPTokenizer:
+    return transformers.CLIPTokenizer.from_pretrained(_tokenizer_folder(pad))
+
+
+def pipeline(name: str = "StableDiffusionPipeline", *, scheduler: Any = None, **more: Any) -> Any:
+    """A pipeline of Stable Diffusion 1's kind."""
+    scheduler = scheduler or diffusers.DDIMScheduler(**SD1_SOLVER, clip_sample=False, set_alpha_to_one=False,
+                                                     steps_offset=1)  # fmt: skip
+    parts = {"unet": unet(), "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
+             "safety_checker": None, "feature_extractor": None}  # fmt: skip
+    if name == "LatentConsistencyModelPipeline":
+        parts["requires_safety_checker"] = False
+    elif name != "StableDiffusionXLPipeline":
+        parts["requires_safety_checker"] = False
+    made = getattr(diffusers, name)(**{**parts, **more})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def pipeline_xl(name: str = "StableDiffusionXLPipeline", *, scheduler: Any = None, **more: Any) -> Any:
+    """A pipeline of SDXL's kind: two towers, pooled text and sizes."""
+    scheduler = scheduler or diffusers.EulerDiscreteScheduler(**SD1_SOLVER, timestep_spacing="leading", steps_offset=1)
+    net = unet(
+        cross_attention_dim=32 + 48, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=256, projection_class_embeddings_input_dim=48 + 6 * 256,
+        transformer_layers_per_block=(1, 2), attention_head_dim=(2, 4),
+    )  # fmt: skip
+    parts = {
+        "unet": net, "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
+        "text_encoder_2": text(48, projection=True, act="gelu"), "tokenizer_2": tokenizer("!"),
+    }  # fmt: skip
+    made = getattr(diffusers, name)(**{**parts, **more})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def start(batch: int = 1) -> Tensor:
+    return torch.randn(batch, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def drawn(seed: int, count: int, shape: tuple[int, ...] = (1, 4, 8, 8)) -> list[Tensor]:
+    """What a pipeline draws from a generator with `seed`, in order."""
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=g) for _ in range(count)]
