@@ -40,6 +40,7 @@ SYSTEM = {
     "exact": [
         "tests/interop/test_control.py::test_ip_adapters_are_theirs",
         "tests/interop/test_control.py::test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns",
+        "tests/interop/test_control_walks.py::test_an_ip_adapter_that_diffusers_loads",
     ],
     "trained": None,
     "explained": None,
