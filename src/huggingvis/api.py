@@ -60,8 +60,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 
 def load(model: Model = None, *, device: str | None = None) -> System:
-    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, a run folder, an official
-    StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
+    run folder, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
@@ -91,6 +91,10 @@ def load(model: Model = None, *, device: str | None = None) -> System:
         from huggingvis.systems import stylegan2
 
         return stylegan2.bind(path, where)
+    if (path / "model_index.json").is_file():
+        from huggingvis.systems.pipelines import How, bind_folder
+
+        return bind_folder(path, How(where))
     if path.is_file():
         raise FileProblem(f"{path} is a single file; expected a model folder or a run folder. Give its folder.")
     family, known = read_record(path)["family"], _families()
