@@ -88,7 +88,7 @@ def detect(
     member = None
     if unet:
         member = member_of(unet.config.tokens_dim, unet.config.vector_dim, unet.linear, tensors)
-    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", True)
+    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", False)
     return Layout(
         title=_title(known, member),
         member=member,
@@ -96,6 +96,7 @@ def detect(
         autoencoder=autoencoder,
         towers=towers,
         prediction=prediction,
+        predicted=unet is not None and sure,
         zero_snr="ztsnr" in tensors,
         eight_bit=any(fact.dtype.startswith("F8") for fact in tensors.values()),
         extra=extra,

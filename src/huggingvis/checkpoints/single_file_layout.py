@@ -15,6 +15,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.unet import UNetConfig
 
+_MOST = 4096  # heads, channels of a head, groups
 PREDICTIONS = ("epsilon", "v", "edm")
 DROPPED = re.compile(r"model_ema\.|(first_stage_model\.)?(model_ema|loss)\.")
 """Tensors that no one needs who only uses a model: running averages, the losses of the autoencoder's training."""
@@ -36,8 +37,9 @@ class Said:
     def __post_init__(self) -> None:
         if self.prediction not in (None, *PREDICTIONS):
             raise UsageError(f"A prediction is one of {', '.join(PREDICTIONS)}; found {self.prediction!r}.")
-        if any(n is not None and not 1 <= n <= 4096 for n in (self.heads, self.groups, self.autoencoder_groups)):
-            raise UsageError("Heads and groups are counts from 1 to 4096.")
+        for key, count in asdict(self).items():
+            if key != "prediction" and count is not None and not (type(count) is int and 1 <= count <= _MOST):
+                raise UsageError(f"{key} is a count from 1 to {_MOST}; found {count!r}.")
 
     def over(self, other: Said) -> Said:
         """These, completed by `other`."""
@@ -102,6 +104,7 @@ class Layout:
         member: the row of the table, None for a net in sizes of its own or a file without one.
         unet, autoencoder, towers: the parts; towers by the names `text` and `text_2`.
         prediction: what the net predicts; empty without a net.
+        predicted: whether that was said, and not assumed.
         zero_snr: the file says that its training ended in pure noise.
         eight_bit: some weights are 8-bit floats, which are stored and not computed with.
         extra: other tensors, kept under their names (noise schedules, statistics of latents).
@@ -115,6 +118,7 @@ class Layout:
     autoencoder: AutoencoderLayout | None = None
     towers: Mapping[str, TowerLayout] = field(default_factory=dict)
     prediction: str = ""
+    predicted: bool = False
     zero_snr: bool = False
     eight_bit: bool = False
     extra: tuple[str, ...] = ()
