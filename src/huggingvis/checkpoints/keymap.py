@@ -94,6 +94,15 @@ def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
     return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
 
 
+@dataclass(frozen=True)
+class Link:
+    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    transform: Transform
+
+
 @final
 class _Side:
     """One side of all rules, found by how its patterns begin."""
@@ -144,6 +153,17 @@ class KeyMap:
         left = dict(theirs)
         self._drop_ignored(left)
         return self._move(left, self._theirs, self._ours, self._inwards)
+
+    def links(self, ours: Iterable[str]) -> list[Link]:
+        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
+        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
+        links = []
+        for number, values in found:
+            rule = self.rules[number]
+            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
+            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
+            links.append(Link(here, there, rule.transform))
+        return links
 
     @property
     def _inwards(self) -> Ways:
