@@ -8,7 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_lycoris import Hadamard, Kronecker
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.lora_formats_fit import Host
 

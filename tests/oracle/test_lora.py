@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.adapters.lora import LoraSet
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, Layer, LowRank, Rescaled
+from huggingvis.adapters.lora_factors import Factors, Full, Layer, LowRank, Rescaled
+from huggingvis.adapters.lora_lycoris import Hadamard
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import fit
 from huggingvis.core.errors import UsageError
@@ -208,6 +209,20 @@ def test_strengths_by_name_and_a_net_that_moves_meanwhile() -> None:
     handle.remove()
     again = unet().double().state_dict()
     assert all(torch.equal(x, again[name]) for name, x in net.state_dict().items())
+
+
+def test_a_tied_tensor_may_be_named_twice() -> None:
+    first, second = nn.Linear(8, 4), nn.Linear(8, 4)
+    second.weight = first.weight
+    net = nn.Sequential(first, second)
+    before = first.weight.detach().clone()
+    lora = {f"{n}.weight": change for n, change in zip("01", (changes(LINEAR)["LoRA"], changes(LINEAR, 1)["LoHa"]))}
+    handle = LoraSet((lora, 1.0)).attach(net)
+    want = before + lora["0.weight"].delta(before) + lora["1.weight"].delta(before)
+    torch.testing.assert_close(first.weight.detach(), want)
+    assert second.weight is first.weight
+    handle.remove()
+    assert torch.equal(first.weight, before)
 
 
 def test_a_live_layer_compiles_whole() -> None:

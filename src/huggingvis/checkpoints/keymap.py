@@ -94,15 +94,6 @@ def patterns(side: str | tuple[str, ...]) -> tuple[Pattern, ...]:
     return tuple(map(Pattern, (side,) if isinstance(side, str) else side))
 
 
-@dataclass(frozen=True)
-class Link:
-    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
-
-    ours: tuple[str, ...]
-    theirs: tuple[str, ...]
-    transform: Transform
-
-
 @final
 class _Side:
     """One side of all rules, found by how its patterns begin."""
@@ -154,17 +145,6 @@ class KeyMap:
         self._drop_ignored(left)
         return self._move(left, self._theirs, self._ours, self._inwards)
 
-    def links(self, ours: Iterable[str]) -> list[Link]:
-        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
-        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
-        links = []
-        for number, values in found:
-            rule = self.rules[number]
-            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
-            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
-            links.append(Link(here, there, rule.transform))
-        return links
-
     @property
     def _inwards(self) -> Ways:
         return [rule.transform.to_ours for rule in self.rules]
@@ -205,6 +185,27 @@ class KeyMap:
             rivals = [self.rules[number] for number, _, _ in found[:2]]
             raise ValueError(f"two rules of the key map claim {name!r}: {rivals[0]} and {rivals[1]}")
         return found
+
+    def links(self, ours: Iterable[str]) -> list[Link]:
+        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
+        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
+        links = []
+        for number, values in found:
+            rule = self.rules[number]
+            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
+            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
+            links.append(Link(here, there, rule.transform))
+        return links
+
+
+@final
+@dataclass(frozen=True)
+class Link:
+    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    transform: Transform
 
 
 def _apply(transform: Callable[[Group], Group], tensors: Group, names: list[str]) -> Group:

@@ -16,7 +16,8 @@ from typing import final
 
 from torch import Tensor
 
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, LowRank, Rescaled
+from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled
+from huggingvis.adapters.lora_lycoris import Hadamard, Kronecker
 from huggingvis.checkpoints.formats import Format, read_header, sniff
 from huggingvis.checkpoints.io import load
 from huggingvis.checkpoints.lora_formats_bases import made_for

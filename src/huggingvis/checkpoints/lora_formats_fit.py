@@ -21,7 +21,7 @@ from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled, S
 from huggingvis.checkpoints.keymap import KeyMap, Link
 from huggingvis.checkpoints.lora_formats import LoraFile
 from huggingvis.checkpoints.lora_formats_bases import WIDTHS, reading_width
-from huggingvis.checkpoints.lora_formats_names import Address, address
+from huggingvis.checkpoints.lora_formats_names import ORIGINAL, Address, address
 from huggingvis.checkpoints.transforms import ConvToLinear, Identity, Split
 from huggingvis.core.errors import FileProblem
 
@@ -50,7 +50,7 @@ class Host:
         for keymap in self.maps:
             for link in keymap.links(self.shapes):
                 for name in link.theirs:
-                    layer, leaf = layer_and_leaf(name)
+                    layer, leaf = layer_and_leaf(name.removeprefix(ORIGINAL))
                     dotted.setdefault(layer, {}).setdefault(leaf, link)
         for layer in [layer for layer in dotted if layer.startswith("text_model.")]:
             dotted.setdefault(layer.removeprefix("text_model."), dotted[layer])
@@ -124,10 +124,14 @@ def fit(file: LoraFile, hosts: Mapping[str, Host]) -> Fitted:
         moved = moved_factors(factors, link, shapes)
         if moved is None:
             strange.append(layer)
+        elif parts[part].keys() & set(link.ours):
+            left.setdefault("for layers that the file changes under another name as well", []).append(layer)
         else:
             parts[part] |= dict(zip(link.ours, moved))
     applied = sum(map(len, parts.values()))
-    if not applied or len(strange) > min(_STRAY, applied):
+    asked, read = reading_width(file.inputs.items()), next(_widths(hosts), None)
+    other = asked is not None and read is not None and asked != read
+    if not applied or other or len(strange) > min(_STRAY, applied):
         raise _of_another_base(file, hosts, strange, left)
     if strange:
         left["of another shape than here"] = strange

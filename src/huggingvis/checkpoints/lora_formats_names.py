@@ -56,12 +56,14 @@ _STRANGERS = (
     (re.compile(r"lora_controlnet"), "a ControlLoRA, a ControlNet cut down by LoRA"),
 )
 
+ORIGINAL = "model.diffusion_model."
+"""What stands before the U-Net's names in a single-file checkpoint."""
 _PREFIXES = (
     ("lora_unet_", "unet"), ("lora_te_", "text_encoder"), ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"), ("lora_te3_", "text_encoder_3"), ("lora_transformer_", "transformer"),
     ("lycoris_", None),
     ("unet.", "unet"), ("text_encoder.", "text_encoder"), ("text_encoder_2.", "text_encoder_2"),
-    ("text_encoder_3.", "text_encoder_3"), ("transformer.", "transformer"), ("model.diffusion_model.", None),
+    ("text_encoder_3.", "text_encoder_3"), ("transformer.", "transformer"), (ORIGINAL, None),
     ("diffusion_model.", None), ("base_model.model.", None),
 )  # fmt: skip
 
@@ -115,7 +117,8 @@ def address(path: str) -> Address:
     while found:
         found = False
         for prefix, of in _PREFIXES:
-            if path.startswith(prefix) and len(path) > len(prefix):
+            named_twice = part is not None and of is not None  # OpenCLIP's layers begin with `transformer.` themselves
+            if path.startswith(prefix) and len(path) > len(prefix) and not named_twice:
                 path, part, dotted = path.removeprefix(prefix), part or of, dotted and prefix.endswith(".")
                 found = True
     return Address(part, path, dotted)

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huggingvis.adapters.lora_factors import Factors, Full, Hadamard, Kronecker, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_factors import Factors, Full, LowRank, Rescaled, Shape
+from huggingvis.adapters.lora_lycoris import Hadamard, Kronecker
 from huggingvis.checkpoints.io import save
 from huggingvis.checkpoints.lora_formats_fit import Host, layer_and_leaf
 from huggingvis.checkpoints.lora_formats_names import Spelling
@@ -49,7 +50,8 @@ def write(
     if not there:
         raise UsageError("There is no change to write: the LoRA is empty.")
     if spelling is Spelling.KOHYA:
-        return save(path, _kohya(there, "text_encoder_2" in hosts), metadata)
+        plain = {key: value for key, value in (metadata or {}).items() if key != HEADER_KEY}  # alphas are tensors here
+        return save(path, _kohya(there, "text_encoder_2" in hosts), plain)
     if spelling is Spelling.DIFFUSERS:
         return _diffusers(path, there, metadata)
     if spelling is Spelling.PEFT:
