@@ -85,11 +85,11 @@ def detect(
     known = Layout("", None, unet, autoencoder, towers)
     loose = [name for name in tensors if not known.part_of(name)]
     extra = tuple(name for name in loose if not DROPPED.match(name))
-    _check_known(unet is not None or autoencoder is not None, extra, len(tensors))
+    _check_known(known, extra, len(tensors))
     member = None
     if unet:
         member = member_of(unet.config.tokens_dim, unet.config.vector_dim, unet.linear, tensors)
-    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", True)
+    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", False)
     return Layout(
         title=_title(known, member),
         member=member,
@@ -97,6 +97,7 @@ def detect(
         autoencoder=autoencoder,
         towers=towers,
         prediction=prediction,
+        predicted=unet is not None and sure,
         zero_snr="ztsnr" in tensors,
         eight_bit=any(fact.dtype.startswith("F8") for fact in tensors.values()),
         extra=extra,
@@ -149,29 +150,30 @@ def _autoencoder(tensors: Tensors, told: Said) -> AutoencoderLayout | None:
 def _towers(tensors: Tensors) -> dict[str, TowerLayout]:
     found: dict[str, TowerLayout] = {}
     for row in TOWERS:
-        if row.prefix + row.tokens in tensors and row.part not in found:
+        if row.root + row.inner + row.tokens in tensors and row.part not in found:
             found[row.part] = _tower(tensors, row)
     return found
 
 
 def _tower(tensors: Tensors, row: TowerRow) -> TowerLayout:
-    names = Names(tensors, row.prefix, "text tower")
+    names = Names(tensors, row.root + row.inner, "text tower")
     vocabulary, dim = names.of(row.tokens, 2)
-    layer = re.compile(re.escape(row.prefix + row.layer) + r"(\d{1,3})\.")
+    layer = re.compile(re.escape(row.root + row.inner + row.layer) + r"(\d{1,3})\.")
     layers = {int(match[1]) for name in tensors if (match := layer.match(name))}
     if layers != set(range(len(layers))) or not layers:
         raise names.strange(f"its layers are numbered {sorted(layers)[:4]}")
     projection = names.of(row.projection, 2)[1] if row.projection and row.projection in names else None
     length = names.of(row.positions, 2)[0]
-    return TowerLayout(row.prefix, row.spelling, vocabulary, dim, length, len(layers), projection)
+    hidden = names.of(f"{row.layer}0.{row.feed}", 2)[0] if row.feed else 0
+    return TowerLayout(row.root, row.inner, row.spelling, vocabulary, dim, length, len(layers), hidden, projection)
 
 
-def _check_known(any_part: bool, loose: tuple[str, ...], count: int) -> None:
+def _check_known(known: Layout, loose: tuple[str, ...], count: int) -> None:
     """What is neither a part nor baggage decides what the file really is."""
-    other = foreign(loose)
+    other = foreign(loose, known.unet is not None)
     if other is not None:
         raise FileProblem(f"This is {other.what}, not a Stable Diffusion 1, 2 or XL checkpoint. {other.advice}.")
-    if not any_part:
+    if known.unet is None and known.autoencoder is None:
         some = ", ".join(loose[:3])
         raise FileProblem(
             f"This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but none of its {count} "
