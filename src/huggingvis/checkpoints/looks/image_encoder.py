@@ -14,7 +14,9 @@ class _ImageEncoder(Kind):
     def found(self, subject: Subject) -> bool:
         if subject.is_folder:
             return "CLIPVision" in str(subject.settings.get("architectures"))
-        vision = any_name(r"^(vision_model\.encoder|visual\.transformer\.resblocks|vision_model\.transformer)\.", subject.tensors)
+        vision = any_name(
+            r"^(vision_model\.encoder|visual\.transformer\.resblocks|vision_model\.transformer)\.", subject.tensors
+        )
         return vision and not any_name(r"^(text_model|transformer)\.", subject.tensors)
 
 
