@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingvis.checkpoints import ldm_autoencoder, ldm_unet
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import Facts, inspect
 from huggingvis.checkpoints.single_file_family import (
@@ -25,8 +24,10 @@ from huggingvis.checkpoints.single_file_family import (
     VARIANTS,
     Member,
     TowerRow,
+    autoencoder_prefix,
     foreign,
     member_of,
+    unet_prefix,
 )
 from huggingvis.checkpoints.single_file_layout import (
     DROPPED,
@@ -117,38 +118,33 @@ def _told(metadata: Mapping[str, str]) -> Said:
 
 
 def _unet(tensors: Tensors, told: Said) -> UNetLayout | None:
-    for prefix in (ldm_unet.PREFIX, "diffusion_model.", ""):
-        names = Names(tensors, prefix, "U-Net")
-        if "input_blocks.0.0.weight" not in names or "middle_block.1.proj_in.weight" not in names:
-            continue
-        if "input_hint_block.0.weight" in names or "zero_convs.0.0.weight" in names:
-            return None  # a ControlNet by itself
-        linear = names.ndim("middle_block.1.proj_in.weight") == 2
-        heads, dim = told.heads or 0, told.head_dim or 0
-        if not heads and not dim:
-            heads, dim = (0, LINEAR_HEAD_DIM) if linear else (CONV_HEADS, 0)
-        config, linear = unet_sizes(names, Heads(heads, dim, told.groups or _GROUPS))
-        attending = {w for w, depth in zip(config.channels, config.attention, strict=True) if depth} | {
-            config.channels[-1]
-        }
-        wrong = [w for w in sorted(attending) if w % (dim or heads)]
-        if wrong:
-            which = f"heads of width {dim}" if dim else f"{heads} heads"
-            raise names.strange(
-                f"{which} do not divide its width {wrong[0]}; say its `heads` or `head_dim` if you know"
-            )
-        return UNetLayout(prefix, config, linear)
-    return None
+    prefix = unet_prefix(tensors)
+    if prefix is None:
+        return None
+    names = Names(tensors, prefix, "U-Net")
+    if "input_hint_block.0.weight" in names or "zero_convs.0.0.weight" in names:
+        return None  # a ControlNet by itself
+    linear = names.ndim("middle_block.1.proj_in.weight") == 2
+    heads, dim = told.heads or 0, told.head_dim or 0
+    if not heads and not dim:
+        heads, dim = (0, LINEAR_HEAD_DIM) if linear else (CONV_HEADS, 0)
+    config, linear = unet_sizes(names, Heads(heads, dim, told.groups or _GROUPS))
+    attending = {w for w, depth in zip(config.channels, config.attention, strict=True) if depth}
+    wrong = [w for w in sorted(attending | {config.channels[-1]}) if w % (dim or heads)]
+    if wrong:
+        which = f"heads of width {dim}" if dim else f"{heads} heads"
+        raise names.strange(f"{which} do not divide its width {wrong[0]}; say its `heads` or `head_dim` if you know")
+    return UNetLayout(prefix, config, linear)
 
 
 def _autoencoder(tensors: Tensors, told: Said) -> AutoencoderLayout | None:
-    for prefix in (ldm_autoencoder.PREFIX, "vae.", ""):
-        names = Names(tensors, prefix, "autoencoder")
-        if "encoder.down.0.block.0.conv1.weight" in names and names.ndim("encoder.conv_in.weight") == 4:
-            if "quantize.embedding.weight" in names:
-                return None
-            return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or _GROUPS))
-    return None
+    prefix = autoencoder_prefix(tensors)
+    if prefix is None:
+        return None
+    names = Names(tensors, prefix, "autoencoder")
+    if names.ndim("encoder.conv_in.weight") != 4 or "quantize.embedding.weight" in names:
+        return None
+    return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or _GROUPS))
 
 
 def _towers(tensors: Tensors) -> dict[str, TowerLayout]:

@@ -9,7 +9,7 @@ rows. Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -40,6 +40,23 @@ class Member:
     marker: str = ""
     unsure: str = ""
     refused: str = ""
+
+
+UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
+AUTOENCODER_PREFIXES = ("first_stage_model.", "vae.", "")
+"""What stands before the names of a net: in a whole checkpoint, in files of other programs, in a file of it alone."""
+
+
+def unet_prefix(names: Container[str]) -> str | None:
+    """What the names of a U-Net with text attention begin with, None where there is none."""
+    signs = ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight")
+    return next((prefix for prefix in UNET_PREFIXES if all(prefix + sign in names for sign in signs)), None)
+
+
+def autoencoder_prefix(names: Container[str]) -> str | None:
+    """As `unet_prefix`, of an autoencoder."""
+    signs = ("encoder.down.0.block.0.conv1.weight", "encoder.conv_in.weight")
+    return next((prefix for prefix in AUTOENCODER_PREFIXES if all(prefix + sign in names for sign in signs)), None)
 
 
 CONV_HEADS, LINEAR_HEAD_DIM = 8, 64
