@@ -16,8 +16,11 @@ from torch.nn import functional as F
 from huggingvis.nets.adain_synthesis import AdaINSynthesis
 from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBlock
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.bert import BERT, BERTConfig
 from huggingvis.nets.blocks import MapTransformer, ResBlock
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
+from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
+from huggingvis.nets.clip_vision import CLIPVision, CLIPVisionConfig
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
@@ -41,6 +44,7 @@ from huggingvis.nets.gated_conv import GatedConvNet
 from huggingvis.nets.inception import InceptionV3
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.nets.layer_noise import StoredNoise
+from huggingvis.nets.ldm_bert import LDMBert, LDMBertConfig
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
 from huggingvis.nets.mlp_gan import MaxoutCritic, MLPCritic, MLPGenerator
@@ -54,6 +58,7 @@ from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, S
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
+from huggingvis.nets.t5 import T5Config, T5Encoder
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.timed_mlp import PointMLP, WordMLP
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
@@ -105,6 +110,10 @@ def padded_condition(x: Tensor, clock: Tensor, cond: dict[str, Tensor]) -> Input
 
 def padded_tokens(x: Tensor, tokens: Tensor, mask: Tensor) -> Inputs:
     return x, garbage(tokens), F.pad(mask, (0, 3))
+
+
+def padded_text(ids: Tensor, mask: Tensor) -> Inputs:
+    return F.pad(ids, (0, 3), value=7), F.pad(mask, (0, 3))
 
 
 def garbage(tokens: Tensor) -> Tensor:
@@ -182,6 +191,25 @@ CASES: dict[str, Case] = {
     "text tower": Case(
         lambda: TextTower(TextTowerConfig(20, 9, dim=8, depth=2, heads=2, slots=2)), lambda d: (d.ids(5, 20),),
         ((2, 7, 8), (2, 8)), pad=lambda ids: (F.pad(ids, (0, 3)),),
+    ),
+    "clip text": Case(
+        lambda: CLIPText(CLIPTextConfig(20, 9, 8, 2, 2, 12, end=19, projection=6)), lambda d: (d.ids(5, 20),),
+        ((2, 5, 8), (2, 6)), pad=lambda ids: (F.pad(ids, (0, 3)),),
+    ),
+    "clip vision": Case(
+        lambda: CLIPVision(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6)), lambda d: (d.normal(3, 8, 8),),
+        ((2, 5, 8), (2, 6)),
+    ),
+    "t5": Case(
+        lambda: T5Encoder(T5Config(20, 8, 2, 2, 6, 12, buckets=8, farthest=9)),
+        lambda d: (d.ids(5, 20), d.visible(5)), ((2, 5, 8),), pad=padded_text,
+    ),
+    "bert": Case(
+        lambda: BERT(BERTConfig(20, 9, 2, 8, 2, 2, 12)), lambda d: (d.ids(5, 20), d.visible(5)), ((2, 5, 8), (2, 8)),
+        pad=padded_text,
+    ),
+    "ldm bert": Case(
+        lambda: LDMBert(LDMBertConfig(20, 9, 8, 2, 2, 3, 12)), lambda d: (d.ids(9, 20),), ((2, 9, 8),)
     ),
     "detector": Case(
         lambda: Detector(DetectorConfig(classes=5, fine=32, coarse=32, blocks=1)), lambda d: (d.normal(3, 16, 8),),

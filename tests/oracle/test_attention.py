@@ -29,34 +29,43 @@ def drawn(dtype: torch.dtype, queries: int = 7, keys: int = 5, grad: bool = Fals
 
 
 def masks(queries: int, keys: int) -> dict[str, Tensor | None]:
-    """None, per key, per query and key, and one where a query sees nothing at all."""
+    """None, per key, per query and key, one where a query sees nothing at all, and numbers added to the scores."""
     rng = torch.Generator().manual_seed(1)
     full = torch.rand(2, 1, queries, keys, generator=rng) < 0.5
     full[..., 0] = True
     blind = full.clone()
     blind[1, :, 2] = False
-    return {"none": None, "keys": full[:, :, :1], "causal": torch.ones(queries, keys).tril().bool(), "blind": blind}
+    numbers = torch.randn(1, 3, queries, keys, generator=rng, dtype=torch.float64)
+    return {"none": None, "keys": full[:, :, :1], "causal": torch.ones(queries, keys).tril().bool(), "blind": blind,
+            "numbers": numbers, "blind numbers": numbers.masked_fill(~blind, float("-inf"))}  # fmt: skip
 
 
 def definition(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Row by row, key by key, in float64."""
     q, k, v = q.double(), k.double(), v.double()
     out = torch.zeros_like(q)
-    seen = torch.ones(*q.shape[:3], k.shape[2], dtype=torch.bool) if mask is None else mask.expand(*q.shape[:3], -1)
+    mask = torch.ones((), dtype=torch.bool) if mask is None else mask
+    factors = mask.double() if mask.dtype is torch.bool else mask.double().exp()
+    factors = factors.expand(*q.shape[:3], k.shape[2])
     for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
         scores = [q[b, h, i] @ key / q.shape[-1] ** 0.5 for key in k[b, h]]
-        weights = [torch.exp(score) * seen[b, h, i, j] for j, score in enumerate(scores)]
+        weights = [torch.exp(score) * factors[b, h, i, j] for j, score in enumerate(scores)]
         total = sum(weights)
         if total > 0:
             out[b, h, i] = sum(w * v[b, h, j] for j, w in enumerate(weights)) / total
     return out
 
 
-@pytest.mark.parametrize("kind", ["none", "keys", "causal", "blind"])
+def sees(mask: Tensor) -> Tensor:
+    return mask if mask.dtype is torch.bool else mask > float("-inf")
+
+
+@pytest.mark.parametrize("kind", ["none", "keys", "causal", "blind", "numbers", "blind numbers"])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
 def test_every_way_is_the_definition(kind: str, dtype: torch.dtype, near: float) -> None:
     q, k, v = drawn(dtype)
     mask = masks(7, 5)[kind]
+    mask = mask if mask is None or mask.dtype is torch.bool else mask.to(dtype)
     want = definition(q, k, v, mask)
     ways = (ops.attention(q, k, v, mask), ops.attention_with_probs(q, k, mask) @ v, matmul_attention(q, k, v, mask),
             short_attention(q, k, v, mask))  # fmt: skip
@@ -64,7 +73,7 @@ def test_every_way_is_the_definition(kind: str, dtype: torch.dtype, near: float)
         assert out.dtype == dtype and float((out.double() - want).abs().max()) < near
 
 
-@pytest.mark.parametrize("kind", ["none", "keys", "blind"])
+@pytest.mark.parametrize("kind", ["none", "keys", "blind", "numbers", "blind numbers"])
 def test_gradients_agree(kind: str) -> None:
     mask = masks(7, 5)[kind]
     found = []
@@ -82,10 +91,10 @@ def test_rows_of_the_map_sum_to_one() -> None:
         probs = ops.attention_with_probs(q, k, mask)
         sums = probs.sum(-1)
         want = torch.ones_like(sums)
-        if kind == "blind":
+        if "blind" in kind:
             want[1, :, 2] = 0
         assert float((sums - want).abs().max()) < 1e-12
-        assert mask is None or not probs.masked_select(~mask.expand_as(probs)).any()
+        assert mask is None or not probs.masked_select(~sees(mask).expand_as(probs)).any()
 
 
 CONFIG = UNetConfig(channels=(8, 16), blocks=1, attention=(0, 1), groups=4, heads=2, tokens_dim=6)

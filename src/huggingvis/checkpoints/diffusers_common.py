@@ -90,14 +90,14 @@ def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[s
     raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
 
 
-def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor]) -> Path:
-    """A model folder that diffusers loads; returns it."""
+def write_folder(folder: Path | str, config: Json, tensors: Mapping[str, Tensor], stem: str = STEM) -> Path:
+    """A model folder that diffusers loads, or transformers where `stem` is "model"; returns it."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain(error, folder, "write") from error
-    save(folder / f"{STEM}.safetensors", tensors, {"format": "pt"})
+    save(folder / f"{stem}.safetensors", tensors, {"format": "pt"})
     text = (json.dumps(dict(config), indent=2, sort_keys=True) + "\n").encode()
     write_atomically(folder / "config.json", lambda file: file.write(text))
     return folder

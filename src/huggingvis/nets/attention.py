@@ -22,10 +22,21 @@ KeyValues = tuple[Tensor, Tensor]  # [B, heads, M, d] each
 
 @final
 class Attention(Tappable):
-    """Attention from x to itself, or to `context` when `context_dim` is given. dims: x [B, L, D], context [B, M, C]."""
+    """Attention from x to itself, or to `context` when `context_dim` is given. dims: x [B, L, D], context [B, M, C].
+
+    `scaled` False: the scores are q k and not q k / sqrt(d). Queries are made sqrt(d) longer for it, also for taps.
+    """
 
     def __init__(
-        self, dim: int, heads: int, context_dim: int | None = None, *, inner: int | None = None, qkv_bias: bool = False
+        self,
+        dim: int,
+        heads: int,
+        context_dim: int | None = None,
+        *,
+        inner: int | None = None,
+        qkv_bias: bool = False,
+        out_bias: bool = True,
+        scaled: bool = True,
     ):
         super().__init__()
         inner = inner or dim
@@ -36,11 +47,17 @@ class Attention(Tappable):
         self.to_q = nn.Linear(dim, inner, bias=qkv_bias)
         self.to_k = nn.Linear(source, inner, bias=qkv_bias)
         self.to_v = nn.Linear(source, inner, bias=qkv_bias)
-        self.to_out = nn.Linear(inner, dim)
+        self.to_out = nn.Linear(inner, dim, bias=out_bias)
+        self.stretch = 1.0 if scaled else (inner / heads) ** 0.5
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """`mask` bool, True where to look: [B, M] for all of x alike, or [B or 1, L, M]."""
-        look = None if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        """`mask` bool, True where to look: [B, M] for all of x alike, or [B or 1, L, M].
+
+        Or [B or 1, heads, L, M], bool or numbers to be added to the scores, with -inf where not to look.
+        """
+        look = mask
+        if mask is not None and mask.ndim < 4:
+            look = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         return self._attend(*self._heads(x, x if context is None else context), look)
 
     def grow(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
@@ -54,7 +71,7 @@ class Attention(Tappable):
         q = rearrange(self.to_q(x), "b l (h d) -> b h l d", h=self.heads)
         k = rearrange(self.to_k(source), "b m (h d) -> b h m d", h=self.heads)
         v = rearrange(self.to_v(source), "b m (h d) -> b h m d", h=self.heads)
-        return q, k, v
+        return q if self.stretch == 1.0 else q * self.stretch, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, look: Tensor | None) -> Tensor:
         if self.taps:

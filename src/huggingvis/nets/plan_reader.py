@@ -10,7 +10,8 @@ from typing import final
 from torch import Tensor, nn
 
 from huggingvis.core.protocols import Cond
-from huggingvis.nets.text_tower import Layer, TextTowerConfig
+from huggingvis.nets.encoder_layer import run
+from huggingvis.nets.text_tower import TextTowerConfig, layer
 
 SIDES = 4  # of a box
 
@@ -26,18 +27,16 @@ class PlanReader(nn.Module):
     def __init__(self, dim: int, slots: int, kinds: int, colours: int, depth: int, heads: int):
         super().__init__()
         self.slots = slots
-        layers = [Layer(TextTowerConfig(dim=dim, heads=heads)) for _ in range(depth)]
-        for layer in layers:
-            for last in (layer.attn.to_out, layer.fc2):
+        layers = [layer(TextTowerConfig(dim=dim, heads=heads)) for _ in range(depth)]
+        for fresh in layers:
+            for last in (fresh.attn.to_out, fresh.fc2):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
         self.layers = nn.ModuleList(layers)
         self.kind, self.colour = nn.Linear(dim, 1 + kinds), nn.Linear(dim, 1 + colours)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        for layer in self.layers:
-            tokens = layer(tokens, mask)
-        slots = tokens[:, : self.slots]
+        slots = run(self.layers, tokens, None, mask)[:, : self.slots]
         return self.kind(slots), self.colour(slots)
 
 

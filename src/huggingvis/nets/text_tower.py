@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from huggingvis.nets.attention import Attention
+from huggingvis.nets.encoder_layer import EncoderLayer, gelu, run
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,9 @@ class TextTowerConfig:
     slots: int = 4
 
 
-class Layer(nn.Module):
-    """x + attention(norm x); x + feed-forward(norm x)."""
-
-    def __init__(self, c: TextTowerConfig):
-        super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(c.dim), Attention(c.dim, c.heads, qkv_bias=True)
-        self.norm2 = nn.LayerNorm(c.dim)
-        self.fc1, self.fc2 = nn.Linear(c.dim, c.mult * c.dim), nn.Linear(c.mult * c.dim, c.dim)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x), mask=mask)
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+def layer(c: TextTowerConfig) -> EncoderLayer:
+    """One of the tower's layers."""
+    return EncoderLayer(c.dim, c.heads, c.mult * c.dim, gelu)
 
 
 @final
@@ -66,15 +57,13 @@ class TextTower(nn.Module):
         self.token = nn.Embedding(c.vocabulary, c.dim)
         self.position = nn.Parameter(0.02 * torch.randn(c.length, c.dim))
         self.slots = nn.Parameter(0.02 * torch.randn(c.slots, c.dim))
-        self.layers = nn.ModuleList(Layer(c) for _ in range(c.depth))
+        self.layers = nn.ModuleList(layer(c) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.dim)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         text = self.token(ids) + self.position[: ids.shape[1]]  # [B, L, D]
         h = torch.cat([self.slots.expand(len(ids), -1, -1), text], dim=1)  # [B, S+L, D]
         mask = F.pad(ids != 0, (self.config.slots, 0), value=True)  # [B, S+L]
-        for layer in self.layers:
-            h = layer(h, mask)
-        tokens = self.norm(h)
+        tokens = self.norm(run(self.layers, h, None, mask))
         weight = mask.to(tokens.dtype)[..., None]
         return tokens, mask, (tokens * weight).sum(1) / weight.sum(1)  # pooled: [B, D]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from huggingvis.core.ops import replace
+from huggingvis.core.ops.attention import masked_softmax
 
 LONGEST_MAP = 256 * 256
 """Largest Lq x Lk for which `short_attention` stores the map."""
@@ -25,11 +26,7 @@ LONGEST_MAP = 256 * 256
 def matmul_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """As `core.ops.attention`: products in the dtype of q, softmax in float32 or wider; blind rows give 0."""
     scores = (q @ k.transpose(-1, -2)).to(torch.promote_types(q.dtype, torch.float32))  # [B, h, Lq, Lk]
-    scores = scores * q.shape[-1] ** -0.5
-    if mask is None:
-        return scores.softmax(dim=-1).to(v.dtype) @ v
-    probs = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).masked_fill(~mask, 0.0)
-    return probs.to(v.dtype) @ v
+    return masked_softmax(scores * q.shape[-1] ** -0.5, mask).to(v.dtype) @ v
 
 
 def short_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

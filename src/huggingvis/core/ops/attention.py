@@ -5,6 +5,7 @@ attention(q, k, v) = softmax(q k^T / sqrt(d)) v
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,7 +13,10 @@ from huggingvis.core.ops.registry import implementation
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """q [B, h, Lq, d], k and v [B, h, Lk, d], mask bool broadcastable to [B, h, Lq, Lk] (True: may look)."""
+    """q [B, h, Lq, d], k and v [B, h, Lk, d], mask broadcastable to [B, h, Lq, Lk].
+
+    The mask is bool (True: may look), or numbers added to the scores (-inf: may not look).
+    """
     return implementation("attention", _fused)(q, k, v, mask)
 
 
@@ -25,7 +29,14 @@ def attention_with_probs(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Te
 
     Rows sum to 1; a row that may look nowhere is 0, as in the fused kernel.
     """
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [B, h, Lq, Lk]
+    return masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)  # [B, h, Lq, Lk]
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax of each row of `scores` over what the mask of `attention` lets it see; 0 where that is nothing."""
     if mask is None:
         return scores.softmax(dim=-1)
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).masked_fill(~mask, 0.0)
+    seen = mask
+    if mask.dtype is not torch.bool:
+        scores, seen = scores + mask, mask > float("-inf")
+    return scores.masked_fill(~seen, float("-inf")).softmax(dim=-1).masked_fill(~seen, 0.0)
