@@ -111,7 +111,7 @@ def _zip_kind(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.rsplit("/", 1)[-1] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise FileProblem(
             f"{path} starts like a PyTorch checkpoint, but its end, which holds the table of contents, is missing or "
             "damaged. The download or copy was cut short: get it again."
