@@ -22,6 +22,7 @@ from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.clip_vision import CLIPVision, CLIPVisionConfig
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
+from huggingvis.nets.controlnet import ControlNet, HintConfig
 from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.nets.detector import Detector, DetectorConfig
@@ -41,6 +42,7 @@ from huggingvis.nets.flows.nice import NICEConfig, nice
 from huggingvis.nets.flows.prior import StandardNormal
 from huggingvis.nets.flows.realnvp import RealNVPConfig, realnvp
 from huggingvis.nets.gated_conv import GatedConvNet
+from huggingvis.nets.image_tokens import EmbeddingTokens, PatchTokens, Resampler
 from huggingvis.nets.inception import InceptionV3
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.nets.layer_noise import StoredNoise
@@ -59,6 +61,7 @@ from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, S
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
+from huggingvis.nets.t2i_adapter import T2IAdapter, T2IAdapterConfig
 from huggingvis.nets.t5 import T5Config, T5Encoder
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.timed_mlp import PointMLP, WordMLP
@@ -180,6 +183,26 @@ CASES: dict[str, Case] = {
         lambda: PixArt(PIXART),
         lambda d: (d.normal(4, 8, 4), d.clock(1000), text_condition(d) | {"vector": d.normal(3)}),
         ((2, 8, 8, 4),), pad=padded_condition,
+    ),
+    "controlnet": Case(
+        lambda: ControlNet(UNET, HintConfig(widths=(4, 6))),
+        lambda d: (d.normal(3, 8, 4), d.clock(1000), text_condition(d), d.normal(3, 16, 8)),
+        ((2, 8, 8, 4), (2, 8, 8, 4), (2, 8, 4, 2), (2, 16, 4, 2), (2, 16, 4, 2)),
+        call=lambda net, x, clock, cond, picture: net(x, clock, cond | {"hint": net.hint(picture)}),
+        pad=lambda x, clock, cond, picture: (*padded_condition(x, clock, cond), picture),
+    ),
+    **{
+        name: Case(
+            lambda light=light: T2IAdapter(T2IAdapterConfig(3, (8, 16), (False, True), 1, 2, light)),
+            lambda d: (d.normal(3, 8, 4),), ((2, 8, 4, 2), (2, 16, 2, 1)),
+        )
+        for name, light in (("t2i-adapter", False), ("light t2i-adapter", True))
+    },
+    "embedding tokens": Case(lambda: EmbeddingTokens(5, 6, 3), lambda d: (d.normal(5),), ((2, 3, 6),)),
+    "patch tokens": Case(lambda: PatchTokens(5, 6, 7), lambda d: (d.normal(4, 5),), ((2, 4, 6),)),
+    "resampler": Case(
+        lambda: Resampler(5, 6, count=3, width=8, depth=2, heads=1, hidden=16), lambda d: (d.normal(4, 5),),
+        ((2, 3, 6),),
     ),
     "noisy classifier": Case(
         lambda: NoisyClassifier(NoisyClassifierConfig(3, 5, (8, 16), attention=(0, 1), heads=2, groups=4)),

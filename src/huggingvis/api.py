@@ -60,8 +60,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 
 def load(model: Model = None, *, device: str | None = None) -> System:
-    """A system by what names it: nothing (the packaged one), a packaged name, a model folder, a run folder, or an
-    official StyleGAN2 file (.pkl).
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
+    run folder, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
@@ -84,11 +84,17 @@ def load(model: Model = None, *, device: str | None = None) -> System:
             "folder or a run folder of your own."
         )
     if not path.exists():
-        raise unknown("model or run folder", str(model), packaged_models())
+        from huggingvis.checkpoints.resolve import resolve
+
+        path = resolve(str(model), known=packaged_models())
     if path.is_file() and path.suffix == ".pkl":
         from huggingvis.systems import stylegan2
 
         return stylegan2.bind(path, where)
+    if (path / "model_index.json").is_file():
+        from huggingvis.systems.pipelines import How, bind_folder
+
+        return bind_folder(path, How(where))
     if path.is_file():
         raise FileProblem(f"{path} is a single file; expected a model folder or a run folder. Give its folder.")
     family, known = read_record(path)["family"], _families()

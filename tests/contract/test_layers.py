@@ -38,7 +38,13 @@ ONLY = {"samplers": {"core", "processes"}, "guidance": {"core", "processes"}, "t
 MAY_ASK = {"train/parallel.py"}
 ASKS = {"argv", "environ", "environb", "getenv", "getenvb", "argparse"}
 # Distributions whose import name is not their own.
-IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "pyav": "av", "python-multipart": "multipart"}
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "pyav": "av",
+    "python-multipart": "multipart",
+}
 
 
 @cache

@@ -1,7 +1,8 @@
 """What a user wants every time: a TOML file in the platform's place for such files. Only the app reads it.
 
     device = "cpu"          # auto, cpu, cuda, cuda:1, mps
-    model = "runs/mine"     # a packaged name, a model folder, a run folder
+    model = "runs/mine"     # a packaged name, a model or run folder, a file, owner/name at a hub
+    models = ["~/ComfyUI"]  # folders of A1111, Forge or ComfyUI, or an extra_model_paths.yaml: their models by name
     output = "pictures"     # where pictures go
     data = "data"           # where standard data sets lie or are downloaded to
     runs = "runs"           # where trainings go
@@ -26,6 +27,7 @@ class Preferences:
 
     device: str = "auto"
     model: str | None = None
+    models: tuple[Path, ...] = ()
     output: Path = Path("out")
     data: Path = Path("data")
     runs: Path = Path("runs")

@@ -24,18 +24,15 @@ from torch import Tensor
 from huggingvis.checkpoints.assign import Mismatch, assign
 from huggingvis.checkpoints.formats import BITS, Format, TensorFact, read_header, sniff
 from huggingvis.checkpoints.streaming import Stream, Target
-from huggingvis.checkpoints.torch_zip import Mapped, Stored, Unbuilt, read_zip
-from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError, unknown
+from huggingvis.checkpoints.torch_zip import Mapped, Stored, read_zip
+from huggingvis.checkpoints.unwrap import WRAPPERS, unwrap
+from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 from huggingvis.core.files import explain, replace_atomically
 
 __all__ = ["SUFFIXES", "WRAPPERS", "Mismatch", "Tensors", "assign", "check_finite", "load", "save"]
 
 Tensors = dict[str, Tensor]
 Wanted = Callable[[str], bool]
-Leaf = Tensor | Stored
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
-"""Where training programs put the weights inside a PyTorch file; the first that is there is taken."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th")
 
@@ -83,7 +80,7 @@ def facts(path: Path | str, *, inside: str | None = None) -> dict[str, TensorFac
     content = read_zip(path) if kind is Format.TORCH_ZIP else _read_legacy(path, kind)
     return {
         name: TensorFact(_SPELLING.get(plain := str(leaf.dtype).removeprefix("torch."), plain), tuple(leaf.shape))
-        for name, leaf in _unwrap(path, content, inside).items()
+        for name, leaf in unwrap(path, content, inside).items()
     }
 
 
@@ -177,7 +174,7 @@ def _read_zip(path: Path, wanted: Wanted, inside: str | None, target: Target) ->
     try:
         mapped = Mapped(path)
         with Stream(path, target) as stream:
-            for name, leaf in _unwrap(path, read_zip(path), inside).items():
+            for name, leaf in unwrap(path, read_zip(path), inside).items():
                 if not wanted(name):
                     continue
                 assert isinstance(leaf, Stored)
@@ -195,7 +192,7 @@ def _read_zip(path: Path, wanted: Wanted, inside: str | None, target: Target) ->
 def _read_old(path: Path, wanted: Wanted, inside: str | None, target: Target) -> Iterator[tuple[str, Tensor]]:
     """Files from before 1.6, which cannot be mapped; a tensor leaves memory as it is handed on."""
     content = _read_legacy(path, Format.TORCH_LEGACY)
-    weights = _unwrap(path, content, inside)
+    weights = unwrap(path, content, inside)
     del content
     for name in [name for name in weights if wanted(name)]:
         leaf = weights.pop(name)
@@ -224,46 +221,6 @@ def _refused(path: Path, error: Exception) -> FileProblem:
         f"{path} was refused and nothing in it was executed: {what}. Pickles can run anything when opened, so only "
         "plain tensors are read from them. Get a safetensors version, or ask its author to save the state_dict alone."
     )
-
-
-def _unwrap(path: Path, content: Any, inside: str | None) -> dict[str, Leaf]:
-    """The mapping of names to tensors within what a PyTorch file holds."""
-    if isinstance(content, Leaf):
-        return {"": content}
-    if not isinstance(content, Mapping):
-        what = content.kind if isinstance(content, Unbuilt) else type(content).__name__
-        raise FileProblem(f"{path} holds a {what}, not a table of named tensors (a state_dict).")
-    if inside is not None:
-        if not isinstance(content.get(inside), Mapping):
-            raise unknown(f"table of weights in {path}", inside, _tables(content) or map(str, content))
-        return _tensors(content[inside])
-    key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and _tensors(content[key])), None)
-    table = content if key is None else content[key]
-    weights = _tensors(table)
-    odd = next((name for name, value in table.items() if _is_tensor(value)), None)
-    if weights and odd is not None:
-        raise FileProblem(
-            f"{path} holds {str(odd)!r} as {table[odd].kind!r}, which is not read here: weights are plain dense "
-            "tensors. Have its author save it so, or get another version."
-        )
-    if not weights:
-        tables = _tables(content)
-        hint = f"Tables inside: {', '.join(tables)}; name one as `inside`." if tables else "It is no checkpoint."
-        raise FileProblem(f"{path} has no tensors at its top level. {hint}")
-    return weights
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether it stands for a tensor of a kind that is not built: sparse, quantised, of a class of its own."""
-    return isinstance(value, Unbuilt) and value.kind.startswith(("torch._utils.", "torch._tensor."))
-
-
-def _tensors(table: Mapping[Any, Any]) -> dict[str, Leaf]:
-    return {str(name): value for name, value in table.items() if isinstance(value, Leaf)}
-
-
-def _tables(content: Mapping[Any, Any]) -> list[str]:
-    return [str(key) for key, value in content.items() if isinstance(value, Mapping) and _tensors(value)]
 
 
 def _inside_folder(folder: Path) -> Path:

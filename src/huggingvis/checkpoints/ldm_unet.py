@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from huggingvis.checkpoints.diffusers_common import ATTENTION, projection, rename
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.checkpoints.transforms import Transpose
 from huggingvis.nets.unet import UNetConfig
 
 PREFIX = "model.diffusion_model."
@@ -26,10 +27,11 @@ def keymap(config: UNetConfig, *, linear: bool, prefix: str = PREFIX) -> KeyMap:
     """Names of a net with text tokens. `linear`: its transformers' projections are not 1x1 convolutions there."""
     ends = [("time.fc1", "time_embed.0"), ("time.fc2", "time_embed.2"), ("conv_in", "input_blocks.0.0"),
             ("norm_out", "out.0"), ("conv_out", "out.2")]  # fmt: skip
-    if config.vector_dim:
-        layers = (("vector", "label_emb"),) if config.vector_layers == 1 else (("0", "0.0"), ("2", "0.2"))
-        ends += layers if config.vector_layers == 1 else [(f"vector.{a}", f"label_emb.{b}") for a, b in layers]
     rules = [Rule(f"{ours}.{{leaf:word}}", f"{prefix}{theirs}.{{leaf:word}}") for ours, theirs in ends]
+    if config.vector_dim and config.vector_layers == 1:
+        rules.append(Rule("vector.weight", f"{prefix}label_emb.weight", Transpose()))
+    elif config.vector_dim:
+        rules += rename("vector", f"{prefix}label_emb", (("0", "0.0"), ("2", "0.2")))
     rules += rename("middle.blocks.0", f"{prefix}middle_block.0", RESBLOCK)
     rules += rename("middle.blocks.1", f"{prefix}middle_block.2", RESBLOCK)
     rules += _transformer("middle.attention.0", f"{prefix}middle_block.1", linear)

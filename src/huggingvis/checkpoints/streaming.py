@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -77,7 +77,8 @@ class Stream:
         return out
 
     def _fill(self, raw: Tensor) -> None:
-        view = memoryview(raw.numpy())
+        numbers: Any = raw.numpy()
+        view = memoryview(numbers)
         while view:
             got = self._file.readinto(view)
             if not got:

@@ -129,7 +129,7 @@ class Mapped:
         if stored.span == 0:
             return empty.reshape(stored.shape)
         part = self._whole[stored.begin : stored.begin + stored.span * stored.dtype.itemsize]
-        return empty.set_(part, 0, stored.shape, stored.stride)  # type: ignore[call-overload,no-any-return]
+        return empty.set_(part, 0, stored.shape, stored.stride)
 
 
 def read_zip(path: Path) -> Any:

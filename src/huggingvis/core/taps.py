@@ -1,8 +1,8 @@
 """Taps: read or replace what flows through a network's attention, by the name of the place.
 
 A tap declares what it needs. `QKVTap` sees queries, keys and values before attention, `BesideTap` the queries and what
-they found, `OutputTap` the result; all leave the fused kernel in place. `ProbsTap` sees the attention map itself, so its
-site falls back to explicit softmax. With no tap a network runs exactly the code it would run if taps did not exist.
+they found, `OutputTap` the result; all leave the fused kernel in place. `ProbsTap` sees the attention map itself, so
+its site falls back to explicit softmax. With no tap a network runs exactly the code it would run without taps at all.
 Prompt-to-prompt, MasaCtrl, IP-Adapter, reference networks, heat maps and drag editing are taps.
 Book: chapter 6, "Looking inside".
 """

@@ -89,4 +89,3 @@ def _zero(conv: nn.Conv2d) -> nn.Conv2d:
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
     return conv
-

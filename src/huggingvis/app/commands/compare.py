@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.app.arguments import add_record, one_of, record_of
+from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.files import check_file, write_atomically
@@ -29,7 +30,8 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from huggingvis.recipes.comparing import Comparison
 
     parser.add_argument("what", type=one_of("thing to compare", ("samplers",)), help="samplers")
-    parser.add_argument("--model", metavar="NAME", help="a run folder, a model folder or a packaged model")
+    parser.add_argument("--model", metavar="NAME", help=MODEL)
+    add_places(parser)
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
     parser.add_argument("-o", "--output", metavar="STEM", type=Path, default=Path("compare"),
                         help="STEM.json, STEM.png and STEM-sheet.png are written (default compare)")  # fmt: skip
@@ -47,7 +49,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     plotted, sheet, written = (args.output.with_name(stem + ending) for ending in (".png", "-sheet.png", ".json"))
     for path in (plotted, sheet, written):
         check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.names) + 1))
-    model, device, keep = args.model or usual.model, args.device or usual.device, args.output.with_name(f"{stem}-cells")
+    model = located(args.model or usual.model, args, usual, screen)
+    device, keep = args.device or usual.device, args.output.with_name(f"{stem}-cells")
     kept = Kept(keep)
     cells = len(CellPlan.of(how.names, how.nfe, how.against is not None).cells)
     with screen.progress("comparing", cells) as tick:

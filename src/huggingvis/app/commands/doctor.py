@@ -24,8 +24,8 @@ from huggingvis.core.version import __version__
 if TYPE_CHECKING:
     import torch
 
-NEEDED = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "sentencepiece", "huggingface_hub", "einops",
-          "emoji", "tomli-w", "rich")  # fmt: skip
+NEEDED = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "sentencepiece", "huggingface_hub", "pyyaml",
+          "einops", "emoji", "tomli-w", "rich")  # fmt: skip
 EXTRAS = {
     "bench": "comparisons with other libraries (benchmarks/)",
     "book": "building the book",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.app.arguments import add_record, words_of
+from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
@@ -28,7 +29,8 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
     parser.add_argument("what", nargs="?", help="what to look at; `hvis explore WHAT --help` shows its numbers")
     parser.add_argument("pictures", nargs="*", type=Path, help="pictures it is asked about")
-    parser.add_argument("--model", metavar="NAME", help="a run folder, a model folder or a packaged model")
+    parser.add_argument("--model", metavar="NAME", help=MODEL)
+    add_places(parser)
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, mps (default auto)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the sheet (default WHAT.png, numbered)")
     if words and not words[0].startswith("-"):
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     numbers = records.to_dict(parse(kind, words_of(kind, args)))
     sheet, found = api.explore(
         args.what,
-        args.model or usual.model,
+        located(args.model or usual.model, args, usual, screen),
         args.pictures,
         numbers=numbers,
         device=args.device or usual.device,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
@@ -68,7 +69,8 @@ class _Size(argparse.Action):
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("prompt", nargs="?", help="what the picture should show, in quotation marks")
     parser.add_argument("--from", dest="picture", metavar="PICTURE", type=Path, help="repeat a picture from its record")
-    parser.add_argument("--model", metavar="NAME", help="a packaged model, a model folder or a run folder")
+    parser.add_argument("--model", metavar="NAME", help=MODEL)
+    add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     began = time.perf_counter()
     from huggingvis import api
 
-    system = _system(args, usual, told)
+    system = _system(args, usual, told, screen)
     loaded = time.perf_counter() - began
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, folder, screen, loaded)
@@ -175,13 +177,13 @@ def _room(args: argparse.Namespace) -> int:
     return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
 
 
-def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | None) -> System:
+def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | None, screen: Screen) -> System:
     from huggingvis import api
 
     device = args.device or usual.device
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
-        return api.load(named, device=device)
+        return api.load(located(named, args, usual, screen), device=device)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
         return api.load(made_by, device=device)

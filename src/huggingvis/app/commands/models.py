@@ -1,6 +1,11 @@
-"""List and remove models: packaged ones, and what was trained here.
+"""List, find, fetch and remove models: packaged ones, what was trained here, those of other programs and of hubs.
 
 hvis models list
+hvis models list --kind lora --models ~/ComfyUI       what A1111, Forge or ComfyUI keep
+hvis models find detail --kind lora                   where one of them is
+hvis models get owner/name --variant fp16             from the Hugging Face hub (HF_HOME, HF_ENDPOINT, HF_TOKEN)
+hvis models get modelscope:owner/name                 from ModelScope
+hvis models get owner/name@revision:file.safetensors  one file, of one revision
 hvis models remove runs/old --yes        the whole run
 hvis models remove runs/old --cache      only what it can make again (stored latents)
 """
@@ -17,16 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.app.arguments import one_of
-from huggingvis.app.preferences import preferences
+from huggingvis.app.locating import add_places, places, told
+from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen, size_of
+from huggingvis.checkpoints.local_folders import KINDS, find, listed
 from huggingvis.core.errors import Cancelled, FileProblem, UsageError, unknown
 from huggingvis.core.files import explain
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    actions = one_of("action of models", ("list", "remove"))
-    parser.add_argument("action", type=actions, nargs="?", default="list", help="list (the default) or remove")
-    parser.add_argument("name", nargs="?", help="the run folder to remove")
+    actions = one_of("action of models", ("list", "find", "get", "remove"))
+    parser.add_argument("action", type=actions, nargs="?", default="list", help="list (the default), find, get, remove")
+    parser.add_argument("name", nargs="?", help="the model to find or get, the run folder to remove")
+    parser.add_argument("--kind", metavar="KIND", type=one_of("kind of model", tuple(KINDS)),
+                        help=f"of other programs' models: {', '.join(KINDS)}")  # fmt: skip
+    parser.add_argument("--variant", metavar="NAME", help="the precision to get where there is a choice: fp16, bf16")
+    add_places(parser)
     parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs lie (default runs)")
     parser.add_argument("--cache", action="store_true", help="remove only what the run can make again")
     parser.add_argument("--yes", action="store_true", help="remove without asking")
@@ -36,13 +47,64 @@ def run(args: argparse.Namespace, screen: Screen) -> Any:
     usual = preferences()
     folder = args.runs or usual.runs
     if args.action == "list":
-        return _list(folder, screen)
+        return _local(args, usual, screen) if args.kind else _list(folder, places(args, usual), screen)
+    if args.action in ("find", "get"):
+        return _find(args, usual, screen) if args.action == "find" else _get(args, screen)
     if args.name is None:
         raise UsageError("Say which run to remove, as in `hvis models remove runs/old`. `hvis models list` shows them.")
     return _remove(_run_of(args.name, folder), args, screen)
 
 
-def _list(folder: Path, screen: Screen) -> dict[str, Any]:
+def _find(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[str, Any]:
+    if args.name is None:
+        raise UsageError("Say what to find, as in `hvis models find detail --kind lora`.")
+    kind = args.kind or "checkpoint"
+    path = find(args.name, kind, _places(args, usual))
+    screen.say(str(path))
+    return {"name": args.name, "kind": kind, "path": str(path)}
+
+
+def _places(args: argparse.Namespace, usual: Preferences) -> tuple[Path, ...]:
+    there = places(args, usual)
+    if not there:
+        raise UsageError(
+            "Say where models lie: `--models ~/stable-diffusion-webui`, or `models = [...]` in the settings file that "
+            "`hvis doctor` names."
+        )
+    return there
+
+
+def _local(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[str, Any]:
+    found = listed(args.kind, _places(args, usual))
+    for model in found:
+        screen.say(f"{model.name:<48}  {size_of(_bytes([model.path])):>9}  {model.path}")
+    if not found:
+        screen.say(f"There is no {KINDS[args.kind].title} in {', '.join(map(str, places(args, usual)))}.")
+    return {"kind": args.kind, "models": [{"name": m.name, "path": str(m.path)} for m in found]}
+
+
+def _get(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    from huggingvis.checkpoints.hub import Fetching, fetch, remote
+
+    what = remote(args.name or "")
+    if what is None:
+        raise UsageError(
+            "Say which model to get, as in `hvis models get owner/name`, `owner/name@revision:file.safetensors` or "
+            f"`modelscope:owner/name`; found {args.name!r}."
+        )
+    with told(screen, Fetching(variant=args.variant, newest=True)) as how:
+        path = fetch(what, how)
+    screen.say(str(path))
+    return {"name": str(what), "path": str(path), "bytes": _whole([path])}
+
+
+def _whole(places: Iterable[Path]) -> int:
+    """Bytes with those that links lead to, of which a hub's cache consists."""
+    files = (file for place in places for file in (place, *place.rglob("*")) if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def _list(folder: Path, roots: Sequence[Path], screen: Screen) -> dict[str, Any]:
     from huggingvis.core.catalog import ROOT
 
     shipped = [_packaged(path.parent) for path in sorted(ROOT.glob("weights/*/model.json"))]
@@ -55,7 +117,11 @@ def _list(folder: Path, screen: Screen) -> dict[str, Any]:
         screen.say(f"{record['path']:<28}  {size_of(record['bytes']):>9}  {state}{extra}")
     if not shipped and not trained:
         screen.say(f"There are no models: none ships with this installation, and {folder} holds no runs.")
-    return {"packaged": shipped, "runs": trained}
+    others = {kind: [{"name": m.name, "path": str(m.path)} for m in listed(kind, roots)] for kind in KINDS}
+    for kind, models in others.items():
+        if models:
+            screen.say(f"{len(models)} more by the name of `--kind {kind}`")
+    return {"packaged": shipped, "runs": trained, "others": others}
 
 
 def _packaged(folder: Path) -> dict[str, Any]:
