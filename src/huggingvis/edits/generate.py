@@ -26,7 +26,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
-from huggingvis.core.system import System, canvas_of
+from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
@@ -71,7 +71,8 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     said = system.conditioner.notes(request)
     if system.adapts is not None and request.adapters:
         said += system.adapts.notes(request)
-    asked, own = canvas_of(request, system.spec), system.spec.size
+    asked = canvas_of(request, system.spec)
+    own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
         said += (

@@ -23,6 +23,24 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task
 
+SYSTEM = {
+    "name": "Inpainting",
+    "chapter": 6,
+    "paper": "2112.10752",
+    "files": [
+        "systems/latent_diffusion.py",
+        "edits/task.py",
+    ],
+    "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[inpaint]",
+    "exact": [
+        "tests/interop/test_pipelines.py::test_inpainting_by_a_net_that_sees_the_mask",
+        "tests/interop/test_pipelines.py::test_inpainting_by_blending",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)
