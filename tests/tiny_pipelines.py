@@ -41,7 +41,7 @@ def vae() -> diffusers.AutoencoderKL:
 def text(width: int = 32, *, projection: bool = False, act: str = "quick_gelu") -> Any:
     torch.manual_seed(2)
     config = transformers.CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=1,
         max_position_embeddings=77, hidden_act=act, projection_dim=width, bos_token_id=49406, eos_token_id=49407,
     )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel

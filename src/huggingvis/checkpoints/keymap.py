@@ -186,6 +186,27 @@ class KeyMap:
             raise ValueError(f"two rules of the key map claim {name!r}: {rivals[0]} and {rivals[1]}")
         return found
 
+    def links(self, ours: Iterable[str]) -> list[Link]:
+        """What our names are called there, for files that name layers and hold other tensors than theirs: adapters."""
+        found = dict.fromkeys((number, values) for name in ours for number, _, values in self._claims(name, self._ours))
+        links = []
+        for number, values in found:
+            rule = self.rules[number]
+            bound = dict(zip(sorted(patterns(rule.ours)[0].fields), values))
+            here, there = (tuple(p.fill(bound) for p in patterns(side)) for side in (rule.ours, rule.theirs))
+            links.append(Link(here, there, rule.transform))
+        return links
+
+
+@final
+@dataclass(frozen=True)
+class Link:
+    """Tensors of ours that are tensors of theirs: names of each side, and how one becomes the other."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    transform: Transform
+
 
 def _apply(transform: Callable[[Group], Group], tensors: Group, names: list[str]) -> Group:
     try:
