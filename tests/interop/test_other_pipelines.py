@@ -116,7 +116,7 @@ def test_pixart_makes_pictures_and_says_which_sizes_it_knows(tmp_path: Path) -> 
     (picture,) = generate(system, asked)
     assert picture.to_pil().size == (40, 12)
     (said,) = notes(system, asked)
-    assert "trained on pictures of 448x144 pixels; at 40x12" in said
+    assert "nearest size that the model was trained on is 448x144 pixels; at 40x12" in said
     assert notes(system, request(canvas=Canvas(448, 144))) == ()
     with pytest.raises(UsageError, match="multiple"):
         possible(system, request(canvas=Canvas(42, 12)))

@@ -75,9 +75,9 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
-        said += (
-            f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",
-        )
+        many = bool(system.spec.trained)
+        known = "nearest size that the model was trained on is" if many else "model was trained on pictures of"
+        said += (f"The {known} {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",)
     return said
 
 

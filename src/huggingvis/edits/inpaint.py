@@ -83,8 +83,8 @@ def sample(task: Task, source: Inpaint) -> Tensor:
     else:
         start = eps if model.unit else eps * model.process.sigma(grid.times[0]).to(eps.dtype)
     if task.system.shows is not None:
-        cond = {**task.cond, **task.system.shows(x, hole, task.noise)}
-        return task.walk(start, grid, model.condition(cond, task.noise))
+        shown = {**task.cond, **task.system.shows(x, hole, task.noise)}
+        return task.walk(start, grid, model.condition(shown, task.noise))
     small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
     model = replace(model, sampler=Blended(model.sampler, small, z, eps))
     cond = model.condition(task.cond, task.noise)
