@@ -60,8 +60,13 @@ class System:
 class Adapts(Protocol):
     """Puts what a request names (LoRA, embeddings, control nets) on a system's nets for as long as a block lasts."""
 
-    def __call__(self, request: Request) -> AbstractContextManager[Mapping[str, Tensor]]:
-        """A block within which the nets are adapted; what it gives belongs into every condition."""
+    def __call__(
+        self, request: Request, n: int, generator: Generative | None = None
+    ) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """A block within which the nets are adapted; what it gives belongs into the condition of `n` pictures.
+
+        `generator`: the model that makes them, whose steps an adapter may act at a part of.
+        """
         ...
 
     def notes(self, request: Request) -> tuple[str, ...]:

@@ -111,9 +111,10 @@ def _chunk(
 ) -> Iterator[Picture]:
     began = time.perf_counter()
     n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
-    with system.adapts(request) if system.adapts else nullcontext({}) as more:
+    model = system.generator(request)
+    with system.adapts(request, n, model) if system.adapts else nullcontext({}) as more:
         cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
-        z = _sample(Task(system, request, system.generator(request), n, cond, noise, on_step))  # [n, ...]
+        z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):

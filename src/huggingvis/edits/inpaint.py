@@ -87,6 +87,6 @@ def sample(task: Task, source: Inpaint) -> Tensor:
         return task.walk(start, grid, model.condition(shown, task.noise))
     small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
     model = replace(model, sampler=Blended(model.sampler, small, z, eps))
-    cond = model.condition(task.cond, task.noise)
-    x = model.walk(start, grid, cond, noise=task.noise, on_step=task.on_step)
+    blended = model.condition(task.cond, task.noise)
+    x = model.walk(start, grid, blended, noise=task.noise, on_step=task.on_step)
     return torch.where(small > 0, x, z)  # a grid may end a little above clean

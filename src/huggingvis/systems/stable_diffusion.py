@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
+from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, ldm_unet, text_towers_clip
 from huggingvis.checkpoints.diffusers_common import read_config, read_json
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
+from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
@@ -29,9 +30,18 @@ from huggingvis.core.system import Spec, System
 from huggingvis.nets.clip_text import CLIPText
 from huggingvis.nets.unet import UNet
 from huggingvis.samplers.consistency import Consistency
+from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
 from huggingvis.systems.pipelines import ORIGIN, How, part, whole
-from huggingvis.systems.prompt_reading import BothReaders, ClipReader, PromptConditioner, Reader, Telling, TokensOnly
+from huggingvis.systems.prompt_reading import (
+    BothReaders,
+    ClipReader,
+    PromptConditioner,
+    Reader,
+    Telling,
+    TokensOnly,
+    readers_of,
+)
 from huggingvis.systems.size_conditions import SizeConditions
 
 SYSTEM = [
@@ -149,7 +159,28 @@ def made(
         multiple=1,
         told_scale=c.guidance_dim > 0,
     )
-    return assemble(spec, parts, how.device, usual(own, reads, c.guidance_dim > 0))
+    bench = Bench(
+        spec=spec,
+        nets={"unet": unet, **conditioner.reader.towers},
+        maps=key_maps(unet, conditioner.reader),
+        readers=[reader for reader in readers_of(conditioner.reader) if isinstance(reader, ClipReader)],
+        device=how.device,
+        dtype=next(unet.parameters()).dtype,
+    )
+    return assemble(spec, parts, how.device, usual(own, reads, c.guidance_dim > 0), Attachments(bench))
+
+
+def key_maps(unet: UNet, reader: Reader) -> dict[str, tuple[KeyMap, ...]]:
+    """By net, the maps of the formats in which adapters name its layers."""
+    theirs = diffusers_unet.config_to_diffusers(unet.config)
+    maps: dict[str, tuple[KeyMap, ...]] = {
+        "unet": (diffusers_unet.keymap(theirs), ldm_unet.keymap(unet.config, linear=True))
+    }
+    for name, tower in reader.towers.items():
+        if isinstance(tower, CLIPText):
+            config = tower.config
+            maps[name] = text_towers_clip.keymap(config), text_towers_clip.open_clip_keymap(config)
+    return maps
 
 
 def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
