@@ -26,7 +26,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
-from huggingvis.core.system import System, canvas_of
+from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
@@ -71,12 +71,13 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     said = system.conditioner.notes(request)
     if system.adapts is not None and request.adapters:
         said += system.adapts.notes(request)
-    asked, own = canvas_of(request, system.spec), system.spec.size
+    asked = canvas_of(request, system.spec)
+    own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
-        said += (
-            f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",
-        )
+        many = bool(system.spec.trained)
+        known = "nearest size that the model was trained on is" if many else "model was trained on pictures of"
+        said += (f"The {known} {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",)
     return said
 
 
