@@ -59,12 +59,20 @@ def device_of(name: str | None = None) -> torch.device:
     return device
 
 
-def load(model: Model = None, *, device: str | None = None) -> System:
+def load(
+    model: Model = None,
+    *,
+    device: str | None = None,
+    vae: str | Path | None = None,
+    prediction: str | None = None,
+) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
     run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
     into the hub's cache where it is not there.
 
-    `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
+    `device`: as `device_of`. `vae`: an autoencoder, file or folder, in the place of a community model's own.
+    `prediction`: `epsilon` or `v`, where a single file does not tell what its net predicts. Raises `UsageError` for an
+    unknown name, `FileProblem` for damaged or missing files.
     """
     from huggingvis.core.system import System
     from huggingvis.systems.packaged import packaged, read_record
@@ -95,17 +103,23 @@ def load(model: Model = None, *, device: str | None = None) -> System:
     if (path / "model_index.json").is_file():
         from huggingvis.systems.pipelines import How, bind_folder
 
-        return bind_folder(path, How(where))
+        return bind_folder(path, How(where, vae=_vae(vae)))
     if path.is_file():
         from huggingvis.systems.pipelines import How
         from huggingvis.systems.single_file import bind_file
 
-        return bind_file(path, How(where))
+        return bind_file(path, How(where, vae=_vae(vae), prediction=prediction))
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
     system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, where)
     return system
+
+
+def _vae(named: str | Path | None) -> Path | None:
+    from huggingvis.checkpoints.resolve import resolve
+
+    return None if named is None else resolve(named, kind="vae")
 
 
 def packaged_models() -> list[str]:

@@ -190,7 +190,8 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     device = args.device or usual.device
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
-        return api.load(located(named, args, usual, screen), device=device)
+        model = located(named, args, usual, screen)
+        return api.load(model, device=device, vae=args.vae, prediction=args.prediction)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
         return api.load(made_by, device=device)
