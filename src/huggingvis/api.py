@@ -298,32 +298,53 @@ def _words(picture: Picture) -> str:
     return prompt.strip() or Path(str(picture.made.get("model", "picture"))).name
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
-    """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made.
+def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = True) -> dict[str, Any]:
+    """What a file or folder is, in JSON values: `kind`, `title`, a `summary` for people, and all that it tells.
 
-    Of a model folder, a packaged model by its name or a run folder: its name, family or recipe and steps, and the sizes
-    of its parts.
+    Of a checkpoint, a LoRA, an embedding and the like: for which base it is, types and sizes, trigger words, what its
+    maker wrote into it, licence and hashes; of a picture how it was made; of a model folder, a packaged model by its
+    name or a run folder: its name, family or recipe and steps, and the sizes of its parts. Of safetensors only the
+    header is read, and the whole once for its `hashes`; nothing is executed.
+    `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`: `fits` then says whether it can be used with it, and why not.
+    Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
     """
-    from huggingvis.systems.packaged import packaged
+    from huggingvis.checkpoints.kinds import Subject
+    from huggingvis.checkpoints.report import hashes as hashes_of
+    from huggingvis.checkpoints.report import report_of
 
-    path = Path(path)
-    if not path.exists() and packaged(str(path)).is_dir():
-        path = packaged(str(path))
-    if path.is_dir():
+    if not Path(path).exists() and (named := _HERE / "weights" / str(path)).is_dir():
+        path = named
+    subject = Subject(path)
+    report = report_of(subject)
+    kind = {"kind": report.kind.name}
+    if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
         from huggingvis.recipes.loading import folder_facts
 
-        return folder_facts(path)
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        found = {**folder_facts(subject.path), **kind} if not subject.settings else report.as_json()
+    elif report.kind.name == "picture":
         from huggingvis.export.image import picture_facts
 
-        return picture_facts(path)
-    from huggingvis import systems
-    from huggingvis.checkpoints.inspect import families_in, identify, sha256
-    from huggingvis.checkpoints.inspect import inspect as look
+        found = {**picture_facts(subject.path), **kind}
+    else:
+        found = report.as_json()
+    if subject.format is not None:
+        if hashes:
+            found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
+        found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
+    if base is not None:
+        from huggingvis.checkpoints.fitting import fits_on
 
-    facts = look(path)
-    family = identify(facts.tensors, families_in(systems))
-    return {**facts.as_json(), "sha256": sha256(path), "family": family.name if family else None}
+        found["fits"] = fits_on(report, base)
+    return found
+
+
+def _family(tensors: Mapping[str, Any]) -> str | None:
+    """The family of this library that these tensors are of."""
+    from huggingvis import systems
+    from huggingvis.checkpoints.inspect import families_in, identify
+
+    family = identify(tensors, families_in(systems))
+    return family.name if family else None
 
 
 def catalog(chapter: int | str | None = None) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, final
 
-from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
+from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_header, sniff
+from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain
@@ -50,6 +51,10 @@ class Kind(ABC):
     @abstractmethod
     def found(self, subject: Subject) -> bool:
         """Whether `subject` is of this kind."""
+
+    def tell(self, subject: Subject) -> Told:
+        """What is worth knowing of it, from headers and settings. Raises `FileProblem` for what is damaged."""
+        return Told()
 
 
 @final
@@ -92,26 +97,26 @@ class Subject:
         """Whether the folder holds a file of that name."""
         return self.is_folder and (self.path / name).is_file()
 
-    @cached_property
+    @property
     def tensors(self) -> Tensors:
         """Of a file of tensors, by the names in it; tables of tensors have their own name before a dot."""
-        return self._read[0]
+        return self.header.tensors
 
-    @cached_property
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What a safetensors file says of itself."""
-        return self._read[1]
+        return self.header.metadata
 
     @cached_property
-    def _read(self) -> tuple[Tensors, Mapping[str, str]]:
+    def header(self) -> Header:
+        """Of a safetensors file; for other files of tensors one that says the same, for all else an empty one."""
         if self.format is None:
-            return {}, {}
+            return Header({})
         if self.format is Format.SAFETENSORS:
-            header = read_header(self.path)
-            return header.tensors, header.metadata
+            return read_header(self.path)
         from huggingvis.checkpoints.io import all_facts  # torch is loaded only for the files that need it
 
-        return all_facts(self.path), {}
+        return Header(all_facts(self.path))
 
     def foreign(self, what: str) -> bool:
         """Whether a tensor's name gives away what the table of single files calls so."""
