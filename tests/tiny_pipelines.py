@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,7 @@ def pipeline(name: str = "StableDiffusionPipeline", *, scheduler: Any = None, **
                                                      steps_offset=1)  # fmt: skip
     parts = {"unet": unet(), "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
              "safety_checker": None, "feature_extractor": None}  # fmt: skip
-    if name == "LatentConsistencyModelPipeline" or name != "StableDiffusionXLPipeline":
-        parts["requires_safety_checker"] = False
+    parts["requires_safety_checker"] = False
     made = getattr(diffusers, name)(**{**parts, **more})
     made.set_progress_bar_config(disable=True)
     return made
@@ -84,6 +84,75 @@ def pipeline_xl(name: str = "StableDiffusionXLPipeline", *, scheduler: Any = Non
         "text_encoder_2": text(48, projection=True, act="gelu"), "tokenizer_2": tokenizer("!"),
     }  # fmt: skip
     made = getattr(diffusers, name)(**{**parts, **more})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def pixart(**more: Any) -> diffusers.PixArtTransformer2DModel:
+    torch.manual_seed(3)
+    sizes = {
+        "sample_size": 8, "num_attention_heads": 4, "attention_head_dim": 6, "num_layers": 2, "cross_attention_dim": 24,
+        "caption_channels": 20, "in_channels": 4, "out_channels": 8,
+    }  # fmt: skip
+    net = diffusers.PixArtTransformer2DModel(**{**sizes, **more}).eval()
+    torch.nn.init.normal_(net.proj_out.weight, std=0.05)
+    return net
+
+
+@cache
+def _t5_words() -> Path:
+    """A folder with a small SentencePiece model that numbers padding, end and the unknown as T5 does."""
+    import tempfile
+
+    from sentencepiece import SentencePieceTrainer
+
+    written, folder = io.BytesIO(), Path(tempfile.mkdtemp())
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([PROMPT, NEGATIVE, "A cat and two red cubes, not 1234567890 (so to say)"] * 3),
+        model_writer=written, vocab_size=80, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False,
+        minloglevel=3,
+    )  # fmt: skip
+    (folder / "spiece.model").write_bytes(written.getvalue())
+    return folder
+
+
+def pipeline_pixart(name: str = "PixArtAlphaPipeline", *, scheduler: Any = None, **more: Any) -> Any:
+    """A pipeline of PixArt's kind: a transformer that reads T5's tokens."""
+    tokens = transformers.T5Tokenizer.from_pretrained(_t5_words())
+    torch.manual_seed(4)
+    tower = transformers.T5EncoderModel(transformers.T5Config(
+        vocab_size=len(tokens), d_model=20, d_kv=6, d_ff=28, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
+    )).eval()  # fmt: skip
+    solver = diffusers.DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+    parts = {"transformer": pixart(), "vae": vae(), "text_encoder": tower, "tokenizer": tokens,
+             "scheduler": scheduler or solver}  # fmt: skip
+    made = getattr(diffusers, name)(**{**parts, **more})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@cache
+def _bert_words() -> Path:
+    import tempfile
+
+    folder, letters = Path(tempfile.mkdtemp()), "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", *letters, *(f"##{x}" for x in letters), "photograph"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+def pipeline_ldm(*, scheduler: Any = None, **more: Any) -> Any:
+    """A pipeline of the first latent diffusion model for text."""
+    from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+
+    tokens = transformers.BertTokenizer.from_pretrained(_bert_words())
+    torch.manual_seed(6)
+    tower = LDMBertModel(LDMBertConfig(
+        vocab_size=len(tokens), encoder_layers=2, encoder_ffn_dim=48, encoder_attention_heads=2, head_dim=8, d_model=32,
+    )).eval()  # fmt: skip
+    solver = diffusers.DDIMScheduler(**SD1_SOLVER, clip_sample=False)
+    parts = {"unet": unet(), "vqvae": vae(), "bert": tower, "tokenizer": tokens, "scheduler": scheduler or solver}
+    made = diffusers.LDMTextToImagePipeline(**{**parts, **more})
     made.set_progress_bar_config(disable=True)
     return made
 

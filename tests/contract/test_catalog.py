@@ -226,9 +226,19 @@ def test_a_system_may_stand_on_any_axis_and_have_several_proofs(library: Path) -
     assert [one.name for one in catalog.systems(root=library)] == ["DDPM", "CFG"]
 
 
+def test_several_systems_may_share_a_file_and_what_binds_one_may_declare_it(library: Path) -> None:
+    file = library / "systems" / "stable.py"
+    file.parent.mkdir()
+    file.write_text('SYSTEM = [{"name": "One", "chapter": 5, "built": "t.py::a"}, {"name": "Two", "chapter": 5}]')
+    one, two = catalog.systems(5, root=library)
+    assert (one.name, one.built, two.name, two.built) == ("One", ("t.py::a",), "Two", ())
+    assert one.files == two.files == ("systems/stable.py",)
+
+
 @pytest.mark.parametrize(
     ("literal", "message"),
     [
+        ('[{"name": "X", "chapter": 1}, {"nam": "Y"}]', "'nam'"),
         ('{"name": "X", "chapter": 1, "bilt": "t"}', "'built'"),
         ('{"name": "X", "chapter": 1, "exact": 3}', "'exact.0'"),
         ("dict(a=1)", "plain literal"),

@@ -403,6 +403,8 @@ BAD: dict[str, tuple[Tensors, str]] = {
     "magnitude": ({"lora_unet_x.dora_scale": draw(4, 1)}, "magnitude without"),
     "model": ({"model.diffusion_model.out.2.weight": draw(4, 4)}, "none of its 1 tensors is a factor"),
     "twice": (GOOD | {"lora_unet_conv_in.lora_A.weight": draw(2, 4, 3, 3)}, "down of 'lora_unet_conv_in' twice"),
+    "long names": ({"x" * 5000: draw(2)}, "none of its 1 tensors is a factor"),
+    "long layers": ({f"{'x' * 5000}.lora_up.weight": draw(2, 2)}, "up without the tensors"),
     "oft": ({"lora_unet_x.oft_blocks": draw(2, 4, 4)}, "it is OFT, which rotates weights"),
     "ia3": ({"lora_unet_x.weight": draw(4), "lora_unet_x.on_input": torch.tensor(True)}, "it is IA3"),
     "glora": ({"lora_unet_x.a1.weight": draw(4, 4)}, "it is GLoRA"),

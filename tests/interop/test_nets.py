@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from huggingvis.nets.blocks import Upsample
 from huggingvis.nets.unet import UNet
 
 CLOCK = torch.tensor([3.0, 977.0])
@@ -63,6 +64,21 @@ def test_unet_with_text(settings: Settings, tmp_path: Path) -> None:
     mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
     want = theirs(x, CLOCK, tokens, encoder_attention_mask=mask, **extra).sample
     assert relative(ours(x[:, :4], CLOCK, cond | {"tokens_mask": mask}), want) < 1e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (9, 6), (1, 3), (8, 10)])
+def test_unet_on_sides_that_two_does_not_divide(height: int, width: int, tmp_path: Path) -> None:
+    theirs = reference("UNet2DConditionModel", SD1)
+    theirs.save_pretrained(tmp_path)
+    ours = diffusers_unet.from_diffusers(tmp_path)
+    x, tokens = draw(2, 4, height, width), draw(2, 7, 6)
+    assert relative(ours(x, CLOCK, {"tokens": tokens}), theirs(x, CLOCK, tokens).sample) < 1e-5
+
+
+def test_upsampling_to_twice_the_size_is_doubling() -> None:
+    up, x = Upsample(3), draw(2, 3, 5, 7)
+    doubled = up.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+    assert torch.equal(up(x), doubled) and torch.equal(up(x, (10, 14)), doubled)
 
 
 def test_residuals_port_is_their_additional_residuals(tmp_path: Path) -> None:

@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pipeline_walks import assert_close, bound, latents
 from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeline_xl, start, unet
 from torch import Tensor
 
-from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.request import FromPicture, Inpaint, Prompt, Request, Sampling
-from huggingvis.core.system import System
-from huggingvis.edits import from_picture, inpaint
-from huggingvis.edits.task import Task
+from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, check
 from huggingvis.systems.latent_diffusion import OWN
-from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
 STEPS = 20
@@ -32,29 +28,9 @@ SOLVERS: dict[str, Any] = {
 }
 
 
-def bound(made: Any, folder: Path) -> System:
-    made.save_pretrained(folder)
-    return bind_folder(folder, How())
-
-
 def request(**more: Any) -> Request:
     own = {"sampling": Sampling(OWN, OWN, STEPS, 7.5), "prompt": Prompt(PROMPT, NEGATIVE)}
     return Request(**{**own, **more})
-
-
-@torch.inference_mode()
-def latents(system: System, asked: Request, noise: list[Tensor]) -> Tensor:
-    cond = system.conditioner([asked])
-    task = Task(system, asked, system.generator(asked), 1, cond, ReplayNoise(noise))
-    if isinstance(asked.source, FromPicture):
-        return from_picture.sample(task, asked.source)
-    return inpaint.sample(task, asked.source) if isinstance(asked.source, Inpaint) else task.from_noise()
-
-
-def assert_close(ours: Tensor, theirs: Tensor, scale: float = 0.18215) -> None:
-    """Latents within 1e-4 of the largest; theirs carry their scale as ours do."""
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) <= 1e-4 * max(1.0, float(theirs.abs().max()))
 
 
 def their_latents(made: Any, **more: Any) -> Tensor:
@@ -79,6 +55,17 @@ def test_xl(name: str, tmp_path: Path) -> None:
     x = start()
     theirs = their_latents(made, latents=x, generator=torch.Generator().manual_seed(3))
     assert_close(latents(system, request(), [x, *drawn(3, STEPS)]), theirs)
+
+
+@pytest.mark.parametrize(("width", "height"), [(14, 10), (12, 18), (2, 6)])
+def test_sides_that_two_does_not_divide(width: int, height: int, tmp_path: Path) -> None:
+    made = pipeline()
+    system = bound(made, tmp_path)
+    made.check_inputs = lambda *args, **more: None  # theirs counts in multiples of 8 pixels, whatever the autoencoder
+    x = drawn(5, 1, (1, 4, height // 2, width // 2))[0]
+    theirs = their_latents(made, latents=x, width=width, height=height)
+    asked = check(request(canvas=Canvas(width, height)), system.limits)
+    assert_close(latents(system, asked, [x]), theirs)
 
 
 def test_xl_without_a_negative_prompt_is_guided_away_from_zeros(tmp_path: Path) -> None:

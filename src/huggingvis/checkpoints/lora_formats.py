@@ -116,12 +116,12 @@ def _built(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
         if found is None:
             unread.append(name)
         elif groups.setdefault(found[0], {}).setdefault(found[1], tensor) is not tensor:
-            raise FileProblem(f"{path} holds {found[1]} of {found[0]!r} twice, in two spellings. Get it again.")
+            raise FileProblem(f"{path} holds {found[1]} of {found[0][:80]!r} twice, in two spellings. Get it again.")
     targets: dict[str, Factors] = {}
     for layer, group in groups.items():
         targets |= _changes(path, layer, group, said)
     if not targets:
-        few = ", ".join(list(tensors)[:3])
+        few = ", ".join(name[:80] for name in list(tensors)[:3])
         raise FileProblem(
             f"{path} should be a LoRA, but none of its {len(tensors)} tensors is a factor of one ({few}, ...). It may "
             "be a whole model or an embedding: give it where these go."
@@ -159,8 +159,8 @@ def _changes(path: Path, layer: str, group: dict[str, Tensor], said: Settings) -
             raise ValueError("alpha without factors")
     except ValueError as error:
         raise FileProblem(
-            f"{path} has a damaged change of the layer {layer!r}: {error}. Download the file again, or ask its maker "
-            "for a complete one."
+            f"{path} has a damaged change of the layer {layer[:80]!r}: {error}. Download the file again, or ask its "
+            "maker for a complete one."
         ) from error
     return out
 

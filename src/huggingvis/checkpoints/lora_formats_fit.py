@@ -98,7 +98,9 @@ class Fitted:
             return ""
         applied = sum(len(changes) for changes in self.parts.values())
         total = applied + sum(map(len, self.left.values()))
-        kinds = (f"{len(names)} {why} ({names[0]}{', ...' * (len(names) > 1)})" for why, names in self.left.items())
+        kinds = (
+            f"{len(names)} {why} ({names[0][:80]}{', ...' * (len(names) > 1)})" for why, names in self.left.items()
+        )
         return f"{applied} of {total} changes apply; left out are {'; '.join(kinds)}."
 
 
@@ -180,7 +182,7 @@ def _of_another_base(
     width = next(_widths(hosts), None)
     here = f"{WIDTHS.get(width, 'one')} (text tokens {width} wide)" if width else f"one with {', '.join(hosts)}"
     if strange:
-        fault = f"{len(strange)} of its {len(file.targets)} changes have other shapes here ({strange[0]} for one)"
+        fault = f"{len(strange)} of its {len(file.targets)} changes have other shapes here ({strange[0][:80]} for one)"
     else:
         fault = "none of its changes has a place here: " + "; ".join(f"{len(of)} {why}" for why, of in left.items())
     return FileProblem(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints import ldm_autoencoder, ldm_unet
-from huggingvis.checkpoints.assign import Mismatch, assign
+from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_unet_config import same_net
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import Facts, inspect
@@ -37,6 +37,7 @@ from huggingvis.nets.unet import UNet
 __all__ = ["Layout", "Parts", "Said", "detect", "look", "parts_of", "read_parts", "write_single_file"]
 
 Tensors = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -99,17 +100,24 @@ def _empty(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], ke
         ) from None
     needed = {name: tuple(x.shape) for name, x in keymap.to_theirs(net.state_dict()).items()}
     found = {name: fact.shape for name, fact in facts.tensors.items() if layout.part_of(name) == part}
-    differ = Mismatch(
-        tuple(name for name in needed if name not in found),
-        tuple(name for name in found if name not in needed),
-        {name: (needed[name], found[name]) for name in needed if name in found and found[name] != needed[name]},
-    )
+    differ = _differences(needed, found)
     if differ:
         raise FileProblem(
             f"{facts.path} begins like {layout.title}, but its {part} differs: {differ}. The file is damaged, cut "
             "short, or a variant of another build: get it again, or another version of it."
         )
     return net
+
+
+def _differences(needed: Shapes, found: Shapes) -> str:
+    """How many tensors are missing, unexpected or of another shape, with one example of each; empty for none."""
+    shaped = [f"{n} {list(found[n])}, not {list(needed[n])}" for n in needed if n in found and found[n] != needed[n]]
+    kinds = (
+        ("missing", [name for name in needed if name not in found]),
+        ("unexpected", [name for name in found if name not in needed]),
+        ("of another shape", shaped),
+    )
+    return "; ".join(f"{len(names)} {kind} ({names[0]:.120})" for kind, names in kinds if names)
 
 
 def parts_of(

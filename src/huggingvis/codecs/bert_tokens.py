@@ -6,6 +6,7 @@ is a word. Book: chapter 5, "Reading the prompt".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -41,8 +42,11 @@ class BERTTokens:
 
     @classmethod
     def load(cls, path: Path, length: int = 77) -> BERTTokens:
-        """From a vocab.txt (one token a line) or the folder that holds one. Raises `FileProblem`."""
+        """From a vocab.txt (one token a line), a tokenizer.json, or a folder with either. Raises `FileProblem`."""
+        fast = path / "tokenizer.json"
         path = path / "vocab.txt" if path.is_dir() else path
+        if path.suffix == ".json" or (fast.is_file() and not path.is_file()):
+            return cls(_fast(fast if fast.is_file() else path), length)
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
@@ -69,3 +73,21 @@ class BERTTokens:
     def overflow(self, text: str) -> str:
         """The end of `text` that is not read, from the first word that is cut; "" if it fits."""
         return overflow(text, self.pieces, self.length - 2)
+
+
+def _fast(path: Path) -> list[str]:
+    """The vocabulary in a tokenizer.json, as `tokenizers` writes it."""
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        ids = {int(id): str(token) for token, id in model["vocab"].items()}
+        kind = str(model["type"])
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileProblem(f"{path} is no tokenizer of BERT's kind ({error!r}). Fetch it again.") from error
+    if kind != "WordPiece" or sorted(ids) != list(range(len(ids))):
+        raise FileProblem(
+            f"{path} should hold WordPiece's vocabulary with ids from 0 on, found {kind} and {len(ids)} tokens. "
+            "It belongs to another kind of model."
+        )
+    return [ids[id] for id in range(len(ids))]

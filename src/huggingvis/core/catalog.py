@@ -5,8 +5,9 @@ names without a leading underscore (or those of `__all__`), abstract classes and
 literal `ALIASES = {"dpm++2m": "DPMSolver"}` gives an entry further names. Docstrings give the rest: the first
 paragraph, the arXiv ids, and the book chapter, written as `chapter 4` or `Book chapter: sampling`.
 
-A system (one named method that people ask for) is declared where its heart is, in its recipe or in its file of another
-axis (a sampler, a guidance), in a module-level literal:
+A system (one named method that people ask for) is declared where its heart is, in its recipe, in its file of another
+axis (a sampler, a guidance) or in what binds it (systems/, edits/), in a module-level literal, a list of them for a
+file that several share:
 
     SYSTEM = {
         "name": "DDIM", "chapter": 4, "paper": "2010.02502", "files": ["samplers/_levels.py"],
@@ -35,6 +36,7 @@ from huggingvis.core.errors import HvisError, UsageError, unknown
 
 AXES = ("nets", "processes", "guidance", "samplers", "adapters", "codecs", "scenes", "objectives", "metrics",
         "recipes", "data")  # fmt: skip
+DECLARING = (*AXES, "edits", "systems")
 MARKS = ("built", "exact", "trained", "explained", "usable")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,29 +156,33 @@ def find_recipe(name: str, *, root: Path = ROOT) -> Any:
 
 
 def systems(chapter: int | str | None = None, *, root: Path = ROOT) -> tuple[SystemRecord, ...]:
-    """Every system that files of any axis declare, or those of one `chapter`, by chapter and name.
+    """Every system that files declare, or those of one `chapter`, by chapter and name.
 
     Raises `HvisError` naming a file whose record is wrong.
     """
-    found = [record for axis in AXES for path in _files(root, axis) for record in _system(root, path)]
+    found = [record for part in DECLARING for path in _files(root, part) for record in _system(root, path)]
     wanted = [record for record in found if chapter is None or record.chapter.lower() == str(chapter).lower()]
     return tuple(sorted(wanted, key=lambda record: (record.chapter.zfill(4), record.name.lower())))
 
 
 def _system(root: Path, path: Path) -> Iterator[SystemRecord]:
-    """The system that a file declares, if it declares one."""
+    """The systems that a file declares, if it declares any."""
     here = path.relative_to(root).as_posix()
     try:
         text = _text(path)
         literal = _literal(_parsed(path, text), "SYSTEM") if "SYSTEM" in text else None  # few have one
         if literal is None:
             return
-        if isinstance(literal, dict):
-            literal = {key: _several(key, value) for key, value in literal.items()}
-        record = config.from_dict(SystemRecord, literal)
+        literals = literal if isinstance(literal, list) and literal else [literal]
+        records = [config.from_dict(SystemRecord, _plain(one)) for one in literals]
     except HvisError as error:
         raise HvisError(f"SYSTEM in {here}: {error}") from error
-    yield replace(record, files=(here, *(file for file in record.files if file != here)))
+    for record in records:
+        yield replace(record, files=(here, *(file for file in record.files if file != here)))
+
+
+def _plain(literal: Any) -> Any:
+    return {k: _several(k, v) for k, v in literal.items()} if isinstance(literal, dict) else literal
 
 
 def _several(key: str, value: Any) -> Any:

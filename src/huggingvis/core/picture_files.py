@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from huggingvis.core.errors import FileProblem
@@ -22,6 +23,14 @@ def open_picture(path: Path | str) -> Picture:
     Raises `FileProblem` when it is missing, no picture, or damaged.
     """
     return read(Path(path), lambda image: Picture.from_pil(ImageOps.exif_transpose(image)))
+
+
+def on_canvas(path: Path | str, width: int, height: int, channels: int = 3) -> np.ndarray:
+    """A picture file resized to a canvas, float32 [C, H, W] in [-1, 1], grey or RGB. Raises as `open_picture`."""
+    told = open_picture(path).to_pil().convert("RGB" if channels == 3 else "L")
+    if told.size != (width, height):
+        told = told.resize((width, height), Image.Resampling.LANCZOS)
+    return Picture.from_pil(told).to_signal()
 
 
 def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:

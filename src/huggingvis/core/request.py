@@ -89,6 +89,10 @@ class AdapterUse:
 
     path: str  #: the weights' file
     weight: float = 1.0  #: strength; 0 is none, negative turns the effect round
+    image: str = ""  #: the picture that it reads, for a ControlNet, T2I-Adapter or IP-Adapter
+    start: float = 0.0  #: it acts from this part of the steps, 0 to 1
+    end: float = 1.0  #: until this part of the steps
+    encoder: str = ""  #: folder of the image encoder that an IP-Adapter sees by
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,8 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     for i, use in enumerate(request.adapters):
         _path(f"adapters.{i}.path", use.path)
         _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)
+        _number(f"adapters.{i}.start", use.start, 0.0, 1.0)
+        _number(f"adapters.{i}.end", use.end, use.start, 1.0)
     return request
 
 

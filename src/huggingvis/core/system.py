@@ -20,7 +20,10 @@ from huggingvis.core.request import Limits, Request, Sampling
 
 @dataclass(frozen=True)
 class Spec:
-    """What a system is: `family` names the file that binds it, `size` its native (width, height), `channels` 1 or 3."""
+    """What a system is: `family` names the file that binds it, `size` its native (width, height), `channels` 1 or 3.
+
+    `trained`: further sizes that it was trained on.
+    """
 
     name: str
     family: str
@@ -29,6 +32,7 @@ class Spec:
     licence: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
     channels: int = 3
+    trained: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,24 @@ class System:
 class Adapts(Protocol):
     """Puts what a request names (LoRA, embeddings, control nets) on a system's nets for as long as a block lasts."""
 
-    def __call__(self, request: Request) -> AbstractContextManager[Mapping[str, Tensor]]:
-        """A block within which the nets are adapted; what it gives belongs into every condition."""
+    def __call__(
+        self, request: Request, n: int, generator: Generative | None = None
+    ) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """A block within which the nets are adapted; what it gives belongs into the condition of `n` pictures.
+
+        `generator`: the model that makes them, whose steps an adapter may act at a part of.
+        """
         ...
 
     def notes(self, request: Request) -> tuple[str, ...]:
         """What of the adapters does not apply, in sentences."""
         ...
+
+
+def nearest_trained(spec: Spec, size: tuple[int, int]) -> tuple[int, int]:
+    """Of the sizes that a model was trained on, `size` if it is one, else that of the nearest height / width."""
+    known = (spec.size, *spec.trained)
+    return size if size in known else min(known, key=lambda one: abs(one[1] / one[0] - size[1] / size[0]))
 
 
 def canvas_of(request: Request, spec: Spec) -> tuple[int, int]:

@@ -15,6 +15,24 @@ from huggingvis.core.request import FromPicture
 from huggingvis.core.sample import Grid
 from huggingvis.edits.task import Task
 
+SYSTEM = {
+    "name": "SDEdit (image-to-image)",
+    "chapter": 6,
+    "paper": "2108.01073",
+    "files": [
+        "edits/task.py",
+        "edits/generate.py",
+    ],
+    "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[img2img]",
+    "exact": [
+        "tests/interop/test_pipelines.py::test_image_to_image",
+        "tests/interop/test_other_pipelines.py::test_pixart_from_a_picture",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 def sample(task: Task, source: FromPicture) -> Tensor:
     """Samples [n, ...] in the model's space. Raises `FileProblem` or `UsageError` for a picture that cannot be used."""

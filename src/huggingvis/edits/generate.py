@@ -26,7 +26,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
-from huggingvis.core.system import System, canvas_of
+from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
@@ -71,12 +71,13 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     said = system.conditioner.notes(request)
     if system.adapts is not None and request.adapters:
         said += system.adapts.notes(request)
-    asked, own = canvas_of(request, system.spec), system.spec.size
+    asked = canvas_of(request, system.spec)
+    own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
-        said += (
-            f"The model was trained on pictures of {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",
-        )
+        many = bool(system.spec.trained)
+        known = "nearest size that the model was trained on is" if many else "model was trained on pictures of"
+        said += (f"The {known} {sizes[0]} pixels; at {sizes[1]} it draws worse, or something else.",)
     return said
 
 
@@ -110,9 +111,10 @@ def _chunk(
 ) -> Iterator[Picture]:
     began = time.perf_counter()
     n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
-    with system.adapts(request) if system.adapts else nullcontext({}) as more:
+    model = system.generator(request)
+    with system.adapts(request, n, model) if system.adapts else nullcontext({}) as more:
         cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
-        z = _sample(Task(system, request, system.generator(request), n, cond, noise, on_step))  # [n, ...]
+        z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):

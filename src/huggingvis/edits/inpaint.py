@@ -23,6 +23,24 @@ from huggingvis.core.sample import Sampler, State
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task
 
+SYSTEM = {
+    "name": "Inpainting",
+    "chapter": 6,
+    "paper": "2112.10752",
+    "files": [
+        "systems/latent_diffusion.py",
+        "edits/task.py",
+    ],
+    "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[inpaint]",
+    "exact": [
+        "tests/interop/test_pipelines.py::test_inpainting_by_a_net_that_sees_the_mask",
+        "tests/interop/test_pipelines.py::test_inpainting_by_blending",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)
@@ -65,10 +83,10 @@ def sample(task: Task, source: Inpaint) -> Tensor:
     else:
         start = eps if model.unit else eps * model.process.sigma(grid.times[0]).to(eps.dtype)
     if task.system.shows is not None:
-        cond = {**task.cond, **task.system.shows(x, hole, task.noise)}
-        return task.walk(start, grid, model.condition(cond, task.noise))
+        shown = {**task.cond, **task.system.shows(x, hole, task.noise)}
+        return task.walk(start, grid, model.condition(shown, task.noise))
     small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
     model = replace(model, sampler=Blended(model.sampler, small, z, eps))
-    cond = model.condition(task.cond, task.noise)
-    x = model.walk(start, grid, cond, noise=task.noise, on_step=task.on_step)
+    blended = model.condition(task.cond, task.noise)
+    x = model.walk(start, grid, blended, noise=task.noise, on_step=task.on_step)
     return torch.where(small > 0, x, z)  # a grid may end a little above clean

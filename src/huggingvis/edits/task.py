@@ -15,7 +15,7 @@ from torch import Tensor
 from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
-from huggingvis.core.picture_files import open_picture
+from huggingvis.core.picture_files import on_canvas, open_picture
 from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Grid
@@ -61,11 +61,7 @@ class Task:
     def picture(self, path: str) -> Tensor:
         """The file as [n, C, H, W] in [-1, 1], in the canvas's size. Raises `FileProblem`, `UsageError`."""
         width, height = self.size
-        told = open_picture(path).to_pil().convert("RGB" if self.system.spec.channels == 3 else "L")
-        if told.size != (width, height):
-            told = told.resize((width, height), resample=1)  # Lanczos
-        values = torch.from_numpy(np.array(told, dtype=np.float32)).reshape(height, width, -1)  # [H, W, C]
-        x = (values / 127.5 - 1).permute(2, 0, 1)[None].to(self.system.device)
+        x = torch.from_numpy(on_canvas(path, width, height, self.system.spec.channels)).to(self.system.device)
         return x.expand(self.n, -1, -1, -1)
 
     def mask(self, path: str) -> Tensor:

@@ -20,6 +20,22 @@ from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.protocols import Cond, Denoiser
 from huggingvis.guidance.cfg import NEGATIVE, negative_of, stacked
 
+SYSTEM = {
+    "name": "InstructPix2Pix",
+    "chapter": 6,
+    "paper": "2211.09800",
+    "files": [
+        "systems/latent_diffusion.py",
+        "edits/from_picture.py",
+        "nets/unet.py",
+    ],
+    "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[instruct]",
+    "exact": ["tests/interop/test_pipelines.py::test_instructions"],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @final
 @dataclass(frozen=True)

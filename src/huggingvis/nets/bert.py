@@ -16,6 +16,25 @@ from torch import Tensor, nn
 from huggingvis.nets.attention import Attention
 from huggingvis.nets.encoder_layer import Activation, check_length, gelu
 
+SYSTEM = {
+    "name": "BERT",
+    "chapter": 5,
+    "paper": "1810.04805",
+    "files": [
+        "codecs/bert_tokens.py",
+        "checkpoints/text_towers_bert.py",
+    ],
+    "built": None,
+    "exact": [
+        "tests/interop/test_other_towers.py::test_bert",
+        "tests/interop/test_other_towers.py::test_bert_under_its_old_names",
+        "tests/interop/test_tokens.py::test_bert_ids_equal_transformers",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @dataclass(frozen=True)
 class BERTConfig:

@@ -68,14 +68,15 @@ class Downsample(nn.Module):
 
 @final
 class Upsample(nn.Module):
-    """Double height and width by nearest neighbour, then a 3x3 convolution."""
+    """Double height and width by nearest neighbour, or bring them to `size`, then a 3x3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        size = (2 * x.shape[2], 2 * x.shape[3]) if size is None else size
+        return self.conv(F.interpolate(x, size, mode="nearest"))
 
 
 @final

@@ -16,6 +16,29 @@ from torch import Tensor, nn
 
 from huggingvis.nets.encoder_layer import Activation, EncoderLayer, check_length, quick_gelu, run
 
+SYSTEM = {
+    "name": "CLIP",
+    "chapter": 5,
+    "paper": "2103.00020",
+    "files": [
+        "nets/clip_vision.py",
+        "nets/encoder_layer.py",
+        "codecs/clip_tokens.py",
+        "checkpoints/text_towers_clip.py",
+        "checkpoints/text_towers_clip_vision.py",
+    ],
+    "built": None,
+    "exact": [
+        "tests/interop/test_text_towers.py::test_clip_text",
+        "tests/interop/test_text_towers.py::test_open_clip_layout_round_trips_and_is_the_same_net",
+        "tests/interop/test_other_towers.py::test_clip_vision",
+        "tests/interop/test_tokens.py::test_clip_ids_equal_transformers",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @dataclass(frozen=True)
 class CLIPTextConfig:

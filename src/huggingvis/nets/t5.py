@@ -23,6 +23,26 @@ from torch import Tensor, nn
 from huggingvis.nets.attention import Attention
 from huggingvis.nets.encoder_layer import gelu_tanh
 
+SYSTEM = {
+    "name": "T5",
+    "chapter": 5,
+    "paper": "1910.10683",
+    "files": [
+        "codecs/t5_tokens.py",
+        "checkpoints/text_towers_t5.py",
+        "systems/t5_reader.py",
+    ],
+    "built": None,
+    "exact": [
+        "tests/interop/test_other_towers.py::test_t5",
+        "tests/interop/test_other_towers.py::test_buckets_are_the_reference_s",
+        "tests/interop/test_tokens.py::test_t5_ids_equal_transformers_and_its_tokenizer_json_is_read",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 
 @dataclass(frozen=True)
 class T5Config:

@@ -154,7 +154,10 @@ class Descent(Ported, ABC):
 
 @final
 class UNet(Descent):
-    """net(x [B, C, H, W], clock [B], cond) -> [B, C_out, H, W]. H and W are multiples of 2^(levels-1)."""
+    """net(x [B, C, H, W], clock [B], cond) -> [B, C_out, H, W].
+
+    A side that two does not divide is halved upwards, and on the way up brought to the size of the skip it meets.
+    """
 
     def __init__(self, config: UNetConfig):
         super().__init__(config)
@@ -178,7 +181,7 @@ class UNet(Descent):
             for block, attention in zip(level.blocks, level.attention, strict=True):
                 h = _attend(attention, block(torch.cat([h, skips.pop()], dim=1), emb), cond)
             if level.resample is not None:
-                h = level.resample(h)
+                h = level.resample(h, skips[-1].shape[2:])
         return self.conv_out(F.silu(self.norm_out(h)))  # [B, C_out, H, W]
 
 

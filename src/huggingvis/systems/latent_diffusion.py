@@ -20,15 +20,16 @@ from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction
-from huggingvis.core.protocols import Cond, Guidance, Shows
+from huggingvis.core.protocols import Guidance, Shows
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.system import Adapts, Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.picture_and_text import PictureAndText
+from huggingvis.guidance.told_scale import ToldScale
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
-from huggingvis.systems.prompt_reading import CLIP_SKIP, PromptConditioner
+from huggingvis.systems.prompt_reading import PromptConditioner
 
 OWN = "own"
 """The name of the sampler and of the schedule that a model came with."""
@@ -53,6 +54,7 @@ class Parts:
         multiple: sides of latents that the net takes are multiples of this.
         told_scale: the net is told the guidance scale and needs no second call (distilled guidance).
         prediction: how its output is read, where not as `own` says.
+        called: what files call the net.
     """
 
     net: nn.Module
@@ -64,6 +66,7 @@ class Parts:
     multiple: int = 8
     told_scale: bool = False
     prediction: Prediction | None = None
+    called: str = "unet"
 
 
 def assemble(
@@ -95,11 +98,11 @@ def assemble(
         prompt_required=False,
         samplers=(OWN, *sampler_names()),
         schedules=(OWN, *schedule_names()),
-        options=(*parts.conditioner.telling.options, CLIP_SKIP, *((PICTURE_SCALE,) if parts.concat == 4 else ())),
+        options=(*parts.conditioner.options, *((PICTURE_SCALE,) if parts.concat == parts.channels else ())),
     )
     return System(
         spec=replace(spec, multiple=limits.multiple),
-        parts={"unet": parts.net, "vae": codec.autoencoder, **parts.conditioner.reader.towers},
+        parts={parts.called: parts.net, "vae": codec.autoencoder, **parts.conditioner.reader.towers},
         conditioner=parts.conditioner,
         codec=codec,
         generator=generator,
@@ -138,18 +141,6 @@ def guided(request: Request, parts: Parts) -> Guidance:
             raise UsageError(f"{PICTURE_SCALE} is a number, usually {USUAL_PICTURE_SCALE}; found {word!r}.") from None
     scale = 1.0 if parts.told_scale else s.guidance_scale
     return ClassifierFree(scale, s.guidance_rescale, s.guidance_interval)
-
-
-@final
-@dataclass(frozen=True)
-class ToldScale:
-    """The `guidance` port of nets that were distilled from guided ones (Luo et al. 2023, arXiv 2310.04378)."""
-
-    scale: float
-
-    def __call__(self, cond: Cond, noise: Noise) -> Cond:
-        tokens = cond["tokens"]
-        return {**cond, "guidance": torch.full((len(tokens),), self.scale, device=tokens.device)}
 
 
 # ---- what nets are shown beside x_t ----------------------------------------------------------------------------------

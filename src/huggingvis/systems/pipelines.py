@@ -61,6 +61,15 @@ def part(folder: Path, index: Mapping[str, Any], name: str) -> Path | None:
     return folder / name
 
 
+def whole(folder: Path, index: Mapping[str, Any], *names: str) -> list[Path]:
+    """The sub-folders of parts that a model cannot do without. Raises `FileProblem` for one that it lacks."""
+    found = [(name, part(folder, index, name)) for name in names]
+    lacking = [name for name, place in found if place is None]
+    if lacking:
+        raise FileProblem(f"{folder} has no {lacking[0]!r}, without which no picture can be made. Use a whole model.")
+    return [place for _, place in found if place is not None]
+
+
 def _modules() -> dict[str, str]:
     """Module by the name of each pipeline that it binds, told from the sources without importing them."""
     import ast

@@ -33,6 +33,11 @@ class Reader(Protocol):
         """The networks that read, by the names that files give them."""
         ...
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of what it reads of a request's options."""
+        ...
+
     def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
         """The ports of some texts; `skip`: the layer from the end to read, None: the model's own."""
         ...
@@ -62,6 +67,7 @@ class ClipReader:
     skip: int = 1
     normed: bool = True
     words: TextualInversions[CLIPTokens] | None = None
+    options: tuple[str, ...] = (CLIP_SKIP,)
 
     @property
     def towers(self) -> Mapping[str, nn.Module]:
@@ -102,6 +108,10 @@ class BothReaders:
     @property
     def towers(self) -> Mapping[str, nn.Module]:
         return {**self.first.towers, **self.second.towers}
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.options, *self.second.options)))
 
     def overflow(self, text: str) -> str:
         return max(self.first.overflow(text), self.second.overflow(text), key=len)
@@ -161,6 +171,11 @@ class PromptConditioner:
     ):
         self.reader, self.telling = reader, telling or TokensOnly()
         self.zeros_for_empty, self.assumed = zeros_for_empty, assumed
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of what is read of a request's options."""
+        return (*self.telling.options, *self.reader.options)
 
     def __call__(self, requests: Sequence[Request]) -> Cond:
         skip = _skip(requests[0])

@@ -19,6 +19,31 @@ from huggingvis.core.request import Request
 from huggingvis.core.system import Spec, canvas_of
 from huggingvis.nets.embeddings import sinusoid
 
+SYSTEM = {
+    "name": "Stable Diffusion XL",
+    "chapter": 5,
+    "paper": "2307.01952",
+    "files": [
+        "systems/stable_diffusion.py",
+        "systems/latent_diffusion.py",
+        "systems/prompt_reading.py",
+        "nets/unet.py",
+        "nets/autoencoder_kl.py",
+        "nets/clip_text.py",
+        "codecs/clip_tokens.py",
+        "checkpoints/diffusers_scheduler.py",
+    ],
+    "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[xl]",
+    "exact": [
+        "tests/interop/test_pipelines.py::test_xl",
+        "tests/interop/test_pipelines.py::test_xl_is_told_sizes_and_crops",
+        "tests/interop/test_pipelines.py::test_xl_without_a_negative_prompt_is_guided_away_from_zeros",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 ORIGINAL, CROP, SCORE, NEGATIVE_SCORE = "original_size", "crop", "aesthetic_score", "negative_aesthetic_score"
 USUAL_SCORE, USUAL_NEGATIVE_SCORE = 6.0, 2.5
 

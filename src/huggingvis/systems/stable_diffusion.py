@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
+from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, ldm_unet, text_towers_clip
 from huggingvis.checkpoints.diffusers_common import read_config, read_json
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
+from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
@@ -29,10 +30,68 @@ from huggingvis.core.system import Spec, System
 from huggingvis.nets.clip_text import CLIPText
 from huggingvis.nets.unet import UNet
 from huggingvis.samplers.consistency import Consistency
+from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
-from huggingvis.systems.pipelines import ORIGIN, How, part
-from huggingvis.systems.prompt_reading import BothReaders, ClipReader, PromptConditioner, Reader, Telling, TokensOnly
+from huggingvis.systems.pipelines import ORIGIN, How, part, whole
+from huggingvis.systems.prompt_reading import (
+    BothReaders,
+    ClipReader,
+    PromptConditioner,
+    Reader,
+    Telling,
+    TokensOnly,
+    readers_of,
+)
 from huggingvis.systems.size_conditions import SizeConditions
+
+SYSTEM = [
+    {
+        "name": "Stable Diffusion 1",
+        "chapter": 5,
+        "paper": "2112.10752",
+        "files": [
+            "systems/latent_diffusion.py",
+            "systems/prompt_reading.py",
+            "nets/unet.py",
+            "nets/autoencoder_kl.py",
+            "nets/clip_text.py",
+            "codecs/clip_tokens.py",
+            "checkpoints/diffusers_scheduler.py",
+        ],
+        "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[sd1]",
+        "exact": [
+            "tests/interop/test_pipelines.py::test_text_to_image",
+            "tests/interop/test_pipelines.py::test_image_to_image",
+            "tests/interop/test_pipelines.py::test_sides_that_two_does_not_divide",
+        ],
+        "trained": None,
+        "explained": None,
+        "usable": None,
+    },
+    {
+        "name": "Stable Diffusion 2",
+        "chapter": 5,
+        "paper": "2112.10752",
+        "files": [
+            "systems/latent_diffusion.py",
+            "systems/prompt_reading.py",
+            "nets/unet.py",
+            "nets/autoencoder_kl.py",
+            "nets/clip_text.py",
+            "codecs/clip_tokens.py",
+            "checkpoints/diffusers_scheduler.py",
+        ],
+        "built": "tests/walks/test_diffusers_folders.py::test_a_folder_makes_pictures[sd2]",
+        "exact": [
+            "tests/interop/test_pipelines.py::test_v_prediction_and_another_layer",
+            "tests/interop/test_tokens.py::test_openclip_pads_with_zero_and_reads_an_exclamation_mark",
+            "tests/interop/test_scheduler_configs.py::test_the_solver_of_every_class",
+        ],
+        "trained": None,
+        "explained": None,
+        "usable": None,
+    },
+]
 
 
 @dataclass(frozen=True)
@@ -66,11 +125,7 @@ EXAMPLE = "a photograph of an astronaut riding a horse"
 def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing or unfitting parts."""
     reads = READS[PIPELINES[str(index["_class_name"])]]
-    places = {name: part(folder, index, name) for name in ("unet", "vae", "scheduler")}
-    lacking = [name for name, place in places.items() if place is None]
-    if lacking:
-        raise FileProblem(f"{folder} has no {lacking[0]!r}, without which no picture can be made. Use a whole model.")
-    unet_folder, vae_folder, scheduler_folder = (Path(str(place)) for place in places.values())
+    unet_folder, vae_folder, scheduler_folder = whole(folder, index, "unet", "vae", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
     codec = read_codec(vae_folder, how)
     readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
@@ -101,10 +156,31 @@ def made(
         own=own,
         channels=c.in_channels,
         concat=c.concat_channels,
-        multiple=2 ** (len(c.channels) - 1),
+        multiple=1,
         told_scale=c.guidance_dim > 0,
     )
-    return assemble(spec, parts, how.device, usual(own, reads, c.guidance_dim > 0))
+    bench = Bench(
+        spec=spec,
+        nets={"unet": unet, **conditioner.reader.towers},
+        maps=key_maps(unet, conditioner.reader),
+        readers=[reader for reader in readers_of(conditioner.reader) if isinstance(reader, ClipReader)],
+        device=how.device,
+        dtype=next(unet.parameters()).dtype,
+    )
+    return assemble(spec, parts, how.device, usual(own, reads, c.guidance_dim > 0), Attachments(bench))
+
+
+def key_maps(unet: UNet, reader: Reader) -> dict[str, tuple[KeyMap, ...]]:
+    """By net, the maps of the formats in which adapters name its layers."""
+    theirs = diffusers_unet.config_to_diffusers(unet.config)
+    maps: dict[str, tuple[KeyMap, ...]] = {
+        "unet": (diffusers_unet.keymap(theirs), ldm_unet.keymap(unet.config, linear=True))
+    }
+    for name, tower in reader.towers.items():
+        if isinstance(tower, CLIPText):
+            config = tower.config
+            maps[name] = text_towers_clip.keymap(config), text_towers_clip.open_clip_keymap(config)
+    return maps
 
 
 def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:

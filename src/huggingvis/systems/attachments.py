@@ -1,0 +1,166 @@
+"""Adapters that a request names, put on a system's nets for as long as its pictures are made.
+
+What a file is, its tensors say (`checkpoints.kinds`); the file of `systems/attaching/` with the kind's name puts it on:
+`opened(path, bench)` reads it once and refuses it where it was made for another model, `attach(found, use, bench)` does
+the rest at every request. Several add up; afterwards the nets have their own bits again. Book: chapter 6, "Extra
+weights".
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+from huggingvis.adapters.textual_inversion import Embedding, TextualInversions
+from huggingvis.adapters.window import Window, window_of
+from huggingvis.checkpoints.keymap import KeyMap
+from huggingvis.checkpoints.kinds import kind_of, kinds
+from huggingvis.core.diffusion import Diffuses
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.picture_files import on_canvas
+from huggingvis.core.protocols import Generative
+from huggingvis.core.request import AdapterUse, Request
+from huggingvis.core.system import Spec, canvas_of
+from huggingvis.nets.unet import UNet
+from huggingvis.systems.prompt_reading import ClipReader
+
+
+class Removable(Protocol):
+    """What an attachment leaves in hand."""
+
+    def remove(self) -> None: ...
+
+
+@final
+@dataclass
+class Bench:
+    """What adapters work on, and with what.
+
+    Attributes:
+        spec: of the system.
+        nets: by the names that diffusers gives parts: unet, text_encoder, text_encoder_2.
+        maps: for each net, the key maps of the formats in which its layers have names.
+        readers: the text towers that can learn words.
+        device, dtype: of what is read.
+        request, n: what is made, and how many at once.
+        window: the clocks at which the present adapter acts.
+        number: of the present adapter, from 0; its entries of the condition are told apart by it.
+        words: learnt words that are to be in use.
+    """
+
+    spec: Spec
+    nets: Mapping[str, nn.Module]
+    maps: Mapping[str, tuple[KeyMap, ...]]
+    readers: Sequence[ClipReader]
+    device: torch.device
+    dtype: torch.dtype
+    request: Request = Request()
+    n: int = 1
+    window: Window = Window()
+    number: int = 0
+    words: list[Embedding] = field(default_factory=list)
+
+    @property
+    def unet(self) -> UNet:
+        """The U-Net. Raises `UsageError` for a system without one."""
+        net = self.nets["unet"]
+        if not isinstance(net, UNet):
+            raise UsageError(f"{self.spec.name!r} has a {type(net).__name__}; this adapter is made for a U-Net.")
+        return net
+
+    @property
+    def name(self) -> str:
+        """What the present adapter's entries of the condition begin with."""
+        return f"adapter{self.number}"
+
+    def picture(self, use: AdapterUse, size: tuple[int, int] | None = None) -> Tensor:
+        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size or in `size`.
+
+        Raises `UsageError` where none is given, `FileProblem` where it cannot be read.
+        """
+        if not use.image:
+            title = kind_of(use.path).title
+            raise UsageError(f"{use.path} is {title}, which reads a picture: name one (--control FILE:PICTURE).")
+        width, height = size or canvas_of(self.request, self.spec)
+        return torch.from_numpy(on_canvas(use.image, width, height))[None].to(self.device, self.dtype)
+
+    def everywhere(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Entries of one picture for all of them."""
+        return {key: value.expand(self.n, *value.shape[1:]) for key, value in cond.items()}
+
+
+@final
+class Attachments:
+    """Adapters on one system. Files are read once and kept."""
+
+    def __init__(self, bench: Bench):
+        self.bench = bench
+        self._opened: dict[str, tuple[ModuleType, Any]] = {}
+
+    @contextmanager
+    def __call__(self, request: Request, n: int, generator: Generative | None = None) -> Iterator[Mapping[str, Tensor]]:
+        """A block in which the request's adapters are on the nets; gives what they add to the condition."""
+        told: dict[str, Tensor] = {}
+        words: list[Embedding] = []
+        with ExitStack() as stack, torch.no_grad():
+            for number, use in enumerate(request.adapters):
+                module, found = self._open(use.path)
+                window = _window(use, generator)
+                bench = replace(self.bench, request=request, n=n, number=number, window=window, words=words)
+                removable, more = module.attach(found, use, bench)
+                told |= more
+                if removable is not None:
+                    stack.callback(removable.remove)
+            self._learn(words, stack)
+            yield told
+
+    def notes(self, request: Request) -> tuple[str, ...]:
+        """What of the adapters does not apply, in sentences."""
+        said = []
+        for use in request.adapters:
+            module, found = self._open(use.path)
+            if (report := module.left_out(found)) != "":
+                said.append(f"{Path(use.path).name}: {report}")
+        return tuple(said)
+
+    def _open(self, path: str) -> tuple[ModuleType, Any]:
+        if path not in self._opened:
+            kind = kind_of(path)
+            if not kind.adapter:
+                known = ", ".join(sorted(one.title for one in kinds() if one.adapter))
+                raise FileProblem(
+                    f"{path} is {kind.title}, which does not go on top of a model. Adapters are {known}; a model is "
+                    "given as --model."
+                )
+            module = importlib.import_module(f"huggingvis.systems.attaching.{kind.name.replace('-', '_')}")
+            self._opened[path] = module, module.opened(Path(path), self.bench)
+        return self._opened[path]
+
+    def _learn(self, words: list[Embedding], stack: ExitStack) -> None:
+        """Let the towers know `words` until the stack is closed."""
+        readers = self.bench.readers
+        if not words or not readers:
+            return
+        learnt = TextualInversions(readers[0].tokens, {reader.name: reader.tower for reader in readers}, words)
+        for reader in readers:
+            stack.callback(setattr, reader, "words", reader.words)
+            reader.words = learnt
+
+
+def _window(use: AdapterUse, generator: Generative | None) -> Window:
+    if use.start <= 0.0 and use.end >= 1.0:
+        return Window()
+    if not isinstance(generator, Diffuses):
+        raise UsageError("An adapter can act for a part of the steps only where there are steps.")
+    model = generator.diffusion
+    grid = model.grid(model.process.pace)
+    clocks = grid.clocks if grid.clocks is not None else model.process.clock(grid.times[:-1])
+    return window_of(clocks, use.start, use.end)

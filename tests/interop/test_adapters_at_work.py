@@ -1,0 +1,226 @@
+"""Adapters that a request names, on whole systems, beside diffusers' pipelines with the same files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import save_file as save_tensors
+from tiny_pipelines import NEGATIVE, PROMPT, pipeline, start, text, tokenizer
+from torch import Tensor
+
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.noise import ReplayNoise
+from huggingvis.core.request import AdapterUse, Canvas, Prompt, Request, Sampling
+from huggingvis.core.system import System
+from huggingvis.edits.generate import generate
+from huggingvis.edits.task import Task
+from huggingvis.systems.latent_diffusion import OWN
+from huggingvis.systems.pipelines import How, bind_folder
+
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
+STEPS = 8
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+TEXT_LAYER = "text_model.encoder.layers.1.mlp.fc1"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def system(model: Path) -> System:
+    return bind_folder(model, How())
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    values = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def asked(*adapters: AdapterUse, prompt: str = PROMPT) -> Request:
+    return Request(Prompt(prompt, NEGATIVE), sampling=Sampling(OWN, OWN, STEPS, 7.5), adapters=adapters)
+
+
+@torch.inference_mode()
+def latents(system: System, request: Request) -> Tensor:
+    assert system.adapts is not None
+    generator = system.generator(request)
+    with system.adapts(request, 1, generator) as more:
+        cond = {**system.conditioner([request]), **more}
+        return Task(system, request, generator, 1, cond, ReplayNoise([start()])).from_noise()
+
+
+def theirs(made: Any, **more: Any) -> Tensor:
+    told = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "guidance_scale": 7.5}
+    found: Tensor = made(**{**told, **more}, latents=start(), output_type="latent").images
+    return found
+
+
+def assert_close(ours: Tensor, reference: Tensor) -> None:
+    assert float((ours - reference).abs().max()) <= 1e-4 * max(1.0, float(reference.abs().max()))
+
+
+def a_lora(path: Path, width: int = 32) -> Path:
+    """In kohya's spelling, of one layer of the U-Net and one of the text tower."""
+    g = torch.Generator().manual_seed(0)
+    layers = {"lora_unet_" + LAYER: (32, width), "lora_te_" + TEXT_LAYER: (64, 32)}
+    tensors = {}
+    for layer, (out, into) in layers.items():
+        name = layer.replace(".", "_")
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, into, generator=g)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(out, 4, generator=g)
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    save_tensors(tensors, path)
+    return path
+
+
+def merged(made: Any, path: Path, weight: float) -> Any:
+    """The pipeline with W + weight alpha/r up down in the two layers, by hand."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    nets = {"lora_unet_" + LAYER: made.unet, "lora_te_" + TEXT_LAYER: made.text_encoder}
+    for layer, net in nets.items():
+        name = layer.replace(".", "_")
+        path_in_net = layer.split("_", 2)[2]
+        names = dict(net.named_modules())
+        module = names.get(path_in_net) or names[path_in_net.removeprefix("text_model.")]
+        delta = tensors[f"{name}.lora_up.weight"] @ tensors[f"{name}.lora_down.weight"] * (2.0 / 4)
+        module.weight.data += weight * delta
+    return made
+
+
+def test_a_lora_changes_what_the_reference_changes_and_leaves_no_bit_behind(system: System, tmp_path: Path) -> None:
+    path = a_lora(tmp_path / "style.safetensors")
+    before = latents(system, asked())
+    ours = latents(system, asked(AdapterUse(str(path), 0.7)))
+    assert_close(ours, theirs(merged(pipeline(), path, 0.7)))
+    assert float((ours - before).abs().max()) > 1e-2
+    assert torch.equal(latents(system, asked()), before)
+    assert torch.equal(latents(system, asked(AdapterUse(str(path), 0.0))), before)
+    assert system.adapts is not None and system.adapts.notes(asked(AdapterUse(str(path)))) == ()
+
+
+def test_two_loras_add_up(system: System, tmp_path: Path) -> None:
+    path = str(a_lora(tmp_path / "a.safetensors"))
+    once = latents(system, asked(AdapterUse(path, 1.0)))
+    assert_close(latents(system, asked(AdapterUse(path, 0.25), AdapterUse(path, 0.75))), once)
+
+
+def test_a_lora_of_another_base_is_refused(system: System, tmp_path: Path) -> None:
+    path = a_lora(tmp_path / "wide.safetensors", width=48)
+    with pytest.raises(FileProblem, match=r"wide\.safetensors"):
+        latents(system, asked(AdapterUse(str(path))))
+
+
+def test_an_embedding_is_a_word_of_the_prompt(system: System, tmp_path: Path) -> None:
+    vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(3))
+    save_tensors({"emb_params": vectors}, tmp_path / "wombat.safetensors")
+    made = pipeline()
+    made.load_textual_inversion({"<wombat>": vectors}, token="<wombat>")
+    reference = theirs(made, prompt="a photograph of <wombat>")
+    use = AdapterUse(str(tmp_path / "wombat.safetensors"))
+    assert_close(latents(system, asked(use, prompt="a photograph of wombat")), reference)
+    plain = latents(system, asked(prompt="a photograph of wombat"))
+    assert float((plain - reference).abs().max()) > 1e-2
+
+
+def controlnet() -> diffusers.ControlNetModel:
+    torch.manual_seed(7)
+    net = diffusers.ControlNetModel.from_unet(pipeline().unet, conditioning_embedding_out_channels=(4, 6))
+    for parameter in net.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return net.eval()
+
+
+@pytest.mark.parametrize(("start_at", "end_at"), [(0.0, 1.0), (0.25, 0.75)])
+def test_a_controlnet_reads_a_picture(
+    start_at: float, end_at: float, system: System, tmp_path: Path, picture: Path
+) -> None:
+    net = controlnet()
+    net.save_pretrained(tmp_path / "control")
+    made = pipeline("StableDiffusionControlNetPipeline", controlnet=net)
+    part = {"control_guidance_start": start_at, "control_guidance_end": end_at}
+    scale = {"controlnet_conditioning_scale": 0.8, "height": 16, "width": 16}
+    reference = theirs(made, image=Image.open(picture), **scale, **part)
+    use = AdapterUse(str(tmp_path / "control"), 0.8, str(picture), start_at, end_at)
+    before = latents(system, asked())
+    ours = latents(system, asked(use))
+    assert_close(ours, reference)
+    assert float((ours - before).abs().max()) > 1e-2
+    assert torch.equal(latents(system, asked()), before)
+
+
+def test_a_controlnet_without_a_picture_asks_for_one(system: System, tmp_path: Path) -> None:
+    controlnet().save_pretrained(tmp_path / "control")
+    with pytest.raises(UsageError, match="is a ControlNet, which reads a picture"):
+        latents(system, asked(AdapterUse(str(tmp_path / "control"))))
+
+
+def test_what_is_no_adapter_is_refused_by_what_it_is(system: System, model: Path) -> None:
+    with pytest.raises(FileProblem, match="is a model as a diffusers folder, which does not go on top of a model"):
+        latents(system, asked(AdapterUse(str(model))))
+
+
+def image_encoder() -> transformers.CLIPVisionModelWithProjection:
+    torch.manual_seed(4)
+    config = transformers.CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, patch_size=8,
+                                           num_attention_heads=2, image_size=16, projection_dim=24)  # fmt: skip
+    return transformers.CLIPVisionModelWithProjection(config).eval()
+
+
+def test_an_ip_adapter_is_shown_a_picture(system: System, tmp_path: Path, picture: Path) -> None:
+    tower, g = image_encoder(), torch.Generator().manual_seed(6)
+    tower.save_pretrained(tmp_path / "image_encoder")
+    made = pipeline()
+    widths = [m.to_k.out_features for name, m in made.unet.named_modules() if name.endswith("attn2")]
+    proj = {"proj.weight": (4 * 32, 24), "proj.bias": (4 * 32,), "norm.weight": (32,), "norm.bias": (32,)}
+    tensors = {f"image_proj.{k}": torch.randn(shape, generator=g) for k, shape in proj.items()}
+    for n, width in enumerate(widths):
+        for leaf in ("to_k_ip", "to_v_ip"):
+            tensors[f"ip_adapter.{2 * n + 1}.{leaf}.weight"] = torch.randn(width, 32, generator=g)
+    save_tensors(tensors, tmp_path / "ip-adapter.safetensors")
+    use = AdapterUse(str(tmp_path / "ip-adapter.safetensors"), 0.6, str(picture))
+    before = latents(system, asked())
+    ours = latents(system, asked(use))
+    made.load_ip_adapter(str(tmp_path), subfolder="", weight_name="ip-adapter.safetensors", image_encoder_folder=None)
+    made.set_ip_adapter_scale(0.6)
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.48145466, 0.4578275, 0.40821073),
+                                                          (0.26862954, 0.26130258, 0.27577711)))  # fmt: skip
+    values = torch.from_numpy(np.array(Image.open(picture), dtype=np.float32)).permute(2, 0, 1) / 255
+    with torch.no_grad():
+        seen = tower((values - mean)[None] / std).image_embeds
+    embeds = torch.stack([torch.zeros_like(seen), seen])  # [2, 1, E]: the negative half first
+    assert_close(ours, theirs(made, ip_adapter_image_embeds=[embeds]))
+    assert float((ours - before).abs().max()) > 1e-2
+    assert torch.equal(latents(system, asked()), before)
+
+
+def test_pictures_of_a_batch_carry_their_adapters(system: System, tmp_path: Path, picture: Path) -> None:
+    controlnet().save_pretrained(tmp_path / "control")
+    path = a_lora(tmp_path / "style.safetensors")
+    uses = (AdapterUse(str(path), 0.5), AdapterUse(str(tmp_path / "control"), 1.0, str(picture)))
+    request = replace(asked(*uses), canvas=Canvas(count=3))
+    many = generate(system, request)
+    assert len(many) == 3 and many[0].request == request
+    alone = generate(system, replace(request, canvas=Canvas(count=1)))
+    apart = np.abs(many[0].pixels.astype(int) - alone[0].pixels.astype(int)).max()
+    assert apart <= 1
+
+
+def test_text_towers_are_tiny() -> None:
+    """The fixtures above are of the sizes that the tests think they are."""
+    assert text().config.hidden_size == 32 and tokenizer().model_max_length == 77
