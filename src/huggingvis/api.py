@@ -10,6 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 if TYPE_CHECKING:
     import torch
 
+    from huggingvis.checkpoints.kinds import Subject
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
@@ -305,16 +307,16 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
     maker wrote into it, licence and hashes; of a picture how it was made; of a model folder, a packaged model by its
     name or a run folder: its name, family or recipe and steps, and the sizes of its parts. Of safetensors only the
     header is read, and the whole once for its `hashes`; nothing is executed.
+    Of `owner/name` at a hub only settings are fetched, and of a safetensors file its header.
     `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`: `fits` then says whether it can be used with it, and why not.
     Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
     """
-    from huggingvis.checkpoints.kinds import Subject
     from huggingvis.checkpoints.report import hashes as hashes_of
     from huggingvis.checkpoints.report import report_of
 
     if not Path(path).exists() and (named := _HERE / "weights" / str(path)).is_dir():
         path = named
-    subject = Subject(path)
+    subject, told_sha = _looked_at(path)
     report = report_of(subject)
     kind = {"kind": report.kind.name}
     if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
@@ -328,7 +330,9 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
     else:
         found = report.as_json()
     if subject.format is not None:
-        if hashes:
+        if subject.is_remote:
+            found |= {"sha256": told_sha}
+        elif hashes:
             found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
         found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
     if base is not None:
@@ -336,6 +340,23 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
 
         found["fits"] = fits_on(report, base)
     return found
+
+
+def _looked_at(path: str | Path) -> tuple[Subject, str | None]:
+    """What is there, or what a hub says of it, with the hash of a file that only the hub has."""
+    from huggingvis.checkpoints.kinds import Subject
+
+    if not os.path.lexists(path) and isinstance(path, str):
+        from huggingvis.checkpoints.hub_names import remote
+
+        what = remote(path)
+        if what is not None:
+            from huggingvis.checkpoints.hub_look import subject_at
+            from huggingvis.checkpoints.resolve import is_path
+
+            if not is_path(what):
+                return subject_at(what)
+    return Subject(path), None
 
 
 def _family(tensors: Mapping[str, Any]) -> str | None:

@@ -143,7 +143,7 @@ def read_header(path: Path) -> Header:
             text = file.read(length)
     except OSError as error:
         raise explain(error, path, "read") from error
-    return _parse(path, text, size - 8 - length)
+    return parse_header(path, text, size - 8 - length)
 
 
 def read_numbers(path: Path, header: Header, wanted: Collection[str]) -> dict[str, float]:
@@ -173,7 +173,8 @@ def read_numbers(path: Path, header: Header, wanted: Collection[str]) -> dict[st
     return found
 
 
-def _parse(path: Path, text: bytes, body: int) -> Header:
+def parse_header(path: Path, text: bytes, body: int) -> Header:
+    """The header in these bytes of JSON, of a file with `body` bytes after them; as `read_header`."""
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -59,19 +59,28 @@ class Kind(ABC):
 
 @final
 class Subject:
-    """A file or folder that is looked at; each thing in it is read once, when it is first asked for."""
+    """A file or folder that is looked at; each thing in it is read once, when it is first asked for.
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    Of a model at a hub, of which only settings are here, `listed` has the bytes of every file, and of a file there
+    `header` is what was read of it.
+    """
+
+    def __init__(self, path: Path | str, listed: Mapping[str, int] | None = None, header: Header | None = None):
+        self.path, self._listed, self._header = Path(path), listed, header
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether only a hub has the whole of it."""
+        return self._listed is not None
 
     @cached_property
     def is_folder(self) -> bool:
-        return self.path.is_dir()
+        return self._header is None and self.path.is_dir()
 
     @cached_property
     def is_picture(self) -> bool:
         """Whether it begins as a PNG, JPEG or WebP does. Raises `FileProblem` if it cannot be read."""
-        if self.is_folder:
+        if self.is_folder or self._header is not None:
             return False
         try:
             with self.path.open("rb") as file:
@@ -85,6 +94,8 @@ class Subject:
     @cached_property
     def format(self) -> Format | None:
         """Of a file of tensors; None for folders and pictures."""
+        if self._header is not None:
+            return Format.SAFETENSORS
         return None if self.is_folder or self.is_picture else sniff(self.path)
 
     @cached_property
@@ -96,6 +107,24 @@ class Subject:
     def has(self, name: str) -> bool:
         """Whether the folder holds a file of that name."""
         return self.is_folder and (self.path / name).is_file()
+
+    def files(self, part: str = "") -> dict[str, int]:
+        """Of a folder, or one in it: its files and their bytes."""
+        if self._listed is not None:
+            begin = f"{part}/" if part else ""
+            names = {name.removeprefix(begin): size for name, size in self._listed.items() if name.startswith(begin)}
+            return {name: size for name, size in sorted(names.items()) if "/" not in name}
+        try:
+            return {file.name: file.stat().st_size for file in sorted((self.path / part).iterdir()) if file.is_file()}
+        except OSError:
+            return {}
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of a file."""
+        if self._listed is not None:
+            return self._listed.get(self.path.name, 0)
+        return self.path.stat().st_size
 
     @property
     def tensors(self) -> Tensors:
@@ -110,6 +139,8 @@ class Subject:
     @cached_property
     def header(self) -> Header:
         """Of a safetensors file; for other files of tensors one that says the same, for all else an empty one."""
+        if self._header is not None:
+            return self._header
         if self.format is None:
             return Header({})
         if self.format is Format.SAFETENSORS:

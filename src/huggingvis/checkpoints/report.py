@@ -137,7 +137,7 @@ class Report:
         out: dict[str, Any] = {"path": str(self.path), "kind": self.kind.name, "title": self.title}
         out |= {"summary": self.summary, "base": None if base is None else base.name}
         if subject.format is not None:
-            out |= {"format": subject.format.value, "bytes": self.path.stat().st_size, **counted(subject.tensors)}
+            out |= {"format": subject.format.value, "bytes": subject.size, **counted(subject.tensors)}
         return {**out, **told.facts, **self.said, "metadata": dict(subject.metadata)}
 
 

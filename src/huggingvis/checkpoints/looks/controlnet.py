@@ -38,7 +38,7 @@ class _ControlNet(Kind):
 
     def _of_folder(self, subject: Subject) -> Told:
         said = subject.settings
-        facts = {"hint channels": said.get("conditioning_channels", 3), "weights": weights_in(subject.path)}
+        facts = {"hint channels": said.get("conditioning_channels", 3), "weights": weights_in(subject)}
         if said.get("_class_name") != "ControlNetModel":
             why = (
                 f"It is a {said.get('_class_name')}, which is not read here: use a plain ControlNet for the same base."

@@ -183,10 +183,10 @@ class _Layers:
             return Base(family, foreign=True)
         if any(layer.startswith(("lora_te2_", "text_encoder_2.")) for layer in self.inputs):
             return base_of(2048)
-        towers = {
-            w for layer, w in self.inputs.items() if "self_attn" in layer and layer.startswith(("lora_te_", "text_"))
-        }
-        return base_of(_TOWERS[width]) if len(towers) == 1 and (width := towers.pop()) in _TOWERS else None
+        own = [layer for layer in self.inputs if "self_attn" in layer and layer.startswith(("lora_te_", "text_"))]
+        towers = {self.inputs[layer] for layer in own}
+        tower = towers.pop() if len(towers) == 1 else 0
+        return base_of(_TOWERS[tower]) if tower in _TOWERS else None
 
 
 def _numbers(subject: Subject, names: set[str]) -> dict[str, float]:

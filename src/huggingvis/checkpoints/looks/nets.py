@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
-from huggingvis.checkpoints.kinds import Subject
+from huggingvis.checkpoints.hub_files import WEIGHTS
+from huggingvis.checkpoints.kinds import Subject, read_settings
 from huggingvis.checkpoints.lora_formats_bases import reading_width
 from huggingvis.checkpoints.report import Base, base_of, counted
 from huggingvis.core.errors import FileProblem
 
-_WEIGHTS = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|model|pytorch_model|flax_model|diffusion_flax_model|tf_model)"
-    r"(?:\.(?P<variant>[A-Za-z][\w-]*?))?(?:[.-]\d{5}-of-\d{5})?(?:\.(?P<late>[A-Za-z]\w*))?"
-    r"\.(?P<suffix>safetensors|bin|msgpack|h5|onnx)"
-)
 PRECISIONS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64", "F8_E4M3": "fp8", "F8_E5M2": "fp8"}
 
 
-def weights_in(folder: Path, sizes: Mapping[str, int] | None = None) -> dict[str, dict[str, Any]]:
-    """The weights of a part, by precision variant and format: bytes, and of safetensors numbers and types.
-
-    `sizes`: file -> bytes of a folder that is not all here.
-    """
+def weights_in(subject: Subject, part: str = "") -> dict[str, dict[str, Any]]:
+    """The weights in a folder or its part, by precision variant and format: bytes, and of safetensors types."""
     found: dict[str, dict[str, Any]] = {}
-    names = sizes if sizes is not None else {f.name: f.stat().st_size for f in sorted(folder.glob("*")) if f.is_file()}
-    for name, size in names.items():
-        match = _WEIGHTS.fullmatch(name)
-        if match is None:
+    for name, size in subject.files(part).items():
+        match = WEIGHTS.fullmatch(name)
+        if match is None or name.endswith(".index.json"):
             continue
-        variant = match["variant"] or match["late"] or "main"
-        row = found.setdefault(f"{variant}, {match['suffix']}", {"bytes": 0})
+        row = found.setdefault(f"{match['before'] or match['after'] or 'main'}, {match['format']}", {"bytes": 0})
         row["bytes"] += size
-        if (
-            match["suffix"] == "safetensors"
-            and (folder / name).is_file()
-            and sniff(folder / name) is Format.SAFETENSORS
-        ):
-            told = counted(read_header(folder / name).tensors)
+        path = subject.path / part / name
+        if path.is_file() and sniff(path) is Format.SAFETENSORS:
+            told = counted(read_header(path).tensors)
             row["numbers"] = row.get("numbers", 0) + told["numbers"]
             row["dtypes"] = list(dict.fromkeys([*row.get("dtypes", []), *told["dtypes"]]))
     return found
@@ -77,8 +64,6 @@ VARIANTS = {9: " for inpainting (it sees 9 channels)", 8: " of instruct-pix2pix 
 
 def settings_of(subject: Subject, name: str) -> Mapping[str, Any]:
     """The settings of a part of a pipeline, empty where they are not here."""
-    from huggingvis.checkpoints.kinds import read_settings
-
     for file in ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (subject.path / name / file).is_file():
             return read_settings(subject.path / name / file)

@@ -21,7 +21,7 @@ def of_single_file(subject: Subject) -> Told:
     from huggingvis.checkpoints.single_file_layout import NOTHING
 
     assert subject.format is not None
-    facts = Facts(subject.path, subject.format, subject.path.stat().st_size, subject.tensors, subject.metadata)
+    facts = Facts(subject.path, subject.format, subject.size, subject.tensors, subject.metadata)
     try:
         layout = layout_of(facts, NOTHING)
     except FileProblem as error:

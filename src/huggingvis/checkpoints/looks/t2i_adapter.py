@@ -30,7 +30,7 @@ class _T2IAdapter(Kind):
         base = base_of(2048) if config.fold == 16 else Base("Stable Diffusion 1 or 2", (768, 1024))
         kind = "light" if config.light else "full"
         facts = {"picture channels": config.in_channels, "widths": list(config.channels), "type": kind}
-        facts |= {"weights": weights_in(subject.path)} if subject.is_folder else {}
+        facts |= {"weights": weights_in(subject)} if subject.is_folder else {}
         sentence = f"It is of the {kind} type and reads pictures of {config.in_channels} channels."
         return Told(base=base, sentences=(sentence,), facts=facts)
 

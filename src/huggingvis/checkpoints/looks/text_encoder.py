@@ -40,7 +40,7 @@ class _TextEncoder(Kind):
         sentence = f"It is {known}." if known else f"It reads {words} token ids into vectors {width} wide."
         facts: dict[str, Any] = {"width": width, "vocabulary": words, "architectures": said.get("architectures")}
         if subject.is_folder:
-            facts["weights"] = weights_in(subject.path)
+            facts["weights"] = weights_in(subject)
         return Told(sentences=(sentence,), facts=facts)
 
 

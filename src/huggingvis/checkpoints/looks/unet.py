@@ -31,7 +31,7 @@ class _UNet(Kind):
             return of_single_file(subject)
         base = unet_base(subject.settings) if subject.is_folder else base_by_shapes(subject.tensors)
         sees = channels(subject.settings, subject.tensors)
-        facts = {"channels": sees} | ({"weights": weights_in(subject.path)} if subject.is_folder else {})
+        facts = {"channels": sees} | ({"weights": weights_in(subject)} if subject.is_folder else {})
         named = f" of {base}" if base else ""
         where = "a diffusers folder" if subject.is_folder else "diffusers' names, without the config.json beside it"
         return Told(f"a U-Net{named}{VARIANTS.get(sees or 0, '')} by itself", base, (f"It is in {where}.",), facts)

@@ -30,7 +30,7 @@ class _VAE(Kind):
         if subject.is_folder:
             said = subject.settings
             facts = {"latents": said.get("latent_channels"), "scale": said.get("scaling_factor"),
-                     "weights": weights_in(subject.path)}  # fmt: skip
+                     "weights": weights_in(subject)}  # fmt: skip
             told = f"Its latents have {facts['latents']} channels" if type(facts["latents"]) is int else "It is"
             return Told(
                 sentences=(f"{told}, in a diffusers folder of the class {said.get('_class_name')}.",), facts=facts
