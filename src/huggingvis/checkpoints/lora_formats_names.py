@@ -140,8 +140,8 @@ def refuse_strangers(names: Iterable[str], where: str) -> None:
     for name in names:
         if what := stranger(name):
             raise FileProblem(
-                f"{where} should be a LoRA, LoHa, LoKr, DoRA or full difference, but it is {what} ({name[:80]!r}). This "
-                "is not computed here: merge it where it was trained, and use the merged model."
+                f"{where} should be a LoRA, LoHa, LoKr, DoRA or full difference, but it is {what} ({name[:80]!r}). "
+                "This is not computed here: merge it where it was trained, and use the merged model."
             )
 
 

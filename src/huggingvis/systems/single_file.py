@@ -7,18 +7,12 @@ is assumed and said in a note; `prediction` overrides it. Book: chapter 5, "Chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from huggingvis.checkpoints import text_towers_clip
-from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_scheduler import Own, scheduler_config
-from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import Parts, Said, read_parts
-from huggingvis.checkpoints.single_file_layout import NOTHING, TowerLayout
+from huggingvis.checkpoints.single_file_layout import NOTHING
+from huggingvis.checkpoints.single_file_towers import tower_net
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
@@ -26,15 +20,12 @@ from huggingvis.core.process import PREDICTIONS
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.autoencoder_kl import AutoencoderKL
-from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
-from huggingvis.nets.encoder_layer import gelu, quick_gelu
+from huggingvis.nets.clip_text import CLIPText
 from huggingvis.processes.table import TableProcess
 from huggingvis.systems.pipelines import ORIGIN, How
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner
 from huggingvis.systems.stable_diffusion import Reads, made, telling_of, together
 
-HEAD = 64
-"""Width of a head in every CLIP text tower."""
 USUAL_SCALE, USUAL_SIDE = 0.18215, 512
 SIDES = {("Stable Diffusion 2", "v"): 768, ("Stable Diffusion XL", "epsilon"): 1024,
          ("Stable Diffusion XL", "v"): 1024, ("Stable Diffusion XL refiner", "epsilon"): 1024}  # fmt: skip
@@ -42,15 +33,8 @@ SIDES = {("Stable Diffusion 2", "v"): 768, ("Stable Diffusion XL", "epsilon"): 1
 PARTS = {"text": "text_encoder", "text_2": "text_encoder_2"}
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """What goes with the way in which a tower's names are spelt."""
-
-    quick: bool
-    pad: str
-
-
-SPELLINGS = {"transformers": Spelling(True, "<|endoftext|>"), "open_clip": Spelling(False, "!")}
+PADS = {"transformers": "<|endoftext|>", "open_clip": "!"}
+"""What fills a row of tokens, by the spelling of a tower's names."""
 
 
 def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | None = None) -> System:
@@ -107,38 +91,11 @@ def own_of(parts: Parts) -> Own:
 
 def _reader(parts: Parts, part: str, reads: Reads, how: How) -> ClipReader:
     layout, tensors = parts.layout.towers[part], parts.towers[part]
-    if layout.spelling not in SPELLINGS:
+    if layout.spelling not in PADS:
         raise FileProblem(
             "This is the first latent diffusion model, which reads by a BERT of its own: use its diffusers folder."
         )
-    spelling = SPELLINGS[layout.spelling]
-    tower = read_tower(layout, tensors)
-    tokens = CLIPTokens.bundled(pad=spelling.pad, length=layout.length)
+    tower = tower_net(layout, tensors)
+    assert isinstance(tower, CLIPText)
+    tokens = CLIPTokens.bundled(pad=PADS[layout.spelling], length=layout.length)
     return ClipReader(PARTS[part], tokens, tower.to(how.device), reads.skip, reads.normed)
-
-
-def read_tower(layout: TowerLayout, tensors: dict[str, Tensor]) -> CLIPText:
-    """A CLIP text tower from its tensors under their full names, which are used up."""
-    spelling = SPELLINGS[layout.spelling]
-    config = CLIPTextConfig(
-        vocabulary=layout.vocabulary,
-        length=layout.length,
-        dim=layout.dim,
-        depth=layout.depth,
-        heads=max(1, layout.dim // HEAD),
-        hidden=layout.hidden,
-        activation=quick_gelu if spelling.quick else gelu,
-        end=min(49407, layout.vocabulary - 1),
-        projection=layout.projection,
-    )
-    with torch.device("meta"):
-        tower = CLIPText(config)
-    assign(tower, tower_keymap(layout, config).consume(tensors))
-    return tower.eval()
-
-
-def tower_keymap(layout: TowerLayout, config: CLIPTextConfig) -> KeyMap:
-    """The map of a tower's names in a single file."""
-    if layout.spelling == "open_clip":
-        return text_towers_clip.open_clip_keymap(config, layout.root)
-    return text_towers_clip.keymap(config, layout.root, layout.inner)

@@ -4,6 +4,8 @@ hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
 hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
 hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
+hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
+hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.beside import adapters_of, add_beside, source_of
+from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
@@ -81,6 +85,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
+    add_beside(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, folder, screen, loaded)
     request = _request(args, told, system)
+    request = replace(request, adapters=adapters_of(args, request.adapters, usual, screen))
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
@@ -127,7 +133,7 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return said or args.prompt is not None or args.grid or bool(args.set)
+    return said or args.prompt is not None or args.grid or bool(args.set) or beside_said(args)
 
 
 def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -144,6 +150,7 @@ def _request(args: argparse.Namespace, told: Provenance | None, system: System |
         prompt=Prompt(base.prompt.text if args.prompt is None else args.prompt, words.negative),
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
+        source=source_of(args, base.source),
         options={**base.options, **_options(args.set)},
     )
 
