@@ -75,4 +75,4 @@ def clip(prefix: str, width: int, depth: int) -> Facts:
 def open_clip(prefix: str, width: int, depth: int) -> Facts:
     out = {f"{prefix}token_embedding.weight": fact(49408, width), f"{prefix}positional_embedding": fact(77, width)}
     out |= {f"{prefix}text_projection": fact(width, width), f"{prefix}logit_scale": fact()}
-    return out | {f"{prefix}transformer.resblocks.{n}.ln_1.weight": fact(width) for n in range(depth)}
+    return out | {f"{prefix}transformer.resblocks.{n}.mlp.c_fc.weight": fact(4 * width, width) for n in range(depth)}

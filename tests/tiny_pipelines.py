@@ -40,7 +40,7 @@ def vae() -> diffusers.AutoencoderKL:
 def text(width: int = 32, *, projection: bool = False, act: str = "quick_gelu") -> Any:
     torch.manual_seed(2)
     config = transformers.CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=1,
         max_position_embeddings=77, hidden_act=act, projection_dim=width, bos_token_id=49406, eos_token_id=49407,
     )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
@@ -64,9 +64,7 @@ def pipeline(name: str = "StableDiffusionPipeline", *, scheduler: Any = None, **
                                                      steps_offset=1)  # fmt: skip
     parts = {"unet": unet(), "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
              "safety_checker": None, "feature_extractor": None}  # fmt: skip
-    if name == "LatentConsistencyModelPipeline":
-        parts["requires_safety_checker"] = False
-    elif name != "StableDiffusionXLPipeline":
+    if name == "LatentConsistencyModelPipeline" or name != "StableDiffusionXLPipeline":
         parts["requires_safety_checker"] = False
     made = getattr(diffusers, name)(**{**parts, **more})
     made.set_progress_bar_config(disable=True)

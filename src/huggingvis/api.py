@@ -61,7 +61,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 def load(model: Model = None, *, device: str | None = None) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
-    run folder, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
+    run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
+    into the hub's cache where it is not there.
 
     `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
@@ -96,7 +97,10 @@ def load(model: Model = None, *, device: str | None = None) -> System:
 
         return bind_folder(path, How(where))
     if path.is_file():
-        raise FileProblem(f"{path} is a single file; expected a model folder or a run folder. Give its folder.")
+        from huggingvis.systems.pipelines import How
+        from huggingvis.systems.single_file import bind_file
+
+        return bind_file(path, How(where))
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")

@@ -1,4 +1,4 @@
-"""Load a checkpoint as bfloat16 and print how far the memory of this process rose meanwhile, in bytes.
+"""Load a checkpoint as it is, then as bfloat16, and print how far memory rose by each, in bytes.
 
 Run by `test_single_file_memory.py`, as the highest mark that the system keeps is of a whole process.
 """
@@ -17,15 +17,14 @@ def mark(key: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
-def main(path: str, how: str) -> None:
+def main(path: str) -> None:
     torch.zeros(8).bfloat16()  # what PyTorch takes for its first operation is not the file's
-    before = mark("VmRSS:")
-    if how == "mapped":
-        tensors = load(path)
-    else:
-        tensors = load(path, dtype=torch.bfloat16)
-    assert len(tensors) > 1
-    print(mark("VmHWM:") - before)
+    for dtype in (None, torch.bfloat16):
+        before = mark("VmRSS:")
+        tensors = load(path, dtype=dtype)
+        assert len(tensors) > 1
+        print(mark("VmHWM:") - before)
+        del tensors
 
 
 if __name__ == "__main__":

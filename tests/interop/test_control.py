@@ -142,9 +142,11 @@ def test_controls_that_say_nothing_change_no_bit(tmp_path: Path) -> None:
         assert torch.equal(net(X, CLOCK, {"tokens": TOKENS} | control.condition(PICTURE)), plain)
         handle.remove()
     assert net.providers == () and same_tensors(dict(net.state_dict()), before)
+    Control(trained).attach(net)
     with pytest.raises(UsageError, match=r"no 'control\.hint'"):
-        Control(trained).attach(net)
         net(*call)
+    with pytest.raises(UsageError, match="'control' is attached to this UNet already"):
+        Control(fresh).attach(net)
 
 
 def test_only_the_control_learns(tmp_path: Path) -> None:
@@ -220,6 +222,8 @@ def test_other_bases_and_files_are_refused_in_a_sentence(tmp_path: Path) -> None
     bad: list[tuple[dict[str, Tensor], str]] = [
         ({"lora_controlnet": torch.zeros(0)}, "ControlLoRA"), ({"x": torch.zeros(1)}, "no ControlNet"),
         ({"control_add_embedding.linear_1.weight": torch.zeros(1)}, "Union"),
+        ({"lllite_unet_mid.down.0.weight": torch.zeros(1)}, "LLLite"),
+        ({"input_hint_block.0.weight": torch.zeros(1), "x.attn2.to_k.weight": torch.zeros(1, 10)}, "no complete"),
     ]  # fmt: skip
     for tensors, words in bad:
         with pytest.raises(FileProblem, match=words):
@@ -348,6 +352,9 @@ def test_t2i_adapters_of_other_bases_are_refused(tmp_path: Path) -> None:
             theirs = reference("T2IAdapter", settings)
             theirs.save_pretrained(tmp_path / "t2i")
             PictureFeatures(t2i_adapter_files.from_diffusers(tmp_path / "t2i")).attach(base)
+    for tensors in ({"x": torch.zeros(1)}, {"conv_in.weight": torch.zeros(8, 192, 3, 3), "body.7.x": torch.zeros(1)}):
+        with pytest.raises(FileProblem, match=r"no T2I-Adapter|no complete T2I-Adapter"):
+            t2i_adapter_files.load(save_tensors(tmp_path / "bad.safetensors", tensors))
 
 
 IMAGE = {"base": draw(2, 1, 5), "plus": draw(2, 1, 9, 5), "full": draw(2, 1, 9, 5)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers_nets import SD1 as TWO_BLOCKS
+from diffusers_nets import SD1 as THREE_LEVELS
 from diffusers_nets import SDXL, draw, reference, relative
 from lora_cases import changes, host
 from safetensors.torch import load_file, save_file
@@ -33,7 +33,10 @@ from huggingvis.nets.unet import UNet
 Tensors = dict[str, Tensor]
 Settings = dict[str, Any]
 DATA = os.environ.get("HUGGINGVIS_TESTDATA", "")
-SD1 = TWO_BLOCKS | {"layers_per_block": 1}
+SD1 = THREE_LEVELS | {
+    "layers_per_block": 1, "block_out_channels": [8, 16], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}  # fmt: skip
 LINEAR_PROJECTIONS = SD1 | {"use_linear_projection": True}
 
 
@@ -105,7 +108,7 @@ SPELLINGS = {"kohya": kohya, "lora_A": peft_like, "base_model": adapter_named, "
 
 
 def saved(path: Path, *tables: Tensors, header: dict[str, str] | None = None) -> Path:
-    tensors = {name: x.contiguous() for table in tables for name, x in table.items()}
+    tensors = {name: x.clone() for table in tables for name, x in table.items()}
     save_file(tensors, path, header)
     return path
 
@@ -139,8 +142,11 @@ def through_us(path: Path, settings: Settings, merged: bool = True) -> Tensor:
     return outputs(net, settings)
 
 
-@pytest.mark.parametrize("name", ["kohya", "lora_A", "lora.down", "processor"])
-@pytest.mark.parametrize("settings", [SD1, LINEAR_PROJECTIONS], ids=["convolutions", "linear"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("kohya", SD1), ("kohya", LINEAR_PROJECTIONS), ("lora_A", SD1), ("lora.down", SD1), ("processor", SD1)],
+    ids=["kohya", "kohya, linear projections", "lora_A", "lora.down", "processor"],
+)
 def test_outputs_equal_diffusers(name: str, settings: Settings, tmp_path: Path) -> None:
     everywhere = name in ("kohya", "lora_A")
     chosen = factors(settings, (lambda layer: "time_emb" not in layer) if everywhere else attention)
@@ -275,6 +281,19 @@ def test_diffusers_loads_what_we_write(spelling: Spelling, settings: Settings, t
     same_changes(fit(read(path), hosts).parts["unet"], fitted.parts["unet"])
 
 
+def test_diffusers_loads_the_doras_we_write(tmp_path: Path) -> None:
+    net = ours(LINEAR_PROJECTIONS, reference("UNet2DConditionModel", LINEAR_PROJECTIONS))
+    hosts = at(LINEAR_PROJECTIONS, net)
+    shapes = {name: shape for name, shape in hosts["unet"].shapes.items() if "attn" in name or "conv1.weight" in name}
+    parts = {name: changes(shape, size=0.3)["DoRA"] for name, shape in shapes.items() if len(shape) > 1}
+    path = write(tmp_path / "pytorch_lora_weights.safetensors", {"unet": parts}, hosts, Spelling.DIFFUSERS)
+    want = through_diffusers(path, LINEAR_PROJECTIONS)
+    for written in (parts, fit(read(path), hosts).parts["unet"]):
+        handle = LoraSet((written, 1.0)).attach(net)
+        assert relative(outputs(net, LINEAR_PROJECTIONS), want) < 1e-5
+        handle.remove()
+
+
 def same_changes(a: Any, b: Any) -> None:
     assert a.keys() == b.keys()
     for name, change in a.items():
@@ -348,13 +367,15 @@ def test_what_does_not_apply_is_counted_in_a_sentence(tmp_path: Path) -> None:
         {"lora_te_text_model_x.lora_down.weight": draw(2, 4), "lora_te_text_model_x.lora_up.weight": draw(4, 2)}
     )
     tables.append(kohya("down_blocks.7.attentions.0.proj_in", {"down": draw(2, 8), "up": draw(8, 2)}))
+    tables.append(peft_like(next(iter(chosen)), next(iter(chosen.values()))))  # again, in another spelling
     tables.append({"bundle_emb.sks.string_to_param.*": draw(1, 6)})
     fitted = fit(read(saved(tmp_path / "a.safetensors", *tables)), at(SD1, ours(SD1)))
     assert len(fitted.parts["unet"]) == len(chosen)
     report = fitted.report
-    assert report.startswith(f"{len(chosen)} of {len(chosen) + 3} changes apply; left out are 1 that are no factors")
+    assert report.startswith(f"{len(chosen)} of {len(chosen) + 4} changes apply; left out are 1 that are no factors")
     assert "1 for a text_encoder, which is not here" in report and "1 for layers that the unet here does not" in report
-    assert "\n" not in report and len(report) < 600
+    assert "1 for layers that the file changes under another name" in report
+    assert "\n" not in report and len(report) < 900
 
 
 def test_a_lora_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_text_tower_with_a_lora_equals_that_of_diffusers(tmp_path: Path) -> No
     theirs = transformers.CLIPTextModel(transformers.CLIPTextConfig(**TEXT)).eval()
     theirs.save_pretrained(tmp_path / "tower")
     ours = folders.from_transformers(tmp_path / "tower").requires_grad_(False)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for number in (0, 1):
         for layer, shape in {"self_attn_q_proj": (8, 8), "self_attn_out_proj": (8, 8), "mlp_fc1": (16, 8)}.items():
             tensors |= pair(f"lora_te_text_model_encoder_layers_{number}_{layer}", shape)

@@ -173,7 +173,7 @@ def test_members_are_told_by_their_shapes(title: str) -> None:
     assert found.title == title and found.unet and found.unet.config == sizes and found.unet.linear == linear
     assert found.autoencoder and found.autoencoder.config == AutoencoderConfig() and not found.autoencoder.linear
     assert {part: (t.spelling, t.dim, t.depth) for part, t in found.towers.items()} == expected
-    assert all(t.length == 77 and t.vocabulary == 49408 for t in found.towers.values())
+    assert all((t.length, t.vocabulary, t.hidden) == (77, 49408, 4 * t.dim) for t in found.towers.values())
     assert found.extra == ("betas",) and found.dropped == 3 and not found.eight_bit
     assert found.prediction == "epsilon" and bool(found.assumed) == title.endswith("2")
 
@@ -213,10 +213,24 @@ def test_where_the_prediction_comes_from(tmp_path: Path) -> None:
         Said("x0")
     parts = small("SD2")
     path = write_single_file(tmp_path / "x.safetensors", parts, {"modelspec.prediction_type": "v"})
+    again = write_single_file(tmp_path / "y.safetensors", read_parts(path))
+    assert look(again).prediction == "v"
     assert look(path).prediction == "v"
     path.with_suffix(".yaml").write_text("parameterization: 'v'")
     save_file(load_file(path), path)  # without metadata
     assert look(path, Said(head_dim=4, groups=4)).prediction == "v"
+
+
+def test_what_was_assumed_is_not_written_as_a_fact(tmp_path: Path) -> None:
+    """A net in sizes of its own of which nothing says what it predicts: the copy does not say it either."""
+    tensors = load_file(write_single_file(tmp_path / "1.safetensors", small("SD2")))
+    save_file(tensors, tmp_path / "2.safetensors")
+    told = Said(head_dim=4, groups=4, autoencoder_groups=4)
+    read = read_parts(tmp_path / "2.safetensors", said=told)
+    assert read.layout.prediction == "epsilon" and len(read.layout.assumed) == 1 and read.metadata == {}
+    again = read_parts(write_single_file(tmp_path / "3.safetensors", read))
+    assert again.layout == read.layout and set(again.metadata) == {"format", "huggingvis.untold"}
+    assert len(look(tmp_path / "2.safetensors", Said("v", head_dim=4)).assumed) == 0
 
 
 def test_files_of_other_things_are_refused_by_name() -> None:
@@ -292,6 +306,8 @@ def test_damaged_files_are_refused_before_a_net_is_filled(tmp_path: Path) -> Non
         detect({}, {"huggingvis.untold": '{"heads": "many"}'})
     with pytest.raises(FileProblem, match=r"huggingvis\.untold"):
         detect({}, {"huggingvis.untold": "[1"})
+    with pytest.raises(FileProblem, match=r"huggingvis\.untold"):
+        detect({}, {"huggingvis.untold": '{"head_dim": 0}'})
 
 
 def test_what_has_no_names_there_is_not_written(tmp_path: Path) -> None:

@@ -211,6 +211,20 @@ def test_strengths_by_name_and_a_net_that_moves_meanwhile() -> None:
     assert all(torch.equal(x, again[name]) for name, x in net.state_dict().items())
 
 
+def test_a_tied_tensor_may_be_named_twice() -> None:
+    first, second = nn.Linear(8, 4), nn.Linear(8, 4)
+    second.weight = first.weight
+    net = nn.Sequential(first, second)
+    before = first.weight.detach().clone()
+    lora = {f"{n}.weight": change for n, change in zip("01", (changes(LINEAR)["LoRA"], changes(LINEAR, 1)["LoHa"]))}
+    handle = LoraSet((lora, 1.0)).attach(net)
+    want = before + lora["0.weight"].delta(before) + lora["1.weight"].delta(before)
+    torch.testing.assert_close(first.weight.detach(), want)
+    assert second.weight is first.weight
+    handle.remove()
+    assert torch.equal(first.weight, before)
+
+
 def test_a_live_layer_compiles_whole() -> None:
     """Every kind of change in one graph; what each computes is tested above."""
     net = nn.Sequential(nn.Conv2d(8, 4, 3, padding=1), nn.Flatten(2), nn.Linear(8, 4)).requires_grad_(False)

@@ -44,15 +44,15 @@ def test_providers_are_asked_in_order_and_removed_exactly() -> None:
     want, before = net(*inputs), dict(net.state_dict())
     one, two = Brings("residuals.1", draw(2, 8, 8, 8)), Brings("residuals.1", draw(1, 8, 8, 8))
     by_hand = net(*inputs[:2], inputs[2] | {"residuals.1": two.value + 2 * one.value})
-    handles = [provide(net, one), provide(net, two)]
+    handles = [provide(net, "one", one), provide(net, "two", two)]
     assert torch.equal(net(*inputs), by_hand) and one.calls == two.calls == 1
     assert same_tensors(dict(net.state_dict()), before)
     for handle in handles:
         handle.remove()
     assert not torch.equal(by_hand, want) and torch.equal(net(*inputs), want) and net.providers == ()
-    provide(net, one)
-    with pytest.raises(UsageError, match="attached to the UNet already"):
-        provide(net, one)
+    provide(net, "one", one)
+    with pytest.raises(UsageError, match="'one' is attached to this UNet already"):
+        provide(net, "one", one)
 
 
 def test_features_are_the_residual_of_the_state_that_goes_on() -> None:

@@ -33,6 +33,7 @@ SYSTEM = {
         "tests/interop/test_control.py::test_controls_at_work_are_theirs",
         "tests/interop/test_control.py::test_controls_that_say_nothing_change_no_bit",
         "tests/interop/test_control.py::test_only_the_control_learns",
+        "tests/interop/test_control_walks.py::test_a_controlnet_for_a_part_of_the_walk",
     ],
     "trained": None,
     "explained": None,
@@ -67,7 +68,7 @@ class Control:
         """Let it speak at every call of `base`. Raises `UsageError` where it was made for another base."""
         same_tokens("ControlNet", self.net.config.tokens_dim, base.config.tokens_dim)
         same_widths("ControlNet", self.net.widths, base.widths)
-        return provide(base, self)
+        return provide(base, self.name, self)
 
     def __call__(self, x: Tensor, clock: Tensor, cond: Cond) -> Cond:
         if self.scale == 0.0:

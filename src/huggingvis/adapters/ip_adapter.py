@@ -40,6 +40,7 @@ SYSTEM = {
     "exact": [
         "tests/interop/test_control.py::test_ip_adapters_are_theirs",
         "tests/interop/test_control.py::test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns",
+        "tests/interop/test_control_walks.py::test_an_ip_adapter_that_diffusers_loads",
     ],
     "trained": None,
     "explained": None,
@@ -95,7 +96,7 @@ class IPAdapter(nn.Module):
         same_tokens("IP-Adapter", self.dim, base.config.tokens_dim)
         same_widths("IP-Adapter", self.widths, [place.to_q.out_features for place in words.values()])
         beside = _Beside(self, {place: n for n, place in enumerate(words)}, scale, name, window)
-        return IPHandle(provide(base, beside.told), tuple(attach(base, beside, place) for place in words))
+        return IPHandle(provide(base, name, beside.told), tuple(attach(base, beside, place) for place in words))
 
 
 @final

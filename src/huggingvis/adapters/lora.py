@@ -55,7 +55,7 @@ class _Ledger:
     layers: dict[Handle, Weighted] = field(default_factory=dict)
 
     def put_on(self, parameter: nn.Parameter, handle: Handle, changes: Weighted) -> None:
-        self.layers[handle] = changes
+        self.layers[handle] = (*self.layers.get(handle, ()), *changes)  # a tied tensor may be named twice
         self._write(parameter)
 
     def take_off(self, parameter: nn.Parameter, handle: Handle) -> None:
@@ -97,8 +97,9 @@ class LoraSet:
 
         `merged` False: linear layers and convolutions compute the change beside their own product, with names and
         tensors of the net untouched; norms, biases and embeddings, which are no such layers, are merged even then.
-        What has strength 0 is left out altogether. Raises `UsageError`, before anything changes, for names that the
-        net lacks, other shapes, and nets without weights (on the meta device).
+        What has strength 0 is left out altogether. DoRA depends on the weight it sits on: merged, that is the net's
+        own, whatever else is attached; live, the weight as it is. Raises `UsageError`, before anything changes, for
+        names that the net lacks, other shapes, and nets without weights (on the meta device).
         """
         handle = Handle()
         try:

@@ -5,8 +5,9 @@
     Full       W + D                           what full training changed, also of norms and biases
     Rescaled   m (W + D) / |W + D|             DoRA: Liu et al. 2024 (arXiv 2402.09353), eq. 5, over any other change
 
-Two more are in `lora_lycoris`. s = alpha / rank, or 1 where a file gives no alpha. Tensors stay as the file has them (a 1x1 convolution may be [r, I, 1, 1] or [r, I]), so
-that they can be written back as they were. Book: chapter 8, "Adapters".
+Two more are in `lora_lycoris`. s = alpha / rank, or 1 where a file gives no alpha. Tensors stay as the file has them
+(a 1x1 convolution may be [r, I, 1, 1] or [r, I]), so that they can be written back as they were.
+Book: chapter 8, "Adapters".
 """
 
 from __future__ import annotations

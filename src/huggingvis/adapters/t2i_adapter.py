@@ -29,6 +29,7 @@ SYSTEM = {
     "built": None,
     "exact": [
         "tests/interop/test_control.py::test_t2i_adapters_are_theirs",
+        "tests/interop/test_control_walks.py::test_a_t2i_adapter",
     ],
     "trained": None,
     "explained": None,
@@ -77,7 +78,7 @@ class PictureFeatures:
         same_widths("T2I-Adapter", c.channels, [(*base.widths, base.widths[-1])[place.skip] for place in at])
         sizes = [2 ** (place.halvings - at[0].halvings) for place in at]
         same_sizes("T2I-Adapter", [2 ** sum(c.halves[1 : n + 1]) for n in range(len(at))], sizes)
-        return provide(base, _Bringing(self, tuple(place.skip for place in at)))
+        return provide(base, self.name, _Bringing(self, tuple(place.skip for place in at)))
 
 
 @final

@@ -155,15 +155,15 @@ class SingleFile:
 
     def depth(self, where: str) -> int:
         """Transformer blocks below a name."""
-        names = [name.removeprefix(f"{self.prefix}{where}.transformer_blocks.") for name in self.tensors]
-        return max((1 + int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)
+        above = f"{self.prefix}{where}.transformer_blocks."
+        return len({name.removeprefix(above).split(".")[0] for name in self.tensors if name.startswith(above)})
 
     def has(self, name: str) -> bool:
         return f"{self.prefix}{name}" in self.tensors
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Raises `FileProblem` where the tensor is missing."""
-        if not self.has(name):
+        """Of a convolution's weight. Raises `FileProblem` where it is missing."""
+        if not self.has(name) or len(self.tensors[f"{self.prefix}{name}"].shape) != 4:
             raise FileProblem(f"{self.path} is no complete ControlNet: it lacks {self.prefix}{name}. Get it again.")
         return self.tensors[f"{self.prefix}{name}"].shape
 
@@ -173,10 +173,11 @@ def single_file(path: Path | str) -> SingleFile:
     path, tensors = Path(path), inspect(path).tensors
     others = {
         "lora_controlnet": "a ControlLoRA, which is a difference to its base and no net of its own",
-        "control_add_embedding.linear_1.weight": "a ControlNet-Union, which has a switch for the kind of picture",
+        "lllite_unet": "a ControlNet-LLLite, which changes single layers of its base",
+        "control_add_embedding.": "a ControlNet-Union, which has a switch for the kind of picture",
     }
     for name, what in others.items():
-        if name in tensors:
+        if any(known.startswith(name) for known in tensors):
             raise FileProblem(f"{path} is {what}; it is not read here. Use a plain ControlNet for the same base.")
     prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors) else ""
     ldm = f"{prefix}input_hint_block.0.weight" in tensors

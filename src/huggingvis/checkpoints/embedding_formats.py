@@ -26,17 +26,11 @@ from torch import Tensor
 
 from huggingvis.adapters.textual_inversion import Embedding
 from huggingvis.checkpoints import io
+from huggingvis.checkpoints.embedding_names import BUNDLE, BY_WIDTH, FILES, LONGEST, NOT_A_WORD, PARAM, TOWERS
 from huggingvis.checkpoints.embedding_pictures import is_picture, read_picture
 from huggingvis.checkpoints.formats import Format, read_header, sniff
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain
-
-TOWERS = ("clip_l", "clip_g")
-BY_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
-BUNDLE, PARAM = "bundle_emb.", "string_to_param"
-LONGEST = 4096  # vectors; a prompt has room for 75
-_FILES = ("learned_embeds", "learned_embeds_2")
-_NOT_A_WORD = re.compile(r"(lora_|hada_|lokr_|\.(weight|bias|alpha|in_proj_weight)$)")
 
 
 def load_embeddings(path: Path | str) -> tuple[Embedding, ...]:
@@ -64,7 +58,7 @@ def load_embeddings(path: Path | str) -> tuple[Embedding, ...]:
             f"{path} is named .safetensors but is a pickle, a format that can carry programs. Somebody renamed it: get "
             "the real safetensors file, or, if you know its source, rename it to .pt."
         )
-    return _of_table(path, path.stem, _torch_table(path))
+    return _of_table(path, path.stem, torch_table(path))
 
 
 def bundled_embeddings(path: Path, tensors: Mapping[str, Tensor]) -> tuple[Embedding, ...]:
@@ -90,11 +84,11 @@ def save_diffusers(folder: Path | str, embedding: Embedding) -> list[Path]:
     """Write `learned_embeds.safetensors`, for two towers also `learned_embeds_2.safetensors`, under its own word."""
     folder, word = Path(folder), embedding.token or embedding.name
     sets = [embedding.vectors[tower] for tower in sorted(embedding.vectors, key=_rank)]
-    if len(sets) > len(_FILES):
+    if len(sets) > len(FILES):
         raise UsageError(f"diffusers' files have room for two towers, but {embedding.name!r} has {len(sets)}.")
     folder.mkdir(parents=True, exist_ok=True)
     metadata = dict(embedding.metadata)
-    return [io.save(folder / f"{name}.safetensors", {word: v}, metadata) for name, v in zip(_FILES, sets)]
+    return [io.save(folder / f"{name}.safetensors", {word: v}, metadata) for name, v in zip(FILES, sets)]
 
 
 def _rank(tower: str) -> int:
@@ -104,14 +98,14 @@ def _rank(tower: str) -> int:
 def _of_folder(folder: Path) -> tuple[Embedding, ...]:
     """diffusers' folder: the files of both towers belong together word by word."""
     found: dict[str, Embedding] = {}
-    for name in _FILES:
+    for name in FILES:
         file = next((p for s in (".safetensors", ".bin") if (p := folder / f"{name}{s}").is_file()), None)
         for embedding in load_embeddings(file) if file else ():
             before = found.get(embedding.token)
             vectors = {**before.vectors, **embedding.vectors} if before else embedding.vectors
             found[embedding.token] = replace(embedding, vectors=_same_length(folder, embedding.name, vectors))
     if not found:
-        raise FileProblem(f"{folder} holds no embedding: expected {_FILES[0]}.safetensors or {_FILES[0]}.bin in it.")
+        raise FileProblem(f"{folder} holds no embedding: expected {FILES[0]}.safetensors or {FILES[0]}.bin in it.")
     return tuple(found.values())
 
 
@@ -131,7 +125,7 @@ def _of_table(path: Path, name: str, table: Mapping[str, Any]) -> tuple[Embeddin
     if set(tensors) in ({"emb_params"}, {""}):  # kohya's, or a bare tensor
         return (Embedding(name, _by_width(path, next(iter(tensors.values())))),)
     _refuse_weights(path, tensors)
-    own = len(tensors) == 1 and name not in _FILES
+    own = len(tensors) == 1 and name not in FILES
     return tuple(Embedding(name if own else word, _by_width(path, t), word) for word, t in tensors.items())
 
 
@@ -189,7 +183,7 @@ def _same_length(path: Path, name: str, vectors: Mapping[str, Tensor]) -> Mappin
 
 
 def _refuse_weights(path: Path, names: Mapping[str, Any]) -> None:
-    strange = next((name for name in names if _NOT_A_WORD.search(name)), None)
+    strange = next((name for name in names if NOT_A_WORD.search(name)), None)
     if strange is not None or len(names) > LONGEST:
         raise _no_embedding(path, f"it holds {len(names)} tensors of weights, {strange or next(iter(names))!r} for one")
 
@@ -211,7 +205,7 @@ class ParameterTable:
         return found if isinstance(found, Mapping) else {}
 
 
-def _torch_table(path: Path) -> Mapping[str, Any]:
+def torch_table(path: Path) -> Mapping[str, Any]:
     """What a PyTorch file holds, by the restricted unpickler."""
     try:
         with torch.serialization.safe_globals([(ParameterTable, "torch.nn.modules.container.ParameterDict")]):

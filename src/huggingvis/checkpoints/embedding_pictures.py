@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -38,6 +37,20 @@ def is_picture(path: Path) -> bool:
         raise FileProblem(f"There is no file {path}. Check the path.") from None
     except OSError as error:
         raise explain(error, path, "read") from error
+
+
+def carries(path: Path) -> bool:
+    """Whether a picture that can be opened carries an embedding in either form, whole or damaged."""
+    try:
+        with Image.open(path) as image:
+            if CHUNK in getattr(image, "text", {}):
+                return True
+            if image.width * image.height > _LARGEST:
+                return False
+            text = _hidden(np.asarray(image.convert("RGB")))
+        return text is not None and isinstance(json.loads(text), dict)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, *_DAMAGE):
+        return False
 
 
 def read_picture(path: Path) -> dict[str, Any]:
@@ -69,6 +82,8 @@ def read_picture(path: Path) -> dict[str, Any]:
 
 
 def _tensor(table: dict[str, Any]) -> Any:
+    import torch  # so that looking whether a picture carries an embedding needs none
+
     return torch.tensor(table[_TENSOR], dtype=torch.float32) if _TENSOR in table else table
 
 

@@ -25,7 +25,7 @@ from huggingvis.checkpoints.assign import Mismatch, assign
 from huggingvis.checkpoints.formats import BITS, Format, TensorFact, read_header, sniff
 from huggingvis.checkpoints.streaming import Stream, Target
 from huggingvis.checkpoints.torch_zip import Mapped, Stored, read_zip
-from huggingvis.checkpoints.unwrap import WRAPPERS, unwrap
+from huggingvis.checkpoints.unwrap import WRAPPERS, Leaf, tables, unwrap
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 from huggingvis.core.files import explain, replace_atomically
 
@@ -75,13 +75,27 @@ def load(
 
 def facts(path: Path | str, *, inside: str | None = None) -> dict[str, TensorFact]:
     """Name, type and shape of the tensors in a PyTorch file; of a zip file no number is read. Raises as `load`."""
+    return {name: _fact(leaf) for name, leaf in unwrap(Path(path), _content(path), inside).items()}
+
+
+def all_facts(path: Path | str) -> dict[str, TensorFact]:
+    """As `facts`; where all tensors lie in tables, as in embeddings and IP-Adapters, these together, as TABLE.NAME."""
+    content = _content(path)
+    inner = tables(content) if isinstance(content, Mapping) else {}
+    if len(inner) < 2 or any(key in content for key in WRAPPERS) or any(isinstance(x, Leaf) for x in content.values()):
+        return {name: _fact(leaf) for name, leaf in unwrap(Path(path), content, None).items()}
+    return {f"{table}.{name}": _fact(leaf) for table, row in inner.items() for name, leaf in row.items()}
+
+
+def _content(path: Path | str) -> Any:
     path = Path(path)
     kind = sniff(path)
-    content = read_zip(path) if kind is Format.TORCH_ZIP else _read_legacy(path, kind)
-    return {
-        name: TensorFact(_SPELLING.get(plain := str(leaf.dtype).removeprefix("torch."), plain), tuple(leaf.shape))
-        for name, leaf in unwrap(path, content, inside).items()
-    }
+    return read_zip(path) if kind is Format.TORCH_ZIP else _read_legacy(path, kind)
+
+
+def _fact(leaf: Leaf) -> TensorFact:
+    plain = str(leaf.dtype).removeprefix("torch.")
+    return TensorFact(_SPELLING.get(plain, plain), tuple(leaf.shape))
 
 
 def check_finite(tensor: Tensor, name: str, path: Path) -> None:

@@ -79,7 +79,7 @@ def _projection(file: IPFile) -> ImageTokens:
         )
     if file.has("proj.weight"):
         dim = file.size("norm.weight")
-        return EmbeddingTokens(file.size("proj.weight", 1), dim, file.size("proj.weight") // dim)
+        return EmbeddingTokens(file.size("proj.weight", 1), dim, file.size("proj.weight") // max(1, dim))
     if file.has("proj.3.weight"):
         return PatchTokens(file.size("proj.0.weight", 1), file.size("proj.2.weight"), file.size("proj.0.weight"))
     if not file.has("latents"):
@@ -89,14 +89,13 @@ def _projection(file: IPFile) -> ImageTokens:
         )
     return Resampler(
         file.size("proj_in.weight", 1), file.size("proj_out.weight"), count=file.size("latents", 1),
-        width=file.size("latents", 2), depth=_depth(file), heads=file.size("layers.0.0.to_q.weight") // HEAD,
+        width=file.size("latents", 2), depth=_depth(file), heads=max(1, file.size("layers.0.0.to_q.weight") // HEAD),
         hidden=file.size("layers.0.1.1.weight"),
     )  # fmt: skip
 
 
 def _depth(file: IPFile) -> int:
-    layers = [name.split(".")[2] for name in file.tensors if name.startswith("image_proj.layers.")]
-    return 1 + max((int(n) for n in layers if n.isdigit()), default=-1)
+    return len({name.split(".")[2] for name in file.tensors if name.startswith("image_proj.layers.")})
 
 
 def keymap(project: ImageTokens, places: int) -> KeyMap:

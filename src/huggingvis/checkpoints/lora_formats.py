@@ -22,6 +22,8 @@ from huggingvis.checkpoints.formats import Format, read_header, sniff
 from huggingvis.checkpoints.io import load
 from huggingvis.checkpoints.lora_formats_bases import made_for
 from huggingvis.checkpoints.lora_formats_names import (
+    PARTS,
+    WEIGHTS,
     Spelling,
     address,
     factor_of,
@@ -32,11 +34,6 @@ from huggingvis.checkpoints.lora_formats_settings import HEADER_KEY, Settings, f
 from huggingvis.core.errors import FileProblem
 
 __all__ = ["LoraFile", "Spelling", "read"]
-
-WEIGHTS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin",
-           "pytorch_lora_weights.bin")  # fmt: skip
-"""The names under which peft and diffusers keep an adapter in a folder, the preferred first."""
-PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 
 @final

@@ -124,10 +124,14 @@ def fit(file: LoraFile, hosts: Mapping[str, Host]) -> Fitted:
         moved = moved_factors(factors, link, shapes)
         if moved is None:
             strange.append(layer)
+        elif parts[part].keys() & set(link.ours):
+            left.setdefault("for layers that the file changes under another name as well", []).append(layer)
         else:
             parts[part] |= dict(zip(link.ours, moved))
     applied = sum(map(len, parts.values()))
-    if not applied or len(strange) > min(_STRAY, applied):
+    asked, read = reading_width(file.inputs.items()), next(_widths(hosts), None)
+    other = asked is not None and read is not None and asked != read
+    if not applied or other or len(strange) > min(_STRAY, applied):
         raise _of_another_base(file, hosts, strange, left)
     if strange:
         left["of another shape than here"] = strange

@@ -22,6 +22,12 @@ from typing import final
 
 from huggingvis.core.errors import FileProblem
 
+WEIGHTS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin",
+           "pytorch_lora_weights.bin")  # fmt: skip
+"""The names under which peft and diffusers keep an adapter in a folder, the preferred first."""
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+"""Its folders, where it has one for each part."""
+
 _STEM, _ADAPTER = r"(?P<stem>.+?)", r"(?:\.[^.]+)?"  # peft may put the name of the adapter into the ending
 _ENDINGS = tuple(
     re.compile(_STEM + ending)
@@ -132,9 +138,13 @@ def spelling_of(names: Iterable[str]) -> Spelling:
 def refuse_strangers(names: Iterable[str], where: str) -> None:
     """Raises `FileProblem` for adapters that are no sum with the weights, by the name of the method."""
     for name in names:
-        for pattern, what in _STRANGERS:
-            if pattern.fullmatch(name):
-                raise FileProblem(
-                    f"{where} should be a LoRA, LoHa, LoKr, DoRA or full difference, but it is {what} ({name!r}). This "
-                    "is not computed here: merge it where it was trained, and use the merged model."
-                )
+        if what := stranger(name):
+            raise FileProblem(
+                f"{where} should be a LoRA, LoHa, LoKr, DoRA or full difference, but it is {what} ({name!r}). This "
+                "is not computed here: merge it where it was trained, and use the merged model."
+            )
+
+
+def stranger(name: str) -> str:
+    """The method of an adapter that is no sum with the weights, told from a tensor's name; "" for all others."""
+    return next((what for pattern, what in _STRANGERS if pattern.fullmatch(name)), "")

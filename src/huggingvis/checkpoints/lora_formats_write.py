@@ -50,7 +50,8 @@ def write(
     if not there:
         raise UsageError("There is no change to write: the LoRA is empty.")
     if spelling is Spelling.KOHYA:
-        return save(path, _kohya(there, "text_encoder_2" in hosts), metadata)
+        plain = {key: value for key, value in (metadata or {}).items() if key != HEADER_KEY}  # alphas are tensors here
+        return save(path, _kohya(there, "text_encoder_2" in hosts), plain)
     if spelling is Spelling.DIFFUSERS:
         return _diffusers(path, there, metadata)
     if spelling is Spelling.PEFT:

@@ -133,7 +133,8 @@ def parts_of(
         unet_layout = UNetLayout(ldm_unet.PREFIX, unet.config, known if linear is None else linear)
     if autoencoder is not None:
         autoencoder_layout = AutoencoderLayout(ldm_autoencoder.PREFIX, autoencoder.config, False)
-    layout = Layout("parts", unet=unet_layout, autoencoder=autoencoder_layout, prediction=prediction if unet else "")
+    said = prediction if unet is not None else ""
+    layout = Layout("parts", unet=unet_layout, autoencoder=autoencoder_layout, prediction=said, predicted=True)
     parts = Parts(layout, unet, autoencoder, {part: dict(x) for part, x in (towers or {}).items()})
     parts.layout = _read_back(parts, _tensors(parts))
     return parts
@@ -209,7 +210,7 @@ def _said(parts: Parts) -> Said:
     if parts.unet is not None:
         c = parts.unet.config
         dim, heads, groups = (c.head_dim, None, c.groups) if c.head_dim else (None, c.heads, c.groups)
-        prediction = parts.layout.prediction
+        prediction = parts.layout.prediction if parts.layout.predicted else None
     if parts.autoencoder is not None:
         autoencoder_groups = parts.autoencoder.config.groups
     return Said(prediction, heads, dim, groups, autoencoder_groups)
@@ -222,7 +223,7 @@ def _metadata(parts: Parts, layout: Layout) -> dict[str, str]:
         wide = "-768-v" if layout.member.unsure and layout.prediction == "v" else ""
         out.setdefault("modelspec.sai_model_spec", "1.0.1")
         out.setdefault("modelspec.architecture", layout.member.architecture + wide)
-    if layout.prediction in ("epsilon", "v"):
+    if layout.predicted and layout.prediction in ("epsilon", "v"):
         out["modelspec.prediction_type"] = layout.prediction
     usual: dict[str, object] = {"groups": 32, "autoencoder_groups": 32, "prediction": layout.prediction}
     if layout.unet is not None:

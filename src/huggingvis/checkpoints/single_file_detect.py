@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingvis.checkpoints import ldm_autoencoder, ldm_unet
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import Facts, inspect
 from huggingvis.checkpoints.single_file_family import (
@@ -25,8 +24,10 @@ from huggingvis.checkpoints.single_file_family import (
     VARIANTS,
     Member,
     TowerRow,
+    autoencoder_prefix,
     foreign,
     member_of,
+    unet_prefix,
 )
 from huggingvis.checkpoints.single_file_layout import (
     DROPPED,
@@ -84,11 +85,11 @@ def detect(
     known = Layout("", None, unet, autoencoder, towers)
     loose = [name for name in tensors if not known.part_of(name)]
     extra = tuple(name for name in loose if not DROPPED.match(name))
-    _check_known(unet is not None or autoencoder is not None, extra, len(tensors))
+    _check_known(known, extra, len(tensors))
     member = None
     if unet:
         member = member_of(unet.config.tokens_dim, unet.config.vector_dim, unet.linear, tensors)
-    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", True)
+    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", False)
     return Layout(
         title=_title(known, member),
         member=member,
@@ -96,6 +97,7 @@ def detect(
         autoencoder=autoencoder,
         towers=towers,
         prediction=prediction,
+        predicted=unet is not None and sure,
         zero_snr="ztsnr" in tensors,
         eight_bit=any(fact.dtype.startswith("F8") for fact in tensors.values()),
         extra=extra,
@@ -116,66 +118,62 @@ def _told(metadata: Mapping[str, str]) -> Said:
 
 
 def _unet(tensors: Tensors, told: Said) -> UNetLayout | None:
-    for prefix in (ldm_unet.PREFIX, "diffusion_model.", ""):
-        names = Names(tensors, prefix, "U-Net")
-        if "input_blocks.0.0.weight" not in names or "middle_block.1.proj_in.weight" not in names:
-            continue
-        if "input_hint_block.0.weight" in names or "zero_convs.0.0.weight" in names:
-            return None  # a ControlNet by itself
-        linear = names.ndim("middle_block.1.proj_in.weight") == 2
-        heads, dim = told.heads or 0, told.head_dim or 0
-        if not heads and not dim:
-            heads, dim = (0, LINEAR_HEAD_DIM) if linear else (CONV_HEADS, 0)
-        config, linear = unet_sizes(names, Heads(heads, dim, told.groups or _GROUPS))
-        attending = {w for w, depth in zip(config.channels, config.attention, strict=True) if depth} | {
-            config.channels[-1]
-        }
-        wrong = [w for w in sorted(attending) if w % (dim or heads)]
-        if wrong:
-            which = f"heads of width {dim}" if dim else f"{heads} heads"
-            raise names.strange(
-                f"{which} do not divide its width {wrong[0]}; say its `heads` or `head_dim` if you know"
-            )
-        return UNetLayout(prefix, config, linear)
-    return None
+    prefix = unet_prefix(tensors)
+    if prefix is None:
+        return None
+    names = Names(tensors, prefix, "U-Net")
+    if "input_hint_block.0.weight" in names or "zero_convs.0.0.weight" in names:
+        return None  # a ControlNet by itself
+    linear = names.ndim("middle_block.1.proj_in.weight") == 2
+    heads, dim = told.heads or 0, told.head_dim or 0
+    if not heads and not dim:
+        heads, dim = (0, LINEAR_HEAD_DIM) if linear else (CONV_HEADS, 0)
+    config, linear = unet_sizes(names, Heads(heads, dim, told.groups or _GROUPS))
+    attending = {w for w, depth in zip(config.channels, config.attention, strict=True) if depth}
+    wrong = [w for w in sorted(attending | {config.channels[-1]}) if w % (dim or heads)]
+    if wrong:
+        which = f"heads of width {dim}" if dim else f"{heads} heads"
+        raise names.strange(f"{which} do not divide its width {wrong[0]}; say its `heads` or `head_dim` if you know")
+    return UNetLayout(prefix, config, linear)
 
 
 def _autoencoder(tensors: Tensors, told: Said) -> AutoencoderLayout | None:
-    for prefix in (ldm_autoencoder.PREFIX, "vae.", ""):
-        names = Names(tensors, prefix, "autoencoder")
-        if "encoder.down.0.block.0.conv1.weight" in names and names.ndim("encoder.conv_in.weight") == 4:
-            if "quantize.embedding.weight" in names:
-                return None
-            return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or _GROUPS))
-    return None
+    prefix = autoencoder_prefix(tensors)
+    if prefix is None:
+        return None
+    names = Names(tensors, prefix, "autoencoder")
+    if names.ndim("encoder.conv_in.weight") != 4 or "quantize.embedding.weight" in names:
+        return None
+    return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or _GROUPS))
 
 
 def _towers(tensors: Tensors) -> dict[str, TowerLayout]:
     found: dict[str, TowerLayout] = {}
     for row in TOWERS:
-        if row.prefix + row.tokens in tensors and row.part not in found:
+        if row.root + row.inner + row.tokens in tensors and row.part not in found:
             found[row.part] = _tower(tensors, row)
     return found
 
 
 def _tower(tensors: Tensors, row: TowerRow) -> TowerLayout:
-    names = Names(tensors, row.prefix, "text tower")
+    names = Names(tensors, row.root + row.inner, "text tower")
     vocabulary, dim = names.of(row.tokens, 2)
-    layer = re.compile(re.escape(row.prefix + row.layer) + r"(\d{1,3})\.")
+    layer = re.compile(re.escape(row.root + row.inner + row.layer) + r"(\d{1,3})\.")
     layers = {int(match[1]) for name in tensors if (match := layer.match(name))}
     if layers != set(range(len(layers))) or not layers:
         raise names.strange(f"its layers are numbered {sorted(layers)[:4]}")
     projection = names.of(row.projection, 2)[1] if row.projection and row.projection in names else None
     length = names.of(row.positions, 2)[0]
-    return TowerLayout(row.prefix, row.spelling, vocabulary, dim, length, len(layers), projection)
+    hidden = names.of(f"{row.layer}0.{row.feed}", 2)[0] if row.feed else 0
+    return TowerLayout(row.root, row.inner, row.spelling, vocabulary, dim, length, len(layers), hidden, projection)
 
 
-def _check_known(any_part: bool, loose: tuple[str, ...], count: int) -> None:
+def _check_known(known: Layout, loose: tuple[str, ...], count: int) -> None:
     """What is neither a part nor baggage decides what the file really is."""
-    other = foreign(loose)
+    other = foreign(loose, known.unet is not None)
     if other is not None:
         raise FileProblem(f"This is {other.what}, not a Stable Diffusion 1, 2 or XL checkpoint. {other.advice}.")
-    if not any_part:
+    if known.unet is None and known.autoencoder is None:
         some = ", ".join(loose[:3])
         raise FileProblem(
             f"This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but none of its {count} "

@@ -9,7 +9,7 @@ rows. Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -40,6 +40,23 @@ class Member:
     marker: str = ""
     unsure: str = ""
     refused: str = ""
+
+
+UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
+AUTOENCODER_PREFIXES = ("first_stage_model.", "vae.", "")
+"""What stands before the names of a net: in a whole checkpoint, in files of other programs, in a file of it alone."""
+
+
+def unet_prefix(names: Container[str]) -> str | None:
+    """What the names of a U-Net with text attention begin with, None where there is none."""
+    signs = ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight")
+    return next((prefix for prefix in UNET_PREFIXES if all(prefix + sign in names for sign in signs)), None)
+
+
+def autoencoder_prefix(names: Container[str]) -> str | None:
+    """As `unet_prefix`, of an autoencoder."""
+    signs = ("encoder.down.0.block.0.conv1.weight", "encoder.conv_in.weight")
+    return next((prefix for prefix in AUTOENCODER_PREFIXES if all(prefix + sign in names for sign in signs)), None)
 
 
 CONV_HEADS, LINEAR_HEAD_DIM = 8, 64
@@ -77,11 +94,19 @@ def member_of(tokens_dim: int, vector_dim: int, linear: bool, names: Iterable[st
 
 @dataclass(frozen=True)
 class Foreign:
-    """Something else that comes in one file: `sign` is a regular expression that one of its names matches."""
+    """Something else that comes in one file.
+
+    Attributes:
+        what: its name.
+        sign: a regular expression that one of its tensors' names matches.
+        advice: what to do with it.
+        spoils: it makes a file unusable that has a U-Net of the family too; the others are then mere baggage.
+    """
 
     what: str
     sign: str
     advice: str
+    spoils: bool = False
 
     def found_in(self, names: Iterable[str]) -> bool:
         """Whether one of `names` gives it away."""
@@ -94,12 +119,12 @@ _ADAPTER = "It changes a model and is none: give it beside the checkpoint it was
 _NET = r"^(model\.diffusion_model\.)?"
 
 FOREIGN: tuple[Foreign, ...] = (
-    Foreign("a Control-LoRA", r"^lora_controlnet$", "Get the whole ControlNet it was made from"),
+    Foreign("a Control-LoRA", r"^lora_controlnet$", "Get the whole ControlNet it was made from", True),
     Foreign("a LoRA", r"lora_(unet|te\d?|prior)_|\.lora_(down|up|A|B)\b|_lora\.(down|up)\.|\.(hada_w1_a|lokr_w1(_a)?|"
             r"lokr_w2|oft_blocks|dora_scale|lora_linear_layer\..*)$", f"{_ADAPTER} a LoRA"),
     Foreign("an IP-Adapter", r"^ip_adapter\.|^image_proj\.", f"{_ADAPTER} an image prompt adapter"),
     Foreign("a ControlNet", r"^control_model\.|^controlnet_cond_embedding\.|(^|\.)input_hint_block\.0\.",
-            f"{_ADAPTER} a ControlNet"),
+            f"{_ADAPTER} a ControlNet", True),
     Foreign("a T2I-Adapter", r"^(adapter\.)?body\.0\.(resnets|in_conv|block1)|^adapter\.conv_in\.",
             f"{_ADAPTER} a T2I-Adapter"),
     Foreign("an AnimateDiff motion module", r"\.motion_modules\.0\.temporal_transformer\.",
@@ -113,8 +138,8 @@ FOREIGN: tuple[Foreign, ...] = (
             "PixArt is read from its diffusers folder: name the folder"),
     Foreign("a diffusion transformer", _NET + r"(blocks|layers|transformer_blocks|single_blocks)\.0\.", _NOT_YET),
     Foreign("an 8-bit checkpoint with scales (`scaled_fp8`)", r"(^|\.)scaled_fp8$|\.scale_weight$",
-            "Its weights need their scales multiplied in: get the version in 16 bits"),
-    Foreign("a VQ autoencoder", r"(^|\.)quantize\.embedding\.weight$", "Stable Diffusion's have no codebook"),
+            "Its weights need their scales multiplied in: get the version in 16 bits", True),
+    Foreign("a VQ autoencoder", r"(^|\.)quantize\.embedding\.weight$", "Stable Diffusion's have no codebook", True),
     Foreign("an unconditional latent diffusion net", r"(input_blocks|middle_block)\.\d+(\.1)?\.qkv\.", _NOT_YET),
     Foreign("a component of a diffusers folder", r"^(unet\.|vae\.)?(encoder\.|decoder\.)?(down|up)_blocks\.0\.",
             "Put it back beside its `config.json` and name the folder"),
@@ -128,36 +153,53 @@ FOREIGN: tuple[Foreign, ...] = (
 """The specific before the general."""
 
 
-def foreign(names: Iterable[str]) -> Foreign | None:
-    """The first row that `names` give away, or None."""
+def foreign(names: Iterable[str], whole: bool) -> Foreign | None:
+    """The first row that `names` give away, or None; for a file with a U-Net (`whole`), of those that spoil it."""
     listed = list(names)
-    return next((row for row in FOREIGN if row.found_in(listed)), None)
+    return next((row for row in FOREIGN if (row.spoils or not whole) and row.found_in(listed)), None)
 
 
 @dataclass(frozen=True)
 class TowerRow:
-    """Where a text tower lies in a checkpoint: `part` it becomes, `prefix` of its names, spelling, its token table."""
+    """Where a text tower lies in a checkpoint.
+
+    Attributes:
+        part: what it becomes.
+        root: what all its names begin with.
+        inner: what those below its projection go on with.
+        spelling: the program whose names follow.
+        tokens, positions, layer, feed, projection: the names of these tensors, below root and inner.
+    """
 
     part: str
-    prefix: str
+    root: str
+    inner: str
     spelling: str
     tokens: str
     positions: str
     layer: str
+    feed: str = ""
     projection: str = ""
 
 
-_HF = ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "encoder.layers.")
-_OPEN = ("token_embedding.weight", "positional_embedding", "transformer.resblocks.", "text_projection")
+_HF = ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "encoder.layers.", "mlp.fc1.weight")
+_OPEN = (
+    "token_embedding.weight",
+    "positional_embedding",
+    "transformer.resblocks.",
+    "mlp.c_fc.weight",
+    "text_projection",
+)
 _LDM = ("token_emb.weight", "pos_emb.emb.weight", "attn_layers.layers.")
 
 TOWERS: tuple[TowerRow, ...] = (
-    TowerRow("text", "cond_stage_model.transformer.text_model.", "transformers", *_HF),
-    TowerRow("text", "cond_stage_model.transformer.", "transformers", *_HF),  # before transformers 4.31
-    TowerRow("text", "cond_stage_model.transformer.", "ldm", *_LDM),
-    TowerRow("text", "cond_stage_model.model.", "open_clip", *_OPEN),
-    TowerRow("text", "conditioner.embedders.0.transformer.text_model.", "transformers", *_HF),
-    TowerRow("text_2", "conditioner.embedders.1.model.", "open_clip", *_OPEN),
-    TowerRow("text_2", "conditioner.embedders.0.model.", "open_clip", *_OPEN),  # the refiner has this one alone
+    TowerRow("text", "cond_stage_model.transformer.", "text_model.", "transformers", *_HF),
+    TowerRow("text", "cond_stage_model.transformer.", "", "transformers", *_HF),  # of very early files
+    TowerRow("text", "cond_stage_model.clip_l.transformer.", "text_model.", "transformers", *_HF),  # of some merges
+    TowerRow("text", "cond_stage_model.transformer.", "", "ldm", *_LDM),
+    TowerRow("text", "cond_stage_model.model.", "", "open_clip", *_OPEN),
+    TowerRow("text", "conditioner.embedders.0.transformer.", "text_model.", "transformers", *_HF),
+    TowerRow("text_2", "conditioner.embedders.1.model.", "", "open_clip", *_OPEN),
+    TowerRow("text_2", "conditioner.embedders.0.model.", "", "open_clip", *_OPEN),  # the refiner has this one alone
 )
 """Spellings: `transformers` (CLIP), `open_clip` (fused query, key and value), `ldm` (the BERT of latent diffusion)."""

@@ -15,6 +15,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.unet import UNetConfig
 
+_MOST = 4096  # heads, channels of a head, groups
 PREDICTIONS = ("epsilon", "v", "edm")
 DROPPED = re.compile(r"model_ema\.|(first_stage_model\.)?(model_ema|loss)\.")
 """Tensors that no one needs who only uses a model: running averages, the losses of the autoencoder's training."""
@@ -36,8 +37,9 @@ class Said:
     def __post_init__(self) -> None:
         if self.prediction not in (None, *PREDICTIONS):
             raise UsageError(f"A prediction is one of {', '.join(PREDICTIONS)}; found {self.prediction!r}.")
-        if any(n is not None and not 1 <= n <= 4096 for n in (self.heads, self.groups, self.autoencoder_groups)):
-            raise UsageError("Heads and groups are counts from 1 to 4096.")
+        for key, count in asdict(self).items():
+            if key != "prediction" and count is not None and not (type(count) is int and 1 <= count <= _MOST):
+                raise UsageError(f"{key} is a count from 1 to {_MOST}; found {count!r}.")
 
     def over(self, other: Said) -> Said:
         """These, completed by `other`."""
@@ -71,14 +73,25 @@ class AutoencoderLayout:
 
 @dataclass(frozen=True)
 class TowerLayout:
-    """A text tower in a file. `projection`: width of the pooled state's projection, None for none."""
+    """A text tower in a file.
 
-    prefix: str
+    Attributes:
+        root: what all its names begin with.
+        inner: what those below its projection go on with.
+        spelling: `transformers` (CLIP), `open_clip` (fused query, key and value), or `ldm` (latent diffusion's BERT).
+        vocabulary, dim, length, depth: tokens, width, positions, layers.
+        hidden: width of the feed-forward part, 0 where the spelling has none of its own.
+        projection: width of the pooled state's projection, None for none.
+    """
+
+    root: str
+    inner: str
     spelling: str
     vocabulary: int
     dim: int
     length: int
     depth: int
+    hidden: int
     projection: int | None
 
 
@@ -91,6 +104,7 @@ class Layout:
         member: the row of the table, None for a net in sizes of its own or a file without one.
         unet, autoencoder, towers: the parts; towers by the names `text` and `text_2`.
         prediction: what the net predicts; empty without a net.
+        predicted: whether that was said, and not assumed.
         zero_snr: the file says that its training ended in pure noise.
         eight_bit: some weights are 8-bit floats, which are stored and not computed with.
         extra: other tensors, kept under their names (noise schedules, statistics of latents).
@@ -104,6 +118,7 @@ class Layout:
     autoencoder: AutoencoderLayout | None = None
     towers: Mapping[str, TowerLayout] = field(default_factory=dict)
     prediction: str = ""
+    predicted: bool = False
     zero_snr: bool = False
     eight_bit: bool = False
     extra: tuple[str, ...] = ()
@@ -116,13 +131,8 @@ class Layout:
             return "unet"
         if self.autoencoder and _below(name, self.autoencoder.prefix, _AUTOENCODER_ROOTS):
             return "autoencoder" if not DROPPED.match(name) else ""
-        return next((part for part, tower in self.towers.items() if name.startswith(_tower_root(tower.prefix))), "")
+        return next((part for part, tower in self.towers.items() if name.startswith(tower.root)), "")
 
 
 def _below(name: str, prefix: str, roots: tuple[str, ...]) -> bool:
     return name.startswith(prefix) and name.startswith(roots, len(prefix))
-
-
-def _tower_root(prefix: str) -> str:
-    """A tower's projection and indices lie beside it, not below."""
-    return prefix.removesuffix("text_model.")

@@ -136,16 +136,19 @@ def _sizes(tensors: Mapping[str, TensorFact], path: Path, diffusers: bool) -> T2
         )
     in_channels, fold = _FOLDED[first.shape[1]]
     inside = "resnets" if diffusers else "body"
-    rows = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("body."))
+    rows = len({name.split(".")[1] for name in tensors if name.startswith("body.")})
     if light or diffusers:
         block = f"body.0.{inside}."
-        blocks = 1 + max((int(name.split(".")[3]) for name in tensors if name.startswith(block)), default=0)
+        blocks = len({name.removeprefix(block).split(".")[0] for name in tensors if name.startswith(block)})
         last = "out_conv" if light else "resnets.0.block1"
-        widths = [tensors[f"body.{n}.{last}.weight"].shape[0] for n in range(rows - light)]
+        wide = [f"body.{n}.{last}.weight" for n in range(rows - light)]
     else:
         blocks = _PUBLISHED_BLOCKS
-        widths = [tensors[f"body.{n}.block1.weight"].shape[0] for n in range(0, rows, blocks)]
-    return _config(LIGHT if light else XL if fold == 16 else FULL, in_channels, tuple(widths), blocks, fold)
+        wide = [f"body.{n}.block1.weight" for n in range(0, rows, blocks)]
+    widths = tuple(tensors[name].shape[0] for name in wide if name in tensors)
+    if not widths or len(widths) < len(wide):
+        raise FileProblem(f"{path} is no complete T2I-Adapter: tensors of some levels are missing. Get it again.")
+    return _config(LIGHT if light else XL if fold == 16 else FULL, in_channels, widths, blocks, fold)
 
 
 def _built(config: T2IAdapterConfig, tensors: dict[str, Tensor]) -> T2IAdapter:

@@ -3,10 +3,10 @@
 Such a file is a zip archive: `data.pkl`, a pickle of the saved object, in which each tensor is a reference to numbers
 in an entry `data/KEY` stored beside it. Here the pickle may build plain containers and `Stored` descriptions of
 tensors; no number is read. PyTorch's own restricted reader (`torch.load(weights_only=True)`) refuses a whole file for
-one name that it does not know, and most checkpoints of training frameworks hold one (Stable Diffusion 1.4 names
-`pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint`). Names of packages are therefore stood in for by inert
-objects, which import nothing and swallow all that the pickle gives them; names of Python's own library, through which
-pickles take over a machine, are refused with the file. Format: torch/csrc/jit/docs/serialization.md of PyTorch.
+one name that it does not know, and checkpoints of training frameworks hold some (those of latent diffusion name
+`pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint`). Inert objects therefore stand for names of packages;
+they import nothing and swallow all that the pickle gives them. Names of Python's own library, through which pickles
+take over a machine, are refused with the file. Format: torch/csrc/jit/docs/serialization.md of PyTorch.
 Book: chapter 5, "Checkpoints".
 """
 

@@ -29,7 +29,7 @@ def unwrap(path: Path, content: Any, inside: str | None) -> dict[str, Leaf]:
         raise FileProblem(f"{path} holds a {what}, not a table of named tensors (a state_dict).")
     if inside is not None:
         if not isinstance(content.get(inside), Mapping):
-            raise unknown(f"table of weights in {path}", inside, _tables(content) or map(str, content))
+            raise unknown(f"table of weights in {path}", inside, tables(content) or map(str, content))
         return _tensors(content[inside])
     key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and _tensors(content[key])), None)
     table = content if key is None else content[key]
@@ -41,8 +41,8 @@ def unwrap(path: Path, content: Any, inside: str | None) -> dict[str, Leaf]:
             "tensors. Have its author save it so, or get another version."
         )
     if not weights:
-        tables = _tables(content)
-        hint = f"Tables inside: {', '.join(tables)}; name one as `inside`." if tables else "It is no checkpoint."
+        inner = tables(content)
+        hint = f"Tables inside: {', '.join(inner)}; name one as `inside`." if inner else "It is no checkpoint."
         raise FileProblem(f"{path} has no tensors at its top level. {hint}")
     return weights
 
@@ -56,5 +56,7 @@ def _tensors(table: Mapping[Any, Any]) -> dict[str, Leaf]:
     return {str(name): value for name, value in table.items() if isinstance(value, Leaf)}
 
 
-def _tables(content: Mapping[Any, Any]) -> list[str]:
-    return [str(key) for key, value in content.items() if isinstance(value, Mapping) and _tensors(value)]
+def tables(content: Mapping[Any, Any]) -> dict[str, dict[str, Leaf]]:
+    """The tables of tensors in what a PyTorch file holds."""
+    found = ((str(key), _tensors(value)) for key, value in content.items() if isinstance(value, Mapping))
+    return {key: table for key, table in found if table}

@@ -26,11 +26,11 @@ class Ported(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.providers: tuple[Provider, ...] = ()
+        self.providers: tuple[tuple[str, Provider], ...] = ()
 
     def provided(self, x: Tensor, clock: Tensor, cond: Cond) -> Cond:
         """`cond` as the providers leave it, asked in the order in which they were attached."""
-        for provider in self.providers:
+        for _, provider in self.providers:
             cond = provider(x, clock, cond)
         return cond
 
@@ -39,19 +39,23 @@ class Ported(nn.Module):
 class PortHandle:
     """Undoes one attachment exactly."""
 
-    def __init__(self, net: Ported, provider: Provider):
-        self.net, self.provider = net, provider
+    def __init__(self, net: Ported, entry: tuple[str, Provider]):
+        self.net, self.entry = net, entry
 
     def remove(self) -> None:
-        self.net.providers = tuple(one for one in self.net.providers if one is not self.provider)
+        self.net.providers = tuple(one for one in self.net.providers if one is not self.entry)
 
 
-def provide(net: Ported, provider: Provider) -> PortHandle:
-    """Let `provider` add to the condition of `net`. Raises `UsageError` where it already does."""
-    if any(one is provider for one in net.providers):
+def provide(net: Ported, name: str, provider: Provider) -> PortHandle:
+    """Let `provider` add to the condition of `net`, in which what it reads lies under `name`.
+
+    Raises `UsageError` where another of that name does already: both would read the same.
+    """
+    if any(name == other for other, _ in net.providers):
         raise UsageError(
-            f"This {type(provider).__name__} is attached to the {type(net).__name__} already, and would count twice. "
-            "Remove the first attachment, or attach it with the sum of both scales."
+            f"An adapter {name!r} is attached to this {type(net).__name__} already, and what they read lies in the "
+            "condition by name. Give this one another name, or remove the first."
         )
-    net.providers = (*net.providers, provider)
-    return PortHandle(net, provider)
+    entry = (name, provider)
+    net.providers = (*net.providers, entry)
+    return PortHandle(net, entry)

@@ -20,6 +20,8 @@ from huggingvis.core.errors import FileProblem, nearest
 from huggingvis.core.system import System
 
 INDEX = "model_index.json"
+ORIGIN = "diffusers"
+"""Under this a system's card keeps the settings that its parts came with, by the names of the parts."""
 _HERE = Path(__file__).parent
 
 

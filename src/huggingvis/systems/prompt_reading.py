@@ -8,7 +8,7 @@ the end. Book: chapter 5, "Reading the prompt".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -111,6 +111,14 @@ class BothReaders:
         return {**other, "tokens": torch.cat([one["tokens"], other["tokens"]], dim=-1)}
 
 
+def readers_of(reader: Reader) -> Iterator[Reader]:
+    """The readers that one is made of."""
+    if isinstance(reader, BothReaders):
+        yield from (*readers_of(reader.first), *readers_of(reader.second))
+    else:
+        yield reader
+
+
 class Telling(Protocol):
     """What a net is told beside the tokens: its `vector` port, or others."""
 
@@ -139,11 +147,20 @@ class TokensOnly:
 class PromptConditioner:
     """Requests -> the condition and, under `negative.`, that of their negative prompts.
 
-    `zeros_for_empty`: no negative prompt is zeros in place of a reading of "" (SDXL's base model).
+    `zeros_for_empty`: no negative prompt is zeros in place of a reading of "" (SDXL's base model). `assumed`: what was
+    not told by the model's files, in sentences.
     """
 
-    def __init__(self, reader: Reader, telling: Telling | None = None, *, zeros_for_empty: bool = False):
-        self.reader, self.telling, self.zeros_for_empty = reader, telling or TokensOnly(), zeros_for_empty
+    def __init__(
+        self,
+        reader: Reader,
+        telling: Telling | None = None,
+        *,
+        zeros_for_empty: bool = False,
+        assumed: tuple[str, ...] = (),
+    ):
+        self.reader, self.telling = reader, telling or TokensOnly()
+        self.zeros_for_empty, self.assumed = zeros_for_empty, assumed
 
     def __call__(self, requests: Sequence[Request]) -> Cond:
         skip = _skip(requests[0])
@@ -160,7 +177,7 @@ class PromptConditioner:
 
     def notes(self, request: Request) -> tuple[str, ...]:
         """What of the prompts is too long to be read."""
-        said = []
+        said = list(self.assumed)
         for name, text in (("prompt", request.prompt.text), ("negative prompt", request.prompt.negative)):
             rest = self.reader.overflow(text)
             if rest:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
-from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_common import read_config, read_json
+from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
@@ -29,7 +30,7 @@ from huggingvis.nets.clip_text import CLIPText
 from huggingvis.nets.unet import UNet
 from huggingvis.samplers.consistency import Consistency
 from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
-from huggingvis.systems.pipelines import How, part
+from huggingvis.systems.pipelines import ORIGIN, How, part
 from huggingvis.systems.prompt_reading import BothReaders, ClipReader, PromptConditioner, Reader, Telling, TokensOnly
 from huggingvis.systems.size_conditions import SizeConditions
 
@@ -75,7 +76,9 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 64)
-    spec = Spec(folder.resolve().name, "stable_diffusion", (side, side))
+    origin = {name: read_config(place) for name, place in _folders(folder, index).items()}
+    origin |= {"scheduler": read_json(scheduler_folder / SCHEDULER), "index": _kept(index)}
+    spec = Spec(folder.resolve().name, "stable_diffusion", (side, side), card={ORIGIN: origin})
     scored = bool(index.get("requires_aesthetics_score", False))
     conditioner = PromptConditioner(
         together([reader for reader in readers if reader is not None]),
@@ -130,6 +133,17 @@ def together(readers: list[Reader]) -> Reader:
 def telling_of(spec: Spec, unet: UNet, reads: Reads, scored: bool) -> Telling:
     """What the net is told beside the tokens."""
     return SizeConditions(spec, scored=scored) if reads.sizes and unet.config.vector_dim else TokensOnly()
+
+
+def _folders(folder: Path, index: Mapping[str, Any]) -> dict[str, Path]:
+    """Where the nets lie, by their names."""
+    places = {name: part(folder, index, name) for name in ("unet", "vae", *TOWERS)}
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def _kept(index: Mapping[str, Any]) -> dict[str, Any]:
+    """What the index says beside its parts: the pipeline and its settings."""
+    return {key: value for key, value in index.items() if not isinstance(value, list) and key != "_diffusers_version"}
 
 
 def _reader(folder: Path, index: Mapping[str, Any], name: str, reads: Reads, how: How) -> ClipReader | None:

@@ -1,0 +1,159 @@
+"""What kind of thing a file or folder is: a checkpoint, a LoRA, an embedding, a picture ..., told from what it holds.
+
+    kind_of("downloads/unnamed.safetensors").name  # "lora"
+
+Names and shapes of tensors decide, and a folder's own settings; a file's name never does. Of safetensors only the
+header is read, and torch is not needed; nothing in any file is executed. Each kind is a file of `checkpoints/looks/`
+with a `KIND`, found by name, so a new kind is a new file. Book: chapter 5, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, final
+
+from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
+from huggingvis.checkpoints.single_file_family import FOREIGN
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.files import explain
+
+INDEX, CONFIG = "model_index.json", "config.json"
+"""The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
+_LONGEST = 1 << 24
+"""Bytes of a file of settings; a longer one is something else."""
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+Tensors = Mapping[str, TensorFact]
+
+
+class Kind(ABC):
+    """A kind of thing.
+
+    Attributes:
+        name: its name here, where there is one the same as in `local_folders.KINDS`.
+        title: what people call it, with its article.
+        rank: kinds are asked in this order, the specific before the general.
+        adapter: it changes a model, and makes no picture without one.
+    """
+
+    name: str
+    title: str
+    rank: int
+    adapter: bool = False
+
+    @abstractmethod
+    def found(self, subject: Subject) -> bool:
+        """Whether `subject` is of this kind."""
+
+
+@final
+class Subject:
+    """A file or folder that is looked at; each thing in it is read once, when it is first asked for."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @cached_property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+    @cached_property
+    def is_picture(self) -> bool:
+        """Whether it begins as a PNG, JPEG or WebP does. Raises `FileProblem` if it cannot be read."""
+        if self.is_folder:
+            return False
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(16)
+        except FileNotFoundError:
+            raise FileProblem(f"There is no file {self.path}. Check the path.") from None
+        except OSError as error:
+            raise explain(error, self.path, "read") from error
+        return head.startswith(_PICTURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+    @cached_property
+    def format(self) -> Format | None:
+        """Of a file of tensors; None for folders and pictures."""
+        return None if self.is_folder or self.is_picture else sniff(self.path)
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Of a folder: its `model_index.json`, or else its `config.json`; empty where there is none."""
+        name = next((name for name in (INDEX, CONFIG) if self.has(name)), None)
+        return {} if name is None else read_settings(self.path / name)
+
+    def has(self, name: str) -> bool:
+        """Whether the folder holds a file of that name."""
+        return self.is_folder and (self.path / name).is_file()
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """Of a file of tensors, by the names in it; tables of tensors have their own name before a dot."""
+        return self._read[0]
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """What a safetensors file says of itself."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Tensors, Mapping[str, str]]:
+        if self.format is None:
+            return {}, {}
+        if self.format is Format.SAFETENSORS:
+            header = read_header(self.path)
+            return header.tensors, header.metadata
+        from huggingvis.checkpoints.io import all_facts  # torch is loaded only for the files that need it
+
+        return all_facts(self.path), {}
+
+    def foreign(self, what: str) -> bool:
+        """Whether a tensor's name gives away what the table of single files calls so."""
+        return any_name(_sign(what), self.tensors)
+
+
+@cache
+def _sign(what: str) -> str:
+    return next(row.sign for row in FOREIGN if row.what == what)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON object in a file. Raises `FileProblem`."""
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_LONGEST))
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except (ValueError, RecursionError) as error:
+        raise FileProblem(f"{path} should be JSON, but does not parse: {error}. Get it again.") from error
+    if not isinstance(found, dict):
+        raise FileProblem(f"{path} should hold a JSON object with settings, found {type(found).__name__}.")
+    return found
+
+
+@cache
+def kinds() -> tuple[Kind, ...]:
+    """All kinds, in the order in which they are asked."""
+    from huggingvis.checkpoints import looks
+
+    names = [entry.name for entry in pkgutil.iter_modules(looks.__path__)]
+    found = [vars(importlib.import_module(f"{looks.__name__}.{name}")).get("KIND") for name in names]
+    return tuple(sorted((kind for kind in found if isinstance(kind, Kind)), key=lambda kind: kind.rank))
+
+
+def kind_of(what: Path | str | Subject) -> Kind:
+    """The kind of a file or folder. Raises `FileProblem` for what is missing, damaged or cannot be read."""
+    subject = what if isinstance(what, Subject) else Subject(what)
+    return next(kind for kind in kinds() if kind.found(subject))  # the last one takes all
+
+
+def any_name(pattern: str, names: Iterable[str]) -> bool:
+    """Whether one of `names` has the pattern in it."""
+    sign = re.compile(pattern)
+    return any(sign.search(name) is not None for name in names)

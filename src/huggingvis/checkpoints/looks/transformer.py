@@ -1,0 +1,22 @@
+"""A diffusion transformer by itself: PixArt's, or one of the families that are not read here yet."""
+
+from __future__ import annotations
+
+from typing import final
+
+from huggingvis.checkpoints.kinds import Kind, Subject
+
+FAMILIES = ("PixArt", "Flux", "Stable Diffusion 3", "AuraFlow", "a diffusion transformer")
+
+
+@final
+class _Transformer(Kind):
+    name, title, rank = "transformer", "a diffusion transformer by itself", 120
+
+    def found(self, subject: Subject) -> bool:
+        if subject.is_folder:
+            return str(subject.settings.get("_class_name")).endswith(("Transformer2DModel", "Transformer2D"))
+        return any(subject.foreign(what) for what in FAMILIES)
+
+
+KIND = _Transformer()
