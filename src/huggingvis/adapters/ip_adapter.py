@@ -73,7 +73,7 @@ class IPAdapter(nn.Module):
 
     def tokens(self, seen: Tensor) -> Tensor:
         """What the tower saw of N pictures for each sample, [B, N, E] or [B, N, S, E] -> their tokens [B, N T, D]."""
-        return self.project(seen.flatten(0, 1)).unflatten(0, seen.shape[:2]).flatten(1, 2)
+        return self.project(seen.flatten(0, 1).to(self.keys[0].weight.dtype)).unflatten(0, seen.shape[:2]).flatten(1, 2)
 
     def condition(self, seen: Tensor, nothing: Tensor | None = None, name: str = "ip_adapter") -> dict[str, Tensor]:
         """What belongs into the condition: made once, read at every step; the negative half is shown nothing.

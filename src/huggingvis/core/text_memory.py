@@ -102,21 +102,26 @@ class Remembers(nn.Module):
     memory: TextMemory | None = None
 
 
+def places(net: nn.Module) -> list[Remembers]:
+    """Every module of `net` that reads a text."""
+    return [module for module in net.modules() if isinstance(module, Remembers)]
+
+
 @contextmanager
 def remembering(net: nn.Module) -> Iterator[None]:
     """Within the block `net` makes of a text only once what no step changes; afterwards it is forgotten.
 
     A net that remembers already, in another thread or an outer block, is left as it is.
     """
-    places = [module for module in net.modules() if isinstance(module, Remembers)]
-    if not places or any(place.memory is not None for place in places):
+    found = places(net)
+    if not found or any(place.memory is not None for place in found):
         yield
         return
     memory = TextMemory()
     try:
-        for place in places:
+        for place in found:
             place.memory = memory
         yield
     finally:
-        for place in places:
+        for place in found:
             place.memory = None

@@ -27,10 +27,19 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class How:
-    """On which device and in which precision; `dtype` None: as the files have it."""
+    """On which device and in which precision; `dtype` None: as the files have it, `codec` None: as `dtype`.
+
+    `codec`: the autoencoder's.
+    """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype | None = None
+    codec: torch.dtype | None = None
+
+    @property
+    def of_codec(self) -> torch.dtype | None:
+        """The autoencoder's precision; None: as its file has it."""
+        return self.codec or self.dtype
 
 
 def bind_folder(folder: Path, how: How) -> System:

@@ -75,7 +75,7 @@ def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | N
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE
-    codec = KLLatents(channels_last(autoencoder), 0.0, 1.0 / scale).to(how.device).eval()
+    codec = KLLatents(channels_last(autoencoder.to(dtype=how.of_codec)), 0.0, 1.0 / scale).to(how.device).eval()
     pooled = readers[-1].tower.config.projection or readers[-1].tower.config.dim
     scored = reads.sizes and parts.unet.config.vector_dim < pooled + 6 * 256  # the refiner is told five numbers
     conditioner = PromptConditioner(

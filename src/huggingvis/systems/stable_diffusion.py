@@ -117,7 +117,7 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
 
 def read_codec(folder: Path, how: How) -> KLLatents:
     """The autoencoder of a folder, with its scale of latents."""
-    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.dtype)
+    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.of_codec)
     mean, std = diffusers_autoencoder.latent_statistics(read_config(folder))
     codec = KLLatents(channels_last(autoencoder), torch.tensor(mean), torch.tensor(std))
     return codec.to(how.device).eval()
