@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from huggingvis.edits.exploring import Finding
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
+    from huggingvis.systems.pipelines import How
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None
@@ -65,6 +66,7 @@ def load(
     model: Model = None,
     *,
     device: str | None = None,
+    precision: str = "auto",
     vae: str | Path | None = None,
     prediction: str | None = None,
 ) -> System:
@@ -72,9 +74,10 @@ def load(
     run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
     into the hub's cache where it is not there.
 
-    `device`: as `device_of`. `vae`: an autoencoder, file or folder, in the place of a community model's own.
-    `prediction`: `epsilon` or `v`, where a single file does not tell what its net predicts. Raises `UsageError` for an
-    unknown name, `FileProblem` for damaged or missing files.
+    `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
+    (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
+    model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
+    Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
     from huggingvis.core.system import System
     from huggingvis.systems.packaged import packaged, read_record
@@ -103,19 +106,27 @@ def load(
 
         return stylegan2.bind(path, where)
     if (path / "model_index.json").is_file():
-        from huggingvis.systems.pipelines import How, bind_folder
+        from huggingvis.systems.pipelines import bind_folder
 
-        return bind_folder(path, How(where, vae=_vae(vae)))
+        return bind_folder(path, replace(_how(where, precision, path), vae=_vae(vae)))
     if path.is_file():
-        from huggingvis.systems.pipelines import How
         from huggingvis.systems.single_file import bind_file
 
-        return bind_file(path, How(where, vae=_vae(vae), prediction=prediction))
+        how = replace(_how(where, precision, path), vae=_vae(vae), prediction=prediction)
+        return bind_file(path, how)
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
     system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, where)
     return system
+
+
+def _how(device: torch.device, precision: str, path: Path) -> How:
+    from huggingvis.runtime import precision as runtime
+    from huggingvis.systems.pipelines import How
+
+    chosen = runtime.precision(precision, device, path)
+    return How(device, chosen.net, chosen.codec)
 
 
 def _vae(named: str | Path | None) -> Path | None:

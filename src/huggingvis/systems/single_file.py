@@ -59,7 +59,10 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE
-    codec = other_codec(vae, how, scale) if isinstance(vae, Path) else KLLatents(channels_last(vae), 0.0, 1.0 / scale)
+    if isinstance(vae, Path):
+        codec = other_codec(vae, how, scale)
+    else:
+        codec = KLLatents(channels_last(vae.to(dtype=how.of_codec)), 0.0, 1.0 / scale)
     pooled = readers[-1].tower.config.projection or readers[-1].tower.config.dim
     scored = reads.sizes and parts.unet.config.vector_dim < pooled + 6 * 256  # the refiner is told five numbers
     conditioner = PromptConditioner(

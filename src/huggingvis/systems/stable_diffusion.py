@@ -201,7 +201,7 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
 
 def read_codec(folder: Path, how: How) -> KLLatents:
     """The autoencoder of a folder, with its scale of latents."""
-    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.dtype)
+    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.of_codec)
     mean, std = diffusers_autoencoder.latent_statistics(read_config(folder))
     codec = KLLatents(channels_last(autoencoder), torch.tensor(mean), torch.tensor(std))
     return codec.to(how.device).eval()
@@ -211,7 +211,7 @@ def other_codec(path: Path, how: How, scale: float | None = None) -> KLLatents:
     """An autoencoder given beside the model: a folder of diffusers or a file. `scale` of a file's latents, if known."""
     if path.is_dir():
         return read_codec(path / "vae" if (path / "vae").is_dir() else path, how)
-    parts = read_parts(path, dtype=how.dtype, device=how.device)
+    parts = read_parts(path, dtype=how.of_codec, device=how.device)
     if parts.autoencoder is None:
         raise FileProblem(f"{path} is {parts.layout.title}; --vae takes an autoencoder's file or folder.")
     return KLLatents(channels_last(parts.autoencoder), 0.0, 1.0 / (scale or USUAL_SCALE)).to(how.device).eval()
