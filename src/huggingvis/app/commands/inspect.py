@@ -17,7 +17,8 @@ from huggingvis.app.screen import Screen, size_of
 
 _DONE = ("path", "kind", "title", "summary", "base", "metadata", "sha256", "spelling", "methods", "embeddings",
          "prediction", "assumed", "tensors", "numbers", "dtypes", "bytes", "format", "fits", "hashes", "parts",
-         "family", "scheduler", "pipeline", "diffusers", "channels", "triggers", "tags", "training", "weights")  # fmt: skip
+         "family", "scheduler", "pipeline", "diffusers", "channels", "triggers", "tags",
+         "training", "weights")  # fmt: skip
 """What has its own line, stands in the summary, or is for `--json` alone."""
 
 
