@@ -25,7 +25,7 @@ from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.ldm_bert import LDMBert
 from huggingvis.systems.latent_diffusion import Parts, assemble
-from huggingvis.systems.pipelines import How, whole
+from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_reading import PromptConditioner
 from huggingvis.systems.stable_diffusion import read_codec
 
@@ -73,7 +73,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     )
     solver = ("dpm++2m", "karras") if own.solver is None else (OWN, OWN)
     return assemble(
-        Spec(folder.resolve().name, "ldm_text_to_image", (side, side)), parts, how.device, Sampling(*solver, 50, 5.0)
+        Spec(name_of(folder), "ldm_text_to_image", (side, side)), parts, how.device, Sampling(*solver, 50, 5.0)
     )
 
 
