@@ -10,6 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 if TYPE_CHECKING:
     import torch
 
+    from huggingvis.checkpoints.kinds import Subject
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
@@ -298,32 +300,72 @@ def _words(picture: Picture) -> str:
     return prompt.strip() or Path(str(picture.made.get("model", "picture"))).name
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
-    """What a file is: of a checkpoint its format, tensors, dtypes, hash and family, of a picture how it was made.
+def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = True) -> dict[str, Any]:
+    """What a file or folder is, in JSON values: `kind`, `title`, a `summary` for people, and all that it tells.
 
-    Of a model folder, a packaged model by its name or a run folder: its name, family or recipe and steps, and the sizes
-    of its parts.
+    Of a checkpoint, a LoRA, an embedding and the like: for which base it is, types and sizes, trigger words, what its
+    maker wrote into it, licence and hashes; of a picture how it was made; of a model folder, a packaged model by its
+    name or a run folder: its name, family or recipe and steps, and the sizes of its parts. Of safetensors only the
+    header is read, and the whole once for its `hashes`; nothing is executed.
+    Of `owner/name` at a hub only settings are fetched, and of a safetensors file its header.
+    `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`: `fits` then says whether it can be used with it, and why not.
+    Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
     """
-    from huggingvis.systems.packaged import packaged
+    from huggingvis.checkpoints.report import hashes as hashes_of
+    from huggingvis.checkpoints.report import report_of
 
-    path = Path(path)
-    if not path.exists() and packaged(str(path)).is_dir():
-        path = packaged(str(path))
-    if path.is_dir():
+    if not Path(path).exists() and (named := _HERE / "weights" / str(path)).is_dir():
+        path = named
+    subject, told_sha = _looked_at(path)
+    report = report_of(subject)
+    kind = {"kind": report.kind.name}
+    if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
         from huggingvis.recipes.loading import folder_facts
 
-        return folder_facts(path)
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        found = {**folder_facts(subject.path), **kind} if not subject.settings else report.as_json()
+    elif report.kind.name == "picture":
         from huggingvis.export.image import picture_facts
 
-        return picture_facts(path)
-    from huggingvis import systems
-    from huggingvis.checkpoints.inspect import families_in, identify, sha256
-    from huggingvis.checkpoints.inspect import inspect as look
+        found = {**picture_facts(subject.path), **kind}
+    else:
+        found = report.as_json()
+    if subject.format is not None:
+        if subject.is_remote:
+            found |= {"sha256": told_sha}
+        elif hashes:
+            found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
+        found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
+    if base is not None:
+        from huggingvis.checkpoints.fitting import fits_on
 
-    facts = look(path)
-    family = identify(facts.tensors, families_in(systems))
-    return {**facts.as_json(), "sha256": sha256(path), "family": family.name if family else None}
+        found["fits"] = fits_on(report, base)
+    return found
+
+
+def _looked_at(path: str | Path) -> tuple[Subject, str | None]:
+    """What is there, or what a hub says of it, with the hash of a file that only the hub has."""
+    from huggingvis.checkpoints.kinds import Subject
+
+    if not os.path.lexists(path) and isinstance(path, str):
+        from huggingvis.checkpoints.hub_names import remote
+
+        what = remote(path)
+        if what is not None:
+            from huggingvis.checkpoints.hub_look import subject_at
+            from huggingvis.checkpoints.resolve import is_path
+
+            if not is_path(what):
+                return subject_at(what)
+    return Subject(path), None
+
+
+def _family(tensors: Mapping[str, Any]) -> str | None:
+    """The family of this library that these tensors are of."""
+    from huggingvis import systems
+    from huggingvis.checkpoints.inspect import families_in, identify
+
+    family = identify(tensors, families_in(systems))
+    return family.name if family else None
 
 
 def catalog(chapter: int | str | None = None) -> list[dict[str, Any]]:

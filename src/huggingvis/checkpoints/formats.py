@@ -11,8 +11,9 @@ Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
@@ -142,10 +143,38 @@ def read_header(path: Path) -> Header:
             text = file.read(length)
     except OSError as error:
         raise explain(error, path, "read") from error
-    return _parse(path, text, size - 8 - length)
+    return parse_header(path, text, size - 8 - length)
 
 
-def _parse(path: Path, text: bytes, body: int) -> Header:
+def read_numbers(path: Path, header: Header, wanted: Collection[str]) -> dict[str, float]:
+    """The tensors of `wanted` that hold one plain floating number each.
+
+    Few bytes of the file are read. Raises `FileProblem` where the system refuses.
+    """
+    codes = {"F64": "<d", "F32": "<f", "F16": "<e"}
+    found: dict[str, float] = {}
+    at = header.begin
+    try:
+        with path.open("rb") as file:
+            for name, fact in header.tensors.items():  # in the order of their bytes, without holes
+                size = fact.numel * BITS[fact.dtype] // 8
+                if name in wanted and fact.numel == 1 and fact.dtype in (*codes, "BF16"):
+                    file.seek(at)
+                    data = file.read(size)
+                    data, code = (b"\0\0" + data, "<f") if fact.dtype == "BF16" else (data, codes[fact.dtype])
+                    found[name] = struct.unpack(code, data)[0]
+                at += size
+    except (OSError, struct.error) as error:
+        raise (
+            explain(error, path, "read")
+            if isinstance(error, OSError)
+            else FileProblem(f"{path} is cut short. Download or copy it again.")
+        ) from error
+    return found
+
+
+def parse_header(path: Path, text: bytes, body: int) -> Header:
+    """The header in these bytes of JSON, of a file with `body` bytes after them; as `read_header`."""
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -73,12 +73,12 @@ def fetch(what: Remote, how: Fetching = USUAL) -> Path:
     Raises `UsageError` for names that the hub does not know, `FileProblem` for trouble with the network or the disk,
     `Cancelled` after ctrl-C; what has arrived stays, and the same call goes on from there.
     """
-    return _Fetch(what, how).run()
+    return Fetch(what, how).run()
 
 
 @final
-class _Fetch:
-    """One fetch of one model."""
+class Fetch:
+    """One fetch of one model; its steps, for those who want only some of them."""
 
     def __init__(self, what: Remote, how: Fetching):
         self.what, self.how = what, how
@@ -91,24 +91,24 @@ class _Fetch:
     def run(self) -> Path:
         from huggingface_hub import constants
 
-        found = self._cached()
+        found = self.cached()
         if found is not None and self.how.newest and constants.HF_HUB_OFFLINE:
             self.how.say(f"HF_HUB_OFFLINE forbids to look for a newer {self.what}: the one in the cache stays.")
         if found is not None and (constants.HF_HUB_OFFLINE or not self.how.newest):
             return found
         try:
-            listing = self._listing()
+            listing = self.listing()
             choice = self._choice(listing)
-            self._bring(listing, choice)
+            self.bring(listing, choice)
         except KeyboardInterrupt:
             stays = f" {self.done:,} of {self.total:,} bytes are here and stay;" if self.total else ""
             raise Cancelled(f"Stopped while fetching {self.what}.{stays} the same call goes on from there.") from None
         self._remember(listing)
-        return self._place(listing.commit, choice)
+        return self.place(listing.commit, choice)
 
     # ---- what is here ------------------------------------------------------------------------------------------------
 
-    def _cached(self) -> Path | None:
+    def cached(self) -> Path | None:
         """Where the whole of it is already; another precision than the asked one is as good, since it is cast."""
         commit = self._commit()
         if commit is None:
@@ -116,14 +116,14 @@ class _Fetch:
         known = _read_listing(self.folder / "listings" / f"{commit}.json")
         snapshot = self.folder / "snapshots" / commit
         names = list(known.files) if known else _names(snapshot)
-        index = _read_json(snapshot / INDEX)
+        index = read_object(snapshot / INDEX)
         if self.what.file is None and index is None and (INDEX in names or (not known and "config.json" not in names)):
             return None  # some files of it are here; whether they are the model, only the hub knows
         for variant in (self.how.variant, *VARIANTS):
             with contextlib.suppress(HvisError):
                 choice = needed(names, index, variant=variant, part=self.what.file)
                 if all((snapshot / name).exists() for name in choice.files) and (known or _has_weights(choice)):
-                    return self._place(commit, choice)
+                    return self.place(commit, choice)
         return None
 
     def _commit(self) -> str | None:
@@ -134,12 +134,12 @@ class _Fetch:
         except (OSError, ValueError):
             return None
 
-    def _place(self, commit: str, choice: Choice) -> Path:
+    def place(self, commit: str, choice: Choice) -> Path:
         return self.folder / "snapshots" / commit / choice.model
 
     # ---- what the hub has --------------------------------------------------------------------------------------------
 
-    def _listing(self) -> Listing:
+    def listing(self) -> Listing:
         while True:
             try:
                 listing = self.source.listing(self.what, self.how.patience.timeout)
@@ -154,14 +154,14 @@ class _Fetch:
         if INDEX in listing.files and self.what.file is None:
             self._count(listing, Choice((INDEX,)))
             self._bring_one(listing, INDEX, Progress(INDEX, 1, 1, 0, self.total))
-            index = _read_json(self.folder / "snapshots" / listing.commit / INDEX)
+            index = read_object(self.folder / "snapshots" / listing.commit / INDEX)
             if index is None:
                 raise FileProblem(f"{INDEX} of {self.what} is damaged at {self.source.title}: it is no JSON object.")
         return needed(list(listing.files), index, variant=self.how.variant, part=self.what.file)
 
     # ---- from there to here ------------------------------------------------------------------------------------------
 
-    def _bring(self, listing: Listing, choice: Choice) -> None:
+    def bring(self, listing: Listing, choice: Choice) -> None:
         missing = self._count(listing, choice)
         room = sum(listing.files[name].size - self._arrived(listing, name) for name in missing)
         if room:
@@ -269,7 +269,7 @@ def _has_weights(choice: Choice) -> bool:
     return any(name.endswith((".safetensors", ".bin", ".ckpt", ".pt", ".pth")) for name in choice.files)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -278,7 +278,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_listing(path: Path) -> Listing | None:
-    told = _read_json(path)
+    told = read_object(path)
     try:
         return None if told is None else Listing(
             str(told["commit"]), {str(name): HubFile(**file) for name, file in told["files"].items()}

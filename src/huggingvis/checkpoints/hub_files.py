@@ -35,7 +35,7 @@ _USUAL = frozenset({"pytorch_lora_weights", "learned_embeds"})
 """How diffusers calls the one file of a LoRA or of an embedding, whatever lies beside it."""
 _SMALL = (".json", ".txt", ".model", ".jinja")
 _SHARD = r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})"
-_WEIGHTS = re.compile(
+WEIGHTS = re.compile(
     rf"(?P<stem>[^.]+?)(?:\.(?P<before>\w+))?(?:{_SHARD})?(?:\.(?P<after>\w+))?\.(?P<format>{'|'.join(FORMATS)})"
 )
 _TABLE = re.compile(r".+\.(?:safetensors|bin)\.index(?:\.\w+)?\.json")
@@ -186,7 +186,7 @@ def _sets(names: Iterable[str], folder: str = "") -> list[_Set]:
     names = list(names)
     groups: dict[tuple[str, str | None, str], list[tuple[str, int]]] = {}
     for name in names:
-        found = _WEIGHTS.fullmatch(name) or _dotted(name)
+        found = WEIGHTS.fullmatch(name) or _dotted(name)
         if found is None or _STATE.fullmatch(name):
             continue
         stem, told = found["stem"], found["before"] or found["after"]

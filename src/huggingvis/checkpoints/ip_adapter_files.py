@@ -70,7 +70,7 @@ def ip_file(path: Path | str) -> IPFile:
     return IPFile(path, tensors, shapes[0][-1], tuple(shape[0] for shape in shapes))
 
 
-def _projection(file: IPFile) -> ImageTokens:
+def projection_of(file: IPFile) -> ImageTokens:
     """The form that the file's tensors tell. Raises `FileProblem` for those that read faces."""
     if file.has("perceiver_resampler.proj_in.weight") or (file.has("norm.weight") and file.has("proj.2.weight")):
         raise FileProblem(
@@ -134,7 +134,7 @@ def load(path: Path | str, *, dtype: torch.dtype | None = None, tokens_dim: int 
     if tokens_dim is not None:
         same_tokens("IP-Adapter", file.tokens, tokens_dim)
     with torch.device("meta"):
-        adapter = IPAdapter(_projection(file), file.tokens, file.widths)
+        adapter = IPAdapter(projection_of(file), file.tokens, file.widths)
     assign(adapter, keymap(adapter.project, len(file.widths)).consume(_read(file.path, dtype)))
     return adapter.eval()
 

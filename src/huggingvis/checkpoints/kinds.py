@@ -19,7 +19,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, final
 
-from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
+from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_header, sniff
+from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain
@@ -51,22 +52,35 @@ class Kind(ABC):
     def found(self, subject: Subject) -> bool:
         """Whether `subject` is of this kind."""
 
+    def tell(self, subject: Subject) -> Told:
+        """What is worth knowing of it, from headers and settings. Raises `FileProblem` for what is damaged."""
+        return Told()
+
 
 @final
 class Subject:
-    """A file or folder that is looked at; each thing in it is read once, when it is first asked for."""
+    """A file or folder that is looked at; each thing in it is read once, when it is first asked for.
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    Of a model at a hub, of which only settings are here, `listed` has the bytes of every file, and of a file there
+    `header` is what was read of it.
+    """
+
+    def __init__(self, path: Path | str, listed: Mapping[str, int] | None = None, header: Header | None = None):
+        self.path, self._listed, self._header = Path(path), listed, header
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether only a hub has the whole of it."""
+        return self._listed is not None
 
     @cached_property
     def is_folder(self) -> bool:
-        return self.path.is_dir()
+        return self._header is None and self.path.is_dir()
 
     @cached_property
     def is_picture(self) -> bool:
         """Whether it begins as a PNG, JPEG or WebP does. Raises `FileProblem` if it cannot be read."""
-        if self.is_folder:
+        if self.is_folder or self._header is not None:
             return False
         try:
             with self.path.open("rb") as file:
@@ -80,6 +94,8 @@ class Subject:
     @cached_property
     def format(self) -> Format | None:
         """Of a file of tensors; None for folders and pictures."""
+        if self._header is not None:
+            return Format.SAFETENSORS
         return None if self.is_folder or self.is_picture else sniff(self.path)
 
     @cached_property
@@ -92,26 +108,46 @@ class Subject:
         """Whether the folder holds a file of that name."""
         return self.is_folder and (self.path / name).is_file()
 
+    def files(self, part: str = "") -> dict[str, int]:
+        """Of a folder, or one in it: its files and their bytes."""
+        if self._listed is not None:
+            begin = f"{part}/" if part else ""
+            names = {name.removeprefix(begin): size for name, size in self._listed.items() if name.startswith(begin)}
+            return {name: size for name, size in sorted(names.items()) if "/" not in name}
+        try:
+            return {file.name: file.stat().st_size for file in sorted((self.path / part).iterdir()) if file.is_file()}
+        except OSError:
+            return {}
+
     @cached_property
+    def size(self) -> int:
+        """Bytes of a file."""
+        if self._listed is not None:
+            return self._listed.get(self.path.name, 0)
+        return self.path.stat().st_size
+
+    @property
     def tensors(self) -> Tensors:
         """Of a file of tensors, by the names in it; tables of tensors have their own name before a dot."""
-        return self._read[0]
+        return self.header.tensors
 
-    @cached_property
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What a safetensors file says of itself."""
-        return self._read[1]
+        return self.header.metadata
 
     @cached_property
-    def _read(self) -> tuple[Tensors, Mapping[str, str]]:
+    def header(self) -> Header:
+        """Of a safetensors file; for other files of tensors one that says the same, for all else an empty one."""
+        if self._header is not None:
+            return self._header
         if self.format is None:
-            return {}, {}
+            return Header({})
         if self.format is Format.SAFETENSORS:
-            header = read_header(self.path)
-            return header.tensors, header.metadata
+            return read_header(self.path)
         from huggingvis.checkpoints.io import all_facts  # torch is loaded only for the files that need it
 
-        return all_facts(self.path), {}
+        return Header(all_facts(self.path))
 
     def foreign(self, what: str) -> bool:
         """Whether a tensor's name gives away what the table of single files calls so."""

@@ -41,7 +41,7 @@ def resolve(
     if roots and (found := lookup(text, kind, roots)):
         return found
     what = None if isinstance(name, Path) else remote(text)
-    if what is not None and not _is_path(what):
+    if what is not None and not is_path(what):
         return fetch(what, how)
     if (fault := of_another_kind(text, kind, roots)) is not None:
         raise fault
@@ -49,6 +49,7 @@ def resolve(
     raise unknown("model or run folder" if kind == "checkpoint" else KINDS[kind].title, text, [*known, *names])
 
 
-def _is_path(what: Remote) -> bool:
+def is_path(what: Remote) -> bool:
+    """Whether a name that both could have is a path's."""
     owner = what.repo.partition("/")[0]
     return what.plain and (owner in OWN or os.path.isdir(owner))

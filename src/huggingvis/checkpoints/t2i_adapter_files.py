@@ -114,11 +114,20 @@ def to_diffusers(net: T2IAdapter, folder: Path | str) -> Path:
 
 def load(path: Path | str, *, dtype: torch.dtype | None = None) -> T2IAdapter:
     """The net in a single file of either layout, sizes read from its tensors' shapes. Raises `FileProblem`."""
-    tensors = inspect(path).tensors
-    prefix = "adapter." if any(name.startswith("adapter.") for name in tensors) else ""
-    config = _sizes({name.removeprefix(prefix): fact for name, fact in tensors.items()}, Path(path), bool(prefix))
-    names = keymap(config) if prefix else authors_keymap(config)
+    config = sizes_of(path)
+    names = keymap(config) if _prefix(inspect(path).tensors) else authors_keymap(config)
     return _built(config, names.consume(load_tensors(path, dtype=dtype)))
+
+
+def sizes_of(path: Path | str) -> T2IAdapterConfig:
+    """The sizes of the net in a single file, without its numbers. Raises `FileProblem`."""
+    tensors = inspect(path).tensors
+    prefix = _prefix(tensors)
+    return _sizes({name.removeprefix(prefix): fact for name, fact in tensors.items()}, Path(path), bool(prefix))
+
+
+def _prefix(tensors: Mapping[str, TensorFact]) -> str:
+    return "adapter." if any(name.startswith("adapter.") for name in tensors) else ""
 
 
 def save(net: T2IAdapter, path: Path | str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.looks.single import of_single_file
+from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import TOWERS, autoencoder_prefix, unet_prefix
 
 
@@ -16,6 +18,9 @@ class _Checkpoint(Kind):
         names = subject.tensors
         reads = any(row.root + row.inner + row.tokens in names for row in TOWERS)
         return unet_prefix(names) is not None and (reads or autoencoder_prefix(names) is not None)
+
+    def tell(self, subject: Subject) -> Told:
+        return of_single_file(subject)
 
 
 KIND = _Checkpoint()

@@ -1,4 +1,4 @@
-"""An image tower by itself, which IP-Adapters read pictures by; with a text tower beside it, it is all of CLIP."""
+"""An image tower by itself, which IP-Adapters read pictures by."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.report import Told
+from huggingvis.checkpoints.single_file_family import foreign
 
 
 @final
@@ -15,6 +17,10 @@ class _TinyVAE(Kind):
         if subject.is_folder:
             return str(subject.settings.get("_class_name")) == "AutoencoderTiny"
         return subject.foreign("a tiny preview decoder (TAESD)")
+
+    def tell(self, subject: Subject) -> Told:
+        known = foreign(subject.tensors, whole=False)
+        return Told(known.what, sentences=(f"{known.advice}.",)) if known else Told()
 
 
 KIND = _TinyVAE()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.report import Told
+from huggingvis.checkpoints.single_file_family import foreign
 
 FAMILIES = ("PixArt", "Flux", "Stable Diffusion 3", "AuraFlow", "a diffusion transformer")
 
@@ -17,6 +19,10 @@ class _Transformer(Kind):
         if subject.is_folder:
             return str(subject.settings.get("_class_name")).endswith(("Transformer2DModel", "Transformer2D"))
         return any(subject.foreign(what) for what in FAMILIES)
+
+    def tell(self, subject: Subject) -> Told:
+        known = foreign(subject.tensors, whole=False)
+        return Told(known.what, sentences=(f"{known.advice}.",)) if known else Told()
 
 
 KIND = _Transformer()

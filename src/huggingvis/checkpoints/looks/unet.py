@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import final
 
 from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.looks.nets import VARIANTS, base_by_shapes, channels, unet_base, weights_in
+from huggingvis.checkpoints.looks.single import of_single_file
+from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import unet_prefix
 
 _SIGNS = ("time_embedding.linear_1.weight", "conv_in.weight", "down_blocks.0.resnets.0.conv1.weight")
@@ -22,6 +25,16 @@ class _UNet(Kind):
         return unet_prefix(names) is not None or any(
             all(prefix + sign in names for sign in _SIGNS) for prefix in ("", "unet.")
         )
+
+    def tell(self, subject: Subject) -> Told:
+        if not subject.is_folder and unet_prefix(subject.tensors) is not None:
+            return of_single_file(subject)
+        base = unet_base(subject.settings) if subject.is_folder else base_by_shapes(subject.tensors)
+        sees = channels(subject.settings, subject.tensors)
+        facts = {"channels": sees} | ({"weights": weights_in(subject)} if subject.is_folder else {})
+        named = f" of {base}" if base else ""
+        where = "a diffusers folder" if subject.is_folder else "diffusers' names, without the config.json beside it"
+        return Told(f"a U-Net{named}{VARIANTS.get(sees or 0, '')} by itself", base, (f"It is in {where}.",), facts)
 
 
 KIND = _UNet()

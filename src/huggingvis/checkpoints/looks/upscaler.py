@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.report import Told
+from huggingvis.checkpoints.single_file_family import foreign
 
 
 @final
@@ -13,6 +15,10 @@ class _Upscaler(Kind):
 
     def found(self, subject: Subject) -> bool:
         return subject.foreign("an upscaler")
+
+    def tell(self, subject: Subject) -> Told:
+        known = foreign(subject.tensors, whole=False)
+        return Told(known.what, sentences=(f"{known.advice}.",)) if known else Told()
 
 
 KIND = _Upscaler()
