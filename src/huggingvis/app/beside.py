@@ -41,6 +41,10 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
         "--control", metavar="FILE:PICTURE[:WEIGHT]", action="append", default=[],
         help="a ControlNet, T2I-Adapter or IP-Adapter and the picture that it reads",
     )  # fmt: skip
+    words.add_argument("--vae", metavar="NAME", help="an autoencoder in the place of the model's own")
+    words.add_argument(
+        "--prediction", choices=("epsilon", "v"), help="what the net of a single file predicts, if it does not tell"
+    )
     words.add_argument("--image-encoder", metavar="FOLDER", default="", help="what an IP-Adapter of --control sees by")
 
 

@@ -183,4 +183,4 @@ class WholePicture:
     codec: KLLatents
 
     def __call__(self, x: Tensor, hole: Tensor | None, noise: Noise) -> Mapping[str, Tensor]:
-        return {"concat": self.codec.autoencoder.encode(x)}
+        return {"concat": self.codec.posterior(x).mean}

@@ -77,6 +77,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+    parser.add_argument("--precision", metavar="NAME", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
@@ -190,13 +191,15 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     device = args.device or usual.device
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
-        return api.load(located(named, args, usual, screen), device=device)
+        model = located(named, args, usual, screen)
+        said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
+        return api.load(model, device=device, **said)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
         return api.load(made_by, device=device)
     for place in (usual.runs / Path(made_by).name, Path(usual.model or "")):
         if place.name == made_by and place.is_dir():
-            return api.load(place, device=device)
+            return api.load(place, device=device, precision=args.precision)
     raise UsageError(
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."
