@@ -32,9 +32,7 @@ def checker(near: float = 0.25) -> Any:
     from transformers import CLIPConfig
 
     torch.manual_seed(0)
-    theirs = StableDiffusionSafetyChecker(
-        CLIPConfig(vision_config=VISION, text_config=SMALL_TEXT, projection_dim=16)
-    )
+    theirs = StableDiffusionSafetyChecker(CLIPConfig(vision_config=VISION, text_config=SMALL_TEXT, projection_dim=16))
     for name in ("concept_embeds", "special_care_embeds"):
         getattr(theirs, name).data.normal_()
     randomised(theirs)
