@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from huggingvis.edits.exploring import Finding
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
-    from huggingvis.systems.pipelines import How
     from huggingvis.systems.judges.safety import SafetyJudge
+    from huggingvis.systems.pipelines import How
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tower_twins import VISION, randomised, written
 
+from huggingvis.api import inspect
 from huggingvis.checkpoints.safety_checker_files import SAFETY
 from huggingvis.codecs.clip_pictures import clip_picture
 from huggingvis.core.errors import FileProblem, UsageError
@@ -90,6 +91,13 @@ def test_both_spellings_of_its_files(tmp_path: Path) -> None:
     save_file(names | {"vision_model.vision_model.embeddings.position_ids": torch.arange(10)[None]},
               tmp_path / "out" / "model.safetensors")  # fmt: skip
     assert same_tensors(SAFETY.read(tmp_path / "out").state_dict(), ours.state_dict())
+
+
+def test_it_is_told_from_an_image_tower_by_itself(tmp_path: Path) -> None:
+    folder = written(checker(), tmp_path / "safety_checker")
+    for what in (folder, folder / "model.safetensors"):
+        found = inspect(what, hashes=False)
+        assert found["kind"] == "safety-checker" and "--safety-checker" in found["summary"]
 
 
 def test_what_it_cannot_compute_is_refused(tmp_path: Path) -> None:
