@@ -149,7 +149,7 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
 
-    best = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.bfloat16)
+    best = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.bfloat16)
     return contenders(ours, diffusers, theirs, best)
 
 
@@ -173,7 +173,7 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
         return lambda: net.decode(z.to(net.dtype)).sample
 
     theirs = AutoencoderKL.from_pretrained(folder / "vae")
-    return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16))
+    return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
 
 
 def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_xl, unet
+from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_ldm, pipeline_pixart, pipeline_xl, unet
 from torch import Tensor, nn
 
 from huggingvis import api
@@ -112,6 +112,8 @@ KINDS: dict[str, Any] = {
     "lcm": lambda: pipeline(
         "LatentConsistencyModelPipeline", unet=unet(time_cond_proj_dim=16), scheduler=diffusers.LCMScheduler()
     ),
+    "pixart": pipeline_pixart,
+    "ldm": pipeline_ldm,
     "from a picture": lambda: pipeline("StableDiffusionImg2ImgPipeline"),
     "inpainting": lambda: pipeline("StableDiffusionInpaintPipeline", unet=unet(in_channels=9)),
     "blending": lambda: pipeline("StableDiffusionInpaintPipeline"),
