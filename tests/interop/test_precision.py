@@ -23,7 +23,7 @@ from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Eps
-from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
 from huggingvis.metrics.psnr import psnr
@@ -32,7 +32,6 @@ from huggingvis.nets.controlnet import HintConfig, controlnet_of
 from huggingvis.processes.vp import LinearVP
 from huggingvis.runtime import precision as runtime
 from huggingvis.runtime.precision import Precision, precision, stored
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]

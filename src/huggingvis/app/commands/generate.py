@@ -27,7 +27,7 @@ from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
-from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -174,7 +174,7 @@ def _packaged(named: str | None) -> bool:
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
     check(request, Limits(multiple=1, prompt_required=prompt_required, options=tuple(request.options)))
-    if request.sampling.sampler != Sampling().sampler:
+    if request.sampling.sampler not in (OWN, Sampling().sampler):
         from huggingvis.samplers.names import split_label
 
         split_label(request.sampling.sampler)
