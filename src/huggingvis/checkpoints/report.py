@@ -64,7 +64,7 @@ def base_of(tokens: int, vector: int | None = None) -> Base:
 
 
 BASES: Mapping[str, Base] = {
-    "sd1": base_of(768), "sd2": base_of(1024), "sdxl": base_of(2048), "refiner": base_of(1280),
+    "sd1": base_of(768), "sd2": base_of(1024), "sdxl": base_of(2048), "refiner": base_of(1280, 2560),
 }  # fmt: skip
 """What people call the bases in one word."""
 

@@ -3,7 +3,8 @@
 Mirza & Osindero 2014 (arXiv 1411.1784), Sec. 4.1, with its widths: noise and label go through layers of their own
 before they meet, in the generator through rectifiers, in the discriminator through maxout units. The paper drops units
 in both. Here the generator keeps all: where it drops half of them, the variety of its pictures comes from what was
-dropped and not from z, and is gone when it draws with all (one digit for each class, on MNIST). Every module reads `cond["vector"]` [B, K], one-hot. Book: chapter 2.
+dropped and not from z, and is gone when it draws with all (one digit for each class, on MNIST). Every module reads
+`cond["vector"]` [B, K], one-hot. Book: chapter 2.
 """
 
 from __future__ import annotations

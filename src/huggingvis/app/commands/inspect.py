@@ -15,11 +15,10 @@ from typing import Any
 
 from huggingvis.app.screen import Screen, size_of
 
-_DONE = (
-    "path", "kind", "title", "summary", "base", "metadata", "sha256", "spelling", "methods", "embeddings",
-    "prediction", "assumed", "tensors", "numbers", "dtypes", "bytes", "format", "fits", "hashes", "parts", "family",
-    "scheduler", "pipeline", "diffusers", "channels", "triggers", "tags", "training", "weights",
-)  # fmt: skip
+_DONE = ("path", "kind", "title", "summary", "base", "metadata", "sha256", "spelling", "methods", "embeddings",
+         "prediction", "assumed", "tensors", "numbers", "dtypes", "bytes", "format", "fits", "hashes", "parts",
+         "family", "scheduler", "pipeline", "diffusers", "channels", "triggers", "tags",
+         "training", "weights")  # fmt: skip
 """What has its own line, stands in the summary, or is for `--json` alone."""
 
 
