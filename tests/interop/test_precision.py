@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from huggingvis import api
 from huggingvis.adapters.control import Control
+from huggingvis.app.commands import generate as generating
 from huggingvis.checkpoints.diffusers_unet import from_diffusers
 from huggingvis.checkpoints.io import save
 from huggingvis.codecs.kl_latents import KLLatents
@@ -51,6 +52,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **more: bf16)
 
     return told
+
+
+def test_the_command_line_takes_the_same_names() -> None:
+    assert generating.PRECISIONS == runtime.NAMES
 
 
 @pytest.mark.parametrize(("flags", "found"), [(("avx2", "avx512_bf16"), BF16), (("amx_bf16",), BF16), (("avx2",), F32)])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from huggingvis.core.system import System
     from huggingvis.export.image import Provenance
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
@@ -77,7 +78,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
-    parser.add_argument("--precision", metavar="NAME", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--precision", metavar="NAME", type=one_of("precision", PRECISIONS), default="auto",
+        help=f"of community models: {', '.join(PRECISIONS)} (default auto)",
+    )  # fmt: skip
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
