@@ -127,9 +127,16 @@ class Report:
         return {
             "triggers": own,
             "tags": words.tags,
-            "licence": licence(metadata, self.path if self.subject.is_folder else None),
+            "licence": licence(metadata, self._card),
             "training": notes(metadata),
         }
+
+    @property
+    def _card(self) -> Path | None:
+        """The folder whose card speaks of this: its own, or the one of the repository that a hub's file is in."""
+        if self.subject.is_folder:
+            return self.path
+        return self.path.parent if self.path.parent.parent.name == "snapshots" else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything but hashes, in JSON values."""
