@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from huggingvis.edits.exploring import Finding
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
+    from huggingvis.systems.pipelines import How
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None
@@ -61,12 +62,22 @@ def device_of(name: str | None = None) -> torch.device:
     return device
 
 
-def load(model: Model = None, *, device: str | None = None) -> System:
+def load(
+    model: Model = None,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    vae: str | Path | None = None,
+    prediction: str | None = None,
+) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
     run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
     into the hub's cache where it is not there.
 
-    `device`: as `device_of`. Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
+    `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
+    (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
+    model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
+    Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
     """
     from huggingvis.core.system import System
     from huggingvis.systems.packaged import packaged, read_record
@@ -95,19 +106,33 @@ def load(model: Model = None, *, device: str | None = None) -> System:
 
         return stylegan2.bind(path, where)
     if (path / "model_index.json").is_file():
-        from huggingvis.systems.pipelines import How, bind_folder
+        from huggingvis.systems.pipelines import bind_folder
 
-        return bind_folder(path, How(where))
+        return bind_folder(path, replace(_how(where, precision, path), vae=_vae(vae)))
     if path.is_file():
-        from huggingvis.systems.pipelines import How
         from huggingvis.systems.single_file import bind_file
 
-        return bind_file(path, How(where))
+        how = replace(_how(where, precision, path), vae=_vae(vae), prediction=prediction)
+        return bind_file(path, how)
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
     system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, where)
     return system
+
+
+def _how(device: torch.device, precision: str, path: Path) -> How:
+    from huggingvis.runtime import precision as runtime
+    from huggingvis.systems.pipelines import How
+
+    chosen = runtime.precision(precision, device, path)
+    return How(device, chosen.net, chosen.codec)
+
+
+def _vae(named: str | Path | None) -> Path | None:
+    from huggingvis.checkpoints.resolve import resolve
+
+    return None if named is None else resolve(named, kind="vae")
 
 
 def packaged_models() -> list[str]:

@@ -340,6 +340,31 @@ def test_t2i_adapter_files_in_and_out(settings: Settings, base: Settings, tmp_pa
     assert wanted in names and not any(name.startswith("adapter.") for name in names)
 
 
+def test_sides_that_two_does_not_divide(tmp_path: Path) -> None:
+    """A ControlNet and a T2I-Adapter on latents of 5 x 7; a picture that cannot be folded is refused."""
+    x, picture = draw(2, 4, 5, 7), draw(2, 3, 40, 56)
+    (their_net, net), (their_control, small) = unet(SD1, tmp_path), controlnet(SD1, tmp_path / "control")
+    told = {"encoder_hidden_states": TOKENS}
+    down, middle = their_control(x, CLOCK, controlnet_cond=(picture + 1) / 2, return_dict=False, **told)
+    control = Control(small)
+    handle = control.attach(net)
+    want = their_net(
+        x, CLOCK, down_block_additional_residuals=down, mid_block_additional_residual=middle, **told
+    ).sample
+    seen = {k: v for k, v in control.condition(picture).items() if not k.startswith("negative.")}
+    assert relative(net(x, CLOCK, {"tokens": TOKENS} | seen), want) < 1e-5
+    handle.remove()
+
+    theirs = reference("T2IAdapter", FULL)
+    theirs.save_pretrained(tmp_path / "t2i")
+    adapter = PictureFeatures(t2i_adapter_files.from_diffusers(tmp_path / "t2i"))
+    adapter.attach(net)
+    want = their_net(x, CLOCK, down_intrablock_additional_residuals=list(theirs((picture + 1) / 2)), **told).sample
+    assert relative(net(x, CLOCK, {"tokens": TOKENS} | adapter.condition(picture)), want) < 1e-5
+    with pytest.raises(UsageError, match="squares of 8 pixels, which do not fill a picture of 56x44"):
+        adapter.condition(draw(2, 3, 44, 56))
+
+
 def test_t2i_adapters_of_other_bases_are_refused(tmp_path: Path) -> None:
     (_, net), (_, xl) = unet(SD1, tmp_path / "1"), unet(XL3, tmp_path / "2")
     assert [place.skip for place in places(net.config)] == [2, 5, 8, 9]  # before a level is halved

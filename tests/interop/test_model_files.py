@@ -15,9 +15,9 @@ from huggingvis.checkpoints.formats import read_header
 from huggingvis.checkpoints.single_file import Said
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.process import Eps, V
+from huggingvis.core.request import OWN, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.saving import save_file, save_folder
 from huggingvis.systems.single_file import bind_file
@@ -109,9 +109,11 @@ def test_a_file_without_a_net_says_what_it_lacks(tmp_path: Path) -> None:
     write(some, tmp_path / "pruned.safetensors")
     with pytest.raises(FileProblem, match="it has no autoencoder"):
         bind_file(tmp_path / "pruned.safetensors", How(), Said(heads=4, groups=8))
-    vae = bind_folder(tmp_path / "theirs", How()).codec.autoencoder  # type: ignore[attr-defined]
-    other = bind_file(tmp_path / "pruned.safetensors", How(), Said(heads=4, groups=8), vae)
+    how = How(vae=tmp_path / "theirs")
+    other = bind_file(tmp_path / "pruned.safetensors", how, Said(heads=4, groups=8))
     assert torch.equal(latents(other), latents(system))
+    z = start()
+    assert torch.equal(other.codec.decode(z), system.codec.decode(z))
 
 
 def test_folders_that_lack_parts_are_refused(tmp_path: Path) -> None:
@@ -131,3 +133,28 @@ def test_the_own_solver_is_the_default(tmp_path: Path) -> None:
     single = bind_file(path, How(), Said(heads=4, groups=8, autoencoder_groups=8))
     assert (single.defaults.sampler, single.defaults.schedule) == ("dpm++2m", "karras")
     assert tokenizer().pad_token_id == single.conditioner.reader.tokens.pad  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps", "scale"),
+    [
+        (diffusers.EulerDiscreteScheduler(**SD1_SOLVER, timestep_spacing="trailing"), 4, 1.0),
+        (diffusers.EulerAncestralDiscreteScheduler(**SD1_SOLVER, timestep_spacing="trailing"), 4, 1.0),
+        (diffusers.EulerDiscreteScheduler(**SD1_SOLVER, timestep_spacing="leading", steps_offset=1), 20, 7.5),
+        (diffusers.LCMScheduler(), 4, 7.5),
+    ],
+)
+def test_distilled_models_take_few_steps_by_default(solver: Any, steps: int, scale: float, tmp_path: Path) -> None:
+    pipeline(scheduler=solver).save_pretrained(tmp_path)
+    usual = bind_folder(tmp_path, How()).defaults
+    assert (usual.steps, usual.guidance_scale) == (steps, scale)
+
+
+def test_what_no_file_tells_can_be_said(tmp_path: Path) -> None:
+    system = bound("sd1", tmp_path / "theirs")
+    path = save_file(system, tmp_path / "model.safetensors")
+    told = Said(heads=4, groups=8, autoencoder_groups=8)
+    one, other = bind_file(path, How(), told), bind_file(path, How(prediction="v"), told)
+    assert float((latents(one) - latents(other)).abs().max()) > 1e-2
+    assert one.generator(Request()).denoise.prediction == Eps()  # type: ignore[attr-defined]
+    assert other.generator(Request()).denoise.prediction == V()  # type: ignore[attr-defined]

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from huggingvis.codecs.bert_tokens import BERTTokens
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.request import Canvas, FromPicture, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, FromPicture, Prompt, Request, Sampling
 from huggingvis.edits.generate import generate, notes, possible
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.pixart import PIPELINES, SHAPES, trained_sizes
 

@@ -132,6 +132,7 @@ def test_what_is_made_of_single_settings() -> None:
     assert isinstance(sampler, PNDM) and sampler.of == V()
     assert own_solver({"_class_name": "DDIMScheduler"}).clip == (Clip(1.0),)
     assert own_solver({"_class_name": "DDIMScheduler", "thresholding": True}).clip == (DynamicThreshold(0.995, 1.0),)
+    assert own_solver({"_class_name": "DDIMScheduler"}).solver is None  # theirs clips x0 and keeps the noise of before
     zero = own_solver({"_class_name": "DDIMScheduler", **PLAIN, "rescale_betas_zero_snr": True})
     assert float(zero.process.alphas_cumprod[-1]) == 0.0
     trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})

@@ -58,7 +58,7 @@ class Control:
 
     def condition(self, picture: Tensor) -> dict[str, Tensor]:
         """What belongs into the condition for pictures [B, C, 8H, 8W] in [-1, 1]: made once, read at every step."""
-        cond = {f"{self.name}.hint": self.net.hint((picture + 1) / 2)}
+        cond = {f"{self.name}.hint": self.net.hint(((picture + 1) / 2).to(next(self.net.parameters()).dtype))}
         if self.guess or self.net.reads.pooled:  # residuals without places would also move what guidance leaves
             ones = torch.ones(len(picture), device=picture.device, dtype=picture.dtype)
             cond |= {f"{self.name}.strength": ones, f"negative.{self.name}.strength": torch.zeros_like(ones)}

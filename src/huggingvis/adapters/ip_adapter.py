@@ -73,6 +73,7 @@ class IPAdapter(nn.Module):
 
     def tokens(self, seen: Tensor) -> Tensor:
         """What the tower saw of N pictures for each sample, [B, N, E] or [B, N, S, E] -> their tokens [B, N T, D]."""
+        seen = seen.to(next(self.parameters()).dtype)
         return self.project(seen.flatten(0, 1)).unflatten(0, seen.shape[:2]).flatten(1, 2)
 
     def condition(self, seen: Tensor, nothing: Tensor | None = None, name: str = "ip_adapter") -> dict[str, Tensor]:

@@ -69,7 +69,8 @@ class PictureFeatures:
 
     def condition(self, picture: Tensor) -> dict[str, Tensor]:
         """What belongs into the condition for pictures [B, C, 8H, 8W] in [-1, 1]: made once, read at every step."""
-        return {f"{self.name}.{n}": part for n, part in enumerate(self.net((picture + 1) / 2))}
+        told = ((picture + 1) / 2).to(next(self.net.parameters()).dtype)
+        return {f"{self.name}.{n}": part for n, part in enumerate(self.net(told))}
 
     def attach(self, base: UNet) -> PortHandle:
         """Let it speak at every call of `base`. Raises `UsageError` where it was made for another base."""

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.noise import Noise
-from huggingvis.nets.autoencoder_kl import AutoencoderKL
+from huggingvis.nets.autoencoder_kl import AutoencoderKL, Posterior
 
 
 @final
 class KLLatents(nn.Module):
-    """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped."""
+    """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped.
+
+    The autoencoder runs in its own dtype; latents and pictures come back in float32 or wider.
+    """
 
     mean: Tensor
     std: Tensor
@@ -31,15 +34,26 @@ class KLLatents(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(channels).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).expand(channels).clone())
 
+    def posterior(self, x: Tensor) -> Posterior:
+        """q(z|x) in the autoencoder's own units."""
+        q = self.autoencoder.posterior(x.to(self._dtype))
+        wide = torch.promote_types(q.mean.dtype, torch.float32)
+        return Posterior(q.mean.to(wide), q.logvar.to(wide))
+
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """The mean of q(z|x), or with `noise` a draw of it."""
-        posterior = self.autoencoder.posterior(x)
+        posterior = self.posterior(x)
         z = posterior.mean if noise is None else posterior.draw(noise.draw(posterior.mean))
         return (z - self.mean.to(z.dtype)[:, None, None]) / self.std.to(z.dtype)[:, None, None]
 
     def decode(self, z: Tensor) -> Tensor:
         z = z * self.std.to(z.dtype)[:, None, None] + self.mean.to(z.dtype)[:, None, None]
-        return self.autoencoder.decode(z).clamp(-1, 1)
+        x = self.autoencoder.decode(z.to(self._dtype))
+        return x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-1, 1)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.autoencoder.parameters()).dtype
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ FROM_LOOP = ("clock", "estimate")
 class NetDenoiser:
     """The denoiser of a network that was trained on `process` to predict `prediction`.
 
-    The net runs in its own dtype; the belief comes back in the dtype of `x`, at least float32.
+    The net runs in its own dtype; the belief comes back in the dtype of `x`, at least float32. Numbers of the
+    condition, one for each sample, stay as exact as they are, like the clock: nets make waves of them.
     """
 
     def __init__(self, net: nn.Module, process: Process, prediction: Prediction):
@@ -38,7 +39,9 @@ class NetDenoiser:
         dtype = next(self.net.parameters()).dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         clock = self.prediction.clock(self.process, t, cond.get("clock"))  # [] or [B], where t is: exact in float64
-        inner = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items() if k not in FROM_LOOP}
+        inner = {
+            k: v.to(dtype) if v.is_floating_point() and v.ndim > 1 else v for k, v in cond.items() if k not in FROM_LOOP
+        }
         x = x.to(dtype=wide)
         given = self.prediction.given(self.process, x, t).to(dtype=dtype)  # [B, ...]
         out = self.net(given, per_sample(clock.to(dtype=torch.float32), x), inner)  # [B, ...]

@@ -36,16 +36,26 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
+def instructions() -> tuple[str, ...]:
+    """Those of the processor's instruction sets that decide how fast bfloat16 is, where the system tells them."""
+    flags = _processor().get("flags", "").split()
+    return tuple(name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags)
+
+
 def _cpu() -> str:
-    """The processor's model name, and the instructions that decide how fast bfloat16 is."""
+    """The processor's model name and `instructions`."""
+    usual = platform.machine() if _processor() else platform.processor() or platform.machine()
+    special = instructions()
+    return _processor().get("model name", usual) + (f" ({', '.join(special)})" if special else "")
+
+
+def _processor() -> dict[str, str]:
+    """What Linux says of the last core; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = said.get("flags", "").split()
-    special = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    return said.get("model name", platform.machine()) + (f" ({', '.join(special)})" if special else "")
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _ram_gib() -> float | None:

@@ -13,7 +13,7 @@ import importlib
 import re
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of, nearest_trained
+from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
@@ -112,7 +113,9 @@ def _chunk(
     began = time.perf_counter()
     n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
     model = system.generator(request)
-    with system.adapts(request, n, model) if system.adapts else nullcontext({}) as more:
+    with system.adapts(request, n, model) if system.adapts else nullcontext({}) as more, ExitStack() as remembered:
+        for net in system.parts.values():
+            remembered.enter_context(remembering(net))
         cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
         z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from huggingvis.core import ops
 from huggingvis.core.taps import BesideTap, OutputTap, ProbsTap, QKVTap, Tappable
+from huggingvis.core.text_memory import Remembers
 
 KeyValues = tuple[Tensor, Tensor]  # [B, heads, M, d] each
 
 
 @final
-class Attention(Tappable):
+class Attention(Tappable, Remembers):
     """Attention from x to itself, or to `context` when `context_dim` is given. dims: x [B, L, D], context [B, M, C].
 
     `scaled` False: the scores are q k and not q k / sqrt(d). Queries are made sqrt(d) longer for it, also for taps.
@@ -69,8 +70,11 @@ class Attention(Tappable):
 
     def _heads(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = rearrange(self.to_q(x), "b l (h d) -> b h l d", h=self.heads)
-        k = rearrange(self.to_k(source), "b m (h d) -> b h m d", h=self.heads)
-        v = rearrange(self.to_v(source), "b m (h d) -> b h m d", h=self.heads)
+        if self.memory is None or self.taps:  # taps may write into keys and values
+            k, v = self.to_k(source), self.to_v(source)
+        else:
+            k, v = self.memory.project(self.to_k, source), self.memory.project(self.to_v, source)
+        k, v = (rearrange(each, "b m (h d) -> b h m d", h=self.heads) for each in (k, v))
         return q if self.stretch == 1.0 else q * self.stretch, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, look: Tensor | None) -> Tensor:

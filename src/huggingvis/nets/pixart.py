@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Cond
+from huggingvis.core.text_memory import Remembers
 from huggingvis.nets.attention import Attention
 from huggingvis.nets.dit_blocks import FeedForward, PatchEmbedding, modulate, unpatchify
 from huggingvis.nets.embeddings import TimeEmbedding
@@ -112,7 +113,7 @@ class PixArtBlock(nn.Module):
 
 
 @final
-class PixArt(nn.Module):
+class PixArt(Remembers):
     """net(x [B, C, H, W], clock [B], cond) -> [B, C_out, H, W]. H and W are multiples of the patch."""
 
     def __init__(self, config: PixArtConfig):
@@ -136,6 +137,8 @@ class PixArt(nn.Module):
         emb = self._embedding(clock, cond)  # [B, D]
         shared = self.modulation(F.silu(emb)).unflatten(1, (6, -1))  # [B, 6, D]
         tokens, mask = self.text(cond["tokens"]), cond.get("tokens_mask")  # [B, M, D]
+        if self.memory is not None:
+            tokens = self.memory.known(tokens)
         h = self.patches(x)  # [B, L, D]
         for block in self.blocks:
             h = block(h, shared, tokens, mask)

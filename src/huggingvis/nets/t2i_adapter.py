@@ -13,6 +13,8 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huggingvis.core.errors import UsageError
+
 
 @dataclass(frozen=True)
 class T2IAdapterConfig:
@@ -81,7 +83,13 @@ class T2IAdapter(nn.Module):
         self.levels = nn.ModuleList(_Level(c_in, width, halve, c) for c_in, width, halve in sizes)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        h = F.pixel_unshuffle(picture, self.config.fold)  # [B, C fold^2, H / fold, W / fold]
+        fold, (height, width) = self.config.fold, picture.shape[2:]
+        if height % fold or width % fold:
+            raise UsageError(
+                f"This T2I-Adapter folds squares of {fold} pixels, which do not fill a picture of {width}x{height}. "
+                f"Use a size that {fold} divides."
+            )
+        h = F.pixel_unshuffle(picture, fold)  # [B, C fold^2, H / fold, W / fold]
         if self.conv_in is not None:
             h = self.conv_in(h)
         maps = []

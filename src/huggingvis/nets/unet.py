@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from huggingvis.core.ports import Ported
 from huggingvis.core.protocols import Cond
+from huggingvis.core.text_memory import Remembers
 from huggingvis.nets.blocks import Downsample, MapAttention, MapReading, MapTransformer, ResBlock, Upsample
 from huggingvis.nets.embeddings import TimeEmbedding
 
@@ -101,7 +102,7 @@ class Level(nn.Module):
         self.blocks, self.attention, self.resample = nn.ModuleList(blocks), nn.ModuleList(attention), resample
 
 
-class Descent(Ported, ABC):
+class Descent(Ported, Remembers, ABC):
     """The half of a U-Net that leads down, and its middle: a U-Net has it, and so has the ControlNet that steers one.
 
     `widths`: channels of each skip.
@@ -173,6 +174,8 @@ class UNet(Descent):
 
     def forward(self, x: Tensor, clock: Tensor, cond: Cond) -> Tensor:
         cond = self.provided(x, clock, cond)
+        if self.memory is not None and "tokens" in cond:
+            cond = {**cond, "tokens": self.memory.known(cond["tokens"])}
         h, skips, emb = self.descend(x, clock, cond)
         h = _plus(h, cond, f"residuals.{len(skips)}")
         skips = [_plus(skip, cond, f"residuals.{n}") for n, skip in enumerate(skips)]

@@ -27,10 +27,26 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class How:
-    """On which device and in which precision; `dtype` None: as the files have it."""
+    """On which device, in which precision, with which autoencoder.
+
+    Attributes:
+        device: of everything.
+        dtype: of the nets; None: as the files have it.
+        codec: of the autoencoder; None: as `dtype`.
+        vae: a file or folder with an autoencoder in the place of the model's own.
+        prediction: `epsilon` or `v`, where a file does not tell what its net predicts.
+    """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype | None = None
+    codec: torch.dtype | None = None
+    vae: Path | None = None
+    prediction: str | None = None
+
+    @property
+    def of_codec(self) -> torch.dtype | None:
+        """The autoencoder's precision; None: as its file has it."""
+        return self.codec or self.dtype
 
 
 def bind_folder(folder: Path, how: How) -> System:

@@ -19,14 +19,13 @@ from huggingvis.core.errors import FileProblem
 from huggingvis.core.process import PREDICTIONS
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
-from huggingvis.nets.autoencoder_kl import AutoencoderKL
 from huggingvis.nets.clip_text import CLIPText
 from huggingvis.processes.table import TableProcess
 from huggingvis.systems.pipelines import ORIGIN, How
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner
-from huggingvis.systems.stable_diffusion import Reads, made, telling_of, together
+from huggingvis.systems.stable_diffusion import USUAL_SCALE, Reads, made, other_codec, telling_of, together
 
-USUAL_SCALE, USUAL_SIDE = 0.18215, 512
+USUAL_SIDE = 512
 SIDES = {("Stable Diffusion 2", "v"): 768, ("Stable Diffusion XL", "epsilon"): 1024,
          ("Stable Diffusion XL", "v"): 1024, ("Stable Diffusion XL refiner", "epsilon"): 1024}  # fmt: skip
 """Sides of the pictures that members were trained on, by what they predict, where that is not the usual."""
@@ -37,13 +36,14 @@ PADS = {"transformers": "<|endoftext|>", "open_clip": "!"}
 """What fills a row of tokens, by the spelling of a tower's names."""
 
 
-def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | None = None) -> System:
-    """The system in a file; `vae`: an autoencoder in the place of the file's. Raises `FileProblem`."""
+def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
+    """The system in a file; `said`: what nothing in it tells. Raises `FileProblem`."""
+    said = said if how.prediction is None else Said(how.prediction).over(said)
     parts = read_parts(path, dtype=how.dtype, device=how.device, said=said)
     layout = parts.layout
-    autoencoder = vae or parts.autoencoder
-    if parts.unet is None or autoencoder is None or not parts.towers:
-        lacking = {"U-Net": parts.unet, "autoencoder (give one with --vae)": autoencoder, "text encoder": parts.towers}
+    vae = how.vae or parts.autoencoder
+    if parts.unet is None or vae is None or not parts.towers:
+        lacking = {"U-Net": parts.unet, "autoencoder (give one with --vae)": vae, "text encoder": parts.towers}
         names = ", ".join(name for name, there in lacking.items() if not there)
         raise FileProblem(f"{path} is {layout.title}, but a picture needs more than it holds: it has no {names}.")
     if layout.prediction not in PREDICTIONS and layout.prediction != "epsilon":
@@ -59,7 +59,10 @@ def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | N
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE
-    codec = KLLatents(channels_last(autoencoder), 0.0, 1.0 / scale).to(how.device).eval()
+    if isinstance(vae, Path):
+        codec = other_codec(vae, how, scale)
+    else:
+        codec = KLLatents(channels_last(vae.to(dtype=how.of_codec)), 0.0, 1.0 / scale)
     pooled = readers[-1].tower.config.projection or readers[-1].tower.config.dim
     scored = reads.sizes and parts.unet.config.vector_dim < pooled + 6 * 256  # the refiner is told five numbers
     conditioner = PromptConditioner(
@@ -68,7 +71,7 @@ def bind_file(path: Path, how: How, said: Said = NOTHING, vae: AutoencoderKL | N
         zeros_for_empty=reads.sizes and not scored,
         assumed=layout.assumed,
     )
-    return made(spec, parts.unet, codec, conditioner, own, reads, how)
+    return made(spec, parts.unet, codec.to(how.device).eval(), conditioner, own, reads, how)
 
 
 def reads_of(parts: Parts) -> Reads:

@@ -20,18 +20,20 @@ from huggingvis.checkpoints.diffusers_common import read_config, read_json
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
 from huggingvis.checkpoints.keymap import KeyMap
+from huggingvis.checkpoints.single_file import read_parts
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.request import Sampling
+from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.clip_text import CLIPText
 from huggingvis.nets.unet import UNet
 from huggingvis.samplers.consistency import Consistency
+from huggingvis.samplers.grids import Trailing
 from huggingvis.systems.attachments import Attachments, Bench
-from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
+from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import ORIGIN, How, part, whole
 from huggingvis.systems.prompt_reading import (
     BothReaders,
@@ -117,6 +119,8 @@ PIPELINES = {
 }
 """Pipelines of diffusers, and what their nets are told."""
 
+USUAL_SCALE = 0.18215
+"""What latents are multiplied by where nothing says otherwise."""
 READS = {"prompt": Reads(), "sizes": Reads(skip=2, normed=False, sizes=True, scale=5.0)}
 TOWERS = ("text_encoder", "text_encoder_2")
 EXAMPLE = "a photograph of an astronaut riding a horse"
@@ -127,7 +131,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     reads = READS[PIPELINES[str(index["_class_name"])]]
     unet_folder, vae_folder, scheduler_folder = whole(folder, index, "unet", "vae", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
-    codec = read_codec(vae_folder, how)
+    codec = other_codec(how.vae, how) if how.vae is not None else read_codec(vae_folder, how)
     readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 64)
@@ -187,16 +191,30 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
     """The numbers that a model is best used with, told from its solver."""
     if own.solver is None:
         return Sampling("dpm++2m", "karras", 20, reads.scale)
-    few = distilled or isinstance(own.solver(1, 0.0)[0], Consistency)
-    return Sampling(OWN, OWN, 4 if few else 20, reads.scale)
+    sampler, schedule = own.solver(1, 0.0)
+    if distilled or isinstance(sampler, Consistency):
+        return Sampling(OWN, OWN, 4, reads.scale)
+    if isinstance(schedule, Trailing) and own.name.startswith("Euler"):
+        return Sampling(OWN, OWN, 4, 1.0)  # the setting of Turbo and Lightning, distilled without guidance
+    return Sampling(OWN, OWN, 20, reads.scale)
 
 
 def read_codec(folder: Path, how: How) -> KLLatents:
     """The autoencoder of a folder, with its scale of latents."""
-    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.dtype)
+    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.of_codec)
     mean, std = diffusers_autoencoder.latent_statistics(read_config(folder))
     codec = KLLatents(channels_last(autoencoder), torch.tensor(mean), torch.tensor(std))
     return codec.to(how.device).eval()
+
+
+def other_codec(path: Path, how: How, scale: float | None = None) -> KLLatents:
+    """An autoencoder given beside the model: a folder of diffusers or a file. `scale` of a file's latents, if known."""
+    if path.is_dir():
+        return read_codec(path / "vae" if (path / "vae").is_dir() else path, how)
+    parts = read_parts(path, dtype=how.of_codec, device=how.device)
+    if parts.autoencoder is None:
+        raise FileProblem(f"{path} is {parts.layout.title}; --vae takes an autoencoder's file or folder.")
+    return KLLatents(channels_last(parts.autoencoder), 0.0, 1.0 / (scale or USUAL_SCALE)).to(how.device).eval()
 
 
 def together(readers: list[Reader]) -> Reader:

@@ -4,6 +4,8 @@ hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
 hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
 hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
+hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
+hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.beside import adapters_of, add_beside, source_of
+from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
-from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +77,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+    parser.add_argument("--precision", metavar="NAME", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
@@ -81,6 +86,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
+    add_beside(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, folder, screen, loaded)
     request = _request(args, told, system)
+    request = replace(request, adapters=adapters_of(args, request.adapters, usual, screen))
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
@@ -127,7 +134,7 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return said or args.prompt is not None or args.grid or bool(args.set)
+    return said or args.prompt is not None or args.grid or bool(args.set) or beside_said(args)
 
 
 def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -144,6 +151,7 @@ def _request(args: argparse.Namespace, told: Provenance | None, system: System |
         prompt=Prompt(base.prompt.text if args.prompt is None else args.prompt, words.negative),
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
+        source=source_of(args, base.source),
         options={**base.options, **_options(args.set)},
     )
 
@@ -166,7 +174,7 @@ def _packaged(named: str | None) -> bool:
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
     check(request, Limits(multiple=1, prompt_required=prompt_required, options=tuple(request.options)))
-    if request.sampling.sampler != Sampling().sampler:
+    if request.sampling.sampler not in (OWN, Sampling().sampler):
         from huggingvis.samplers.names import split_label
 
         split_label(request.sampling.sampler)
@@ -183,13 +191,15 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     device = args.device or usual.device
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
-        return api.load(located(named, args, usual, screen), device=device)
+        model = located(named, args, usual, screen)
+        said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
+        return api.load(model, device=device, **said)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
         return api.load(made_by, device=device)
     for place in (usual.runs / Path(made_by).name, Path(usual.model or "")):
         if place.name == made_by and place.is_dir():
-            return api.load(place, device=device)
+            return api.load(place, device=device, precision=args.precision)
     raise UsageError(
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."

@@ -1,0 +1,194 @@
+"""Stable Diffusion 1.5 on the CPU beside diffusers: import, start, step, decoding, memory, with the same weights.
+
+    python benchmarks/stable_diffusion.py
+    python benchmarks/stable_diffusion.py --small --repeats 1 --out /tmp/look        whether it runs
+
+The weights are random, of full size (860 million numbers in the U-Net), in float32, in one folder of diffusers that
+both sides load. diffusers runs as it comes (float32, its usual attention) and at its best without compiling (bfloat16,
+channels last). Ours runs in what `--precision auto` chooses here, and in float32.
+
+Whole processes tell import, the time from their start to the end of the first guided step, and peak memory: of that, and
+of loading the U-Net alone from float32 to bfloat16. In one process the nets take turns: a U-Net step (2 x 4x64x64, 77
+tokens) and decoding to 512x512. Before it is timed, our float32 must give diffusers' numbers, within 1e-4 of their
+length; the others' distance is told beside them. The targets: 0.5 of the step, 0.55 of the start, 0.15 s above torch,
+2.3 GiB.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import HERE, Report, Spent, clock, interleaved, parser, process, row
+
+OURS, THEIRS = "huggingvis", "diffusers"
+CHILD = HERE / "stable_diffusion_child.py"
+IMPORTS = {
+    OURS: "import huggingvis.api, huggingvis.edits.generate, huggingvis.runtime.precision, "
+    "huggingvis.systems.stable_diffusion",
+    THEIRS: "from diffusers import StableDiffusionPipeline",
+    "torch": "import torch",
+}
+STARTS = {
+    OURS: "first",
+    f"{OURS} float32": "first-float32",
+    THEIRS: "their-first",
+    f"{THEIRS} bfloat16": "their-first-half",
+}
+CASTS = {OURS: "cast", THEIRS: "their-cast"}
+CLOSE = 1e-4
+
+
+def main() -> None:
+    adds = parser(__doc__, repeats=3, threads=0)
+    adds.add_argument("--small", action="store_true", help="tiny nets, to see whether it runs: no result to keep")
+    options = adds.parse_args()
+    report = Report(__file__, options, (THEIRS, "transformers"))
+    if options.small:
+        report.notes.append("Tiny nets: these numbers say only that it runs.")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        child("make", folder, options.seed, *(["small"] if options.small else []), threads=options.threads)
+        cold(report, folder)  # before this process is large
+        warm(report, folder)
+    report.write()
+
+
+def child(name: str, folder: Path, *more: object, threads: int) -> Spent:
+    return process([sys.executable, str(CHILD), name, str(folder), *map(str, more)], threads=threads)
+
+
+# ---- whole processes -------------------------------------------------------------------------------------------------
+
+
+def cold(report: Report, folder: Path) -> None:
+    """Import, start and memory."""
+    threads = report.options.threads
+    imports = {
+        who: partial(process, [sys.executable, "-c", code], threads=threads) for who, code in IMPORTS.items()
+    }  # fmt: skip
+    starts = {who: partial(child, name, folder, threads=threads) for who, name in STARTS.items()}
+    casts = {who: partial(child, name, folder, threads=threads) for who, name in CASTS.items()}
+    spend(report, "import", imports, memory=False)
+    spend(report, "process start to first step", starts)
+    spend(report, "U-Net from a float32 file to bfloat16", casts)
+
+
+def spend(report: Report, what: str, acts: Mapping[str, Callable[[], Spent]], *, memory: bool = True) -> None:
+    """Rows of what processes took."""
+    spent = interleaved(acts, report.options.repeats)
+    add(report, what, "s", {who: [s.seconds for s in values] for who, values in spent.items()})
+    peaks = {who: [s.peak_mib for s in values if s.peak_mib is not None] for who, values in spent.items()}
+    if memory and all(peaks.values()):
+        add(report, f"{what}, peak memory", "MiB", peaks)
+
+
+def add(
+    report: Report, what: str, unit: str, found: Mapping[str, list[float]], facts: Mapping[str, Mapping[str, Any]] = {}
+) -> None:
+    """A row for each contender; ours beside all others."""
+    for who, values in found.items():
+        others = {name: other for name, other in found.items() if not name.startswith(OURS)}
+        beside = others if who.startswith(OURS) else {}
+        report.add(row(what, who, unit, values, beside=beside, facts=facts.get(who)))
+
+
+# ---- nets in turns ---------------------------------------------------------------------------------------------------
+
+
+def warm(report: Report, folder: Path) -> None:
+    """A step, and decoding."""
+    os.environ["OMP_NUM_THREADS"] = str(report.options.threads)
+    import torch
+
+    torch.set_num_threads(report.options.threads)
+    with torch.inference_mode():
+        take_turns(report, "U-Net step", steps(folder, report.options.seed))
+        take_turns(report, "decoding", decodings(folder, report.options.seed))
+
+
+def take_turns(report: Report, what: str, acts: Mapping[str, Callable[[], Any]]) -> None:
+    """Seconds of each contender, and how far its result is from that of diffusers in float32."""
+    exact = acts[THEIRS]()
+    length = float(exact.norm())
+    apart = {who: float((act().float() - exact).norm()) / length for who, act in acts.items() if who != THEIRS}
+    if apart[f"{OURS} float32"] > CLOSE:
+        raise SystemExit(f"{what}: ours is {apart[f'{OURS} float32']:.2g} from diffusers', so times cannot be compared.")
+    shape = "x".join(map(str, exact.shape))
+    facts = {who: {"gives": shape, "apart": float(f"{apart.get(who, 0.0):.1g}")} for who in acts}
+    found = interleaved({who: partial(clock, act) for who, act in acts.items()}, report.options.repeats)
+    add(report, what, "s", found, facts)
+
+
+def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
+    """One call for both halves of guidance, 2 latents."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from huggingvis.checkpoints.diffusers_unet import from_diffusers
+    from huggingvis.core.shapes import channels_last
+    from huggingvis.core.text_memory import TextMemory, places
+
+    theirs = UNet2DConditionModel.from_pretrained(folder / "unet")
+    draw, side = torch.Generator().manual_seed(seed), theirs.config.sample_size
+    x = torch.randn(2, 4, side, side, generator=draw)
+    tokens = torch.randn(2, 77, theirs.config.cross_attention_dim, generator=draw)
+
+    def ours(dtype: torch.dtype) -> Callable[[], Any]:
+        net = channels_last(from_diffusers(folder / "unet", dtype=dtype))
+        memory = TextMemory()
+        for place in places(net):
+            place.memory = memory
+        return lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)})
+
+    def diffusers(net: Any) -> Callable[[], Any]:
+        return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
+
+    best = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.bfloat16)
+    return contenders(ours, diffusers, theirs, best)
+
+
+def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
+    """One latent to one picture."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from huggingvis.checkpoints.diffusers_autoencoder import from_diffusers
+    from huggingvis.checkpoints.diffusers_common import read_config
+    from huggingvis.core.shapes import channels_last
+
+    side = read_config(folder / "unet")["sample_size"]
+    z = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(seed))
+
+    def ours(dtype: torch.dtype) -> Callable[[], Any]:
+        net = channels_last(from_diffusers(folder / "vae", dtype=dtype))
+        return lambda: net.decode(z.to(dtype))
+
+    def diffusers(net: Any) -> Callable[[], Any]:
+        return lambda: net.decode(z.to(net.dtype)).sample
+
+    theirs = AutoencoderKL.from_pretrained(folder / "vae")
+    return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16))
+
+
+def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:
+    """Ours in what `auto` chooses and in float32; theirs as it comes and at its best."""
+    import torch
+
+    from huggingvis.runtime.precision import usual
+
+    return {
+        OURS: ours(usual(torch.device("cpu"))),
+        f"{OURS} float32": ours(torch.float32),
+        THEIRS: diffusers(theirs),
+        f"{THEIRS} bfloat16": diffusers(best.to(memory_format=torch.channels_last)),
+    }
+
+
+if __name__ == "__main__":
+    main()

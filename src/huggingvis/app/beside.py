@@ -1,0 +1,117 @@
+"""What a request of the command line has beside its words: a picture to start from, and adapters.
+
+    --image cat.png --strength 0.5            image-to-image
+    --image cat.png --mask hole.png           inpainting
+    --lora style.safetensors:0.8              a LoRA with its weight
+    --embedding wombat.pt                     a textual inversion, called by its word in the prompt
+    --control canny.safetensors:edges.png:0.7 a ControlNet, T2I-Adapter or IP-Adapter, its picture, its weight
+
+Weights' files may be named as in folders of other programs, or as OWNER/NAME at a hub, like models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from huggingvis.app.locating import places, told
+from huggingvis.app.preferences import Preferences
+from huggingvis.app.screen import Screen
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Source
+
+
+def add_beside(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    words = parser.add_argument_group("pictures and adapters")
+    words.add_argument("--image", metavar="PICTURE", help="a picture to start from")
+    words.add_argument("--mask", metavar="PICTURE", help="white where --image is made anew, black where it stays")
+    words.add_argument(
+        "--strength", metavar="X", type=float, help="how much of --image is made anew, above 0 to 1 (default 0.6, "
+                                                    "with a mask 1)"
+    )  # fmt: skip
+    words.add_argument(
+        "--lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="a LoRA (may be given several times)"
+    )
+    words.add_argument(
+        "--embedding", metavar="FILE", action="append", default=[], help="a textual inversion, called in the prompt"
+    )
+    words.add_argument(
+        "--control", metavar="FILE:PICTURE[:WEIGHT]", action="append", default=[],
+        help="a ControlNet, T2I-Adapter or IP-Adapter and the picture that it reads",
+    )  # fmt: skip
+    words.add_argument("--vae", metavar="NAME", help="an autoencoder in the place of the model's own")
+    words.add_argument(
+        "--prediction", choices=("epsilon", "v"), help="what the net of a single file predicts, if it does not tell"
+    )
+    words.add_argument("--image-encoder", metavar="FOLDER", default="", help="what an IP-Adapter of --control sees by")
+
+
+def said(args: argparse.Namespace) -> bool:
+    """Whether any of the flags was given."""
+    return bool(args.image or args.mask or args.strength or args.lora or args.embedding or args.control)
+
+
+def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
+    """What the flags say of a picture to start from, on top of `base`. Raises `UsageError` for what does not fit."""
+    path = args.image or (base.path if base else None)
+    if path is None:
+        if args.mask or args.strength is not None:
+            raise UsageError("--mask and --strength are about a picture to start from: give it with --image.")
+        return None
+    mask = args.mask or (base.mask if isinstance(base, Inpaint) and not args.image else None)
+    if mask is not None:
+        usual = base.strength if isinstance(base, Inpaint) else 1.0
+        return Inpaint(path, mask, usual if args.strength is None else args.strength)
+    usual = base.strength if isinstance(base, FromPicture) else FromPicture(path).strength
+    return FromPicture(path, usual if args.strength is None else args.strength)
+
+
+def adapters_of(
+    args: argparse.Namespace, base: tuple[AdapterUse, ...], usual: Preferences, screen: Screen
+) -> tuple[AdapterUse, ...]:
+    """The adapters that the flags name, or those of `base` where they name none. Raises `UsageError`, `FileProblem`."""
+    uses = [_lora(word) for word in args.lora]
+    uses += [AdapterUse(word) for word in args.embedding]
+    uses += [_control(word, args.image_encoder) for word in args.control]
+    kinds = ["lora"] * len(args.lora) + ["embedding"] * len(args.embedding) + ["controlnet"] * len(args.control)
+    found = [_here(use, kind, args, usual, screen) for use, kind in zip(uses, kinds, strict=True)]
+    return tuple(found) or base
+
+
+def _lora(word: str) -> AdapterUse:
+    path, weight = _weighted(word)
+    return AdapterUse(path, weight)
+
+
+def _control(word: str, encoder: str) -> AdapterUse:
+    rest, weight = _weighted(word)
+    path, _, image = rest.rpartition(":")
+    if not path:
+        raise UsageError(
+            f"--control takes a file and the picture that it reads, as in canny.safetensors:edges.png:0.7; found "
+            f"{word!r}."
+        )
+    return AdapterUse(path, weight, image, encoder=encoder)
+
+
+def _weighted(word: str) -> tuple[str, float]:
+    """FILE:0.8 as its parts; without a number, 1."""
+    path, _, last = word.rpartition(":")
+    if path and not os.path.exists(word):
+        try:
+            return path, float(last)
+        except ValueError:
+            pass
+    return word, 1.0
+
+
+def _here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
+    """The adapter with the path of its file on this machine."""
+    from huggingvis.checkpoints.hub import USUAL
+    from huggingvis.checkpoints.resolve import resolve
+
+    with told(screen, USUAL) as how:
+        path: Path = resolve(use.path, places(args, usual), kind=kind, how=how)
+    return AdapterUse(str(path), use.weight, use.image, use.start, use.end, use.encoder)

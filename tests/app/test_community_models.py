@@ -1,0 +1,112 @@
+"""The community's models on the command line: folders, single files, adapters, pictures to start from, repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import pixels
+from PIL import Image
+from safetensors.torch import save_file as save_tensors
+from tiny_pipelines import pipeline
+
+from huggingvis.systems.pipelines import How, bind_folder
+from huggingvis.systems.saving import save_file
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+SHORT = ("--steps", 3, "--precision", "float32")
+PROMPT = "an astronaut riding a horse"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("community") / "tiny-sd"
+    pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("loras") / "style.safetensors"
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    g = torch.Generator().manual_seed(0)
+    tensors = {f"{name}.lora_down.weight": torch.randn(4, 32, generator=g),
+               f"{name}.lora_up.weight": torch.randn(32, 4, generator=g)}  # fmt: skip
+    save_tensors(tensors, path, {"ss_base_model_version": "sd_v1"})
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+def made(said: Any) -> np.ndarray:
+    assert said.code == 0, said.err
+    return pixels(said.document["pictures"][0]["path"])
+
+
+def test_a_folder_and_its_single_file_make_the_same_picture(hvis: Any, model: Path, tmp_path: Path) -> None:
+    words = ["generate", PROMPT, "--json", "--sampler", "Euler a", "--schedule", "karras", "--size", 16, *SHORT]
+    one = made(hvis([*words, "--model", model]))
+    # sizes that the family does not have must be said in the file, which ours does
+    path = save_file(bind_folder(model, How()), tmp_path / "tiny.safetensors")
+    assert np.array_equal(made(hvis([*words, "--model", path])), one)
+    assert one.shape == (16, 16, 3) and one.std() > 1
+
+
+def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model: Path, lora: Path) -> None:
+    plain = made(hvis(["generate", PROMPT, "--model", model, "--json", *SHORT]))
+    said = hvis(["generate", PROMPT, "--model", model, "--lora", f"{lora}:0.5", "--json", *SHORT])
+    styled = made(said)
+    assert not np.array_equal(plain, styled)
+    (use,) = said.document["request"]["adapters"]
+    assert use["weight"] == 0.5 and Path(use["path"]).name == "style.safetensors"
+    again = hvis(["generate", "--from", said.document["pictures"][0]["path"], "--model", model, "--json",
+                  "--precision", "float32"])  # fmt: skip
+    assert again.document["repeats"]["identical"] is True
+    weaker = hvis(["generate", PROMPT, "--model", model, "--lora", lora, "--lora", f"{lora}:-1", "--json", *SHORT])
+    assert int(np.abs(made(weaker).astype(int) - plain.astype(int)).max()) <= 1
+
+
+def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
+    said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--strength", 0.7, "--json", *SHORT])
+    assert said.document["request"]["source"] == {"kind": "FromPicture", "path": str(picture), "strength": 0.7}
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[4:12, 4:12] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    words = ["generate", PROMPT, "--model", model, "--image", picture, "--mask", tmp_path / "mask.png", "--json"]
+    said = hvis([*words, *SHORT])
+    assert said.document["request"]["source"]["kind"] == "Inpaint"
+    assert made(said).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--strength", 0.5], "--mask and --strength are about a picture to start from"),
+        (["--image", "absent.png"], "There is no file absent.png"),
+        (["--lora", "absent.safetensors"], "no LoRA called 'absent.safetensors'"),
+        (["--control", "canny.safetensors"], "--control takes a file and the picture that it reads"),
+        (["--image", "{picture}", "--strength", 0.1], "leaves no step to walk"),
+        (["--set", "clip_skip=9"], "clip_skip counts layers from the end: 1 to 3"),
+        (["--set", "clip_skip=x"], "clip_skip is a whole number"),
+        (["--size", "15x16"], "multiple of"),
+    ],
+)
+def test_mistakes_are_told_in_a_paragraph(
+    words: list[Any], sentence: str, hvis: Any, model: Path, picture: Path
+) -> None:
+    told = [str(word).replace("{picture}", str(picture)) for word in words]
+    said = hvis(["generate", PROMPT, "--model", model, *told, *SHORT])
+    assert said.code in (2, 3) and sentence in said.paragraph
+    assert "Traceback" not in said.err
+
+
+def test_a_long_prompt_says_what_is_left_out(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", "a " * 80 + "purple elephant", "--model", model, *SHORT])
+    assert said.code == 0 and "purple elephant" in said.paragraph and "left out" in said.paragraph
