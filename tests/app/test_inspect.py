@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -126,7 +127,8 @@ def test_the_other_real_weights_have_a_family_or_say_what_they_hold(hvis: Any) -
         found = told(DATA / "weights" / name)
         assert found["kind"] == "other" and found["numbers"] > 1000, name
         assert (found["family"] or "").replace("-", "_") == (family or ""), (name, found["family"])
-        assert "Its tensors are" in found["summary"]
+        told_so = f"weights of {found['family']}, a family of this library" if family else "Its tensors are"
+        assert told_so in found["summary"]
     with pytest.raises(HvisError, match="zip archive, but not of PyTorch weights"):
         told(DATA / "weights/mnist_vae/expected_first16_train.npz")
 
@@ -175,8 +177,8 @@ def test_a_lora_is_told_of_without_torch_and_quickly() -> None:
         (lambda: {"clip_l": fact(4, 768), "clip_g": fact(4, 1280)}, "embedding", "a textual inversion", "sdxl"),
         (lambda: {"double_blocks.0.img_attn.qkv.weight": fact(9, 3)}, "transformer", "Flux", None),
         (lambda: {"conv_first.weight": fact(64, 3, 3, 3)}, "upscaler", "an upscaler", None),
-        (lambda: {"a": fact(3)}, "other", "weights of a kind that is not known here", None),
-        (dict, "other", "weights of a kind that is not known here", None),
+        (lambda: {"a": fact(3)}, "other", "a file of weights of a kind that is not known here", None),
+        (dict, "other", "a file of weights of a kind that is not known here", None),
     ],
 )  # fmt: skip
 def test_kinds_are_told_from_names_and_shapes(
@@ -436,6 +438,37 @@ def test_damage_is_said_in_a_paragraph(hvis: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         refused(hvis(["inspect", tmp_path / name]), 3, name, word)
     refused(hvis(["inspect", tmp_path / "nothing"]), 3, "nothing")
+
+
+CONTROL = {"control_model.input_hint_block.0.weight": fact(16, 3, 3, 3),
+           "control_model.zero_convs.0.0.weight": fact(3, 3),
+           "control_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": fact(320, 768)}  # fmt: skip
+T2I = {"conv_in.weight": fact(32, 192, 3, 3)} | {f"body.{n}.block1.weight": fact(32, 32, 3, 3) for n in range(8)}
+IP = {f"ip_adapter.{n}.to_{x}_ip.weight": fact(32, 768) for n in (1, 3) for x in "kv"} | {
+    "image_proj.proj.weight": fact(3072, 1024), "image_proj.norm.weight": fact(768)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tensors", [
+    kohya(768), CONTROL, T2I, IP, {"clip_l": fact(4, 768), "clip_g": fact(4, 1280)},
+    {f"text_model.{name}": x for name, x in clip("", 768, 2).items()},
+    {name: x for name, x in net_facts(SIZES_1, False).items() if "output_blocks" not in name},
+], ids=["lora", "controlnet", "t2i", "ip", "embedding", "tower", "unet"])  # fmt: skip
+def test_headers_that_make_no_sense_are_told_of_or_refused_in_words(tensors: Facts, tmp_path: Path) -> None:
+    dice = random.Random(0)
+    for _ in range(40):
+        broken = dict(tensors)
+        for name in dice.sample(sorted(broken), min(3, len(broken))):
+            old = broken.pop(name)
+            shape = dice.choice([(), (0,), (1,), (3, 3), (2, 2, 2, 2), (1, 1, 1, 1, 1), old.shape[::-1]])
+            other = dice.choice([name, name.replace("0", "x"), name.replace("1", "99"), name[:-3], f"{name}.alpha"])
+            broken[other] = TensorFact(dice.choice(["F16", "I64", "BOOL"]), tuple(shape))
+        try:
+            report = report_of(hollow(tmp_path / "x", broken))
+            json.dumps(report.as_json(), allow_nan=False)
+            misfit(report, BASES["sdxl"])
+        except HvisError as error:
+            assert "\n" not in str(error) and len(str(error)) < 800
 
 
 def test_folders_that_lie(hvis: Any, tmp_path: Path) -> None:
