@@ -363,7 +363,10 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
             found |= {"sha256": told_sha}
         elif hashes:
             found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
-        found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
+        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
+        if family is not None:
+            title = f"a file of weights of {family}, a family of this library"
+            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
     return found
 
 
