@@ -57,6 +57,7 @@ from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerato
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.plan_reader import PlanReader
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
+from huggingvis.nets.safety_checker import SafetyChecker, SafetyConfig
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
@@ -229,6 +230,10 @@ CASES: dict[str, Case] = {
     "clip vision": Case(
         lambda: CLIPVision(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6)), lambda d: (d.normal(3, 8, 8),),
         ((2, 5, 8), (2, 6)),
+    ),
+    "safety checker": Case(
+        lambda: SafetyChecker(SafetyConfig(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6), 4, 2)),
+        lambda d: (d.normal(3, 8, 8),), ((2, 2), (2, 4)),
     ),
     "t5": Case(
         lambda: T5Encoder(T5Config(20, 8, 2, 2, 6, 12, buckets=8, farthest=9)),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, final
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.lora_formats_bases import WIDTHS
 from huggingvis.checkpoints.single_file_family import FAMILY
-from huggingvis.checkpoints.training_notes import licence, notes, triggers
+from huggingvis.checkpoints.training_notes import licence, notes, plain, triggers
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain
 
@@ -220,9 +220,3 @@ def listed(words: Iterable[str], most: int = 6) -> str:
     words = list(words)
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
-
-
-def plain(text: object, longest: int = 200) -> str:
-    """Text of a stranger on one line: nothing in it can move a terminal's cursor or colour it."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * longest]).split())
-    return line if len(line) <= longest else line[: longest - 3] + "..."
