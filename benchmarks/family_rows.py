@@ -2,7 +2,8 @@
 
 Those of the same chapters whose figures papers report are in `published_rows.py`. Digits are MNIST's at their own 28
 pixels, since they come with a judge; what needs colour and layers of style is trained on 5,000 layouts of the world at
-32. PGGAN grows on digits: of the world it drew noise after the 96,000 images that seven minutes of a core allow. `minutes` are from `published.py budget`, in seconds of one core.
+32. PGGAN grows on digits: of the world it drew noise after the 96,000 images that seven minutes of a core allow.
+`minutes` are from `published.py budget`, in seconds of one core.
 """
 
 from __future__ import annotations

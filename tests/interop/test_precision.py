@@ -24,7 +24,7 @@ from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Eps
-from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Source
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
 from huggingvis.metrics.psnr import psnr
@@ -132,7 +132,7 @@ def asked(kind: str, folder: Path) -> Request:
     mask[4:12, 2:10] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     picture, hole = str(folder / "picture.png"), str(folder / "mask.png")
-    sources = {
+    sources: dict[str, Source] = {
         "from a picture": FromPicture(picture, 0.6),
         "instructions": FromPicture(picture),
         "inpainting": Inpaint(picture, hole),

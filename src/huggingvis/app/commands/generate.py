@@ -241,9 +241,7 @@ class _Watched:
         self.tick(self.done)
 
 
-def _saved(
-    pictures: Iterable[Picture], request: Request, output: Output
-) -> tuple[list[dict[str, Any]], list[Picture]]:
+def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
     """Each picture saved as soon as it is made, so that what is finished stays when the rest is stopped or fails."""
     saved: list[dict[str, Any]] = []
     kept: list[Picture] = []
