@@ -55,7 +55,7 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 bench: $(VENV)/.bench
-	@for name in startup loop world picture training_step families; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in startup loop world picture stable_diffusion training_step families; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/table.py
 
 clean:

@@ -13,7 +13,7 @@ from typing import Any
 from common import HERE, RESULTS, write_text
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-ORDER = ("startup", "loop", "world", "picture", "training_step", "families")
+ORDER = ("startup", "loop", "world", "picture", "stable_diffusion", "training_step", "families")
 HEAD = ("| what | who | median [least - most] | ours / peer |", "|---|---|---|---|")
 
 

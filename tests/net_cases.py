@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -194,7 +195,7 @@ CASES: dict[str, Case] = {
     ),
     **{
         name: Case(
-            lambda light=light: T2IAdapter(T2IAdapterConfig(3, (8, 16), (False, True), 1, 2, light)),
+            partial(T2IAdapter, T2IAdapterConfig(3, (8, 16), (False, True), 1, 2, light)),
             lambda d: (d.normal(3, 8, 4),), ((2, 8, 4, 2), (2, 16, 2, 1)),
         )
         for name, light in (("t2i-adapter", False), ("light t2i-adapter", True))

@@ -370,16 +370,19 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
         found = {**picture_facts(subject.path), **kind}
     else:
         found = report.as_json()
+    if base is not None:
+        from huggingvis.checkpoints.fitting import fits_on
+
+        found["fits"] = fits_on(report, base)
     if subject.format is not None:
         if subject.is_remote:
             found |= {"sha256": told_sha}
         elif hashes:
             found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
-        found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
-    if base is not None:
-        from huggingvis.checkpoints.fitting import fits_on
-
-        found["fits"] = fits_on(report, base)
+        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
+        if family is not None:
+            title = f"a file of weights of {family}, a family of this library"
+            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
     return found
 
 

@@ -9,6 +9,7 @@ import math
 import shlex
 import statistics
 import sys
+import time
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_scripts_parse_and_say_what_they_are(path: Path) -> None:
         assert importlib.util.find_spec(name) is not None, name
 
 
-@pytest.mark.parametrize("name", ["common", "startup", "picture", "table"])
+@pytest.mark.parametrize("name", ["common", "startup", "picture", "table", "stable_diffusion"])
 def test_what_starts_processes_is_small_itself(name: str) -> None:
     """A child's peak memory is at least its parent's at the start, so these import the standard library alone."""
     tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
@@ -145,6 +146,35 @@ def test_processes_are_measured_and_failures_told(common: ModuleType) -> None:
         assert large.peak_mib > 300
     with pytest.raises(RuntimeError, match="no such thing"):
         common.process([sys.executable, "-S", "-c", "raise SystemExit('no such thing')"])
+
+
+def test_stable_diffusion_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--small` in one process: every act runs, ours gives diffusers' numbers, and what is told is complete."""
+    pytest.importorskip("diffusers")
+    common, script = module("common", monkeypatch), module("stable_diffusion", monkeypatch)
+    acts = module("stable_diffusion_child", monkeypatch)
+    acts.make(tmp_path / "model", 0, small=True)
+
+    def act(name: str, folder: Path, *, threads: int) -> Any:
+        began = time.perf_counter()
+        acts.ACTS[name](folder)
+        return common.Spent(time.perf_counter() - began, 1.0)
+
+    monkeypatch.setattr(script, "child", act)
+    monkeypatch.setattr(script, "process", lambda argv, threads: common.Spent(1.0, 1.0))
+    monkeypatch.setattr(sys, "argv", ["x", "--small", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)])
+    options = common.parser("A doc.", repeats=1, threads=1)
+    options.add_argument("--small", action="store_true")
+    report = common.Report("benchmarks/stable_diffusion.py", options.parse_args())
+    script.cold(report, tmp_path / "model")
+    script.warm(report, tmp_path / "model")
+    record = json.loads(report.write().read_text(encoding="utf-8"))
+    check(record, common)
+    told = {(row["what"], row["who"]): row for row in record["rows"]}
+    whats = ("import", "process start to first step", "U-Net from a float32 file to bfloat16", "U-Net step", "decoding")
+    assert all(set(told[what, "huggingvis"]["ratios"]) >= {"diffusers"} for what in whats)
+    assert told["U-Net step", "huggingvis float32"]["facts"]["apart"] <= 1e-5
+    assert 0 < told["U-Net step", "diffusers bfloat16"]["facts"]["apart"] < 0.05
 
 
 # ---- records of trainings --------------------------------------------------------------------------------------------

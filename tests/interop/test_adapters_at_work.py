@@ -18,11 +18,10 @@ from torch import Tensor
 
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.request import AdapterUse, Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, AdapterUse, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
 from huggingvis.edits.task import Task
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]

@@ -17,11 +17,10 @@ from huggingvis.adapters.t2i_adapter import PictureFeatures
 from huggingvis.adapters.window import window_of
 from huggingvis.checkpoints import diffusers_controlnet, ip_adapter_files, t2i_adapter_files
 from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.request import Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.nets.image_tokens import EmbeddingTokens
 from huggingvis.nets.unet import UNet
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
@@ -51,7 +50,7 @@ def bound(made: Any, folder: Path) -> tuple[System, UNet]:
 @torch.inference_mode()
 def latents(system: System, told: dict[str, Tensor]) -> Tensor:
     cond = {**system.conditioner([REQUEST]), **told}
-    return system.generator(REQUEST).sample(1, cond, noise=ReplayNoise([start()]))  # type: ignore[no-any-return]
+    return system.generator(REQUEST).sample(1, cond, noise=ReplayNoise([start()]))
 
 
 def assert_close(ours: Tensor, theirs: Tensor, plain: Tensor) -> None:

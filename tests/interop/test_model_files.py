@@ -16,9 +16,8 @@ from huggingvis.checkpoints.single_file import Said
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps, V
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.saving import save_file, save_folder
 from huggingvis.systems.single_file import bind_file

@@ -14,8 +14,7 @@ from pipeline_walks import assert_close, bound, latents
 from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeline_xl, start, unet
 from torch import Tensor
 
-from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, check
-from huggingvis.systems.latent_diffusion import OWN
+from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, check
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
 STEPS = 20

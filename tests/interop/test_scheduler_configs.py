@@ -132,6 +132,7 @@ def test_what_is_made_of_single_settings() -> None:
     assert isinstance(sampler, PNDM) and sampler.of == V()
     assert own_solver({"_class_name": "DDIMScheduler"}).clip == (Clip(1.0),)
     assert own_solver({"_class_name": "DDIMScheduler", "thresholding": True}).clip == (DynamicThreshold(0.995, 1.0),)
+    assert own_solver({"_class_name": "DDIMScheduler"}).solver is None  # theirs clips x0 and keeps the noise of before
     zero = own_solver({"_class_name": "DDIMScheduler", **PLAIN, "rescale_betas_zero_snr": True})
     assert float(zero.process.alphas_cumprod[-1]) == 0.0
     trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})
@@ -178,4 +179,5 @@ def test_the_real_file_of_stable_diffusion_1() -> None:
     assert own.name == "PNDMScheduler" and own.unit and own.prediction == Eps() and own.clip == ()
     assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
     assert own.solver is not None
-    assert own.solver(50, 0.0)[1](own.process).clocks.tolist()[:2] == [981.0, 961.0]  # type: ignore[union-attr]
+    clocks = own.solver(50, 0.0)[1](own.process).clocks
+    assert clocks is not None and clocks.tolist()[:2] == [981.0, 961.0]

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, pipeline, pipeline_ldm, pipeline_pixart, pipeline_xl, unet
 
-from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Source
+from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Source
 from huggingvis.edits.generate import generate, repeat
-from huggingvis.systems.latent_diffusion import OWN
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]

@@ -94,6 +94,9 @@ _FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(), "dpmsolver++": OfData(), "sde-dpmsolver": OfNoise(1.0), "sde-dpmsolver++": OfData(1.0),
 }  # fmt: skip
 
+_CLIPS_HALF = ("DDIMScheduler",)
+"""Classes that go on with the noise of before where they clip the datum, which no belief of ours can say."""
+
 Solver = tuple[Sampler, Schedule]
 _HALF_STEPS = 15
 """Below so many steps, solvers with a history end with lower orders."""
@@ -129,7 +132,7 @@ def own_solver(theirs: Json) -> Own:
     """The solver that the settings describe. Raises `FileProblem` naming the first setting that we do not compute."""
     name = str(theirs.get("_class_name", ""))
     full = settings(theirs, _DEFAULTS | _OWN.get(name, {}), _ONLY)
-    make = _SOLVERS.get(name)
+    make = None if name in _CLIPS_HALF and _clip(full) else _SOLVERS.get(name)
     prediction = PREDICTIONS[_OURS[full["prediction_type"]]]()
     if make is not None:
         make(full, 10, 0.0)  # refuses here what it would refuse while pictures are made

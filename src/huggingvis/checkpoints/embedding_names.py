@@ -30,7 +30,7 @@ def vectors_in(tensors: Mapping[str, TensorFact]) -> dict[str, tuple[int, int]]:
 def is_table(tensors: Mapping[str, TensorFact]) -> bool:
     """Whether a file with these tensors is an embedding and nothing else."""
     names = set(tensors)
-    if any(name.startswith(f"{PARAM}.") for name in names):
+    if any(name.startswith((f"{PARAM}.", "string_to_token.")) for name in names):
         return True
     if not names or len(vectors_in(tensors)) != len(names):
         return False

@@ -59,7 +59,7 @@ def fits_on(report: Report, base: str | Path) -> dict[str, Any]:
     made = report.told.base
     if report.kind.name == "lora":
         try:
-            fitted = fit(read(report.path), _hosts(model, config))
+            fitted = fit(read(report.path), _hosts(config, set(report.told.facts.get("parts", ()))))
         except HvisError as error:
             return {"base": model.name, "fits": False, "why": str(error)}
         count = sum(len(changes) for changes in fitted.parts.values())
@@ -93,12 +93,14 @@ def _of(base: str | Path) -> tuple[Base, UNetConfig]:
     return base_of(config.tokens_dim, config.vector_dim), config
 
 
-def _hosts(base: Base, config: UNetConfig) -> dict[str, Host]:
-    """The nets of a base without numbers, as hosts of LoRAs."""
+def _hosts(config: UNetConfig, parts: set[str]) -> dict[str, Host]:
+    """The nets of a base without numbers, as hosts of LoRAs; of the text towers those that are changed."""
     theirs = diffusers_unet.keymap(config_to_diffusers(config))
     original = ldm_unet.keymap(config, linear=config.tokens_dim != _SD1.tokens_dim, prefix="")
     hosts = {"unet": Host(_empty(partial(UNet, config)), (theirs, original))}
     for part, tower in _SIZES.get(config.tokens_dim, (None, {}))[1].items():
+        if part not in parts and parts <= {"unet", "text_encoder", "text_encoder_2"}:
+            continue
         hosts[part] = Host(_empty(partial(CLIPText, tower)), (text_towers_clip.keymap(tower),))
     return hosts
 

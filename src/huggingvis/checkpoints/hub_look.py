@@ -56,7 +56,7 @@ def _file(fetching: Fetch, listing: Listing, path: Path, name: str) -> tuple[Sub
     if not name.endswith(".safetensors"):
         raise FileProblem(
             f"{name} of {fetching.what} has no header that could be read from afar ({file.size:,} bytes). Fetch it "
-            f"first (`hvis models fetch {fetching.what}`), then look at it."
+            f"first (`hvis models get {fetching.what}`), then look at it."
         )
     return Subject(path, {path.name: file.size}, _header(fetching, listing, name, file)), file.sha256
 

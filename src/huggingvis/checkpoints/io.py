@@ -82,7 +82,7 @@ def all_facts(path: Path | str) -> dict[str, TensorFact]:
     """As `facts`; where all tensors lie in tables, as in embeddings and IP-Adapters, these together, as TABLE.NAME."""
     content = _content(path)
     inner = tables(content) if isinstance(content, Mapping) else {}
-    if len(inner) < 2 or any(key in content for key in WRAPPERS) or any(isinstance(x, Leaf) for x in content.values()):
+    if not inner or any(key in content for key in WRAPPERS) or any(isinstance(x, Leaf) for x in content.values()):
         return {name: _fact(leaf) for name, leaf in unwrap(Path(path), content, None).items()}
     return {f"{table}.{name}": _fact(leaf) for table, row in inner.items() for name, leaf in row.items()}
 

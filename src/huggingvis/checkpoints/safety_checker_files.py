@@ -41,7 +41,7 @@ def config_to_diffusers(config: SafetyConfig) -> dict[str, Any]:
     """A `config.json` for our sizes. Raises `UsageError` for other numbers of concepts than theirs."""
     if (config.concepts, config.watched) != (SafetyConfig.concepts, SafetyConfig.watched):
         raise UsageError(
-            f"This safety checker refuses {config.concepts} concepts and watches {config.watched}; diffusers' class has "
+            f"This safety checker refuses {config.concepts} concepts and watches {config.watched}; diffusers' has "
             f"{SafetyConfig.concepts} and {SafetyConfig.watched}, and no setting for others."
         )
     tower = vision.config_to_transformers(config.tower)

@@ -18,6 +18,8 @@ from huggingvis.core.errors import FileProblem, UsageError, unknown
 
 VERSION = 1
 MAX_SEED = 2**63 - 1
+OWN = "own"
+"""The name of the sampler, and of the schedule, that a model came with."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 

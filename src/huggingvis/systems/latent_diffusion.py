@@ -21,7 +21,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction
 from huggingvis.core.protocols import Guidance, Shows
-from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.request import OWN, Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.system import Adapts, Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
@@ -31,8 +31,6 @@ from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.prompt_reading import PromptConditioner
 
-OWN = "own"
-"""The name of the sampler and of the schedule that a model came with."""
 PICTURE_SCALE = "image_guidance_scale"
 USUAL_PICTURE_SCALE = 1.5
 LARGEST = 4

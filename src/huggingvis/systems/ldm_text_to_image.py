@@ -20,11 +20,11 @@ from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.bert_tokens import BERTTokens
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.request import Sampling
+from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.ldm_bert import LDMBert
-from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
+from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import How, whole
 from huggingvis.systems.prompt_reading import PromptConditioner
 from huggingvis.systems.stable_diffusion import read_codec

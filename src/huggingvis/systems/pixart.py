@@ -19,10 +19,10 @@ from torch import Tensor
 from huggingvis.checkpoints import diffusers_pixart
 from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.core.learned_variance import LearnedVariance
-from huggingvis.core.request import Request, Sampling
+from huggingvis.core.request import OWN, Request, Sampling
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.nets.pixart import PixArtConfig
-from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
+from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import How, whole
 from huggingvis.systems.prompt_reading import PromptConditioner, Telling, TokensOnly
 from huggingvis.systems.stable_diffusion import read_codec

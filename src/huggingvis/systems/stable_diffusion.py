@@ -25,7 +25,7 @@ from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.request import Sampling
+from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.clip_text import CLIPText
@@ -33,7 +33,7 @@ from huggingvis.nets.unet import UNet
 from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.grids import Trailing
 from huggingvis.systems.attachments import Attachments, Bench
-from huggingvis.systems.latent_diffusion import OWN, Parts, assemble
+from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import ORIGIN, How, part, whole
 from huggingvis.systems.prompt_reading import (
     BothReaders,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
@@ -28,7 +28,7 @@ from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
-from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from huggingvis.core.system import System
     from huggingvis.export.image import Provenance
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
@@ -78,7 +79,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
-    parser.add_argument("--precision", metavar="NAME", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--precision", metavar="NAME", type=one_of("precision", PRECISIONS), default="auto",
+        help=f"of community models: {', '.join(PRECISIONS)} (default auto)",
+    )  # fmt: skip
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
@@ -177,7 +181,7 @@ def _packaged(named: str | None) -> bool:
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
     check(request, Limits(multiple=1, prompt_required=prompt_required, options=tuple(request.options)))
-    if request.sampling.sampler != Sampling().sampler:
+    if request.sampling.sampler not in (OWN, Sampling().sampler):
         from huggingvis.samplers.names import split_label
 
         split_label(request.sampling.sampler)
@@ -237,9 +241,7 @@ class _Watched:
         self.tick(self.done)
 
 
-def _saved(
-    pictures: Iterable[Picture], request: Request, output: Output
-) -> tuple[list[dict[str, Any]], list[Picture]]:
+def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
     """Each picture saved as soon as it is made, so that what is finished stays when the rest is stopped or fails."""
     saved: list[dict[str, Any]] = []
     kept: list[Picture] = []

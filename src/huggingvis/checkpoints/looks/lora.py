@@ -190,8 +190,8 @@ class _Layers:
 
 
 def _numbers(subject: Subject, names: set[str]) -> dict[str, float]:
-    """The alphas of a file."""
-    if not names:
+    """The alphas of a file; none of one that only a hub has."""
+    if not names or subject.is_remote:
         return {}
     if subject.format is Format.SAFETENSORS:
         return read_numbers(subject.path, subject.header, names)
