@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,17 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import NEGATIVE, PROMPT, pipeline, start, text, tokenizer
 from torch import Tensor
 
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import ReplayNoise
+from huggingvis.core.protocols import Step
 from huggingvis.core.request import OWN, AdapterUse, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.edits.generate import generate
+from huggingvis.edits.generate import fingerprint, generate, notes
 from huggingvis.edits.task import Task
 from huggingvis.systems.pipelines import How, bind_folder
 
@@ -88,8 +93,6 @@ def a_lora(path: Path, width: int = 32) -> Path:
 
 def merged(made: Any, path: Path, weight: float) -> Any:
     """The pipeline with W + weight alpha/r up down in the two layers, by hand."""
-    from safetensors.torch import load_file
-
     tensors = load_file(path)
     nets = {"lora_unet_" + LAYER: made.unet, "lora_te_" + TEXT_LAYER: made.text_encoder}
     for layer, net in nets.items():
@@ -218,6 +221,80 @@ def test_pictures_of_a_batch_carry_their_adapters(system: System, tmp_path: Path
     alone = generate(system, replace(request, canvas=Canvas(count=1)))
     apart = np.abs(many[0].pixels.astype(int) - alone[0].pixels.astype(int)).max()
     assert apart <= 1
+
+
+def test_an_adapter_that_fails_leaves_the_nets_as_they_were(system: System, tmp_path: Path) -> None:
+    controlnet().save_pretrained(tmp_path / "control")
+    style = AdapterUse(str(a_lora(tmp_path / "style.safetensors")))
+    before = latents(system, asked())
+    for missing in ("", str(tmp_path / "absent.png")):
+        with pytest.raises((FileProblem, UsageError)):
+            latents(system, asked(style, AdapterUse(str(tmp_path / "control"), 1.0, missing)))
+        assert torch.equal(latents(system, asked()), before)
+
+
+def test_a_walk_that_is_stopped_leaves_the_nets_as_they_were(system: System, tmp_path: Path) -> None:
+    style = AdapterUse(str(a_lora(tmp_path / "style.safetensors")))
+    before, weights = latents(system, asked()), fingerprint(system)
+
+    def stop(step: Step) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(system, asked(style), on_step=stop)
+    assert fingerprint(system) == weights
+    assert torch.equal(latents(system, asked()), before)
+
+
+def test_threads_with_other_adapters_take_turns(system: System, tmp_path: Path) -> None:
+    path = str(a_lora(tmp_path / "style.safetensors"))
+    requests = [asked(), asked(AdapterUse(path, 1.0)), asked(AdapterUse(path, -1.0))]
+    alone = [generate(system, request)[0] for request in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = [pictures[0] for pictures in pool.map(partial(generate, system), requests)]
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+        assert one.made["weights"] == other.made["weights"]
+
+
+def test_a_step_cannot_ask_for_pictures_of_its_own_under_adapters(system: System, tmp_path: Path) -> None:
+    style = AdapterUse(str(a_lora(tmp_path / "style.safetensors")))
+    with pytest.raises(UsageError, match="is making pictures with adapters of its own request"):
+        generate(system, asked(style), on_step=lambda step: generate(system, asked()))
+    assert len(generate(system, asked())) == 1
+
+
+def test_a_file_that_changes_on_the_disk_is_read_again(system: System, tmp_path: Path) -> None:
+    path = a_lora(tmp_path / "style.safetensors")
+    use = asked(AdapterUse(str(path)))
+    first = latents(system, use)
+    stronger = {name: 2 * tensor for name, tensor in load_file(path).items()}
+    save_tensors(stronger, path)
+    os.utime(path, ns=(1, 1))  # whatever the clock of the disk resolves
+    assert float((latents(system, use) - first).abs().max()) > 1e-2
+
+
+def a_word(path: Path, vectors: int) -> AdapterUse:
+    found = torch.randn(vectors, 32, generator=torch.Generator().manual_seed(3))
+    save_tensors({"emb_params": found}, path)
+    return AdapterUse(str(path))
+
+
+def test_the_length_of_a_prompt_counts_the_vectors_of_its_words(system: System, tmp_path: Path) -> None:
+    use = a_word(tmp_path / "wombat.safetensors", 60)
+    (said,) = notes(system, replace(asked(use), prompt=Prompt("a wombat " + "fox " * 20), canvas=Canvas(16, 16)))
+    assert said.count("fox") == 20 - (75 - 61) and said.endswith("is left out.")
+    (said,) = notes(system, replace(asked(use), prompt=Prompt("a fox"), canvas=Canvas(16, 16)))
+    assert said == "The prompt does not call the embedding 'wombat': write that word where it should act."
+
+
+def test_what_acts_on_all_steps_is_not_asked_for_a_part(system: System, tmp_path: Path) -> None:
+    style, word = a_lora(tmp_path / "style.safetensors"), a_word(tmp_path / "wombat.safetensors", 1)
+    for use in (AdapterUse(str(style), start=0.5), replace(word, end=0.5)):
+        with pytest.raises(UsageError, match="acts on all steps, but is asked for from"):
+            latents(system, asked(use))
+    with pytest.raises(UsageError, match="its weight is 1, or 0, found 0.5"):
+        latents(system, asked(replace(word, weight=0.5)))
 
 
 def test_text_towers_are_tiny() -> None:

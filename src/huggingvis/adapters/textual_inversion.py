@@ -157,6 +157,11 @@ class TextualInversions(Generic[Tokens]):
         """The ids of `text` without start and end, those of an embedding's vectors where it has a trigger."""
         return self.tokens.pieces(text)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the embeddings."""
+        return tuple(dict.fromkeys(self._names))
+
     def used(self, text: str) -> tuple[str, ...]:
         """Names of the embeddings that `text` calls, in the order of their first call."""
         new = [id - self._first for id in self.pieces(text)]

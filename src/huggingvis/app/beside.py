@@ -50,7 +50,8 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
 
 def said(args: argparse.Namespace) -> bool:
     """Whether any of the flags was given."""
-    return bool(args.image or args.mask or args.strength or args.lora or args.embedding or args.control)
+    words = (args.image, args.mask, args.lora, args.embedding, args.control)
+    return any(words) or args.strength is not None
 
 
 def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:

@@ -6,6 +6,7 @@ the generative model that a request's numbers (steps, sampler, guidance) ask for
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class System:
 
     `defaults` are the sampling numbers it is best used with; `limits` what it accepts; `example` is a prompt to show it
     by, empty where none is needed. `shows`: what its net is shown of a picture that a request starts from; None for a
-    net that sees x_t alone. `adapts`: what puts a request's adapters on its nets; None where it takes none.
+    net that sees x_t alone. `adapts`: what puts a request's adapters on its nets; None where it takes none. `lock`: who
+    has it may sample; adapters change the nets for as long as pictures are made, so threads take turns.
     """
 
     spec: Spec
@@ -55,6 +57,7 @@ class System:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shows: Shows | None = None
     adapts: Adapts | None = None
+    lock: AbstractContextManager[bool] = field(default_factory=threading.RLock, repr=False, compare=False)
 
 
 class Adapts(Protocol):
@@ -67,6 +70,10 @@ class Adapts(Protocol):
 
         `generator`: the model that makes them, whose steps an adapter may act at a part of.
         """
+        ...
+
+    def words(self, request: Request) -> AbstractContextManager[None]:
+        """A block within which prompts are read with the words that the request's adapters bring."""
         ...
 
     def notes(self, request: Request) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ Efros 2022, "InstructPix2Pix", arXiv 2211.09800) is shown it and begins with noi
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
@@ -51,6 +52,6 @@ def tail(grid: Grid, strength: float) -> Grid:
     if kept < 1:
         raise UsageError(
             f"With {len(grid)} steps, strength {strength:g} leaves no step to walk. Ask for at least "
-            f"{int(torch.ceil(torch.tensor(1 / strength)))} steps, or for more strength."
+            f"{math.ceil(1 / strength)} steps, or for more strength."
         )
     return Grid(grid.times[-kept - 1 :], None if grid.clocks is None else grid.clocks[-kept:])

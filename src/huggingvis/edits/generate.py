@@ -13,7 +13,7 @@ import importlib
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -69,9 +69,11 @@ def repeat(
 
 def notes(system: System, request: Request) -> tuple[str, ...]:
     """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
-    said = system.conditioner.notes(request)
     if system.adapts is not None and request.adapters:
-        said += system.adapts.notes(request)
+        with system.lock, system.adapts.words(request):
+            said = system.conditioner.notes(request) + system.adapts.notes(request)
+    else:
+        said = system.conditioner.notes(request)
     asked = canvas_of(request, system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
@@ -113,9 +115,11 @@ def _chunk(
     began = time.perf_counter()
     n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
     model = system.generator(request)
-    with system.adapts(request, n, model) if system.adapts else nullcontext({}) as more, ExitStack() as remembered:
+    with ExitStack() as stack:
+        stack.enter_context(system.lock)
+        more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
         for net in system.parts.values():
-            remembered.enter_context(remembering(net))
+            stack.enter_context(remembering(net))
         cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
         z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
@@ -136,9 +140,11 @@ def _sample(task: Task) -> Tensor:
 
 def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
     said = notes(system, request)
+    with system.lock:  # no other thread's adapters are on the nets
+        weights = fingerprint(system)
     return {
         "model": system.spec.name,
-        "weights": fingerprint(system),
+        "weights": weights,
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
@@ -152,8 +158,9 @@ def fingerprint(system: System) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for part in sorted(system.parts):
         for name, tensor in sorted(system.parts[part].state_dict().items()):
-            flat = tensor.detach().contiguous().flatten()
-            some = flat[:: max(1, flat.numel() // _MOST_OF_A_TENSOR)].to("cpu")
+            every = max(1, tensor.numel() // _MOST_OF_A_TENSOR)
+            at = torch.arange(0, tensor.numel(), every, device=tensor.device)
+            some = tensor.detach().take(at).to("cpu")  # of any memory layout, without a copy of the whole
             digest.update(f"{part}.{name} {list(tensor.shape)}".encode())
             digest.update(some.double().numpy().tobytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
@@ -74,6 +75,12 @@ def sample(task: Task, source: Inpaint) -> Tensor:
     """Samples [n, ...] in the model's space. Raises `FileProblem` or `UsageError` for pictures that cannot be used."""
     x, hole = task.picture(source.path), task.mask(source.mask)
     z = task.encode(x)
+    small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
+    if not bool(small.any()):
+        raise UsageError(
+            f"What is white in the mask {source.mask} is too small to be seen among {z.shape[-1]}x{z.shape[-2]} "
+            "latents, so nothing would be made anew. Paint a larger part white."
+        )
     model = task.model
     grid = model.grid(model.process.pace)
     eps = task.noise.draw(z)
@@ -85,7 +92,6 @@ def sample(task: Task, source: Inpaint) -> Tensor:
     if task.system.shows is not None:
         shown = {**task.cond, **task.system.shows(x, hole, task.noise)}
         return task.walk(start, grid, model.condition(shown, task.noise))
-    small = F.interpolate(hole, z.shape[-2:])  # [n, 1, h, w]
     model = replace(model, sampler=Blended(model.sampler, small, z, eps))
     blended = model.condition(task.cond, task.noise)
     x = model.walk(start, grid, blended, noise=task.noise, on_step=task.on_step)

@@ -144,8 +144,9 @@ class SceneScores:
         system = subject.system
         if not system.limits.prompt_required:
             raise UsageError(
-                f"{system.spec.name!r} does not read sentences, so there is no scene accuracy to measure. Evaluate its "
-                "run folder for its held-out losses."
+                f"{system.spec.name!r} was not trained on scenes described in sentences, so there is no scene accuracy "
+                "to measure. Evaluate the run folder of a training for its held-out losses, or measure a folder of its "
+                "pictures against real ones (--against)."
             )
         with subject.progress("drawing", len(LANGUAGES) * self.prompts) as tick:
             found = evaluate(system, bind_judge(), total=self.prompts, seed=self.seed, on_drawn=tick)

@@ -9,9 +9,10 @@ weights".
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, final
@@ -23,6 +24,7 @@ from huggingvis.adapters.textual_inversion import Embedding, TextualInversions
 from huggingvis.adapters.window import Window, window_of
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.kinds import kind_of, kinds
+from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.picture_files import on_canvas
@@ -31,6 +33,8 @@ from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.system import Spec, canvas_of
 from huggingvis.nets.unet import UNet
 from huggingvis.systems.prompt_reading import ClipReader
+
+Stamp = tuple[str, int, int] | None
 
 
 class Removable(Protocol):
@@ -53,7 +57,6 @@ class Bench:
         request, n: what is made, and how many at once.
         window: the clocks at which the present adapter acts.
         number: of the present adapter, from 0; its entries of the condition are told apart by it.
-        words: learnt words that are to be in use.
     """
 
     spec: Spec
@@ -66,7 +69,6 @@ class Bench:
     n: int = 1
     window: Window = Window()
     number: int = 0
-    words: list[Embedding] = field(default_factory=list)
 
     @property
     def unet(self) -> UNet:
@@ -98,29 +100,66 @@ class Bench:
 
 
 @final
+@dataclass(frozen=True)
+class Learnt:
+    """An opened file of words that the text towers learn."""
+
+    words: tuple[Embedding, ...]
+
+
+def check_all_steps(use: AdapterUse, title: str) -> None:
+    """Raises `UsageError` where an adapter that is there for a whole walk should act for a part of it."""
+    if use.start > 0.0 or use.end < 1.0:
+        raise UsageError(
+            f"{use.path} is {title} and acts on all steps, but is asked for from {use.start:g} to {use.end:g} of them. "
+            "Leave start and end out, or lower its weight."
+        )
+
+
+@final
 class Attachments:
-    """Adapters on one system. Files are read once and kept."""
+    """Adapters on one system. Files are read once and kept, until they change on the disk."""
 
     def __init__(self, bench: Bench):
         self.bench = bench
-        self._opened: dict[str, tuple[ModuleType, Any]] = {}
+        self._opened: dict[str, tuple[Stamp, ModuleType, Any]] = {}
+        self._busy = False
 
     @contextmanager
     def __call__(self, request: Request, n: int, generator: Generative | None = None) -> Iterator[Mapping[str, Tensor]]:
-        """A block in which the request's adapters are on the nets; gives what they add to the condition."""
+        """A block in which the request's adapters are on the nets; gives what they add to the condition.
+
+        Raises `UsageError` within another such block: adapters of two requests would act on both.
+        """
+        if self._busy:
+            raise UsageError(
+                f"{self.bench.spec.name!r} is making pictures with adapters of its own request. Wait for them, or load "
+                "the model a second time."
+            )
         told: dict[str, Tensor] = {}
-        words: list[Embedding] = []
         with ExitStack() as stack, torch.no_grad():
+            self._busy = bool(request.adapters)
+            stack.callback(setattr, self, "_busy", False)
             for number, use in enumerate(request.adapters):
                 module, found = self._open(use.path)
                 window = _window(use, generator)
-                bench = replace(self.bench, request=request, n=n, number=number, window=window, words=words)
+                bench = replace(self.bench, request=request, n=n, number=number, window=window)
                 removable, more = module.attach(found, use, bench)
-                told |= more
                 if removable is not None:
                     stack.callback(removable.remove)
-            self._learn(words, stack)
+                told |= more
+            stack.enter_context(self.words(request))
             yield told
+
+    @contextmanager
+    def words(self, request: Request) -> Iterator[None]:
+        """A block in which the text towers know the learnt words of the request."""
+        learnt = self._learnt(request)
+        with ExitStack() as stack:
+            for reader in self.bench.readers if learnt else ():
+                stack.callback(setattr, reader, "words", reader.words)
+                reader.words = learnt
+            yield
 
     def notes(self, request: Request) -> tuple[str, ...]:
         """What of the adapters does not apply, in sentences."""
@@ -129,10 +168,28 @@ class Attachments:
             module, found = self._open(use.path)
             if (report := module.left_out(found)) != "":
                 said.append(f"{Path(use.path).name}: {report}")
+        learnt = self._learnt(request)
+        if learnt is not None:
+            called = {*learnt.used(request.prompt.text), *learnt.used(request.prompt.negative)}
+            said += [
+                f"The prompt does not call the embedding {name!r}: write that word where it should act."
+                for name in learnt.names
+                if name not in called
+            ]
         return tuple(said)
 
+    def _learnt(self, request: Request) -> TextualInversions[CLIPTokens] | None:
+        """The learnt words of the request in use with the text towers; None where there are none."""
+        opened = [self._open(use.path)[1] for use in request.adapters if use.weight]
+        words = [word for found in opened if isinstance(found, Learnt) for word in found.words]
+        readers = self.bench.readers
+        if not words or not readers:
+            return None
+        return TextualInversions(readers[0].tokens, {reader.name: reader.tower for reader in readers}, words)
+
     def _open(self, path: str) -> tuple[ModuleType, Any]:
-        if path not in self._opened:
+        stamp = _stamp(path)
+        if path not in self._opened or self._opened[path][0] != stamp:
             kind = kind_of(path)
             if not kind.adapter:
                 known = ", ".join(sorted(one.title for one in kinds() if one.adapter))
@@ -141,18 +198,16 @@ class Attachments:
                     "given as --model."
                 )
             module = importlib.import_module(f"huggingvis.systems.attaching.{kind.name.replace('-', '_')}")
-            self._opened[path] = module, module.opened(Path(path), self.bench)
-        return self._opened[path]
+            self._opened[path] = stamp, module, module.opened(Path(path), self.bench)
+        return self._opened[path][1:]
 
-    def _learn(self, words: list[Embedding], stack: ExitStack) -> None:
-        """Let the towers know `words` until the stack is closed."""
-        readers = self.bench.readers
-        if not words or not readers:
-            return
-        learnt = TextualInversions(readers[0].tokens, {reader.name: reader.tower for reader in readers}, words)
-        for reader in readers:
-            stack.callback(setattr, reader, "words", reader.words)
-            reader.words = learnt
+
+def _stamp(path: str) -> Stamp:
+    """Changes with the file at `path`; of a folder or of nothing always the same."""
+    if not os.path.isfile(path):
+        return None
+    told = os.stat(path)
+    return os.path.realpath(path), told.st_mtime_ns, told.st_size
 
 
 def _window(use: AdapterUse, generator: Generative | None) -> Window:

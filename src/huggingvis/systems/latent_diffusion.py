@@ -29,6 +29,7 @@ from huggingvis.guidance.picture_and_text import PictureAndText
 from huggingvis.guidance.told_scale import ToldScale
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.systems.options import number
 from huggingvis.systems.prompt_reading import PromptConditioner
 
 PICTURE_SCALE = "image_guidance_scale"
@@ -129,16 +130,17 @@ def solver(own: Own, asked: Sampling) -> tuple[Sampler, Schedule]:
 
 
 def guided(request: Request, parts: Parts) -> Guidance:
-    """The guidance that a request asks for."""
+    """The guidance that a request asks for. Raises `UsageError` for what this model's guidance does not have."""
     s = request.sampling
-    if parts.concat == parts.channels:
-        word = request.options.get(PICTURE_SCALE, str(USUAL_PICTURE_SCALE))
-        try:
-            return PictureAndText(s.guidance_scale, float(word))
-        except ValueError:
-            raise UsageError(f"{PICTURE_SCALE} is a number, usually {USUAL_PICTURE_SCALE}; found {word!r}.") from None
-    scale = 1.0 if parts.told_scale else s.guidance_scale
-    return ClassifierFree(scale, s.guidance_rescale, s.guidance_interval)
+    by_picture = parts.concat == parts.channels
+    if (by_picture or parts.told_scale) and (s.guidance_rescale > 0.0 or s.guidance_interval != (0.0, 1.0)):
+        why = "is guided by a picture and a text at once" if by_picture else "is told its guidance as a number"
+        raise UsageError(
+            f"This model {why}, so guidance_rescale and guidance_interval do nothing. Leave them as they are."
+        )
+    if by_picture:
+        return PictureAndText(s.guidance_scale, number(request, PICTURE_SCALE, USUAL_PICTURE_SCALE))
+    return ClassifierFree(1.0 if parts.told_scale else s.guidance_scale, s.guidance_rescale, s.guidance_interval)
 
 
 # ---- what nets are shown beside x_t ----------------------------------------------------------------------------------
@@ -181,4 +183,9 @@ class WholePicture:
     codec: KLLatents
 
     def __call__(self, x: Tensor, hole: Tensor | None, noise: Noise) -> Mapping[str, Tensor]:
+        if hole is not None:
+            raise UsageError(
+                "This model changes pictures as a whole and sees no mask. Leave the mask out (--mask), or use a model "
+                "for inpainting."
+            )
         return {"concat": self.codec.posterior(x).mean}

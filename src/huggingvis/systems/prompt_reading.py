@@ -74,7 +74,7 @@ class ClipReader:
         return {self.name: self.tower}
 
     def overflow(self, text: str) -> str:
-        return self.tokens.overflow(text)
+        return self._tokens.overflow(text)
 
     @torch.no_grad()
     def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
@@ -89,12 +89,14 @@ class ClipReader:
             "pooled": self.tower.pooled(self.tower.norm(last), ids),
         }
 
+    @property
+    def _tokens(self) -> CLIPTokens:
+        """The tokenizer, with the words in use."""
+        return self.tokens if self.words is None else self.tokens.with_words(self.words.words)
+
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        device = self.tower.position.device
-        if self.words is None:
-            return self.tokens.ids(texts).to(device), None
-        ids = self.tokens.with_words(self.words.words).ids(texts).to(device)
-        return ids, self.words.embed(self.name, ids)
+        ids = self._tokens.ids(texts).to(self.tower.position.device)  # [B, L]
+        return ids, None if self.words is None else self.words.embed(self.name, ids)
 
 
 @final
@@ -204,6 +206,6 @@ def _skip(request: Request) -> int | None:
     word = request.options.get(CLIP_SKIP)
     if word is None:
         return None
-    if not word.isdigit():
+    if not word.isdecimal():
         raise UsageError(f"clip_skip is a whole number from 1 (the last layer), found {word!r}.")
     return int(word)

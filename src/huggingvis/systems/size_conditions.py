@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Request
 from huggingvis.core.system import Spec, canvas_of
 from huggingvis.nets.embeddings import sinusoid
+from huggingvis.systems.options import number, pair
 
 SYSTEM = {
     "name": "Stable Diffusion XL",
@@ -72,30 +72,12 @@ class SizeConditions:
         return {**ports, "vector": torch.cat([pooled, parts.to(pooled.dtype)], dim=1)}
 
     def numbers(self, request: Request, negative: bool) -> list[float]:
-        """What is told, height before width, top before left."""
+        """What is told, height before width, top before left. Raises `UsageError` for options that are no numbers."""
         size = canvas_of(request, self.spec)
-        width, height = _pair(request, ORIGINAL, size)
-        left, top = _pair(request, CROP, (0, 0))
+        width, height = pair(request, ORIGINAL, size)
+        left, top = pair(request, CROP, (0, 0))
         first = [height, width, top, left]
         if not self.scored:
             return [float(n) for n in (*first, size[1], size[0])]
         name, usual = (NEGATIVE_SCORE, USUAL_NEGATIVE_SCORE) if negative else (SCORE, USUAL_SCORE)
-        return [*map(float, first), _number(request, name, usual)]
-
-
-def _pair(request: Request, name: str, usual: tuple[int, int]) -> tuple[int, int]:
-    word = request.options.get(name)
-    if word is None:
-        return usual
-    parts = word.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise UsageError(f"{name} is two whole numbers such as 1024x1024, found {word!r}.")
-    return int(parts[0]), int(parts[1])
-
-
-def _number(request: Request, name: str, usual: float) -> float:
-    word = request.options.get(name)
-    try:
-        return usual if word is None else float(word)
-    except ValueError:
-        raise UsageError(f"{name} is a number, usually {usual:g}; found {word!r}.") from None
+        return [*map(float, first), number(request, name, usual)]

@@ -13,7 +13,7 @@ from huggingvis.adapters.lora import LoraSet
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Fitted, Host, fit
 from huggingvis.core.request import AdapterUse
-from huggingvis.systems.attachments import Bench, Removable
+from huggingvis.systems.attachments import Bench, Removable, check_all_steps
 
 
 @final
@@ -33,7 +33,8 @@ def opened(path: Path, bench: Bench) -> Fitted:
 
 
 def attach(found: Fitted, use: AdapterUse, bench: Bench) -> tuple[Removable, Mapping[str, Tensor]]:
-    """Merged into the weights: what is removed gives the nets their own bits back."""
+    """Merged into the weights: what is removed gives the nets their own bits back. Raises `UsageError` for a window."""
+    check_all_steps(use, "a LoRA")
     with ExitStack() as stack:
         for part, changes in found.parts.items():
             stack.callback(LoraSet((changes, use.weight)).attach(bench.nets[part]).remove)

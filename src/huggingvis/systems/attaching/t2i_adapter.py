@@ -23,7 +23,10 @@ def opened(path: Path, bench: Bench) -> T2IAdapter:
 def attach(found: T2IAdapter, use: AdapterUse, bench: Bench) -> tuple[Removable, Mapping[str, Tensor]]:
     """Its features at every step of its window. Raises `UsageError` where it was made for another base."""
     features = PictureFeatures(found, use.weight, bench.name, bench.window)
-    return features.attach(bench.unet), bench.everywhere(features.condition(bench.picture(use)))
+    cond = bench.everywhere(
+        features.condition(bench.picture(use))
+    )  # before the net is touched: a picture may be damaged
+    return features.attach(bench.unet), cond
 
 
 def left_out(found: T2IAdapter) -> str:
