@@ -33,7 +33,7 @@ SYSTEM = {
         "checkpoints/lora_formats_fit.py",
         "checkpoints/lora_formats_write.py",
     ],
-    "built": "tests/interop/test_adapters_at_work.py::test_a_lora_changes_what_the_reference_changes_and_leaves_no_bit_behind",
+    "built": "tests/interop/test_adapters_at_work.py::test_two_loras_add_up",
     "exact": [
         "tests/oracle/test_lora.py::test_every_change_is_its_formula",
         "tests/oracle/test_lora.py::test_as_peft_computes_it",
