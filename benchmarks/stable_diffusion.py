@@ -7,11 +7,11 @@ The weights are random, of full size (860 million numbers in the U-Net), in floa
 both sides load. diffusers runs as it comes (float32, its usual attention) and at its best without compiling (bfloat16,
 channels last). Ours runs in what `--precision auto` chooses here, and in float32.
 
-Whole processes tell import, the time from their start to the end of the first guided step, and peak memory: of that, and
-of loading the U-Net alone from float32 to bfloat16. In one process the nets take turns: a U-Net step (2 x 4x64x64, 77
-tokens) and decoding to 512x512. Before it is timed, our float32 must give diffusers' numbers, within 1e-4 of their
-length; the others' distance is told beside them. The targets: 0.5 of the step, 0.55 of the start, 0.15 s above torch,
-2.3 GiB.
+Whole processes tell import, the time from their start to the end of the first guided step, and peak memory: of that,
+and of loading the U-Net alone from float32 to bfloat16. In one process the nets take turns: a U-Net step (2 x 4x64x64,
+77 tokens; not the first of a walk, so ours knows the text) and decoding to 512x512. Before it is timed, our float32
+must give diffusers' numbers, within 1e-4 of their length; the others' distance is told beside them. The targets: 0.5 of
+the step, 0.55 of the start, 0.15 s above torch, 2.3 GiB.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def take_turns(report: Report, what: str, acts: Mapping[str, Callable[[], Any]])
     exact = acts[THEIRS]()
     length = float(exact.norm())
     apart = {who: float((act().float() - exact).norm()) / length for who, act in acts.items() if who != THEIRS}
-    if apart[f"{OURS} float32"] > CLOSE:
-        raise SystemExit(f"{what}: ours is {apart[f'{OURS} float32']:.2g} from diffusers', so times cannot be compared.")
+    if (far := apart[f"{OURS} float32"]) > CLOSE:
+        raise SystemExit(f"{what}: ours is {far:.2g} from diffusers', so times cannot be compared.")
     shape = "x".join(map(str, exact.shape))
     facts = {who: {"gives": shape, "apart": float(f"{apart.get(who, 0.0):.1g}")} for who in acts}
     found = interleaved({who: partial(clock, act) for who, act in acts.items()}, report.options.repeats)
@@ -149,7 +149,7 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
 
-    best = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.bfloat16)
+    best = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.bfloat16)
     return contenders(ours, diffusers, theirs, best)
 
 
@@ -173,7 +173,7 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
         return lambda: net.decode(z.to(net.dtype)).sample
 
     theirs = AutoencoderKL.from_pretrained(folder / "vae")
-    return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16))
+    return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
 
 
 def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:

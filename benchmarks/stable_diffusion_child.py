@@ -81,7 +81,7 @@ def their_first_step_in_half(folder: Path) -> None:
     """As `their_first_step`, in bfloat16."""
     import torch
 
-    their_first_step(folder, torch_dtype=torch.bfloat16)
+    their_first_step(folder, dtype=torch.bfloat16)
 
 
 def cast(folder: Path) -> None:
@@ -99,7 +99,7 @@ def their_cast(folder: Path) -> None:
     import torch
     from diffusers import UNet2DConditionModel
 
-    UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.bfloat16)
+    UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.bfloat16)
 
 
 ACTS = {

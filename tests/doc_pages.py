@@ -8,8 +8,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
-PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", "docs/models/tiny.md",
-         "docs/models/judge-world.md")  # fmt: skip
+COMMUNITY = "docs/community-files.md"
+PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", COMMUNITY,
+         "docs/models/tiny.md", "docs/models/judge-world.md")  # fmt: skip
 EXAMPLES = "CONTRIBUTING.md"
 SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -46,7 +47,7 @@ def targets(page: str, images: bool) -> list[str]:
 def named_files(page: str) -> set[str]:
     """Repository paths in back quotes, and paths of the package such as `samplers/names.py`."""
     words = re.findall(r"`([\w./-]+/[\w./-]*)`", prose(page)) + re.findall(r"`(\w+\.py)`", prose(page))
-    return {w for w in words if not w.startswith(("out/", "runs/", ".venv", "recipes/<"))}
+    return {w for w in words if not w.startswith(("out/", "runs/", "owner/", ".venv", "recipes/<"))}
 
 
 def commands(page: str) -> list[list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ from huggingvis.nets.pggan import Growth, ProgressiveCritic, ProgressiveGenerato
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.plan_reader import PlanReader
 from huggingvis.nets.quantisers import AveragedQuantiser, Quantiser, VectorQuantiser
+from huggingvis.nets.safety_checker import SafetyChecker, SafetyConfig
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
@@ -193,7 +195,7 @@ CASES: dict[str, Case] = {
     ),
     **{
         name: Case(
-            lambda light=light: T2IAdapter(T2IAdapterConfig(3, (8, 16), (False, True), 1, 2, light)),
+            partial(T2IAdapter, T2IAdapterConfig(3, (8, 16), (False, True), 1, 2, light)),
             lambda d: (d.normal(3, 8, 4),), ((2, 8, 4, 2), (2, 16, 2, 1)),
         )
         for name, light in (("t2i-adapter", False), ("light t2i-adapter", True))
@@ -229,6 +231,10 @@ CASES: dict[str, Case] = {
     "clip vision": Case(
         lambda: CLIPVision(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6)), lambda d: (d.normal(3, 8, 8),),
         ((2, 5, 8), (2, 6)),
+    ),
+    "safety checker": Case(
+        lambda: SafetyChecker(SafetyConfig(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6), 4, 2)),
+        lambda d: (d.normal(3, 8, 8),), ((2, 2), (2, 4)),
     ),
     "t5": Case(
         lambda: T5Encoder(T5Config(20, 8, 2, 2, 6, 12, buckets=8, farthest=9)),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from huggingvis.edits.exploring import Finding
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
+    from huggingvis.systems.judges.safety import SafetyJudge
     from huggingvis.systems.pipelines import How
     from huggingvis.train.run import Run
 
@@ -183,6 +184,16 @@ def stream(system: System, request: Request, *, on_step: OnStep | None = None) -
     return make(system, request, on_step=on_step)
 
 
+def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJudge:
+    """What looks at finished pictures for those who serve them: `checker(picture)` is the picture, or a black one.
+
+    `folder`: a `safety_checker` of diffusers. Raises `FileProblem` for another. Nothing uses it unless it is called.
+    """
+    from huggingvis.systems.judges.safety import bind
+
+    return bind(folder, device_of(device))
+
+
 def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -> tuple[Picture, Repetition]:
     """The picture file `path` made again from its own record, and how the two compare.
 
@@ -312,10 +323,15 @@ def explore(
     return contact_sheet(tiles.pictures, sheet, tiles.captions), found
 
 
-def export(pictures: Sequence[Picture], folder: str | Path) -> list[Path]:
-    """Save pictures as numbered PNGs that carry their request; nothing is overwritten."""
+def export(pictures: Sequence[Picture], folder: str | Path, *, metadata: bool = True) -> list[Path]:
+    """Save pictures as numbered PNGs that carry their request; nothing is overwritten.
+
+    Without `metadata` neither the files nor their names say anything of how the pictures were made.
+    """
     from huggingvis.export.image import save_numbered
 
+    if not metadata:
+        return [save_numbered(picture.bare(), folder, "") for picture in pictures]
     return [save_numbered(picture, folder, _words(picture)) for picture in pictures]
 
 
@@ -363,7 +379,10 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
             found |= {"sha256": told_sha}
         elif hashes:
             found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
-        found["family"] = _family(subject.tensors) if report.kind.name == "other" else None
+        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
+        if family is not None:
+            title = f"a file of weights of {family}, a family of this library"
+            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
     return found
 
 

@@ -12,8 +12,10 @@ from types import ModuleType
 
 import pytest
 from doc_pages import (
+    COMMUNITY,
     EXAMPLES,
     REPOSITORY,
+    blocks,
     placed,
     text_of,
 )
@@ -74,3 +76,25 @@ def test_the_catalogue_finds_the_examples(examples: Path) -> None:
         file, _, test = proof.partition("::")
         there = placed(EXAMPLES).get(file) or text_of(file)
         assert f"def {test}(" in there
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_example_of_the_community_s_files_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder with a small model and a safety checker that refuses nothing."""
+    from tiny_pipelines import pipeline
+
+    from huggingvis.checkpoints.safety_checker_files import SAFETY
+    from huggingvis.nets.clip_vision import CLIPVisionConfig
+    from huggingvis.nets.safety_checker import SafetyChecker, SafetyConfig
+
+    pipeline().save_pretrained(tmp_path / "model")
+    net = SafetyChecker(SafetyConfig(CLIPVisionConfig(8, 4, 3, 8, 2, 2, 12, projection=6)))
+    net.thresholds.data.fill_(2.0)
+    SAFETY.write(net, tmp_path / "safety_checker")
+    monkeypatch.chdir(tmp_path)
+    (body,) = blocks(COMMUNITY, "python")
+    exec(compile(body, COMMUNITY, "exec"), {})
+    assert [path.name for path in sorted(Path("served").iterdir())] == ["00001.png", "00002.png"]
+    assert Path("copy/model_index.json").is_file() and "copy.safetensors is" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from doc_pages import (
+    COMMUNITY,
     EXAMPLES,
     FENCE,
     PAGES,
@@ -102,6 +103,15 @@ def test_errors_are_quoted_as_they_are(hvis: Any) -> None:
             for line, message in calls:
                 said = hvis(shlex.split(line))
                 assert (said.code != 0, said.paragraph) == (True, " ".join(message.split()))
+
+
+def test_the_proofs_of_the_community_s_files_are_tests() -> None:
+    rows = [line for line in text_of(COMMUNITY).splitlines() if line.startswith("| ") and "](" in line]
+    assert len(rows) >= 13
+    for row in rows:
+        for name, target in re.findall(r"\[(\w+)\]\(([^)]+)\)", row):
+            source = (REPOSITORY / COMMUNITY).parent.joinpath(target).read_text(encoding="utf-8")
+            assert f"\ndef {name}(" in source, row
 
 
 # ---- the two READMEs ------------------------------------------------------------------------------------------------

@@ -166,7 +166,12 @@ def ldm_latents(made: Any, **more: Any) -> Tensor:
     """Latents of a pipeline that gives only pictures: what it hands to its autoencoder, in the scale of the net."""
     seen: list[Tensor] = []
     decode = made.vqvae.decode
-    made.vqvae.decode = lambda z: (seen.append(z), decode(z))[1]
+
+    def watched(z: Tensor) -> Any:
+        seen.append(z)
+        return decode(z)
+
+    made.vqvae.decode = watched
     made(PROMPT, num_inference_steps=STEPS, guidance_scale=4.5, height=64, width=64, output_type="pt", **more)
     return seen[0] * made.vqvae.config.scaling_factor
 

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_xl, unet
+from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_ldm, pipeline_pixart, pipeline_xl, unet
 from torch import Tensor, nn
 
 from huggingvis import api
 from huggingvis.adapters.control import Control
+from huggingvis.app.commands import generate as generating
 from huggingvis.checkpoints.diffusers_unet import from_diffusers
 from huggingvis.checkpoints.io import save
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.process import Eps
-from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Source
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
 from huggingvis.metrics.psnr import psnr
@@ -51,6 +52,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **more: bf16)
 
     return told
+
+
+def test_the_command_line_takes_the_same_names() -> None:
+    assert generating.PRECISIONS == runtime.NAMES
 
 
 @pytest.mark.parametrize(("flags", "found"), [(("avx2", "avx512_bf16"), BF16), (("amx_bf16",), BF16), (("avx2",), F32)])
@@ -111,6 +116,8 @@ KINDS: dict[str, Any] = {
     "lcm": lambda: pipeline(
         "LatentConsistencyModelPipeline", unet=unet(time_cond_proj_dim=16), scheduler=diffusers.LCMScheduler()
     ),
+    "pixart": pipeline_pixart,
+    "ldm": pipeline_ldm,
     "from a picture": lambda: pipeline("StableDiffusionImg2ImgPipeline"),
     "inpainting": lambda: pipeline("StableDiffusionInpaintPipeline", unet=unet(in_channels=9)),
     "blending": lambda: pipeline("StableDiffusionInpaintPipeline"),
@@ -125,7 +132,7 @@ def asked(kind: str, folder: Path) -> Request:
     mask[4:12, 2:10] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     picture, hole = str(folder / "picture.png"), str(folder / "mask.png")
-    sources = {
+    sources: dict[str, Source] = {
         "from a picture": FromPicture(picture, 0.6),
         "instructions": FromPicture(picture),
         "inpainting": Inpaint(picture, hole),

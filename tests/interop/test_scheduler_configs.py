@@ -179,4 +179,5 @@ def test_the_real_file_of_stable_diffusion_1() -> None:
     assert own.name == "PNDMScheduler" and own.unit and own.prediction == Eps() and own.clip == ()
     assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
     assert own.solver is not None
-    assert own.solver(50, 0.0)[1](own.process).clocks.tolist()[:2] == [981.0, 961.0]  # type: ignore[union-attr]
+    clocks = own.solver(50, 0.0)[1](own.process).clocks
+    assert clocks is not None and clocks.tolist()[:2] == [981.0, 961.0]

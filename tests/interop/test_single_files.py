@@ -108,7 +108,7 @@ def test_load_save_load_is_identical(tmp_path: Path, name: str) -> None:
         assert one.unet.config == other.unet.config and one.autoencoder.config == other.autoencoder.config
         assert same_tensors(one.unet.state_dict(), other.unet.state_dict())
         assert same_tensors(one.autoencoder.state_dict(), other.autoencoder.state_dict())
-    assert not read.unet.training and "alphas_cumprod" in again.extra  # type: ignore[union-attr]
+    assert not read.unet.training and "alphas_cumprod" in again.extra
 
 
 def test_the_real_names_of_sd1_and_sd2() -> None:

@@ -215,8 +215,8 @@ def test_gradients_and_graphs_are_as_without() -> None:
         for _ in range(2):
             (gradient,) = torch.autograd.grad(net(x, clock, {"tokens": leaf}).square().sum(), leaf)
             assert float(gradient.abs().max()) > 0
-        block = net.down[0].attention[0]
-        compiled = torch.compile(block, backend="eager", fullgraph=True)
+        block: Any = net.get_submodule("down.0.attention.0")
+        compiled: Any = torch.compile(block, backend="eager", fullgraph=True)
         with torch.no_grad():
             h, known = drawn(9, 2, 32, 4, 4), net.memory.known(tokens)
             assert torch.equal(compiled(h, known), block(h, tokens))

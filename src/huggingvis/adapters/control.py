@@ -27,7 +27,7 @@ SYSTEM = {
     "chapter": 6,
     "paper": "2302.05543",
     "files": ["nets/controlnet.py", "core/ports.py", "checkpoints/diffusers_controlnet.py"],
-    "built": None,
+    "built": "tests/interop/test_adapters_at_work.py::test_a_controlnet_reads_a_picture",
     "exact": [
         "tests/interop/test_control.py::test_controlnet_is_theirs",
         "tests/interop/test_control.py::test_controls_at_work_are_theirs",

@@ -36,7 +36,7 @@ SYSTEM = {
     "chapter": 6,
     "paper": "2308.06721",
     "files": ["nets/image_tokens.py", "core/taps.py", "checkpoints/ip_adapter_files.py"],
-    "built": None,
+    "built": "tests/interop/test_adapters_at_work.py::test_an_ip_adapter_is_shown_a_picture",
     "exact": [
         "tests/interop/test_control.py::test_ip_adapters_are_theirs",
         "tests/interop/test_control.py::test_ip_adapter_without_scale_changes_no_bit_and_only_it_learns",

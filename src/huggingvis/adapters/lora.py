@@ -22,6 +22,28 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from huggingvis.adapters.lora_factors import Factors, Layer
 from huggingvis.core.errors import UsageError, unknown
 
+SYSTEM = {
+    "name": "LoRA",
+    "chapter": 8,
+    "paper": "2106.09685",
+    "files": [
+        "adapters/lora_factors.py",
+        "adapters/lora_lycoris.py",
+        "checkpoints/lora_formats.py",
+        "checkpoints/lora_formats_fit.py",
+        "checkpoints/lora_formats_write.py",
+    ],
+    "built": "tests/interop/test_adapters_at_work.py::test_two_loras_add_up",
+    "exact": [
+        "tests/oracle/test_lora.py::test_every_change_is_its_formula",
+        "tests/oracle/test_lora.py::test_as_peft_computes_it",
+        "tests/interop/test_lora_files.py::test_outputs_equal_diffusers",
+    ],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 Lora = Mapping[str, Factors]
 """Changes of a net's tensors, by their names in its state_dict."""
 Weighted = Sequence[tuple[Factors, float]]

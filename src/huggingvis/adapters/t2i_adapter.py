@@ -26,7 +26,7 @@ SYSTEM = {
     "chapter": 6,
     "paper": "2302.08453",
     "files": ["nets/t2i_adapter.py", "core/ports.py", "checkpoints/t2i_adapter_files.py"],
-    "built": None,
+    "built": "tests/interop/test_control_walks.py::test_a_t2i_adapter",
     "exact": [
         "tests/interop/test_control.py::test_t2i_adapters_are_theirs",
         "tests/interop/test_control_walks.py::test_a_t2i_adapter",

@@ -17,6 +17,18 @@ from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError, unknown
 
+SYSTEM = {
+    "name": "Textual inversion",
+    "chapter": 8,
+    "paper": "2208.01618",
+    "files": ["checkpoints/embedding_formats.py", "checkpoints/embedding_pictures.py"],
+    "built": "tests/interop/test_adapters_at_work.py::test_an_embedding_is_a_word_of_the_prompt",
+    "exact": ["tests/interop/test_embeddings.py::test_a_prompt_is_read_as_diffusers_reads_it"],
+    "trained": None,
+    "explained": None,
+    "usable": None,
+}
+
 BASES: Mapping[frozenset[int], str] = {
     frozenset({768}): "Stable Diffusion 1",
     frozenset({1024}): "Stable Diffusion 2",

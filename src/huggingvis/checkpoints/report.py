@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, final
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.lora_formats_bases import WIDTHS
 from huggingvis.checkpoints.single_file_family import FAMILY
-from huggingvis.checkpoints.training_notes import licence, notes, triggers
+from huggingvis.checkpoints.training_notes import licence, notes, plain, triggers
+from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain
 
 if TYPE_CHECKING:
@@ -105,7 +106,13 @@ class Report:
     @cached_property
     def told(self) -> Told:
         """Raises `FileProblem` for what is damaged."""
-        return self.kind.tell(self.subject)
+        try:
+            return self.kind.tell(self.subject)
+        except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+            raise FileProblem(
+                f"{self.path} begins like {self.kind.title}, but its names, shapes or settings make none "
+                f"({type(error).__name__}: {plain(error, 80)}). It is damaged or made up: get it again."
+            ) from error
 
     @property
     def title(self) -> str:
@@ -127,9 +134,16 @@ class Report:
         return {
             "triggers": own,
             "tags": words.tags,
-            "licence": licence(metadata, self.path if self.subject.is_folder else None),
+            "licence": licence(metadata, self._card),
             "training": notes(metadata),
         }
+
+    @property
+    def _card(self) -> Path | None:
+        """The folder whose card speaks of this: its own, or the one of the repository that a hub's file is in."""
+        if self.subject.is_folder:
+            return self.path
+        return self.path.parent if self.path.parent.parent.name == "snapshots" else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything but hashes, in JSON values."""
@@ -195,7 +209,7 @@ def hashes(report: Report) -> dict[str, str]:
     except OSError as error:
         raise explain(error, report.path, "read") from error
     found = {"sha256": whole.hexdigest()} | ({"addnet": tail.hexdigest()} if begin else {})
-    digits = 10 if report.kind.name in ("checkpoint", "unet") else 12
+    digits = 12 if report.kind.adapter else 10
     known = report.subject.metadata.get("sshs_model_hash") or found.get("addnet") or ""
     shown = known if report.kind.name == "lora" and known else found["sha256"]
     return {**found, "short": found["sha256"][:10], "a1111": plain(shown)[:digits]}
@@ -206,9 +220,3 @@ def listed(words: Iterable[str], most: int = 6) -> str:
     words = list(words)
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
-
-
-def plain(text: object, longest: int = 200) -> str:
-    """Text of a stranger on one line: nothing in it can move a terminal's cursor or colour it."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * longest]).split())
-    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -101,7 +101,14 @@ _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\"'\n#]+)", re.MULTILINE)
 
 
 def licence(metadata: Mapping[str, str], folder: Path | None = None) -> str | None:
-    """The licence that the metadata, or a folder's card (`README.md`) or `LICENSE`, names; None: nothing says it."""
+    """The licence that the metadata, or a folder's card (`README.md`) or `LICENSE`, names; None: nothing says it.
+
+    On one line and not longer than a name: it goes into the records of pictures.
+    """
+    return plain(_told(metadata, folder) or "") or None
+
+
+def _told(metadata: Mapping[str, str], folder: Path | None) -> str | None:
     told = metadata.get("modelspec.license") or metadata.get("license") or metadata.get("ss_license")
     if told or folder is None:
         return told or None
@@ -119,3 +126,9 @@ def _beginning(path: Path) -> str:
             return file.read(1 << 14)
     except OSError:
         return ""
+
+
+def plain(text: object, longest: int = 200) -> str:
+    """Text of a stranger on one line: nothing in it can move a terminal's cursor or colour it."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * longest]).split())
+    return line if len(line) <= longest else line[: longest - 3] + "..."

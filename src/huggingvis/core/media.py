@@ -64,6 +64,10 @@ class Picture:
         self.to_pil().save(buffer, format="PNG")
         return buffer.getvalue()
 
+    def bare(self) -> Picture:
+        """The pixels alone, without a word of how they were made: for files that are handed to others."""
+        return Picture(self.pixels)
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels, in the order people say them."""

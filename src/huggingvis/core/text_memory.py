@@ -10,7 +10,9 @@ computed:
   live LoRA, or with a forward of its own, is asked each time; so is a place with taps, for they may write.
 - nothing is remembered while gradients are recorded or a graph is traced.
 
-What it saves is small: 6 of 1607 GFLOP of a guided step of Stable Diffusion 1 at 512 pixels. Book: chapter 10, "Speed".
+What it saves is small: 6 of 1607 GFLOP of a guided step of Stable Diffusion 1 at 512 pixels, half a percent of its time
+on a CPU; 105 GFLOP, one percent, of SDXL's at 1024. What is kept is 25 thousand numbers a token, in SDXL 166 thousand.
+Book: chapter 10, "Speed".
 """
 
 from __future__ import annotations

@@ -148,6 +148,7 @@ def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
+        **({"licence": system.spec.licence} if system.spec.licence else {}),
         **({"notes": list(said)} if said else {}),
     }
 

@@ -108,7 +108,7 @@ def encode(picture: Picture, extension: str) -> bytes:
     if kind == "JPEG" and image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     try:
-        image.save(out, kind, quality=95, exif=_exif(record, text))
+        image.save(out, kind, quality=95, exif=_exif(record, text) if record or text else b"")
     except (ValueError, OSError) as error:  # EXIF in a JPEG ends at 64 KiB
         size = len(record or "") + 2 * len(text or "")
         raise UsageError(

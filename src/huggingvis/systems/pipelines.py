@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from huggingvis.checkpoints.diffusers_common import read_json
+from huggingvis.checkpoints.training_notes import licence
 from huggingvis.core.errors import FileProblem, nearest
 from huggingvis.core.system import System
 
@@ -61,7 +62,7 @@ def bind_folder(folder: Path, how: How) -> System:
             f"{', '.join(near or sorted(_modules()))}."
         )
     system: System = importlib.import_module(module).bind_pipeline(folder, index, how)
-    return system
+    return replace(system, spec=replace(system.spec, licence=licence({}, folder) or ""))
 
 
 def name_of(folder: Path) -> str:

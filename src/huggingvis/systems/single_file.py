@@ -13,6 +13,7 @@ from huggingvis.checkpoints.diffusers_scheduler import Own, scheduler_config
 from huggingvis.checkpoints.single_file import Parts, Said, read_parts
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.checkpoints.single_file_towers import tower_net
+from huggingvis.checkpoints.training_notes import licence
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
@@ -55,7 +56,8 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     side = SIDES.get((name, layout.prediction), USUAL_SIDE)
     own = own_of(parts)
     origin = {"scheduler": scheduler_config(own.process, own.prediction)}
-    spec = Spec(path.stem, "stable_diffusion", (side, side), card={ORIGIN: origin})
+    told = licence(parts.metadata) or ""
+    spec = Spec(path.stem, "stable_diffusion", (side, side), licence=told, card={ORIGIN: origin})
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE

@@ -171,7 +171,8 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Syst
     """The model of `folder`, or the one that ships with the package."""
     folder = folder or packaged("tiny")
     record, parts = read_as(folder, Record), load_parts(folder, device or torch.device("cpu"))
-    spec = Spec(record.name, "tiny", record.size, card=record.card)
+    licence = str(record.card.get("licence", ""))
+    spec = Spec(record.name, "tiny", record.size, licence=licence, card=record.card)
     return assemble(spec, parts.unet, parts.codec, TinyConditioner(parts.tokenizer, parts.tower), parts.planner)
 
 

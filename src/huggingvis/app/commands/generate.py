@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import add_record, record_of, words_of
+from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
+from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from huggingvis.core.system import System
     from huggingvis.export.image import Provenance
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
@@ -77,7 +79,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_places(parser)
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where the pictures go (default out)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (default auto)")
-    parser.add_argument("--precision", metavar="NAME", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--precision", metavar="NAME", type=one_of("precision", PRECISIONS), default="auto",
+        help=f"of community models: {', '.join(PRECISIONS)} (default auto)",
+    )  # fmt: skip
     parser.add_argument("--grid", action="store_true", help="also save all pictures on one sheet")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
@@ -87,6 +92,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
     add_beside(parser)
+    add_serving(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -99,18 +105,19 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     began = time.perf_counter()
     from huggingvis import api
 
+    output = output_of(args, folder, usual, screen)
     system = _system(args, usual, told, screen)
     loaded = time.perf_counter() - began
     if told is not None and not _changed(args):
-        return _repeat(args.picture, told.request(), system, folder, screen, loaded)
+        return _repeat(args.picture, told.request(), system, output, loaded)
     request = _request(args, told, system)
     request = replace(request, adapters=adapters_of(args, request.adapters, usual, screen))
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
-        saved, kept = _saved(api.stream(system, request, on_step=on_step), request, folder, screen)
+        saved, kept = _saved(api.stream(system, request, on_step=on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
-    sheet = _sheet(kept, request, folder, screen) if args.grid else None
+    sheet = _sheet(kept, request, output) if args.grid else None
     screen.say(_summary(len(saved), seconds))
     return {
         "pictures": saved,
@@ -134,7 +141,7 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return said or args.prompt is not None or args.grid or bool(args.set) or beside_said(args)
+    return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args)
 
 
 def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -234,25 +241,21 @@ class _Watched:
         self.tick(self.done)
 
 
-def _saved(
-    pictures: Iterable[Picture], request: Request, folder: Path, screen: Screen
-) -> tuple[list[dict[str, Any]], list[Picture]]:
+def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
     """Each picture saved as soon as it is made, so that what is finished stays when the rest is stopped or fails."""
-    from huggingvis import api
-
     saved: list[dict[str, Any]] = []
     kept: list[Picture] = []
     try:
-        for picture in pictures:
-            (path,) = api.export([picture], folder)
+        for picture in map(output.checked, pictures):
+            path = output.save(picture)
             kept.append(picture)
             saved.append({"path": str(path), **picture.made})
-            screen.say(f"{path}  (seed {picture.made['seed']}, {picture.made['seconds']:.2f} s)")
+            output.screen.say(f"{path}  (seed {picture.made['seed']}, {picture.made['seconds']:.2f} s)")
     except KeyboardInterrupt:
-        raise Cancelled(_stopped(len(saved), request.canvas.count, folder)) from None
+        raise Cancelled(_stopped(len(saved), request.canvas.count, output.folder)) from None
     except HvisError as error:
         if saved:
-            screen.note(_stopped(len(saved), request.canvas.count, folder))
+            output.screen.note(_stopped(len(saved), request.canvas.count, output.folder))
         raise error
     return saved, kept
 
@@ -262,34 +265,33 @@ def _stopped(done: int, asked: int, folder: Path) -> str:
     return f"Stopped while sampling: {kept}. Nothing half-written was left behind."
 
 
-def _sheet(pictures: list[Picture], request: Request, folder: Path, screen: Screen) -> str:
+def _sheet(pictures: list[Picture], request: Request, output: Output) -> str:
     from huggingvis.export.grid import Sheet, contact_sheet
     from huggingvis.export.image import save_numbered
 
     side = max(max(picture.size) for picture in pictures)
     cell = side * math.ceil(LEAST_CELL / side)  # whole pixels: enlarged ones stay squares of one size
     words = request.prompt.text.strip() or Path(str(pictures[0].made["model"])).name
-    path = save_numbered(contact_sheet(pictures, Sheet(cell=cell)), folder, f"grid {words}")
-    screen.say(f"{path}  (all of them on one sheet)")
+    path = save_numbered(contact_sheet(pictures, Sheet(cell=cell)), output.folder, f"grid {output.name(words)}")
+    output.screen.say(f"{path}  (all of them on one sheet)")
     return str(path)
 
 
-def _repeat(
-    path: Path, request: Request, system: System, folder: Path, screen: Screen, loaded: float
-) -> dict[str, Any]:
+def _repeat(path: Path, request: Request, system: System, output: Output, loaded: float) -> dict[str, Any]:
     from huggingvis import api
 
+    screen = output.screen
     notes = list(_notes(system, request, screen))
     began = time.perf_counter()
     try:
         with _Watched(screen, request) as on_step:
             picture, found = api.repeat(path, system=system, on_step=on_step)
     except KeyboardInterrupt:
-        raise Cancelled(_stopped(0, 1, folder)) from None
+        raise Cancelled(_stopped(0, 1, output.folder)) from None
     for key, (before, now) in found.differs.items():
         notes.append(f"The picture was made {OTHER[key]}: {before} then, {now} now.")
         screen.note(notes[-1])
-    (saved,) = api.export([picture], folder)
+    saved = output.save(picture)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     same = "the same bits as" if found.identical else f"up to {found.apart}/255 away from"
     screen.say(f"{saved}  ({same} {path}, {seconds['sample']:.2f} s)")

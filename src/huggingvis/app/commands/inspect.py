@@ -10,10 +10,14 @@ hvis inspect owner/name
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from huggingvis.app.locating import add_places, places
+from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen, size_of
+from huggingvis.checkpoints.local_folders import KINDS, lookup
 
 _DONE = ("path", "kind", "title", "summary", "base", "metadata", "sha256", "spelling", "methods", "embeddings",
          "prediction", "assumed", "tensors", "numbers", "dtypes", "bytes", "format", "fits", "hashes", "parts",
@@ -31,13 +35,14 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--for", dest="base", metavar="BASE",
         help="say whether it can be used with BASE, and what would not apply: a model, or sd1, sd2, sdxl or refiner",
     )  # fmt: skip
+    add_places(parser)
     parser.add_argument("--no-hash", action="store_true", help="do not read the whole of a large file for its hash")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
 
-    facts = api.inspect(args.file, base=args.base, hashes=not args.no_hash)
+    facts = api.inspect(_located(args), base=args.base, hashes=not args.no_hash)
     if "summary" not in facts:
         _rows(facts, screen)
         return facts
@@ -47,6 +52,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     for name, text in _lines(facts):
         screen.say(f"{name:<12}  {text}")
     return facts
+
+
+def _located(args: argparse.Namespace) -> str:
+    """What was named, or where other programs here keep it, of whatever kind."""
+    roots = () if os.path.lexists(args.file) else places(args, preferences())
+    found = (lookup(args.file, kind, roots) for kind in KINDS) if roots else ()
+    return next((str(path) for path in found if path is not None), args.file)
 
 
 def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,13 +18,16 @@ class _IPAdapter(Kind):
         return subject.foreign("an IP-Adapter")
 
     def tell(self, subject: Subject) -> Told:
+        import torch
+
         from huggingvis.checkpoints.ip_adapter_files import ip_file, projection_of  # they need torch
 
         base = None
         try:
             file = ip_file(subject.path)
             base = base_of(file.tokens)
-            projection_of(file)
+            with torch.device("meta"):
+                projection_of(file)  # which refuses the forms that are not read here
         except FileProblem as error:
             why = refusal(error, subject.path)
             return Told(base=base, refused=f"It {why}", sentences=(f"It {why}",))

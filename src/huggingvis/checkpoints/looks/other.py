@@ -11,7 +11,7 @@ from huggingvis.checkpoints.single_file_family import foreign
 
 @final
 class _Other(Kind):
-    name, title, rank = "other", "weights of a kind that is not known here", 1000
+    name, title, rank = "other", "a file of weights of a kind that is not known here", 1000
 
     def found(self, subject: Subject) -> bool:
         return True

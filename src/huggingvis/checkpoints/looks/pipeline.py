@@ -20,7 +20,7 @@ class _Pipeline(Kind):
 
     def tell(self, subject: Subject) -> Told:
         index = subject.settings
-        parts = {name: str(row[1]) for name, row in index.items() if _is_part(row)}
+        parts = {name: str(row[1]) for name, row in index.items() if name.isidentifier() and _is_part(row)}
         there = {name: bool(subject.files(name)) or (subject.path / name).is_dir() for name in parts}
         weights = {name: weights_in(subject, name) for name in parts if there[name]}
         unet = settings_of(subject, "unet") or settings_of(subject, "transformer")

@@ -33,7 +33,7 @@ SYSTEM = {
     "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/dcgan.py", "metrics/linear_probe.py"],
     "built": "tests/walks/test_adversarial.py::test_dcgan_learns_loads_and_draws",
     "exact": "tests/oracle/test_gan_nets.py::test_dcgan_is_the_papers",
-    "trained": None,
+    "trained": "benchmarks/trained/dcgan.json",
     "explained": None,
     "usable": None,
 }

@@ -35,7 +35,7 @@ SYSTEM = {
     "files": ["edits/gan_inversion.py", "edits/explore/invert.py"],
     "built": "tests/walks/test_stylegan.py::test_held_out_pictures_are_inverted",
     "exact": "tests/oracle/test_gan_inversion.py::test_own_pictures_are_found_again",
-    "trained": None,
+    "trained": "benchmarks/trained/gan_inversion.json",
     "explained": None,
     "usable": None,
 }

@@ -65,7 +65,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_stylegan.py::test_stylegan_learns_loads_and_draws",
     "exact": "tests/golden/test_stylegan.py::test_networks_are_the_official_ones",
-    "trained": None,
+    "trained": "benchmarks/trained/stylegan.json",
     "explained": None,
     "usable": None,
 }

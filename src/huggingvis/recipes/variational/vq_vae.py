@@ -65,7 +65,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_vq_vae.py::test_vq_vae_learns_loads_and_draws",
     "exact": "tests/interop/test_vq.py::test_vq_autoencoder_is_diffusers",
-    "trained": None,
+    "trained": "benchmarks/trained/vq_vae.json",
     "explained": None,
     "usable": None,
 }

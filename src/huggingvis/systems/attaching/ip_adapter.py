@@ -16,13 +16,12 @@ from torch import Tensor
 from huggingvis.adapters.ip_adapter import IPAdapter
 from huggingvis.checkpoints import ip_adapter_files
 from huggingvis.checkpoints.text_towers import from_transformers
+from huggingvis.codecs.clip_pictures import MEAN, STD
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.request import AdapterUse
 from huggingvis.nets.clip_vision import CLIPVision
 from huggingvis.systems.attachments import Bench, Removable
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of the pictures that CLIP learnt from."""
 FOLDER = "image_encoder"
 
 
