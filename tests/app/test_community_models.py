@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import pixels
+from command_line import needs_packaged, pixels
 from PIL import Image
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
@@ -96,6 +96,7 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
         (["--set", "clip_skip=9"], "clip_skip counts layers from the end: 1 to 3"),
         (["--set", "clip_skip=x"], "clip_skip is a whole number"),
         (["--size", "15x16"], "multiple of"),
+        (["--prediction", "v"], "says itself what its net predicts: leave out --prediction"),
     ],
 )
 def test_mistakes_are_told_in_a_paragraph(
@@ -110,3 +111,9 @@ def test_mistakes_are_told_in_a_paragraph(
 def test_a_long_prompt_says_what_is_left_out(hvis: Any, model: Path) -> None:
     said = hvis(["generate", "a " * 80 + "purple elephant", "--model", model, *SHORT])
     assert said.code == 0 and "purple elephant" in said.paragraph and "left out" in said.paragraph
+
+
+@needs_packaged
+def test_a_model_of_our_own_takes_no_other_autoencoder(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", PROMPT, "--vae", model / "vae", *SHORT])
+    assert said.code == 2 and "takes no other: leave out --vae" in said.paragraph

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_xl, unet, vae
+from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_pixart, pipeline_xl, unet, vae
 from torch import nn
 
 from huggingvis.core.errors import UsageError
@@ -36,6 +36,13 @@ def a_picture(path: Path, white: tuple[int, ...]) -> str:
     pixels[white] = 255
     Image.fromarray(pixels).save(path)
     return str(path)
+
+
+def a_vae(folder: Path, scale: float) -> Path:
+    vae().save_pretrained(folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": scale}))
+    return folder
 
 
 @pytest.mark.parametrize(("name", "word"), [("clip_skip", "²"), ("crop", "²x1"), ("original_size", "1024")])
@@ -75,12 +82,15 @@ def test_a_model_in_a_hubs_cache_is_called_as_at_the_hub(tmp_path: Path) -> None
     assert name_of(tmp_path / "tiny-sd") == "tiny-sd"
 
 
+def test_a_transformer_takes_another_autoencoder(tmp_path: Path) -> None:
+    pipeline_pixart().save_pretrained(tmp_path / "model")
+    system = bind_folder(tmp_path / "model", How(vae=a_vae(tmp_path / "vae", 0.5)))
+    assert system.codec.std.tolist() == [2.0] * 4
+
+
 def test_another_autoencoder_is_saved_with_its_own_scale(tmp_path: Path) -> None:
     pipeline().save_pretrained(tmp_path / "model")
-    vae().save_pretrained(tmp_path / "vae")
-    config = tmp_path / "vae" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": 0.5}))
-    system = bind_folder(tmp_path / "model", How(vae=tmp_path / "vae"))
+    system = bind_folder(tmp_path / "model", How(vae=a_vae(tmp_path / "vae", 0.5)))
     again = bind_folder(save_folder(system, tmp_path / "saved"), How())
     assert again.codec.std.tolist() == system.codec.std.tolist() == [2.0] * 4
     with pytest.raises(UsageError, match=r"by 0\.5, but of a single file every program takes .* by 0\.18215"):

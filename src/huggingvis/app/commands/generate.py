@@ -196,17 +196,17 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     from huggingvis import api
 
     device = args.device or usual.device
+    said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
         model = located(named, args, usual, screen)
-        said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
         return api.load(model, device=device, **said)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
-        return api.load(made_by, device=device)
+        return api.load(made_by, device=device, **said)
     for place in (usual.runs / Path(made_by).name, Path(usual.model or "")):
         if place.name == made_by and place.is_dir():
-            return api.load(place, device=device, precision=args.precision)
+            return api.load(place, device=device, **said)
     raise UsageError(
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."
