@@ -73,6 +73,20 @@ def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model:
     assert int(np.abs(made(weaker).astype(int) - plain.astype(int)).max()) <= 1
 
 
+def test_a_record_whose_files_are_elsewhere_says_so(
+    hvis: Any, model: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = hvis(["generate", PROMPT, "--model", model, "--image", picture.name, "--json", *SHORT])
+    made_picture = Path(said.document["pictures"][0]["path"]).resolve()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    said = hvis(["generate", "--from", made_picture, "--model", "no/such/model"])
+    assert said.code == 3 and "There is no file in.png. It is named by the record of" in said.paragraph
+    said = hvis(["generate", "--from", made_picture, "--model", model, "--image", picture, "--json", *SHORT])
+    assert said.document["request"]["source"]["path"] == str(picture)
+
+
 def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
     said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--strength", 0.7, "--json", *SHORT])
     assert said.document["request"]["source"] == {"kind": "FromPicture", "path": str(picture), "strength": 0.7}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, one_of, record_of, words_of
-from huggingvis.app.beside import adapters_of, add_beside, source_of
+from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
@@ -98,7 +98,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     told = _provenance(args)
-    _early(_request(args, told, None), prompt_required=told is None and _packaged(args.model or usual.model))
+    early = _request(args, told, None)
+    _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
+    adapters = adapters_of(args, early.adapters, usual, screen)
+    check_files(replace(early, adapters=adapters), args.picture)
     folder = args.output or usual.output
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
@@ -110,8 +113,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     loaded = time.perf_counter() - began
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, output, loaded)
-    request = _request(args, told, system)
-    request = replace(request, adapters=adapters_of(args, request.adapters, usual, screen))
+    request = replace(_request(args, told, system), adapters=adapters)
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
