@@ -18,6 +18,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.edits.generate import fingerprint, generate
+from huggingvis.recipes.comparing import Comparison, compare_samplers
 from huggingvis.systems.pipelines import How, bind_folder, name_of
 from huggingvis.systems.saving import save_file, save_folder
 
@@ -108,3 +109,11 @@ def test_the_fingerprint_knows_numbers_and_not_their_place_in_memory(tmp_path: P
     assert fingerprint(plain) == before == "b2f47a24cfcb"
     weight.data[0, 0, 0, 0] += 1.0
     assert fingerprint(plain) != before
+
+
+def test_samplers_are_compared_on_the_models_own_grid(tmp_path: Path) -> None:
+    system = bound(pipeline(), tmp_path / "model")
+    record = compare_samplers(system, Comparison(("ddim", "dpm++2m"), (4, 16), count=2, fine=32)).record
+    assert record["schedule"] == OWN and [row["calls"] for row in record["rows"]] == [4, 16, 4, 16]
+    errors = [row["relative_error"] for row in record["rows"]]
+    assert errors[1] < errors[0] and errors[3] < errors[2]

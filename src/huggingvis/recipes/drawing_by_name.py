@@ -15,7 +15,7 @@ from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Cond, Denoiser, Guidance
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import OWN, Canvas, Prompt, Request, Sampling
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
@@ -45,9 +45,8 @@ class Drawing:
         # by name here and not through the request, so that models whose own limits are narrower are compared too
         diffusion, calls = model.diffusion, _Calls()
         outer: tuple[Guidance, ...] = (*diffusion.guidance, calls)  # a guidance may call the network more than once
-        diffusion = replace(
-            diffusion, sampler=sampler_of(sampler), grid=schedule_of(self.schedule, steps), guidance=outer
-        )
+        grid = diffusion.grid if self.schedule == OWN else schedule_of(self.schedule, steps)
+        diffusion = replace(diffusion, sampler=sampler_of(sampler), grid=grid, guidance=outer)
         parts = []
         for i in range(0, len(requests), _CHUNK):
             some = requests[i : i + _CHUNK]
