@@ -78,21 +78,33 @@ def load(
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
     (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
     model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
-    Raises `UsageError` for an unknown name, `FileProblem` for damaged or missing files.
+    Raises `UsageError` for an unknown name and for what such a model does not take, `FileProblem` for damaged or
+    missing files.
     """
     from huggingvis.core.system import System
-    from huggingvis.systems.packaged import packaged, read_record
 
     if isinstance(model, System):
         return model
-    where = device_of(device)
+    where, path = device_of(device), _place(model)
+    of_others = path.suffix != ".pkl" if path.is_file() else (path / "model_index.json").is_file()
+    if vae is not None and not of_others:
+        raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
+    if prediction is not None and not (of_others and path.is_file()):
+        raise UsageError(
+            f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
+        )
+    if of_others:
+        return _of_others(path, replace(_how(where, precision, path), vae=_vae(vae), prediction=prediction))
+    return _own(path, where)
+
+
+def _place(model: str | Path | None) -> Path:
+    """The file or folder that `load` was told of, fetched where only a hub has it."""
+    from huggingvis.systems.packaged import packaged
+
     path = packaged(DEFAULT_MODEL) if model is None else Path(model)
     if not path.exists() and packaged(str(model)).is_dir():
-        path = packaged(str(model))
-    if (path / "config.toml").is_file():
-        from huggingvis.recipes.loading import bind_run
-
-        return bind_run(path, where)
+        return packaged(str(model))
     if model is None and not path.is_dir():
         raise FileProblem(
             "This installation lacks the model that ships with the package. Install the package again, or name a model "
@@ -101,25 +113,38 @@ def load(
     if not path.exists():
         from huggingvis.checkpoints.resolve import resolve
 
-        path = resolve(str(model), known=packaged_models())
-    if path.is_file() and path.suffix == ".pkl":
+        return resolve(str(model), known=packaged_models())
+    return path
+
+
+def _own(path: Path, device: torch.device) -> System:
+    """The system in a run folder, a model folder of ours, or an official StyleGAN2 file."""
+    from huggingvis.systems.packaged import read_record
+
+    if (path / "config.toml").is_file():
+        from huggingvis.recipes.loading import bind_run
+
+        return bind_run(path, device)
+    if path.is_file():
         from huggingvis.systems import stylegan2
 
-        return stylegan2.bind(path, where)
-    if (path / "model_index.json").is_file():
-        from huggingvis.systems.pipelines import bind_folder
-
-        return bind_folder(path, replace(_how(where, precision, path), vae=_vae(vae)))
-    if path.is_file():
-        from huggingvis.systems.single_file import bind_file
-
-        how = replace(_how(where, precision, path), vae=_vae(vae), prediction=prediction)
-        return bind_file(path, how)
+        return stylegan2.bind(path, device)
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
-    system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, where)
+    system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, device)
     return system
+
+
+def _of_others(path: Path, how: How) -> System:
+    """The system in a folder of diffusers or a single file."""
+    if path.is_file():
+        from huggingvis.systems.single_file import bind_file
+
+        return bind_file(path, how)
+    from huggingvis.systems.pipelines import bind_folder
+
+    return bind_folder(path, how)
 
 
 def _how(device: torch.device, precision: str, path: Path) -> How:

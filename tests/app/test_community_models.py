@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import pixels
+from command_line import needs_packaged, pixels
 from PIL import Image
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
@@ -73,6 +73,20 @@ def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model:
     assert int(np.abs(made(weaker).astype(int) - plain.astype(int)).max()) <= 1
 
 
+def test_a_record_whose_files_are_elsewhere_says_so(
+    hvis: Any, model: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = hvis(["generate", PROMPT, "--model", model, "--image", picture.name, "--json", *SHORT])
+    made_picture = Path(said.document["pictures"][0]["path"]).resolve()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    said = hvis(["generate", "--from", made_picture, "--model", "no/such/model"])
+    assert said.code == 3 and "There is no file in.png. It is named by the record of" in said.paragraph
+    said = hvis(["generate", "--from", made_picture, "--model", model, "--image", picture, "--json", *SHORT])
+    assert said.document["request"]["source"]["path"] == str(picture)
+
+
 def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
     said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--strength", 0.7, "--json", *SHORT])
     assert said.document["request"]["source"] == {"kind": "FromPicture", "path": str(picture), "strength": 0.7}
@@ -96,6 +110,7 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
         (["--set", "clip_skip=9"], "clip_skip counts layers from the end: 1 to 3"),
         (["--set", "clip_skip=x"], "clip_skip is a whole number"),
         (["--size", "15x16"], "multiple of"),
+        (["--prediction", "v"], "says itself what its net predicts: leave out --prediction"),
     ],
 )
 def test_mistakes_are_told_in_a_paragraph(
@@ -110,3 +125,9 @@ def test_mistakes_are_told_in_a_paragraph(
 def test_a_long_prompt_says_what_is_left_out(hvis: Any, model: Path) -> None:
     said = hvis(["generate", "a " * 80 + "purple elephant", "--model", model, *SHORT])
     assert said.code == 0 and "purple elephant" in said.paragraph and "left out" in said.paragraph
+
+
+@needs_packaged
+def test_a_model_of_our_own_takes_no_other_autoencoder(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", PROMPT, "--vae", model / "vae", *SHORT])
+    assert said.code == 2 and "takes no other: leave out --vae" in said.paragraph

@@ -18,8 +18,8 @@ from pathlib import Path
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Source
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
 
 
 def add_beside(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +79,27 @@ def adapters_of(
     kinds = ["lora"] * len(args.lora) + ["embedding"] * len(args.embedding) + ["controlnet"] * len(args.control)
     found = [_here(use, kind, args, usual, screen) for use, kind in zip(uses, kinds, strict=True)]
     return tuple(found) or base
+
+
+def check_files(request: Request, record: Path | None) -> None:
+    """Refuse a request whose files are not there before a model is loaded for it; `record`: the picture it comes from.
+
+    Raises `FileProblem`.
+    """
+    source = request.source
+    pictures = (source.path, source.mask if isinstance(source, Inpaint) else "") if source else ()
+    of_adapters = (path for use in request.adapters for path in (use.path, use.image, use.encoder))
+    for path in filter(None, (*pictures, *of_adapters)):
+        if not os.path.lexists(path):
+            why = (
+                "Check the path."
+                if record is None
+                else (
+                    f"It is named by the record of {record} as seen from the folder where that was made: go there, or name "
+                    "it again by its flag (--image, --lora, ...)."
+                )
+            )
+            raise FileProblem(f"There is no file {path}. {why}")
 
 
 def _lora(word: str) -> AdapterUse:

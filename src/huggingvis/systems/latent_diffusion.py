@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction
-from huggingvis.core.protocols import Guidance, Shows
+from huggingvis.core.protocols import Guidance
 from huggingvis.core.request import OWN, Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.system import Adapts, Spec, System, canvas_of
@@ -80,9 +80,7 @@ def assemble(
     def generator(request: Request) -> Diffusion:
         if shows is not None and request.source is None:
             raise UsageError(
-                f"{spec.name!r} was trained to change pictures and sees one beside its noise. Give it a picture"
-                f"{' and a mask' if isinstance(shows, MaskedPicture) else ''} (--image FILE"
-                f"{', --mask FILE' if isinstance(shows, MaskedPicture) else ''})."
+                f"{spec.name!r} was trained to change pictures and sees one beside its noise. Give it {shows.asks}."
             )
         width, height = canvas_of(request, spec)
         sampler, schedule = solver(own, request.sampling)
@@ -146,7 +144,7 @@ def guided(request: Request, parts: Parts) -> Guidance:
 # ---- what nets are shown beside x_t ----------------------------------------------------------------------------------
 
 
-def shows_of(parts: Parts) -> Shows | None:
+def shows_of(parts: Parts) -> MaskedPicture | WholePicture | None:
     """What the net sees of a picture that a request starts from; None: nothing. Raises `UsageError` for other nets."""
     if not parts.concat:
         return None
@@ -166,6 +164,7 @@ class MaskedPicture:
     """A mask, 1 where the picture is made anew, and the latents of the rest (nine channels in all)."""
 
     codec: KLLatents
+    asks: ClassVar[str] = "a picture and a mask (--image FILE, --mask FILE)"
 
     def __call__(self, x: Tensor, hole: Tensor | None, noise: Noise) -> Mapping[str, Tensor]:
         if hole is None:
@@ -181,6 +180,7 @@ class WholePicture:
     """The latents of a picture that is to be changed, the likeliest and as the encoder gives them: not scaled."""
 
     codec: KLLatents
+    asks: ClassVar[str] = "a picture (--image FILE)"
 
     def __call__(self, x: Tensor, hole: Tensor | None, noise: Noise) -> Mapping[str, Tensor]:
         if hole is not None:

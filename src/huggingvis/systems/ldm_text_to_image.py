@@ -25,9 +25,9 @@ from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.ldm_bert import LDMBert
 from huggingvis.systems.latent_diffusion import Parts, assemble
-from huggingvis.systems.pipelines import How, whole
+from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_reading import PromptConditioner
-from huggingvis.systems.stable_diffusion import read_codec
+from huggingvis.systems.stable_diffusion import other_codec
 
 SYSTEM = {
     "name": "Latent diffusion for text (LDM)",
@@ -60,7 +60,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     unet_folder, vae, tower = whole(folder, index, "unet", "vqvae", "bert")
     tokenizer, scheduler = whole(folder, index, "tokenizer", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
-    codec, own = read_codec(vae, how), read_scheduler(scheduler)
+    codec, own = other_codec(how.vae or vae, how), read_scheduler(scheduler)
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 32)
     parts = Parts(
@@ -73,7 +73,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     )
     solver = ("dpm++2m", "karras") if own.solver is None else (OWN, OWN)
     return assemble(
-        Spec(folder.resolve().name, "ldm_text_to_image", (side, side)), parts, how.device, Sampling(*solver, 50, 5.0)
+        Spec(name_of(folder), "ldm_text_to_image", (side, side)), parts, how.device, Sampling(*solver, 50, 5.0)
     )
 
 

@@ -65,6 +65,14 @@ def bind_folder(folder: Path, how: How) -> System:
     return replace(system, spec=replace(system.spec, licence=licence({}, folder) or ""))
 
 
+def name_of(folder: Path) -> str:
+    """What a model's folder is called: in the cache of a hub, where it has a commit for a name, `owner/name`."""
+    folder = folder.resolve()
+    kept = folder.parent.parent.name
+    cached = folder.parent.name == "snapshots" and kept.startswith("models--")
+    return kept.removeprefix("models--").replace("--", "/", 1) if cached else folder.name
+
+
 def part(folder: Path, index: Mapping[str, Any], name: str) -> Path | None:
     """The sub-folder of a part; None where the pipeline has none. Raises `FileProblem` where it should be there."""
     told = index.get(name)

@@ -23,9 +23,9 @@ from huggingvis.core.request import OWN, Request, Sampling
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.nets.pixart import PixArtConfig
 from huggingvis.systems.latent_diffusion import Parts, assemble
-from huggingvis.systems.pipelines import How, whole
+from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_reading import PromptConditioner, Telling, TokensOnly
-from huggingvis.systems.stable_diffusion import read_codec
+from huggingvis.systems.stable_diffusion import other_codec
 from huggingvis.systems.t5_reader import T5Reader
 
 SYSTEM = {
@@ -73,12 +73,12 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
         folder, index, "transformer", "vae", "text_encoder", "tokenizer", "scheduler"
     )
     net = diffusers_pixart.from_diffusers(net_folder, dtype=how.dtype).to(how.device)
-    codec, own, c = read_codec(vae, how), read_scheduler(scheduler), net.config
+    codec, own, c = other_codec(how.vae or vae, how), read_scheduler(scheduler), net.config
     reader = T5Reader.load(tower, tokenizer, PIPELINES[name], how.dtype, plain)
     reader.tower.to(how.device)
     side = codec.autoencoder.factor * c.size
     many = c.sizes or (name == "PixArtSigmaPipeline" and c.size >= 64)
-    spec = Spec(folder.resolve().name, "pixart", (side, side), trained=trained_sizes(side) if many else ())
+    spec = Spec(name_of(folder), "pixart", (side, side), trained=trained_sizes(side) if many else ())
     parts = Parts(
         net=net,
         codec=codec,

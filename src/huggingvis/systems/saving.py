@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, text_towers, text_towers_clip
@@ -25,6 +26,7 @@ from huggingvis.nets.unet import UNet
 from huggingvis.systems.pipelines import INDEX, ORIGIN
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner, readers_of
 from huggingvis.systems.size_conditions import SizeConditions
+from huggingvis.systems.stable_diffusion import USUAL_SCALE
 
 CLASSES = {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
 ROOTS = {"quick": "cond_stage_model.transformer.", "open": "cond_stage_model.model."}
@@ -57,7 +59,10 @@ def save_folder(system: System, folder: Path | str) -> Path:
 
 
 def save_file(system: System, path: Path | str) -> Path:
-    """Write one `.safetensors` file in the layout of the first programs; returns it. Raises as `save_folder`."""
+    """Write one `.safetensors` file in the layout of the first programs; returns it.
+
+    Raises as `save_folder`, and `UsageError` for an autoencoder whose scale of latents such a file cannot tell.
+    """
     unet, codec, readers = _parts(system)
     towers: dict[str, dict[str, Tensor]] = {}
     for reader in readers:
@@ -69,6 +74,12 @@ def save_file(system: System, path: Path | str) -> Path:
     told = system.spec.card[ORIGIN]["scheduler"].get("prediction_type", "epsilon")
     prediction = "v" if told == "v_prediction" else "epsilon"
     parts = parts_of(unet, codec.autoencoder, towers=towers, prediction=prediction)
+    scale = parts.layout.member.scale if parts.layout.member else USUAL_SCALE
+    if not torch.allclose(codec.std * scale, torch.ones_like(codec.std), rtol=1e-3) or bool(codec.mean.any()):
+        raise UsageError(
+            f"The autoencoder of {system.spec.name!r} scales its latents by {1 / float(codec.std[0]):.6g}, but of a "
+            f"single file every program takes them to be scaled by {scale:g}. Save a folder instead."
+        )
     return write_single_file(path, parts)
 
 

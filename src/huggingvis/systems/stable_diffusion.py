@@ -34,7 +34,7 @@ from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.grids import Trailing
 from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.latent_diffusion import Parts, assemble
-from huggingvis.systems.pipelines import ORIGIN, How, part, whole
+from huggingvis.systems.pipelines import ORIGIN, How, name_of, part, whole
 from huggingvis.systems.prompt_reading import (
     BothReaders,
     ClipReader,
@@ -131,13 +131,15 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     reads = READS[PIPELINES[str(index["_class_name"])]]
     unet_folder, vae_folder, scheduler_folder = whole(folder, index, "unet", "vae", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
-    codec = other_codec(how.vae, how) if how.vae is not None else read_codec(vae_folder, how)
+    own_vae = vae_folder if how.vae is None else how.vae
+    codec = other_codec(own_vae, how)
     readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 64)
-    origin = {name: read_config(place) for name, place in _folders(folder, index).items()}
+    places = {**_folders(folder, index), "vae": _vae_folder(own_vae)}
+    origin = {name: read_config(place) for name, place in places.items() if place.is_dir()}
     origin |= {"scheduler": read_json(scheduler_folder / SCHEDULER), "index": _kept(index)}
-    spec = Spec(folder.resolve().name, "stable_diffusion", (side, side), card={ORIGIN: origin})
+    spec = Spec(name_of(folder), "stable_diffusion", (side, side), card={ORIGIN: origin})
     scored = bool(index.get("requires_aesthetics_score", False))
     conditioner = PromptConditioner(
         together([reader for reader in readers if reader is not None]),
@@ -210,11 +212,16 @@ def read_codec(folder: Path, how: How) -> KLLatents:
 def other_codec(path: Path, how: How, scale: float | None = None) -> KLLatents:
     """An autoencoder given beside the model: a folder of diffusers or a file. `scale` of a file's latents, if known."""
     if path.is_dir():
-        return read_codec(path / "vae" if (path / "vae").is_dir() else path, how)
+        return read_codec(_vae_folder(path), how)
     parts = read_parts(path, dtype=how.of_codec, device=how.device)
     if parts.autoencoder is None:
         raise FileProblem(f"{path} is {parts.layout.title}; --vae takes an autoencoder's file or folder.")
     return KLLatents(channels_last(parts.autoencoder), 0.0, 1.0 / (scale or USUAL_SCALE)).to(how.device).eval()
+
+
+def _vae_folder(path: Path) -> Path:
+    """The autoencoder's part of a model's folder, else the path itself."""
+    return path / "vae" if (path / "vae").is_dir() else path
 
 
 def together(readers: list[Reader]) -> Reader:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, one_of, record_of, words_of
-from huggingvis.app.beside import adapters_of, add_beside, source_of
+from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
@@ -98,7 +98,10 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     told = _provenance(args)
-    _early(_request(args, told, None), prompt_required=told is None and _packaged(args.model or usual.model))
+    early = _request(args, told, None)
+    _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
+    adapters = adapters_of(args, early.adapters, usual, screen)
+    check_files(replace(early, adapters=adapters), args.picture)
     folder = args.output or usual.output
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
@@ -110,8 +113,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     loaded = time.perf_counter() - began
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, output, loaded)
-    request = _request(args, told, system)
-    request = replace(request, adapters=adapters_of(args, request.adapters, usual, screen))
+    request = replace(_request(args, told, system), adapters=adapters)
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
@@ -196,17 +198,17 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     from huggingvis import api
 
     device = args.device or usual.device
+    said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
     named = args.model or (None if told else usual.model)
     if named is not None or told is None:
         model = located(named, args, usual, screen)
-        said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
         return api.load(model, device=device, **said)
     made_by = str(told.made.get("model", api.DEFAULT_MODEL))
     if made_by in api.packaged_models():
-        return api.load(made_by, device=device)
+        return api.load(made_by, device=device, **said)
     for place in (usual.runs / Path(made_by).name, Path(usual.model or "")):
         if place.name == made_by and place.is_dir():
-            return api.load(place, device=device, precision=args.precision)
+            return api.load(place, device=device, **said)
     raise UsageError(
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."

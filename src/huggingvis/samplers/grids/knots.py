@@ -170,25 +170,23 @@ class BetaIndex:
 class Distilled:
     """N of the `known` even indices k T/known - 1 that a distilled network was taught, evenly spaced and from the top.
 
-    `share`: only the lower such share of them, for a picture that is noised as far and no further.
+    Raises `UsageError` where that are fewer than N.
     """
 
     steps: int
     known: int = 50
-    share: float = 1.0
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
 
     def __call__(self, process: Process) -> Grid:
         table = table_of(process, "distilled", self.known)
-        count = int(self.known * self.share)
-        if self.steps > count:
+        if self.steps > self.known:
             raise UsageError(
-                f"This model was distilled to {count} noise levels, but {self.steps} steps are asked for. It is made "
-                "for 1 to 8 steps."
+                f"This model was distilled to {self.known} noise levels, but {self.steps} steps are asked for. It is "
+                "made for 1 to 8 steps."
             )
         gap = table.steps // self.known
-        taught = torch.arange(count, 0, -1, dtype=torch.float64) * gap - 1  # [count], falling
-        chosen = (torch.arange(self.steps, dtype=torch.float64) * (count / self.steps)).floor().long()
+        taught = torch.arange(self.known, 0, -1, dtype=torch.float64) * gap - 1  # [known], falling
+        chosen = (torch.arange(self.steps, dtype=torch.float64) * (self.known / self.steps)).floor().long()
         return on_knots(table, taught[chosen], clean_end=True)
