@@ -32,7 +32,7 @@ class CGANSizes:
         picture: maxout units that read the picture.
         critic_label: maxout units that read the label in the discriminator.
         critic_joint: maxout units of the discriminator that read both.
-        dropout: share of hidden units left out: of the discriminator's while training, of the generator's by coins in z.
+        dropout: share of hidden units left out, in the discriminator while training, in the generator by coins in z.
     """
 
     noise: int = 200
@@ -76,7 +76,7 @@ class CGANGenerator(nn.Module):
         return torch.tanh(self.out(self._kept(h, coins[1]))).unflatten(1, self.shape)
 
     def _kept(self, h: Tensor, coins: Tensor) -> Tensor:
-        """h with the units dropped whose coin, even from -1 to 1, is among the last `dropout`; the rest are scaled up."""
+        """h without the units whose coin is among the last `dropout` of [-1, 1]; the others are scaled up for them."""
         return h * (coins < 1 - 2 * self.dropout) / (1 - self.dropout)
 
 
