@@ -331,7 +331,7 @@ CASES: dict[str, Case] = {
     "maxout critic": Case(lambda: MaxoutCritic((1, 4, 4), (16,), 3), lambda d: (d.normal(1, 4, 4), {}), ((2,),)),
     "cgan generator": Case(
         lambda: CGANGenerator((1, 4, 4), 3, 5, CGANSizes(8, 8, 16)),
-        lambda d: (d.normal(3), {"vector": d.normal(5)}), ((2, 1, 4, 4),),
+        lambda d: (d.normal(3 + 16 + 16), {"vector": d.normal(5)}), ((2, 1, 4, 4),),
     ),
     "cgan critic": Case(
         lambda: CGANCritic((1, 4, 4), 5, CGANSizes(picture=8, critic_label=8, critic_joint=16)),

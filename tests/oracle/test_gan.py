@@ -253,13 +253,14 @@ def test_priors() -> None:
 
 def conditional() -> GAN:
     torch.manual_seed(1)
-    return GAN(CGANGenerator((1, 4, 4), 6, 5, CGANSizes(8, 8, 16)), 6, uniform).eval()
+    net = CGANGenerator((1, 4, 4), 6, 5, CGANSizes(8, 8, 16))
+    return GAN(net, net.latents, uniform).eval()
 
 
 @torch.no_grad()
 def test_permuted_labels_permute_pictures() -> None:
     gan, order = conditional(), torch.tensor([3, 0, 4, 1, 2])
-    z = BatchNoise(0).draw(torch.empty(1, 6)).expand(5, -1)
+    z = uniform(BatchNoise(0).draw(torch.empty(1, gan.latent_dim))).expand(5, -1)
     labels = torch.eye(5)
     pictures = gan.decode(z, {"vector": labels})
     assert torch.allclose(gan.decode(z, {"vector": labels[order]}), pictures[order], atol=1e-6)

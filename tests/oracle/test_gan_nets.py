@@ -9,7 +9,7 @@ from torch import nn
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Decodes, Generative
-from huggingvis.nets.cgan import CGANCritic, CGANGenerator
+from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.nets.mlp_gan import Maxout, MaxoutCritic, MLPGenerator
 from huggingvis.objectives.adversarial import (
@@ -98,3 +98,21 @@ def test_the_wasserstein_game_asks_for_its_penalty() -> None:
         Config(game=Wasserstein())
     rules = Config(game=Wasserstein(), penalty=GradientPenalty()).rules()
     assert rules.penalty == GradientPenalty()
+
+
+@torch.no_grad()
+def test_coins_in_z_drop_units_as_dropout_does() -> None:
+    """Half of the units of each layer, the others doubled; the same z, the same picture, whatever the mode."""
+    net = CGANGenerator((1, 4, 4), 3, 5, CGANSizes(noise=40, label=60, joint=200))
+    assert net.latents == 3 + 100 + 200
+    z = 2 * torch.rand(500, net.latents, generator=seeded()) - 1
+    cond = {"vector": torch.eye(5)[torch.zeros(500, dtype=torch.int64)]}
+    h = torch.ones(500, 200)
+    kept = net._kept(h, z[:, 103:])
+    assert set(kept.unique().tolist()) == {0.0, 2.0} and float(kept.mean()) == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(net.train()(z, cond), net.eval()(z, cond))
+    other = torch.cat([z[:, :3], -z[:, 3:]], dim=1)  # every coin on its other side
+    assert float((net(z, cond) - net(other, cond)).abs().mean()) > 0.01
+    whole = CGANGenerator((1, 4, 4), 3, 5, CGANSizes(noise=40, label=60, joint=200, dropout=0.0))
+    whole.load_state_dict(net.state_dict())
+    assert torch.equal(whole(z, cond), whole(other, cond))

@@ -56,7 +56,8 @@ class Config(AdversarialTraining):
 def generator(config: Config, facts: Facts) -> GAN:
     """The generator with fresh weights. Raises `UsageError` for data without classes."""
     shape, classes = facts.shape, classes_of(True, facts)
-    return GAN(CGANGenerator(shape, config.latent_dim, len(classes), config.net), config.latent_dim, uniform)
+    net = CGANGenerator(shape, config.latent_dim, len(classes), config.net)
+    return GAN(net, net.latents, uniform)
 
 
 def train(config: Config, setting: Setting) -> Run:
