@@ -82,7 +82,7 @@ def test_a_record_whose_files_are_elsewhere_says_so(
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     said = hvis(["generate", "--from", made_picture, "--model", "no/such/model"])
-    assert said.code == 3 and "There is no file in.png. It is named by the record of" in said.paragraph
+    assert said.code == 3 and "There is no file in.png. The record of" in said.paragraph
     said = hvis(["generate", "--from", made_picture, "--model", model, "--image", picture, "--json", *SHORT])
     assert said.document["request"]["source"]["path"] == str(picture)
 

@@ -91,14 +91,12 @@ def check_files(request: Request, record: Path | None) -> None:
     of_adapters = (path for use in request.adapters for path in (use.path, use.image, use.encoder))
     for path in filter(None, (*pictures, *of_adapters)):
         if not os.path.lexists(path):
-            why = (
-                "Check the path."
-                if record is None
-                else (
-                    f"It is named by the record of {record} as seen from the folder where that was made: go there, or name "
+            why = "Check the path."
+            if record is not None:
+                why = (
+                    f"The record of {record} names it, as seen from the folder where that was made: go there, or name "
                     "it again by its flag (--image, --lora, ...)."
                 )
-            )
             raise FileProblem(f"There is no file {path}. {why}")
 
 
