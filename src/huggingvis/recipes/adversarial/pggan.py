@@ -50,7 +50,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_adversarial.py::test_pggan_grows_loads_and_draws",
     "exact": "tests/oracle/test_pggan.py::test_fading_begins_at_the_coarse_picture_and_ends_at_the_fine_one",
-    "trained": None,
+    "trained": "benchmarks/trained/pggan.json",
     "explained": None,
     "usable": None,
 }
