@@ -141,8 +141,8 @@ def test_a_damaged_model_record_is_refused_by_name(hvis: Any, damaged: Path, tmp
     (damaged / "model.json").write_text("{")
     refused(hvis(["generate", FOX, "--model", damaged]), 3, "model.json is damaged")
     (tmp_path / "nothing").mkdir()
-    refused(hvis(["generate", FOX, "--model", tmp_path / "nothing"]), 3, "Expected a model folder", "found none")
-    refused(hvis(["generate", FOX, "--model", damaged / "unet.safetensors"]), 3, "is a single file", "folder")
+    refused(hvis(["generate", FOX, "--model", tmp_path / "nothing"]), 3, "is no model", "It is empty")
+    refused(hvis(["generate", FOX, "--model", damaged / "unet.safetensors"]), 3, "checkpoint of Stable Diffusion 1")
     assert left() == []
 
 

@@ -104,7 +104,10 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
     [
         (["--strength", 0.5], "--mask and --strength are about a picture to start from"),
         (["--image", "absent.png"], "There is no file absent.png"),
-        (["--lora", "absent.safetensors"], "no LoRA called 'absent.safetensors'"),
+        (["--lora", "absent.safetensors"], "There is no file absent.safetensors. Check the path, or say with --models"),
+        (["--lora", "absent"], "no LoRA called 'absent'"),
+        (["--control", "{lora}:{picture}"], "style.safetensors is a LoRA: give it with --lora FILE:WEIGHT"),
+        (["--image", "{picture}", "--mask", "{dark}"], "its brightest spot is 76 of 255"),
         (["--control", "canny.safetensors"], "--control takes a file and the picture that it reads"),
         (["--image", "{picture}", "--strength", 0.1], "leaves no step to walk"),
         (["--set", "clip_skip=9"], "clip_skip counts layers from the end: 1 to 3"),
@@ -114,9 +117,11 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
     ],
 )
 def test_mistakes_are_told_in_a_paragraph(
-    words: list[Any], sentence: str, hvis: Any, model: Path, picture: Path
+    words: list[Any], sentence: str, hvis: Any, model: Path, picture: Path, lora: Path, tmp_path: Path
 ) -> None:
-    told = [str(word).replace("{picture}", str(picture)) for word in words]
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / "dark.png")
+    places = {"picture": picture, "lora": lora, "dark": tmp_path / "dark.png"}
+    told = [str(word).format(**places) for word in words]
     said = hvis(["generate", PROMPT, "--model", model, *told, *SHORT])
     assert said.code in (2, 3) and sentence in said.paragraph
     assert "Traceback" not in said.err
@@ -131,3 +136,18 @@ def test_a_long_prompt_says_what_is_left_out(hvis: Any, model: Path) -> None:
 def test_a_model_of_our_own_takes_no_other_autoencoder(hvis: Any, model: Path) -> None:
     said = hvis(["generate", PROMPT, "--vae", model / "vae", *SHORT])
     assert said.code == 2 and "takes no other: leave out --vae" in said.paragraph
+
+
+def test_what_other_programs_load_by_the_prompt_is_told(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", "a cat <lora:style:0.8>", "--model", model, *SHORT])
+    assert (
+        said.code == 0 and "<lora:style:0.8> in the prompt is read as words here: give the file with" in said.paragraph
+    )
+
+
+@pytest.mark.parametrize(("part", "sentence"), [("unet", "is of one part of a model"), ("", "It is empty")])
+def test_a_folder_that_is_no_model_says_what_it_is(part: str, sentence: str, hvis: Any, model: Path) -> None:
+    empty = Path("empty")
+    empty.mkdir()
+    said = hvis(["generate", "a cat", "--model", model / part if part else empty])
+    assert said.code == 3 and sentence in said.paragraph and "model_index.json of diffusers" in said.paragraph

@@ -86,25 +86,26 @@ def test_a_model_in_a_hubs_cache_is_called_as_at_the_hub(tmp_path: Path) -> None
 def test_a_transformer_takes_another_autoencoder(tmp_path: Path) -> None:
     pipeline_pixart().save_pretrained(tmp_path / "model")
     system = bind_folder(tmp_path / "model", How(vae=a_vae(tmp_path / "vae", 0.5)))
-    assert system.codec.std.tolist() == [2.0] * 4
+    assert system.codec.std.tolist() == [2.0] * 4  # type: ignore[attr-defined]
 
 
 def test_another_autoencoder_is_saved_with_its_own_scale(tmp_path: Path) -> None:
     pipeline().save_pretrained(tmp_path / "model")
     system = bind_folder(tmp_path / "model", How(vae=a_vae(tmp_path / "vae", 0.5)))
     again = bind_folder(save_folder(system, tmp_path / "saved"), How())
-    assert again.codec.std.tolist() == system.codec.std.tolist() == [2.0] * 4
+    assert again.codec.std.tolist() == system.codec.std.tolist() == [2.0] * 4  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match=r"by 0\.5, but of a single file every program takes .* by 0\.18215"):
         save_file(system, tmp_path / "model.safetensors")
 
 
 def test_the_fingerprint_knows_numbers_and_not_their_place_in_memory(tmp_path: Path) -> None:
     system = bound(pipeline(), tmp_path / "model")
-    plain = replace(system, parts={"net": nn.Conv2d(96, 32, 3, bias=False)})
-    weight = plain.parts["net"].weight
+    net = nn.Conv2d(96, 32, 3, bias=False)
+    plain = replace(system, parts={"net": net})
+    weight = net.weight
     weight.data = torch.arange(weight.numel()).to(weight).reshape(weight.shape)
     before = fingerprint(plain)
-    plain.parts["net"].to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert weight.stride()[1] == 1  # channels last
     assert fingerprint(plain) == before == "b2f47a24cfcb"
     weight.data[0, 0, 0, 0] += 1.0

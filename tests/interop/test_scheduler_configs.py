@@ -152,7 +152,7 @@ def test_a_class_that_is_not_known_still_tells_its_table() -> None:
         ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "prediction_type"),
         ({"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}, "beta_schedule"),
         ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "variance_type"),
-        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace"}, "timestep_spacing"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace", "clip_sample": False}, "timestep_spacing"),
         ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "magic"}, "algorithm_type"),
         ({"_class_name": "DDIMScheduler", "beta_start": "small"}, "beta_start"),
     ],

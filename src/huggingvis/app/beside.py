@@ -21,6 +21,10 @@ from huggingvis.app.screen import Screen
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
 
+_FLAGS = {"lora": ("lora",), "embedding": ("embedding",), "controlnet": ("controlnet", "t2i-adapter", "ip-adapter")}
+"""By what a flag's file is looked for as, the kinds of `checkpoints.kinds` that it takes."""
+_FLAG_OF = {"lora": "--lora FILE:WEIGHT", "embedding": "--embedding FILE", "controlnet": "--control FILE:PICTURE"}
+
 
 def add_beside(parser: argparse.ArgumentParser) -> None:
     """The flags."""
@@ -130,8 +134,13 @@ def _weighted(word: str) -> tuple[str, float]:
 def _here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
     """The adapter with the path of its file on this machine."""
     from huggingvis.checkpoints.hub import USUAL
+    from huggingvis.checkpoints.kinds import kind_of
     from huggingvis.checkpoints.resolve import resolve
 
     with told(screen, USUAL) as how:
         path: Path = resolve(use.path, places(args, usual), kind=kind, how=how)
+    found = kind_of(path)
+    if found.adapter and found.name not in _FLAGS[kind]:
+        flag = next(flag for name, flag in _FLAG_OF.items() if found.name in _FLAGS[name])
+        raise UsageError(f"{path} is {found.title}: give it with {flag}.")
     return AdapterUse(str(path), use.weight, use.image, use.start, use.end, use.encoder)

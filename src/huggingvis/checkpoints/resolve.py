@@ -15,8 +15,9 @@ from pathlib import Path
 from huggingvis.checkpoints.hub import USUAL, Fetching, fetch
 from huggingvis.checkpoints.hub_names import Remote, remote
 from huggingvis.checkpoints.local_folders import KINDS, listed, lookup, of_another_kind
-from huggingvis.core.errors import unknown
+from huggingvis.core.errors import FileProblem, unknown
 
+_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 OWN = frozenset({"runs", "out", "data", "models", "weights", "checkpoints", "loras", "embeddings"})
 """Folders that this program and others make: never taken for an owner at a hub."""
 
@@ -46,6 +47,10 @@ def resolve(
     if (fault := of_another_kind(text, kind, roots)) is not None:
         raise fault
     names = [model.name for model in listed(kind, roots)]
+    if not names and (os.path.splitext(text)[1] in _FILES or os.sep in text):
+        raise FileProblem(
+            f"There is no file {text}. Check the path, or say with --models in which folder your models are."
+        )
     raise unknown("model or run folder" if kind == "checkpoint" else KINDS[kind].title, text, [*known, *names])
 
 

@@ -73,7 +73,8 @@ class Task:
         white = torch.from_numpy(np.array(told)) >= 128  # [H, W]
         if not bool(white.any()):
             raise UsageError(
-                f"The mask {path} is black all over, so nothing would be made anew. Paint what shall change in white."
+                f"Nothing in the mask {path} is white: its brightest spot is {int(np.array(told).max())} of 255, and "
+                "what is made anew begins at 128. Paint that white and the rest black; transparency is not looked at."
             )
         return white.float()[None, None].to(self.system.device).expand(self.n, -1, -1, -1)
 

@@ -103,8 +103,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         raise FileProblem(
-            f"Expected a model folder with a model.json at {folder}, found none. Give a complete model folder or run "
-            "folder, or leave the model out to use the one that ships with the package."
+            f"{folder} is no model: expected a model.json of this library, a config.toml of a run, or a "
+            f"model_index.json of diffusers in it. {_part(folder)}Give a complete model folder, or leave the model out "
+            "to use the one that ships with the package."
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -113,6 +114,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise FileProblem(f"{path} should hold a table, found a {type(record).__name__}. Fetch or export it again.")
     return _Record(path, record)
+
+
+def _part(folder: Path) -> str:
+    """What a folder that is no model may be."""
+    if (folder / "config.json").is_file():
+        return "Its config.json is of one part of a model: name the folder that holds them all. "
+    return "It is empty. " if folder.is_dir() and not any(folder.iterdir()) else ""
 
 
 def read_as(folder: Path, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ the end. Book: chapter 5, "Reading the prompt".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -23,6 +24,8 @@ from huggingvis.core.request import Request
 from huggingvis.nets.clip_text import CLIPText
 
 CLIP_SKIP = "clip_skip"
+_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
+"""What other programs take out of a prompt and load."""
 
 
 class Reader(Protocol):
@@ -193,8 +196,10 @@ class PromptConditioner:
         return cond
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        """What of the prompts is too long to be read."""
+        """What of the prompts is too long to be read, or is read as words where other programs read orders."""
         said = list(self.assumed)
+        for tag in _TAG.findall(f"{request.prompt.text} {request.prompt.negative}"):
+            said.append(f"{tag} in the prompt is read as words here: give the file with --lora in its place.")
         for name, text in (("prompt", request.prompt.text), ("negative prompt", request.prompt.negative)):
             rest = self.reader.overflow(text)
             if rest:
