@@ -47,7 +47,7 @@ def resolve(
     if (fault := of_another_kind(text, kind, roots)) is not None:
         raise fault
     names = [model.name for model in listed(kind, roots)]
-    if not names and (os.path.splitext(text)[1] in _FILES or os.sep in text):
+    if not names and os.path.splitext(text)[1] in _FILES:
         raise FileProblem(
             f"There is no file {text}. Check the path, or say with --models in which folder your models are."
         )

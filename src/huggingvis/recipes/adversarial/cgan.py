@@ -34,7 +34,7 @@ SYSTEM = {
     "files": ["objectives/gan.py", "objectives/adversarial.py", "nets/cgan.py", "metrics/parzen.py"],
     "built": "tests/walks/test_adversarial.py::test_cgan_learns_its_classes",
     "exact": "tests/oracle/test_gan.py::test_permuted_labels_permute_pictures",
-    "trained": None,
+    "trained": "benchmarks/trained/cgan.json",
     "explained": None,
     "usable": None,
 }
