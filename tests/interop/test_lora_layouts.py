@@ -15,16 +15,14 @@ from torch import Tensor
 
 from huggingvis.adapters.lora import LoraSet
 from huggingvis.adapters.lora_factors import LowRank
-from huggingvis.checkpoints import diffusers_unet
+from huggingvis.checkpoints import diffusers_unet, ldm_unet
+from huggingvis.checkpoints import text_towers as folders
+from huggingvis.checkpoints import text_towers_clip as towers
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Fitted, Host, fit
 from huggingvis.checkpoints.lora_formats_names import address
 from huggingvis.nets.unet import UNet
 
-ldm_unet = pytest.importorskip("huggingvis.checkpoints.ldm_unet", reason="the original U-Net's names are not here yet")
-towers = pytest.importorskip("huggingvis.checkpoints.text_towers_clip", reason="the text towers are not here yet")
-
-folders = pytest.importorskip("huggingvis.checkpoints.text_towers")
 DATA = os.environ.get("HUGGINGVIS_TESTDATA", "")
 
 
