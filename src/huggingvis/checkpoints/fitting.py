@@ -21,7 +21,8 @@ from torch import nn
 from huggingvis.checkpoints import diffusers_unet, ldm_unet, text_towers_clip
 from huggingvis.checkpoints.diffusers_unet_config import config_from_diffusers, config_to_diffusers
 from huggingvis.checkpoints.inspect import Facts
-from huggingvis.checkpoints.kinds import Subject, read_settings
+from huggingvis.checkpoints.json_files import read_json
+from huggingvis.checkpoints.kinds import Subject
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Host, fit
 from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, report_of
@@ -81,7 +82,7 @@ def _of(base: str | Path) -> tuple[Base, UNetConfig]:
     report = report_of(subject)
     if subject.is_folder and report.kind.name in ("pipeline", "unet"):
         folder = path / "unet" if report.kind.name == "pipeline" else path
-        config = config_from_diffusers(read_settings(folder / "config.json"))
+        config = config_from_diffusers(read_json(folder / "config.json"))
     elif report.kind.name in ("checkpoint", "unet") and subject.format is not None:
         facts = Facts(path, subject.format, 0, subject.tensors, subject.metadata)
         layout = layout_of(facts, NOTHING)

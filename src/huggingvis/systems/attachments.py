@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,24 @@ class Removable(Protocol):
     """What an attachment leaves in hand."""
 
     def remove(self) -> None: ...
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """An opened file of which some may not apply."""
+
+    @property
+    def report(self) -> str:
+        """What does not, in a paragraph; "" where all does."""
+        ...
+
+
+class ReadsPicture(Protocol):
+    """An adapter beside a U-Net that reads a picture."""
+
+    def condition(self, picture: Tensor) -> dict[str, Tensor]: ...
+
+    def attach(self, base: UNet) -> Removable: ...
 
 
 @final
@@ -93,6 +111,11 @@ class Bench:
             raise UsageError(f"{use.path} is {title}, which reads a picture: name one (--control FILE:PICTURE).")
         width, height = size or canvas_of(self.request, self.spec)
         return torch.from_numpy(on_canvas(use.image, width, height))[None].to(self.device, self.dtype)
+
+    def put_on(self, adapter: ReadsPicture, use: AdapterUse) -> tuple[Removable, Mapping[str, Tensor]]:
+        """The adapter on the U-Net, and what it adds to the condition. Raises as `picture`, before a net is touched."""
+        cond = self.everywhere(adapter.condition(self.picture(use)))
+        return adapter.attach(self.unet), cond
 
     def everywhere(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Entries of one picture for all of them."""
@@ -165,9 +188,9 @@ class Attachments:
         """What of the adapters does not apply, in sentences."""
         said = []
         for use in request.adapters:
-            module, found = self._open(use.path)
-            if (report := module.left_out(found)) != "":
-                said.append(f"{Path(use.path).name}: {report}")
+            found = self._open(use.path)[1]
+            if isinstance(found, Partial) and found.report:
+                said.append(f"{Path(use.path).name}: {found.report}")
         learnt = self._learnt(request)
         if learnt is not None:
             called = {*learnt.used(request.prompt.text), *learnt.used(request.prompt.negative)}

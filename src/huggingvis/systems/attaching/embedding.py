@@ -32,8 +32,3 @@ def attach(found: Learnt, use: AdapterUse, bench: Bench) -> tuple[Removable | No
             f"{use.path} holds words, which have no strength: its weight is 1, or 0, found {use.weight:g}."
         )
     return None, {}
-
-
-def left_out(found: Learnt) -> str:
-    """Nothing: a file that does not fit is refused."""
-    return ""

@@ -47,11 +47,6 @@ def attach(found: Opened, use: AdapterUse, bench: Bench) -> tuple[Removable, Map
     return found.adapter.attach(bench.unet, use.weight, bench.name, bench.window), bench.everywhere(cond)
 
 
-def left_out(found: Opened) -> str:
-    """Nothing: an adapter that does not fit is refused."""
-    return ""
-
-
 def _encoder(found: Opened, use: AdapterUse, bench: Bench) -> CLIPVision:
     places = [Path(use.encoder)] if use.encoder else [found.path.parent / FOLDER, found.path.parent.parent / FOLDER]
     place = next((place for place in places if place.is_dir()), None)
