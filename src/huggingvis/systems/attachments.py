@@ -24,10 +24,11 @@ from huggingvis.adapters.textual_inversion import Embedding, TextualInversions
 from huggingvis.adapters.window import Window, window_of
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.kinds import kind_of, kinds
+from huggingvis.codecs.clip_pictures import clip_picture
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.picture_files import on_canvas
+from huggingvis.core.picture_files import on_canvas, open_picture
 from huggingvis.core.protocols import Generative
 from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.system import Spec, canvas_of
@@ -101,16 +102,21 @@ class Bench:
         """What the present adapter's entries of the condition begin with."""
         return f"adapter{self.number}"
 
-    def picture(self, use: AdapterUse, size: tuple[int, int] | None = None) -> Tensor:
-        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size or in `size`.
+    def picture(self, use: AdapterUse) -> Tensor:
+        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size. Raises as `named`."""
+        width, height = canvas_of(self.request, self.spec)
+        return torch.from_numpy(on_canvas(self.named(use), width, height))[None].to(self.device, self.dtype)
 
-        Raises `UsageError` where none is given, `FileProblem` where it cannot be read.
-        """
+    def seen(self, use: AdapterUse, side: int) -> Tensor:
+        """The picture as CLIP's image tower of `side` pixels sees it, [1, 3, side, side]. Raises as `named`."""
+        return clip_picture(open_picture(self.named(use)), side)[None].to(self.device, self.dtype)
+
+    def named(self, use: AdapterUse) -> str:
+        """The file of the picture that an adapter reads. Raises `UsageError` where none is given."""
         if not use.image:
             title = kind_of(use.path).title
             raise UsageError(f"{use.path} is {title}, which reads a picture: name one (--control FILE:PICTURE).")
-        width, height = size or canvas_of(self.request, self.spec)
-        return torch.from_numpy(on_canvas(use.image, width, height))[None].to(self.device, self.dtype)
+        return use.image
 
     def put_on(self, adapter: ReadsPicture, use: AdapterUse) -> tuple[Removable, Mapping[str, Tensor]]:
         """The adapter on the U-Net, and what it adds to the condition. Raises as `picture`, before a net is touched."""
