@@ -92,9 +92,12 @@ class Bench:
     @property
     def unet(self) -> UNet:
         """The U-Net. Raises `UsageError` for a system without one."""
-        net = self.nets["unet"]
+        net = self.nets.get("unet")
         if not isinstance(net, UNet):
-            raise UsageError(f"{self.spec.name!r} has a {type(net).__name__}; this adapter is made for a U-Net.")
+            raise UsageError(
+                f"This adapter is made for a U-Net, but {self.spec.name!r} has a {', a '.join(self.nets)}. Use it with "
+                "the model it was made for."
+            )
         return net
 
     @property
