@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.core import catalog as _catalog
 from huggingvis.core.config import from_dict
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.shipped import DEFAULT as DEFAULT_MODEL
 from huggingvis.core.shipped import packaged_models
+from huggingvis.recipes.repeating import Repetition, repeat
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.beside import Controls, Embeddings, Loras, Name
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
     from huggingvis.systems.judges.safety import SafetyJudge
@@ -86,16 +88,38 @@ def generate(
     sampling: Sampling | None = None,
     device: str | None = None,
     on_step: OnStep | None = None,
+    lora: Loras = (),
+    embedding: Embeddings = (),
+    control: Controls | tuple[()] = (),
+    image_encoder: Name = "",
+    image: Name | None = None,
+    mask: Name | None = None,
+    strength: float | None = None,
 ) -> list[Picture]:
-    """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored).
+    """Pictures of a sentence, or of a whole `Request`, which says all but model and device itself.
 
+    Beside the sentence, as on the command line: `lora`, files with weights, `{"style.safetensors": 0.8}`; `embedding`,
+    learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a list of such, for ControlNets, T2I-Adapters
+    and IP-Adapters (these with their `image_encoder`); `image`, a picture's file to start from, with `strength` and a
+    `mask` that is white where it is made anew. Weights may also be OWNER/NAME at a hub.
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
     """
-    system = load(model, device=device)
-    if isinstance(prompt, str):
-        prompt = Request(Prompt(prompt), Canvas(count=count), replace(sampling or system.defaults, seed=seed))
-    pictures = stream(system, prompt, on_step=on_step)
-    for note in notes(system, prompt):
+    from huggingvis.recipes.beside import Beside
+
+    beside = Beside(lora, embedding, control, image_encoder, image, mask, strength)
+    if isinstance(prompt, Request):
+        if beside:
+            raise UsageError(
+                "A whole Request says itself what it starts from and which adapters it has: put them into its `source` "
+                "and `adapters`, or give a sentence."
+            )
+        system, request = load(model, device=device), prompt
+    else:
+        request = beside.added(Request(Prompt(prompt), Canvas(count=count)))
+        system = load(model, device=device)
+        request = replace(request, sampling=replace(sampling or system.defaults, seed=seed))
+    pictures = stream(system, request, on_step=on_step)
+    for note in notes(system, request):
         warnings.warn(note, stacklevel=2)
     return list(pictures)
 
@@ -122,43 +146,6 @@ def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJu
     from huggingvis.systems.judges.safety import bind
 
     return bind(folder, device_of(device))
-
-
-def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -> tuple[Picture, Repetition]:
-    """The picture file `path` made again from its own record, and how the two compare.
-
-    Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
-    """
-    from huggingvis.core.picture_files import open_picture
-    from huggingvis.edits.generate import CHUNK
-    from huggingvis.edits.generate import repeat as again
-    from huggingvis.export.image import read_provenance
-
-    told = read_provenance(path)
-    index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
-    if not (type(index) is int and type(chunk) is int and chunk > 0):
-        raise FileProblem(f"The record in {path} is damaged: batch index or chunk is no number. Use an intact copy.")
-    picture = again(system, told.request(), index, chunk=chunk, on_step=on_step)
-    before, after = open_picture(path).pixels.astype(int), picture.pixels.astype(int)
-    apart = int(abs(before - after).max()) if before.shape == after.shape else 255
-    differs = {
-        key: (told.made.get(key), picture.made[key])
-        for key in ("model", "weights", "backend", "version")
-        if told.made.get(key) != picture.made[key]
-    }
-    return picture, Repetition(apart, differs)
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """How a repeated picture compares: the largest difference in 255ths, and what was different about its making."""
-
-    apart: int
-    differs: Mapping[str, tuple[Any, Any]]
-
-    @property
-    def identical(self) -> bool:
-        return self.apart == 0
 
 
 def train(

@@ -45,7 +45,7 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     Raises `UsageError` for an unknown name and for wishes that such a model cannot fulfil, `FileProblem` for damaged or
     missing files.
     """
-    path = _place(model)
+    path = place_of_model(model)
     of_others = path.suffix != ".pkl" if path.is_file() else (path / INDEX).is_file()
     if wishes.vae is not None and not of_others:
         raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
@@ -56,7 +56,7 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     return _of_others(path, wishes) if of_others else _own(path, wishes.device)
 
 
-def _place(model: str | Path | None) -> Path:
+def place_of_model(model: str | Path | None) -> Path:
     """The file or folder that is meant, fetched where only a hub has it."""
     path = packaged(DEFAULT) if model is None else Path(model)
     if not path.exists() and packaged(str(model)).is_dir():
