@@ -29,6 +29,7 @@ from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
+from huggingvis.edits.idle import idle
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
 
@@ -74,6 +75,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
+    said += idle(system, possible(system, request)) if request.prompt.negative else ()
     asked = canvas_of(request, system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
