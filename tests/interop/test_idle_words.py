@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -47,3 +48,18 @@ def test_a_model_that_fills_holes_is_not_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Compare a model that makes pictures from noise alone") as caught:
         compare_samplers(system, Comparison(samplers=("ddim",), nfe=(2,)))
     assert "--image" not in str(caught.value)
+
+
+def test_what_is_refused_is_not_warned_of_before(tmp_path: Path, hvis: Any) -> None:
+    pipeline().save_pretrained(tmp_path / "model")
+    said = hvis(["generate", "a fox", "--model", tmp_path / "model", "--size", "24x24", "--schedule", "karas"])
+    assert said.code == 2 and "karras" in said.paragraph and "was trained on pictures" not in said.err
+
+
+def test_a_file_that_is_called_otherwise_is_named(tmp_path: Path, hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("style.safetensors", "photo.png"):
+        Path(name).write_bytes(b"0")
+    for words in (["--lora", "stlye.safetensors"], ["--image", "foto.png"]):
+        said = hvis(["generate", "a fox", *words])
+        assert said.code == 3 and "Did you mean" in said.paragraph, said.paragraph

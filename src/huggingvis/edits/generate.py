@@ -69,13 +69,17 @@ def repeat(
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:
-    """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
+    """What `request` asks for that `system` was not trained for, or that has no effect; its pictures record these.
+
+    Raises `UsageError` for what `system` cannot do at all: nobody should be warned of what is refused in the end.
+    """
+    request = possible(system, request)
     if system.adapts is not None and request.adapters:
         with system.lock, system.adapts.words(request):
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
-    said += idle(system, possible(system, request)) if request.prompt.negative else ()
+    said += idle(system, request) if request.prompt.negative else ()
     asked = canvas_of(request, system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
