@@ -85,7 +85,7 @@ def load(
 
     if isinstance(model, System):
         return model
-    where, path = device_of(device), _place(model)
+    where, path = device_of(device), place_of_model(model)
     of_others = path.suffix != ".pkl" if path.is_file() else (path / "model_index.json").is_file()
     if vae is not None and not of_others:
         raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
@@ -98,7 +98,7 @@ def load(
     return _own(path, where)
 
 
-def _place(model: str | Path | None) -> Path:
+def place_of_model(model: str | Path | None) -> Path:
     """The file or folder that `load` was told of, fetched where only a hub has it."""
     from huggingvis.systems.packaged import packaged
 

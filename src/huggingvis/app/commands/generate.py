@@ -98,7 +98,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     told = _provenance(args)
-    early = _request(args, told, None)
+    early = request_of(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
     check_files(replace(early, adapters=adapters), args.picture)
@@ -109,11 +109,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
 
     output = output_of(args, folder, usual, screen)
-    system = _system(args, usual, told, screen)
+    system = system_of(args, usual, told, screen)
     loaded = time.perf_counter() - began
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, output, loaded)
-    request = replace(_request(args, told, system), adapters=adapters)
+    request = replace(request_of(args, told, system), adapters=adapters)
     notes = _notes(system, request, screen)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
@@ -146,7 +146,7 @@ def _changed(args: argparse.Namespace) -> bool:
     return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args)
 
 
-def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
+def request_of(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
     """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
     if told is None:
         base = Request(sampling=system.defaults if system else Sampling())
@@ -194,7 +194,7 @@ def _room(args: argparse.Namespace) -> int:
     return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
 
 
-def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | None, screen: Screen) -> System:
+def system_of(args: argparse.Namespace, usual: Preferences, told: Provenance | None, screen: Screen) -> System:
     from huggingvis import api
 
     device = args.device or usual.device
