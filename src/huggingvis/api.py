@@ -19,17 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.core import catalog as _catalog
 from huggingvis.core.config import from_dict
-from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
     import torch
 
     from huggingvis.checkpoints.kinds import Subject
+    from huggingvis.core.axes import Axis
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.batch_rows import Told
+    from huggingvis.recipes.batching import Done, Outcome, Row
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
     from huggingvis.systems.judges.safety import SafetyJudge
@@ -195,6 +198,78 @@ def generate(
     return list(pictures)
 
 
+def batch(
+    requests: Told,
+    folder: str | Path,
+    *,
+    model: Model = None,
+    base: Request | None = None,
+    device: str | None = None,
+    on_row: Callable[[Outcome], None] = lambda outcome: None,
+) -> Done:
+    """The pictures of many requests, each made once: those that `folder` has already are kept, whoever stopped before.
+
+    `requests`: prompts, `Request`s, tables of values by field (`{"prompt": "a fox", "steps": 20}`), or a file of them
+    (.txt, .csv, .jsonl); a table's `model` names another than `model`. `base`: what rows do not say; without it the
+    model's own numbers. A row that fails does not stop the rest: `Done.outcomes` say what became of each.
+    Raises `UsageError` before anything is made where rows are wrong.
+    """
+    from huggingvis.recipes.batch_rows import rows_of
+
+    return _batch(rows_of(requests, base), folder, model, device, on_row)
+
+
+def grid(
+    prompt: str | Request,
+    *,
+    x: str | Axis | None = None,
+    y: str | Axis | None = None,
+    z: str | Axis | None = None,
+    folder: str | Path = "out",
+    model: Model = None,
+    device: str | None = None,
+) -> tuple[Picture, Done]:
+    """One request with other values along up to three axes: the labelled sheet, and what became of each cell.
+
+    An axis as `"steps=5,10,20"`, `"cfg=1..7:4"`, `"prompt:fox,cat"` (search and replace) or `core.axes.Axis`. Each
+    cell's picture is in `folder`, and is not made again by a second call.
+    """
+    from huggingvis.core.axes import Axis
+    from huggingvis.recipes.batch_rows import rows_of
+    from huggingvis.recipes.grids import Axes, check_cells, sheet_of
+
+    axes = Axes(*(Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y, z)))
+    base = prompt if isinstance(prompt, Request) else None
+    words = {} if base else {"prompt": prompt}
+    rows = rows_of([{**words, **cells.values} for cells in axes.cells()], base)
+    check_cells(rows)
+    done = _batch(rows, folder, model, device, lambda outcome: None)
+    return sheet_of(axes, done.outcomes), done
+
+
+def _batch(
+    rows: Sequence[Row], folder: str | Path, model: Model, device: str | None, on_row: Callable[[Outcome], None]
+) -> Done:
+    from huggingvis.core.system import System
+    from huggingvis.edits.generate import fingerprint
+    from huggingvis.recipes import batching
+
+    def of(named: str | None) -> Model:
+        return model if named is None else named
+
+    def place(named: str | None) -> Path | str:
+        asked = of(named)
+        if isinstance(asked, System):
+            return fingerprint(asked)
+        try:
+            return place_of_model(asked)
+        except HvisError as error:  # the rows of this model fail when it is loaded
+            return str(error)
+
+    how = batching.Batch(Path(folder), lambda named: load(of(named), device=device), place, on_row=on_row)
+    return batching.run(rows, how)
+
+
 def notes(system: System, request: Request) -> tuple[str, ...]:
     """What `request` asks for that `system` cannot do or was not trained for, in sentences."""
     from huggingvis.edits.generate import notes as found
@@ -316,6 +391,8 @@ def compare(
 
     `say` is told beforehand how long it takes. `keep`: a folder for what is done, from which it goes on when stopped.
     """
+    from huggingvis.recipes.batch_rows import Told
+    from huggingvis.recipes.batching import Done, Outcome, Row
     from huggingvis.recipes.comparing import Comparison, compare_samplers
 
     kept = Path(keep) if keep is not None else None

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis.core.row_files import read_rows
 
     cells = read_rows(args.file)
-    rows = RowReader(args, usual, screen).rows(cells, "line" if args.file.suffix.lower() != ".json" else "row")
-    done = made(rows, args, usual, screen)
+    name = "row" if args.file.suffix.lower() == ".json" else "line"
+    done = made(RowReader(args, usual, screen).rows(cells, name), args, usual, screen, name)
     return finished(done, folder_of(args, usual) / f"{args.file.stem}.summary.json", screen, {"file": str(args.file)})
 
 
@@ -56,8 +56,10 @@ def folder_of(args: argparse.Namespace, usual: Preferences) -> Path:
     return folder
 
 
-def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, screen: Screen) -> Done:
-    """What became of the rows, each told on the screen as it ends."""
+def made(
+    rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, screen: Screen, name: str = "row"
+) -> Done:
+    """What became of the rows, each told on the screen as it ends; `name`: what one is called there."""
     from huggingvis.recipes import batching
 
     folder = check_folder(folder_of(args, usual))
@@ -67,7 +69,7 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     with screen.progress("sampling", steps) as tick:
         batch = batching.Batch(
             folder, models.load, models.place, how=_how(args), metadata=output.metadata,
-            judge=output.checked if output.judge else None, on_row=_Told(screen), on_step=_counted(tick),
+            judge=output.checked if output.judge else None, on_row=_Told(screen, name), on_step=_counted(tick),
         )  # fmt: skip
         return batching.run(rows, batch)
 
@@ -128,8 +130,8 @@ class _Models:
 class _Told:
     """Says what became of each row as it ends."""
 
-    def __init__(self, screen: Screen):
-        self.screen, self._notes = screen, set[str]()
+    def __init__(self, screen: Screen, name: str):
+        self.screen, self.name, self._notes = screen, name, set[str]()
 
     def __call__(self, outcome: Outcome) -> None:
         from huggingvis.recipes.batching import FAILED, KEPT
@@ -138,7 +140,7 @@ class _Told:
             if note not in self._notes:  # of a thousand rows with one unknown word the first tells it
                 self._notes.add(note)
                 self.screen.note(note)
-        number = f"row {outcome.row.number}"
+        number = f"{self.name} {outcome.row.number}"
         for path in outcome.paths:
             seconds = "there already" if outcome.state == KEPT else f"{outcome.seconds:.2f} s"
             self.screen.say(f"{path}  ({number}, {seconds})")

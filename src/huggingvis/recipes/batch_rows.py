@@ -1,0 +1,68 @@
+"""Rows of a batch from what Python has: prompts, requests, tables of values, or a file of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingvis.core import config
+from huggingvis.core.errors import HvisError, UsageError
+from huggingvis.core.request import Prompt, Request
+from huggingvis.core.request_fields import place_of, with_field
+from huggingvis.core.row_files import Cells, read_rows
+from huggingvis.recipes.batching import Row, fault_of, faulty
+
+Told = str | Path | Iterable[str | Request | Mapping[str, Any]]
+_TABLES = tuple(config.types_of(Request))
+
+
+def rows_of(told: Told, base: Request | None = None) -> list[Row]:
+    """The rows that a file, or prompts, requests and tables of values ask for, on top of `base`.
+
+    Raises `UsageError` that tells of every row that no model could make, `FileProblem` for a file that is no such.
+    """
+    if isinstance(told, str | Path):
+        items: list[Any] = list(read_rows(told))
+    else:
+        items = list(told)
+    rows, faults = list[Row](), list[tuple[int, str]]()
+    for n, item in enumerate(items, start=1):
+        try:
+            row = row_of(item, n, base)
+        except HvisError as error:
+            faults.append((item.number if isinstance(item, Cells) else n, str(error)))
+            continue
+        if (fault := fault_of(row.request)) is not None:
+            faults.append((row.number, fault))
+        rows.append(row)
+    if faults:
+        raise faulty(faults, len(items))
+    return rows
+
+
+def row_of(item: Any, number: int, base: Request | None = None) -> Row:
+    """One row. Raises `UsageError` for what is none, and for a field that a request does not have."""
+    if isinstance(item, Request):
+        return Row(item, number)
+    if isinstance(item, Cells):
+        return _of_values(item, base)
+    if isinstance(item, str):
+        return _of_values(Cells(number, {"prompt": item}), base)
+    if isinstance(item, Mapping):
+        return _of_values(Cells(number, item), base)
+    raise UsageError(f"A row is a prompt, a Request or a table of values; found {type(item).__name__}.")
+
+
+def _of_values(cells: Cells, base: Request | None) -> Row:
+    values = dict(cells.values)
+    values.pop("version", None)
+    model = values.pop("model", None)
+    tables = {name: values.pop(name) for name in _TABLES if isinstance(values.get(name), dict | list | tuple)}
+    request = config.from_dict(Request, tables, base=base or Request(Prompt()))
+    for name in sorted(values, key=lambda name: name.startswith("prompt:")):  # what is searched must be there first
+        request = with_field(request, name, values[name])
+    if base is not None:
+        return Row(request, cells.number, model)
+    said = {place.partition(".")[2] for place in map(place_of, values) if place.startswith("sampling.")}
+    return Row(request, cells.number, model, frozenset({*said, *tables.get("sampling", ())}))
