@@ -247,6 +247,25 @@ def grid(
     return sheet_of(axes, done.outcomes), done
 
 
+def control(
+    how: str,
+    picture: str | Path,
+    *,
+    numbers: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
+) -> Picture:
+    """What a ControlNet sees of a picture file that is prepared by `how`: a file of data/control_inputs, as `canny`.
+
+    `numbers` differ from its defaults; `size` (width, height) of the canvas, to which the picture comes by `fit`:
+    stretch, crop or fill. Raises `UsageError` for an unknown way or number, `FileProblem` for no picture.
+    """
+    from huggingvis.core.media import Picture
+    from huggingvis.data.control_pictures import kind_named, prepared_by
+
+    return Picture(prepared_by(picture, from_dict(kind_named(how), dict(numbers or {})), size, fit))
+
+
 def _batch(
     rows: Sequence[Row], folder: str | Path, model: Model, device: str | None, on_row: Callable[[Outcome], None]
 ) -> Done:

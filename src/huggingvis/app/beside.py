@@ -4,6 +4,7 @@
     --image cat.png --mask hole.png           inpainting
     --lora style.safetensors:0.8              a LoRA with its weight
     --embedding wombat.pt                     a textual inversion, called by its word in the prompt
+    --control canny:photo.png:0.7             a ControlNet of your folders, and what it reads of a picture (app/controls)
     --control canny.safetensors:edges.png:0.7 a ControlNet, T2I-Adapter or IP-Adapter, its picture, its weight
 
 Weights' files may be named as in folders of other programs, or as OWNER/NAME at a hub, like models.
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from huggingvis.app.controls import add_controls, check_net, controls_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
@@ -41,10 +44,7 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--embedding", metavar="FILE", action="append", default=[], help="a textual inversion, called in the prompt"
     )
-    words.add_argument(
-        "--control", metavar="FILE:PICTURE[:WEIGHT]", action="append", default=[],
-        help="a ControlNet, T2I-Adapter or IP-Adapter and the picture that it reads",
-    )  # fmt: skip
+    add_controls(words)
     words.add_argument("--vae", metavar="NAME", help="an autoencoder in the place of the model's own")
     words.add_argument(
         "--prediction", choices=("epsilon", "v"), help="what the net of a single file predicts, if it does not tell"
@@ -79,7 +79,7 @@ def adapters_of(
     """The adapters that the flags name, or those of `base` where they name none. Raises `UsageError`, `FileProblem`."""
     uses = [_lora(word) for word in args.lora]
     uses += [AdapterUse(word) for word in args.embedding]
-    uses += [_control(word, args.image_encoder) for word in args.control]
+    uses += controls_of(args, usual, screen)
     kinds = ["lora"] * len(args.lora) + ["embedding"] * len(args.embedding) + ["controlnet"] * len(args.control)
     found = [_here(use, kind, args, usual, screen) for use, kind in zip(uses, kinds, strict=True)]
     return tuple(found) or base
@@ -109,17 +109,6 @@ def _lora(word: str) -> AdapterUse:
     return AdapterUse(path, weight)
 
 
-def _control(word: str, encoder: str) -> AdapterUse:
-    rest, weight = _weighted(word)
-    path, _, image = rest.rpartition(":")
-    if not path:
-        raise UsageError(
-            f"--control takes a file and the picture that it reads, as in canny.safetensors:edges.png:0.7; found "
-            f"{word!r}."
-        )
-    return AdapterUse(path, weight, image, encoder=encoder)
-
-
 def _weighted(word: str) -> tuple[str, float]:
     """FILE:0.8 as its parts; without a number, 1."""
     path, _, last = word.rpartition(":")
@@ -140,7 +129,9 @@ def _here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferenc
     with told(screen, USUAL) as how:
         path: Path = resolve(use.path, places(args, usual), kind=kind, how=how)
     found = kind_of(path)
+    if kind == "controlnet":
+        check_net(path, found)
     if found.adapter and found.name not in _FLAGS[kind]:
         flag = next(flag for name, flag in _FLAG_OF.items() if found.name in _FLAGS[name])
         raise UsageError(f"{path} is {found.title}: give it with {flag}.")
-    return AdapterUse(str(path), use.weight, use.image, use.start, use.end, use.encoder)
+    return replace(use, path=str(path))

@@ -27,10 +27,10 @@ from huggingvis.checkpoints.kinds import kind_of, kinds
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.picture_files import on_canvas
 from huggingvis.core.protocols import Generative
 from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.system import Spec, canvas_of
+from huggingvis.data.control_pictures import for_use
 from huggingvis.nets.unet import UNet
 from huggingvis.systems.prompt_reading import ClipReader
 
@@ -84,15 +84,15 @@ class Bench:
         return f"adapter{self.number}"
 
     def picture(self, use: AdapterUse, size: tuple[int, int] | None = None) -> Tensor:
-        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size or in `size`.
+        """The picture that an adapter reads, prepared, [1, 3, H, W] in [-1, 1], in the canvas's size or in `size`.
 
         Raises `UsageError` where none is given, `FileProblem` where it cannot be read.
         """
         if not use.image:
             title = kind_of(use.path).title
             raise UsageError(f"{use.path} is {title}, which reads a picture: name one (--control FILE:PICTURE).")
-        width, height = size or canvas_of(self.request, self.spec)
-        return torch.from_numpy(on_canvas(use.image, width, height))[None].to(self.device, self.dtype)
+        x = for_use(use, size or canvas_of(self.request, self.spec))
+        return torch.from_numpy(x)[None].to(self.device, self.dtype)
 
     def everywhere(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Entries of one picture for all of them."""
