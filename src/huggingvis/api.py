@@ -282,8 +282,10 @@ def _batch(
             return fingerprint(asked)
         try:
             return place_of_model(asked)
-        except HvisError as error:  # the rows of this model fail when it is loaded
-            return str(error)
+        except HvisError as error:
+            if named is None:
+                raise
+            return str(error)  # the rows of this model fail when it is loaded
 
     how = batching.Batch(Path(folder), lambda named: load(of(named), device=device), place, on_row=on_row)
     return batching.run(rows, how)

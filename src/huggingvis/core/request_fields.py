@@ -102,7 +102,7 @@ def replaced(request: Request, old: str, new: str) -> Request:
     told = request.prompt
     if not old or old not in told.text + "\0" + told.negative:
         raise UsageError(
-            f"{old!r} is to be replaced by {new!r}, but is in neither prompt: {told.text!r}. Search for words as they "
+            f"{old!r} is to be replaced, but is in neither prompt: {told.text!r}. Search for words as they "
             "stand there, capitals too."
         )
     return replace(request, prompt=Prompt(told.text.replace(old, new), told.negative.replace(old, new)))

@@ -84,7 +84,8 @@ def prepared(path: Path | str, words: str, size: tuple[int, int] | None, fit: st
     """What a net sees of a picture file: uint8 [H, W, 3]; `size` (width, height) of the canvas, None for its own.
 
     `words` as in `preparation`; `fit`: stretch, crop (what sticks out is cut off) or fill (what is missing gets the
-    colour of the rim). Raises `FileProblem` where the file is no picture, `UsageError` as `preparation`.
+    colour of the rim). Raises `FileProblem` where the file is no picture, `UsageError` as `preparation` and
+    where it is no map of depth that should be.
     """
     return prepared_by(path, preparation(words), size, fit)
 
@@ -119,12 +120,25 @@ def _pixels(image: Image.Image, how: Preparation | None) -> np.ndarray:
 def _greys(path: Path | str) -> Image.Image:
     """A picture as greys of mode F, upright, of sixteen bits or floats as they are."""
 
-    def take(image: Image.Image) -> Image.Image:
+    def take(image: Image.Image) -> tuple[Image.Image, bool]:
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode.startswith(("I", "F"))
-        return Image.fromarray(np.asarray(upright if deep else upright.convert("L"), dtype=np.float32))
+        greys = np.asarray(upright if deep else upright.convert("L"), dtype=np.float32)
+        return Image.fromarray(greys), not deep and _coloured(upright)
 
-    return read(Path(path), take)
+    greys, coloured = read(Path(path), take)
+    if coloured:
+        raise UsageError(
+            f"{path} is in colours, but a map of depth has one grey for each distance. None is guessed from a "
+            "photograph here: give a map that a camera, a renderer or another program made."
+        )
+    return greys
+
+
+def _coloured(image: Image.Image) -> bool:
+    """Whether a twentieth of a picture is more than a tint away from grey."""
+    rgb = np.asarray(image.convert("RGB")).astype(int)
+    return float((np.ptp(rgb, axis=2) > 24).mean()) > 0.05
 
 
 def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:

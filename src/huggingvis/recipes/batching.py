@@ -168,7 +168,7 @@ def run(rows: Sequence[Row], batch: Batch) -> Done:
     """Make what is missing of `rows`, model by model. Never raises for a row: its outcome says why it failed.
 
     Stopped by ctrl-C or a `Cancelled`, what is finished stays and `Done.stopped` is true. Raises `FileProblem` where
-    the folder cannot be written to, or a model's place cannot be read.
+    the folder takes no pictures, now or later, or a file that decides them cannot be read.
     """
     began = time.perf_counter()
     check_folder(batch.folder)
@@ -247,23 +247,16 @@ class _Work:
         return Outcome(self.rows[i], KEPT, told, paths) if len(paths) == count else None
 
     def _made(self, i: int, system: System) -> Outcome:
+        """A row's pictures, each saved as soon as it is there. A folder that takes none ends the whole batch."""
         row, told, paths = self.rows[i], self.addresses[i], list[Path]()
-        began, said = time.perf_counter(), ()
-        error: str | None = None
-        try:
-            request = row.asked_of(system)
-            said = notes(system, request)
-            pictures = stream(system, request, on_step=self.batch.on_step)
-            for n, picture in enumerate(map(self.batch.judge or _as_it_is, pictures), start=1):
-                paths.append(self.there.setdefault((told, n), self._path(row, told, n)))
-                if not paths[-1].exists():
-                    save(picture if self.batch.metadata else picture.bare(), paths[-1])
-        except (KeyboardInterrupt, Cancelled):
-            raise
-        except Exception as trouble:
-            error, paths = _reason(trouble), [path for path in paths if path.exists()]
-        seconds = time.perf_counter() - began
-        return Outcome(row, FAILED if error else MADE, told, tuple(paths), seconds, error, said)
+        began, making = time.perf_counter(), _Making(row, system, self.batch)
+        for n, picture in enumerate(making, start=1):
+            path = self.there.setdefault((told, n), self._path(row, told, n))
+            if not path.exists():
+                save(picture if self.batch.metadata else picture.bare(), path)
+            paths.append(path)
+        state = FAILED if making.error else MADE
+        return Outcome(row, state, told, tuple(paths), time.perf_counter() - began, making.error, making.notes)
 
     def _path(self, row: Row, told: str, n: int) -> Path:
         words = slugify(row.request.prompt.text or Path(row.model or "picture").name) if self.batch.metadata else ""
@@ -272,8 +265,35 @@ class _Work:
         return self.batch.folder / f"{name}.png"
 
 
-def _as_it_is(picture: Picture) -> Picture:
-    return picture
+class _Making:
+    """The pictures of a row, until one cannot be made; then `error` says why."""
+
+    def __init__(self, row: Row, system: System, batch: Batch):
+        self.row, self.system, self.batch = row, system, batch
+        self.error: str | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Picture]:
+        judge = self.batch.judge
+        pictures: Iterator[Picture] = iter(())
+        try:
+            request = self.row.asked_of(self.system)
+            pictures = stream(self.system, request, on_step=self.batch.on_step)
+            self.notes = notes(self.system, request)
+        except Exception as error:
+            self.error = _reason(error)
+        while self.error is None:
+            try:
+                picture = next(pictures, None)
+                shown = picture if judge is None or picture is None else judge(picture)
+            except Cancelled:
+                raise
+            except Exception as error:
+                self.error = _reason(error)
+                return
+            if shown is None:
+                return
+            yield shown
 
 
 def _reason(error: Exception) -> str:

@@ -105,7 +105,7 @@ class _Models:
         self._places: dict[str | None, Path | str] = {}
 
     def place(self, named: str | None) -> Path | str:
-        """Path of a model; of one that cannot be found its name, so that its rows alone fail when it is loaded."""
+        """Path of a model. One that a row names and that is not there fails with that row, when it is loaded."""
         if named not in self._places:
             self._places[named] = self._place(named)
         return self._places[named]
@@ -120,8 +120,10 @@ class _Models:
         args = self._args(named)
         try:
             return place_of_model(located(args.model or self.usual.model, args, self.usual, self.screen))
-        except HvisError:
-            return f"unknown: {named}"
+        except HvisError as error:
+            if named is None:
+                raise
+            return str(error)
 
     def _args(self, named: str | None) -> argparse.Namespace:
         return argparse.Namespace(**{**vars(self.args), "model": named or self.args.model})
@@ -131,7 +133,7 @@ class _Told:
     """Says what became of each row as it ends."""
 
     def __init__(self, screen: Screen, name: str):
-        self.screen, self.name, self._notes = screen, name, set[str]()
+        self.screen, self.name, self._notes, self._errors = screen, name, set[str](), dict[str, int]()
 
     def __call__(self, outcome: Outcome) -> None:
         from huggingvis.recipes.batching import FAILED, KEPT
@@ -145,7 +147,10 @@ class _Told:
             seconds = "there already" if outcome.state == KEPT else f"{outcome.seconds:.2f} s"
             self.screen.say(f"{path}  ({number}, {seconds})")
         if outcome.state == FAILED:
-            self.screen.note(f"{number} failed: {outcome.error}")
+            error = str(outcome.error)
+            first = self._errors.setdefault(error, outcome.row.number)
+            same = first != outcome.row.number
+            self.screen.note(f"{number} failed: {f'as {self.name} {first}.' if same else error}")
 
 
 def _counted(tick: Callable[[int], None]) -> Callable[[Step], None]:
