@@ -13,6 +13,7 @@ file. A file that is called like one is said with its folder or after `none=`.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from huggingvis.app.arguments import one_of
 from huggingvis.app.locating import located, places
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
-from huggingvis.core.errors import HvisError, UsageError, nearest
+from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import FITS, AdapterUse
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ _COLONS = re.compile(r"(?<!^[A-Za-z])(?<!:[A-Za-z]):|:(?![\\/])")
 """Between the parts, but not within a Windows path such as C:\\nets."""
 _WINDOW = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
 _HEAD = re.compile(r"(?P<name>[\w-]+)(?P<numbers>(?:,[\w.-]+=[^=:]+?)*)(?:=(?P<file>.+))?")
+_CLOSE = 0.75
+"""How like the name of a way a word must be to be taken for it misspelt."""
+_SMALL = (16, 16)
 _READERS = ("controlnet", "t2i-adapter")
 
 
@@ -112,34 +116,35 @@ def check_net(path: Path, kind: Kind) -> None:
 
 def _head(head: str) -> tuple[str, str]:
     """How a picture is prepared, and the file that reads it; one of them may be empty."""
-    from huggingvis.data.control_pictures import preparation, preparations
+    from huggingvis.data.control_pictures import name_of, preparation, preparations
 
     found = _HEAD.fullmatch(head)
     if found is None or os.path.exists(head):
         return "", head
-    name = found["name"].lower().replace("-", "_")
-    if name not in preparations() and name != "none":
-        close = nearest(name, preparations())
-        if close and (found["numbers"] or found["file"] or not os.path.splitext(head)[1]):
+    word, numbers, file = found["name"], found["numbers"], found["file"] or ""
+    if word.lower() == "none":
+        if not file or numbers:
+            raise UsageError("`none` prepares nothing and tells no net: name its file, as in none=FILE:PICTURE.")
+        return "", file
+    name = name_of(word)
+    if name is None:
+        close = difflib.get_close_matches(word.lower().replace("-", "_"), preparations(), 1, _CLOSE)
+        if close:
             raise UsageError(
-                f"There is neither a file {found['name']!r} nor a way to prepare a picture of that name. Did you mean "
-                f"{' or '.join(map(repr, close))}? `hvis control` lists all."
+                f"There is neither a file {word!r} nor a way to prepare a picture of that name. Did you mean "
+                f"{close[0]!r}? `hvis control` lists all."
             )
         return "", head
-    preparation(name + found["numbers"])  # its numbers are checked before a model is loaded
-    if name == "none":
-        if not found["file"]:
-            raise UsageError("`none` prepares nothing and tells no net: name its file, as in none=FILE:PICTURE.")
-        return "", found["file"]
-    return name + found["numbers"], found["file"] or ""
+    preparation(name + numbers)  # its numbers are checked before a model is loaded
+    return name + numbers, file
 
 
 def _check_picture(said: Said) -> None:
-    """A picture that is there must be one, before a model is loaded. Raises `FileProblem`."""
-    from huggingvis.core.picture_files import open_picture
+    """A picture that is there must be one that can be so prepared, before a model is loaded. Raises as `prepared`."""
+    from huggingvis.data.control_pictures import prepared
 
     if os.path.lexists(said.image):  # of one that is not, `beside.check_files` tells
-        open_picture(said.image)
+        prepared(said.image, said.prepare, _SMALL)
 
 
 def _is_number(word: str) -> bool:

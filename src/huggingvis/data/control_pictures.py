@@ -33,10 +33,12 @@ class Preparation(ABC):
     """From a picture to what a control net reads of it; a frozen dataclass of numbers.
 
     Attributes:
+        also: what other programs call it.
         nets: words in the names of files that read such pictures, the best first.
         raw: it takes greys of mode F as the file has them, 16 bits too, and not RGB.
     """
 
+    also: ClassVar[tuple[str, ...]] = ()
     nets: ClassVar[tuple[str, ...]] = ()
     raw: ClassVar[bool] = False
 
@@ -58,13 +60,18 @@ def preparations() -> dict[str, type[Preparation]]:
     return found
 
 
-def kind_named(name: str) -> type[Preparation]:
-    """The kind called `name`. Raises `UsageError` with the nearest."""
-    known = preparations()
-    plain = name.strip().lower().replace("-", "_")
-    if plain not in known:
-        raise unknown("way to prepare a control picture", name, [*known, "none"])
-    return known[plain]
+def name_of(word: str) -> str | None:
+    """The name of the kind that somebody calls `word`, `soft_edges` for `SoftEdge`; None where there is none."""
+    plain, known = word.strip().lower().replace("-", "_"), preparations()
+    return plain if plain in known else next((name for name, kind in known.items() if plain in kind.also), None)
+
+
+def kind_named(word: str) -> type[Preparation]:
+    """The kind called `word`. Raises `UsageError` with the nearest."""
+    name = name_of(word)
+    if name is None:
+        raise unknown("way to prepare a control picture", word, [*preparations(), "none"])
+    return preparations()[name]
 
 
 def preparation(words: str) -> Preparation | None:

@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.core import config
-    from huggingvis.data.control_pictures import kind_named, preparations
+    from huggingvis.data.control_pictures import kind_named, name_of, preparations
     from huggingvis.export.image import save, save_numbered
 
     if args.how is None:
@@ -64,11 +64,12 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     else:
         check_folder(folder)
     made = api.control(args.how, args.picture, numbers=numbers, size=_size(args.size), fit=args.fit)
-    words = f"{args.how.replace('_', ' ')} {args.picture.stem}"
+    name = str(name_of(args.how))
+    words = f"{name.replace('_', ' ')} {args.picture.stem}"
     path = save(made, args.output) if args.output is not None else save_numbered(made, folder, words)
     bright = float((made.pixels > 127).mean())
     screen.say(f"{path}  ({made.size[0]}x{made.size[1]} pixels, {bright:.1%} of them bright)")
-    return {"path": str(path), "how": args.how, "numbers": numbers, "size": list(made.size), "bright": round(bright, 4)}
+    return {"path": str(path), "how": name, "numbers": numbers, "size": list(made.size), "bright": round(bright, 4)}
 
 
 def _size(words: str | None) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ class Blur(Preparation):
 
     sigma: float = 8.0  #: pixels
 
+    also: ClassVar[tuple[str, ...]] = ("blur_gaussian",)
     nets: ClassVar[tuple[str, ...]] = ("blur", "tile")
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ class Lines(Preparation):
     least: float = 1.0  #: of 255: a difference below it is no line
     hardness: float = 0.15  #: how soon a line is white
 
+    also: ClassVar[tuple[str, ...]] = ("lineart", "xdog")
     nets: ClassVar[tuple[str, ...]] = ("lineart", "line", "sketch")
 
     def __post_init__(self) -> None:

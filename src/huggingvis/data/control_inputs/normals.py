@@ -16,6 +16,7 @@ from huggingvis.data.control_pictures import Preparation
 class Normals(Preparation):
     """A given map of normals, as it is. It is not computed from photographs."""
 
+    also: ClassVar[tuple[str, ...]] = ("normal",)
     nets: ClassVar[tuple[str, ...]] = ("normal",)
 
     def __call__(self, image: Image.Image) -> np.ndarray:

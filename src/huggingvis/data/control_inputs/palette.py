@@ -19,6 +19,7 @@ class Palette(Preparation):
 
     side: int = 64  #: pixels of a square
 
+    also: ClassVar[tuple[str, ...]] = ("color", "colour", "t2ia_color_grid")
     nets: ClassVar[tuple[str, ...]] = ("color", "colour", "palette")
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from huggingvis.data.control_pictures import Preparation
 class Pose(Preparation):
     """A given drawing of a pose, as it is. It is not computed from photographs."""
 
+    also: ClassVar[tuple[str, ...]] = ("openpose",)
     nets: ClassVar[tuple[str, ...]] = ("openpose", "pose")
 
     def __call__(self, image: Image.Image) -> np.ndarray:

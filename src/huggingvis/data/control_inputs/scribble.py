@@ -23,6 +23,7 @@ class Scribble(Preparation):
 
     threshold: float = 32.0  #: 1 to 64: how much darker than its surroundings a stroke is, twice
 
+    also: ClassVar[tuple[str, ...]] = ("scribble_xdog", "sketch")
     nets: ClassVar[tuple[str, ...]] = ("scribble", "sketch")
 
     def __call__(self, image: Image.Image) -> np.ndarray:

@@ -16,6 +16,7 @@ from huggingvis.data.control_pictures import Preparation
 class Segments(Preparation):
     """A given map of segments, as it is. It is not computed from photographs."""
 
+    also: ClassVar[tuple[str, ...]] = ("seg",)
     nets: ClassVar[tuple[str, ...]] = ("seg",)
 
     def __call__(self, image: Image.Image) -> np.ndarray:

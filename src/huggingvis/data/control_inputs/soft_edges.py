@@ -25,6 +25,7 @@ class SoftEdges(Preparation):
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)  #: pixels of blur at which edges are looked for
     full: float = 0.99  #: share of the pixels that are darker than white
 
+    also: ClassVar[tuple[str, ...]] = ("softedge", "soft_edge")
     nets: ClassVar[tuple[str, ...]] = ("softedge", "hed", "pidi")
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ class Tile(Preparation):
 
     by: float = 4.0  #: how many times smaller; 1 leaves it as it is
 
+    also: ClassVar[tuple[str, ...]] = ("tile_resample",)
     nets: ClassVar[tuple[str, ...]] = ("tile",)
 
     def __post_init__(self) -> None:
