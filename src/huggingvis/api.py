@@ -238,7 +238,8 @@ def grid(
     from huggingvis.recipes.batch_rows import rows_of
     from huggingvis.recipes.grids import Axes, check_cells, sheet_of
 
-    axes = Axes(*(Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y, z)))
+    right, down, blocks = (Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y, z))
+    axes = Axes(right, down, blocks)
     base = prompt if isinstance(prompt, Request) else None
     words = {} if base else {"prompt": prompt}
     rows = rows_of([{**words, **cells.values} for cells in axes.cells()], base)
@@ -412,8 +413,6 @@ def compare(
 
     `say` is told beforehand how long it takes. `keep`: a folder for what is done, from which it goes on when stopped.
     """
-    from huggingvis.recipes.batch_rows import Told
-    from huggingvis.recipes.batching import Done, Outcome, Row
     from huggingvis.recipes.comparing import Comparison, compare_samplers
 
     kept = Path(keep) if keep is not None else None

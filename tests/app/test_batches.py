@@ -44,7 +44,9 @@ def test_a_table_is_made_row_by_row_on_top_of_the_flags(hvis: Any, tiny_model: P
     assert pixels(first["pictures"][0]).shape == (32, 48, 3)
     assert Path(first["pictures"][0]).name == f"00002-a-fox-{first['address']}.png"
     # the numbers that no row says are the model's own, as `generate` has them
-    alone = hvis(["generate", "a pizza", "--seed", 8, "--model", tiny_model, "--steps", 2, "--negative", "dark", "--json"])
+    alone = hvis(
+        ["generate", "a pizza", "--seed", 8, "--model", tiny_model, "--steps", 2, "--negative", "dark", "--json"]
+    )
     assert alone.document["request"] == two.to_dict()
     assert np.array_equal(pixels(alone.document["pictures"][0]["path"]), pixels(second["pictures"][0]))
 
@@ -70,9 +72,7 @@ def test_what_is_there_is_not_made_again_and_no_model_is_loaded_for_it(
     assert states(hvis([*words[:-2], 2, "--json"])) == ["made", "made"]  # other steps are other pictures
 
 
-def test_the_address_is_of_what_files_hold_and_not_of_their_names(
-    hvis: Any, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "moved")
     lines = write("rows.txt", FOX)
     words = ["batch", lines, "--steps", 1, "--json", "--model"]
@@ -98,7 +98,10 @@ def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: An
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("prompt,stpes\na,3\n", "line 2: column 'stpes': There is no flag or field of a request called 'stpes'. Did you"),
+        (
+            "prompt,stpes\na,3\n",
+            "line 2: column 'stpes': There is no flag or field of a request called 'stpes'. Did you",
+        ),
         ("prompt,device\na,cpu\n", "'device' is said once for all rows: give --device to the command"),
         ("prompt,size\na,big\n", "column 'size': --size takes width and height"),
         ("prompt,prompt:dog\na fox,cat\n", "'dog' is to be replaced, but is in neither prompt"),

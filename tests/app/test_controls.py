@@ -197,7 +197,9 @@ def test_a_net_of_another_base_alone_is_named_with_the_reason(
     hvis: Any, places: Path, photo: str, tmp_path: Path
 ) -> None:
     root = tmp_path / "other"
-    shutil.copytree(places / "models" / "controlnet" / "diffusers_xl_canny", root / "models/controlnet/diffusers_xl_canny")
+    shutil.copytree(
+        places / "models" / "controlnet" / "diffusers_xl_canny", root / "models/controlnet/diffusers_xl_canny"
+    )
     model = places / "models" / "diffusers" / "tiny-sd"
     said = hvis(["generate", PROMPT, "--models", root, "--model", model, "--control", f"canny:{photo}", *SHORT])
     refused(said, 2, "diffusers_xl_canny reads such pictures, but does not fit:", "text tokens", "canny=FILE:PICTURE")

@@ -4,7 +4,7 @@
     --image cat.png --mask hole.png           inpainting
     --lora style.safetensors:0.8              a LoRA with its weight
     --embedding wombat.pt                     a textual inversion, called by its word in the prompt
-    --control canny:photo.png:0.7             a ControlNet of your folders, and what it reads of a picture (app/controls)
+    --control canny:photo.png:0.7             what a ControlNet of your folders reads of a picture (app/controls)
     --control canny.safetensors:edges.png:0.7 a ControlNet, T2I-Adapter or IP-Adapter, its picture, its weight
 
 Weights' files may be named as in folders of other programs, or as OWNER/NAME at a hub, like models.

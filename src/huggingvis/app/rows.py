@@ -21,7 +21,7 @@ from huggingvis.core.errors import HvisError, UsageError, unknown
 from huggingvis.core.request import AdapterUse, Request, Sampling
 from huggingvis.core.request_fields import names, place_of, plain_name, with_field
 from huggingvis.core.row_files import Cells
-from huggingvis.recipes.batching import Row, faulty, fault_of
+from huggingvis.recipes.batching import Row, fault_of, faulty
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",

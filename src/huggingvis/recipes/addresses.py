@@ -63,7 +63,9 @@ def address(
 def _with_bytes(plain: Any, bytes_of: Mapping[str, str]) -> Any:
     """The plain form of a request with what files hold in the place of their paths."""
     if isinstance(plain, dict):
-        return {key: value if key in ("prompt", "options") else _with_bytes(value, bytes_of) for key, value in plain.items()}
+        return {
+            key: value if key in ("prompt", "options") else _with_bytes(value, bytes_of) for key, value in plain.items()
+        }
     if isinstance(plain, list):
         return [_with_bytes(value, bytes_of) for value in plain]
     return bytes_of.get(plain, plain) if isinstance(plain, str) else plain

@@ -151,7 +151,9 @@ def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> 
     shown = [f"{name} {number}: {fault}" for number, fault in faults[:_FAULTS_SHOWN]]
     more = len(faults) - len(shown)
     end = [f"... and {more} more."] if more else []
-    return UsageError("\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end]))
+    return UsageError(
+        "\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end])
+    )
 
 
 def fault_of(request: Request) -> str | None:
@@ -212,9 +214,7 @@ def _there(folder: Path) -> dict[tuple[str, int], Path]:
 class _Work:
     """The rows of a batch while they are made."""
 
-    def __init__(
-        self, rows: Sequence[Row], addresses: Sequence[str], batch: Batch, there: dict[tuple[str, int], Path]
-    ):
+    def __init__(self, rows: Sequence[Row], addresses: Sequence[str], batch: Batch, there: dict[tuple[str, int], Path]):
         self.rows, self.addresses, self.batch, self.there = rows, addresses, batch, there
         self.outcomes: dict[int, Outcome] = {}
 
@@ -310,5 +310,3 @@ def _let_go() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-

@@ -56,9 +56,7 @@ def folder_of(args: argparse.Namespace, usual: Preferences) -> Path:
     return folder
 
 
-def made(
-    rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, screen: Screen, name: str = "row"
-) -> Done:
+def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, screen: Screen, name: str = "row") -> Done:
     """What became of the rows, each told on the screen as it ends; `name`: what one is called there."""
     from huggingvis.recipes import batching
 
@@ -81,7 +79,7 @@ def finished(done: Done, summary: Path, screen: Screen, more: dict[str, Any]) ->
     document = {**more, **done.to_dict(), "summary": str(write_summary(done, summary, more))}
     screen.say(f"{done}  ({summary})")
     if done.stopped:
-        stop = Cancelled(f"Stopped; what is finished stays in {summary.parent}. The same command again goes on from there.")
+        stop = Cancelled(f"Stopped; what is finished stays in {summary.parent}. The same command goes on from there.")
         stop.result = document
         raise stop
     if failed := done.count(FAILED):

@@ -26,9 +26,13 @@ from huggingvis.core.request import FITS
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from huggingvis.data.control_pictures import kind_named, preparations
 
-    parser.add_argument("how", nargs="?", help="what is made of the picture; `hvis control HOW --help` shows its numbers")
+    parser.add_argument(
+        "how", nargs="?", help="what is made of the picture; `hvis control HOW --help` shows its numbers"
+    )
     parser.add_argument("picture", nargs="?", type=Path, help="a picture file")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the result (default HOW-PICTURE.png, numbered)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="the result (default HOW-PICTURE.png, numbered)"
+    )
     parser.add_argument("--size", metavar="WxH", help="the canvas that it is for (default the picture's own)")
     parser.add_argument(
         "--fit", metavar="WAY", type=one_of("way to fit", FITS), default=FITS[0],
@@ -39,7 +43,9 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         parser.prog, parser.description = f"{parser.prog} {words[0]}", (found.__doc__ or "").partition("\n")[0]
         add_record(parser, found)
         return
-    rows = "\n".join(f"  {name:<11}  {(kind.__doc__ or '').partition(chr(10))[0]}" for name, kind in preparations().items())
+    rows = "\n".join(
+        f"  {name:<11}  {(kind.__doc__ or '').partition(chr(10))[0]}" for name, kind in preparations().items()
+    )
     parser.epilog = f"What there is, to be named before any flag:\n{rows}"
 
 
