@@ -32,7 +32,8 @@ def test_cells_are_the_pictures_of_generate_and_stand_where_their_labels_say(hvi
     assert (document["made"], document["axes"]["x"]) == (8, {"name": "steps", "values": ["1", "2"]})
     requests = [read_provenance(row["pictures"][0]).request() for row in document["rows"]]
     assert [(r.sampling.steps, "pizza to" in r.prompt.text, r.sampling.seed) for r in requests] == [
-        (1, False, 5), (2, False, 5), (1, True, 5), (2, True, 5), (1, False, 6), (2, False, 6), (1, True, 6), (2, True, 6)
+        (1, False, 5), (2, False, 5), (1, True, 5), (2, True, 5),
+        (1, False, 6), (2, False, 6), (1, True, 6), (2, True, 6),
     ]  # fmt: skip
     alone = hvis(["generate", FOX.replace("fox", "pizza"), "--steps", 2, "--seed", 6, *words])
     last = pixels(document["rows"][7]["pictures"][0])
@@ -92,7 +93,7 @@ def test_in_python(hvis: Any, tiny_model: Path) -> None:
     assert sheet.made["grid"]["x"] == {"name": "cfg", "values": ["1", "2", "3"]}
     again, kept = api.grid(base, x="cfg=1..3:3", y=Axis("size", ("40x32", "32")), folder="cells", model=system)
     assert kept.count("kept") == 6 and np.array_equal(again.pixels, sheet.pixels)
-    own, done = api.grid(FOX, x="seed=1,2", folder="own", model=system)
+    _, done = api.grid(FOX, x="seed=1,2", folder="own", model=system)
     assert read_provenance(done.paths[0]).request().sampling.steps == system.defaults.steps
     with pytest.raises(UsageError, match="A grid needs an axis"):
         api.grid(FOX, model=system)

@@ -21,7 +21,8 @@ from huggingvis.core.errors import HvisError, UsageError, unknown
 from huggingvis.core.request import AdapterUse, Request, Sampling
 from huggingvis.core.request_fields import names, place_of, plain_name, with_field
 from huggingvis.core.row_files import Cells
-from huggingvis.recipes.batching import Row, fault_of, faulty
+from huggingvis.recipes.batch_rows import fault_of, faulty
+from huggingvis.recipes.batching import Row
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",

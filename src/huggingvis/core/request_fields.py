@@ -45,7 +45,7 @@ def names() -> list[str]:
 
 
 def place_of(name: str) -> str:
-    """The place of a field, `sampling.guidance_scale` for `cfg`. Raises `UsageError` (with the nearest) for no field."""
+    """The place of a field, `sampling.guidance_scale` for `cfg`. Raises `UsageError` for none, with the nearest."""
     plain = plain_name(name)
     if plain == SIZE or plain.startswith("prompt:"):
         return plain
@@ -109,7 +109,7 @@ def replaced(request: Request, old: str, new: str) -> Request:
 
 
 def files_of(request: Request) -> Iterator[str]:
-    """The files and folders that must be there for a request: pictures to start from, masks, weights, pictures of control."""
+    """The files and folders that must be there for a request: pictures, masks, weights."""
     for key, value in named_files(config.to_dict(request)):
         if value and key != "model":  # a model may be a name that is found elsewhere
             yield value

@@ -1,8 +1,8 @@
 """Content addresses: what would make the same picture has the same name, whatever its files are called.
 
 The address of a request is a hash of its fields, of the model, of the bytes of every file it names and of the version
-of the numerics; paths do not count. Of a large file a fixed sample of its bytes is read, as `edits.generate.fingerprint`
-does of tensors: two trainings of one network differ in nearly all of them. Book: the three walks.
+of the numerics; paths do not count. Of a large file a fixed sample of its bytes is read, as `edits.generate` does of
+tensors: two trainings of one network differ in nearly all of them. Book: the three walks.
 """
 
 from __future__ import annotations

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError
-from huggingvis.core.request import Prompt, Request
-from huggingvis.core.request_fields import place_of, with_field
+from huggingvis.core.request import Limits, Prompt, Request, check
+from huggingvis.core.request_fields import files_of, place_of, with_field
 from huggingvis.core.row_files import Cells, read_rows
-from huggingvis.recipes.batching import Row, fault_of, faulty
+from huggingvis.recipes.batching import Row
 
 Told = str | Path | Iterable[str | Request | Mapping[str, Any]]
+_FAULTS_SHOWN = 10
 _TABLES = tuple(config.types_of(Request))
 
 
@@ -66,3 +67,23 @@ def _of_values(cells: Cells, base: Request | None) -> Row:
         return Row(request, cells.number, model)
     said = {place.partition(".")[2] for place in map(place_of, values) if place.startswith("sampling.")}
     return Row(request, cells.number, model, frozenset({*said, *tables.get("sampling", ())}))
+
+
+def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> UsageError:
+    """The error for rows that are wrong, each with what is wrong with it."""
+    shown = [f"{name} {number}: {fault}" for number, fault in faults[:_FAULTS_SHOWN]]
+    more = len(faults) - len(shown)
+    end = [f"... and {more} more."] if more else []
+    return UsageError(
+        "\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end])
+    )
+
+
+def fault_of(request: Request) -> str | None:
+    """What is wrong with a request whatever model makes it, or None."""
+    try:
+        check(request, Limits(multiple=1, prompt_required=False, options=tuple(request.options)))
+    except HvisError as error:
+        return str(error)
+    gone = next((path for path in files_of(request) if not Path(path).exists()), None)
+    return None if gone is None else f"There is no file {gone}. Check the path."

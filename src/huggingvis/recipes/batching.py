@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core import config
-from huggingvis.core.errors import Cancelled, HvisError, UsageError
+from huggingvis.core.errors import Cancelled, HvisError
 from huggingvis.core.files import check_folder, write_atomically
 from huggingvis.core.media import Picture
 from huggingvis.core.protocols import OnStep
-from huggingvis.core.request import Limits, Request, check
-from huggingvis.core.request_fields import files_of
+from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import notes, stream
 from huggingvis.export.image import save, slugify
@@ -32,7 +31,6 @@ from huggingvis.recipes.addresses import Identities, address
 MADE, KEPT, FAILED, LEFT = "made", "kept", "failed", "left"
 """What became of a row: its pictures are new, were there, could not be made, or were not reached."""
 _NAMED = re.compile(r"(?:^|-)([0-9a-f]{12})(?:-(\d+))?\.png$")
-_FAULTS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -137,33 +135,6 @@ class Done:
         counts = [f"{self.count(state)} {words}" for state, words in told.items() if self.count(state)]
         rows = "1 row" if len(self.outcomes) == 1 else f"{len(self.outcomes)} rows"
         return f"{rows}: {', '.join(counts) or 'nothing to do'}, in {self.seconds:.2f} s"
-
-
-def check_rows(rows: Sequence[Row], name: str = "row") -> None:
-    """Refuse rows that no model could make, before any is loaded. Raises `UsageError` that tells of each of them."""
-    faults = [(row.number, fault) for row in rows if (fault := fault_of(row.request)) is not None]
-    if faults:
-        raise faulty(faults, len(rows), name)
-
-
-def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> UsageError:
-    """The error for rows that are wrong, each with what is wrong with it."""
-    shown = [f"{name} {number}: {fault}" for number, fault in faults[:_FAULTS_SHOWN]]
-    more = len(faults) - len(shown)
-    end = [f"... and {more} more."] if more else []
-    return UsageError(
-        "\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end])
-    )
-
-
-def fault_of(request: Request) -> str | None:
-    """What is wrong with a request whatever model makes it, or None."""
-    try:
-        check(request, Limits(multiple=1, prompt_required=False, options=tuple(request.options)))
-    except HvisError as error:
-        return str(error)
-    gone = next((path for path in files_of(request) if not Path(path).exists()), None)
-    return None if gone is None else f"There is no file {gone}. Check the path."
 
 
 def run(rows: Sequence[Row], batch: Batch) -> Done:

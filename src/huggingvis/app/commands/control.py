@@ -24,15 +24,11 @@ from huggingvis.core.request import FITS
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    from huggingvis.data.control_pictures import kind_named, preparations
+    from huggingvis.data.control_pictures import kind_named
 
-    parser.add_argument(
-        "how", nargs="?", help="what is made of the picture; `hvis control HOW --help` shows its numbers"
-    )
+    parser.add_argument("how", nargs="?", help="what is made of it; `hvis control HOW --help` shows its numbers")
     parser.add_argument("picture", nargs="?", type=Path, help="a picture file")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="the result (default HOW-PICTURE.png, numbered)"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the result (default numbered in out)")
     parser.add_argument("--size", metavar="WxH", help="the canvas that it is for (default the picture's own)")
     parser.add_argument(
         "--fit", metavar="WAY", type=one_of("way to fit", FITS), default=FITS[0],
@@ -43,23 +39,20 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         parser.prog, parser.description = f"{parser.prog} {words[0]}", (found.__doc__ or "").partition("\n")[0]
         add_record(parser, found)
         return
-    rows = "\n".join(
-        f"  {name:<11}  {(kind.__doc__ or '').partition(chr(10))[0]}" for name, kind in preparations().items()
-    )
+    rows = "\n".join(f"  {name:<11}  {line}" for name, line in _lines().items())
     parser.epilog = f"What there is, to be named before any flag:\n{rows}"
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.core import config
-    from huggingvis.data.control_pictures import kind_named, name_of, preparations
+    from huggingvis.data.control_pictures import kind_named, name_of
     from huggingvis.export.image import save, save_numbered
 
     if args.how is None:
-        lines = {name: (kind.__doc__ or "").partition("\n")[0] for name, kind in preparations().items()}
-        for name, line in lines.items():
+        for name, line in _lines().items():
             screen.say(f"{name:<11}  {line}")
-        return {"ways": lines}
+        return {"ways": _lines()}
     if args.picture is None:
         raise UsageError(f"Name the picture too, as in `hvis control {args.how} photo.png`.")
     kind = kind_named(args.how)
@@ -76,6 +69,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     bright = float((made.pixels > 127).mean())
     screen.say(f"{path}  ({made.size[0]}x{made.size[1]} pixels, {bright:.1%} of them bright)")
     return {"path": str(path), "how": name, "numbers": numbers, "size": list(made.size), "bright": round(bright, 4)}
+
+
+def _lines() -> dict[str, str]:
+    """What every way makes of a picture."""
+    from huggingvis.data.control_pictures import preparations
+
+    return {name: (kind.__doc__ or "").partition("\n")[0] for name, kind in preparations().items()}
 
 
 def _size(words: str | None) -> tuple[int, int] | None:
