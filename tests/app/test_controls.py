@@ -16,9 +16,9 @@ from PIL import Image
 from refusals import left, refused
 from tiny_pipelines import pipeline
 
-from huggingvis.app.controls import Said, parts_of
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Request
+from huggingvis.recipes.controls import Said, parts_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 PROMPT = "an astronaut riding a horse"

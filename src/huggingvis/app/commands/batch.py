@@ -20,7 +20,7 @@ from huggingvis.app.locating import located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import output_of
-from huggingvis.core.errors import Cancelled, SomeFailed, UsageError
+from huggingvis.core.errors import Cancelled, HvisError, SomeFailed, UsageError
 from huggingvis.core.files import check_folder
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ class _Models:
         return generate.system_of(self._args(named), self.usual, None, self.screen)
 
     def _place(self, named: str | None) -> Path | str:
-        from huggingvis.api import place_of_model
-        from huggingvis.core.errors import HvisError
+        from huggingvis.recipes.models import place_of_model
 
         args = self._args(named)
         try:
