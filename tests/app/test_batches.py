@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from refusals import left, refused, small_files
 
 from huggingvis import api
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Request, Sampling
 from huggingvis.export.image import read_provenance
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
@@ -83,6 +84,28 @@ def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tin
     data[-1] ^= 1
     weights.write_bytes(data)
     assert states(hvis([*words, model])) == ["made"]
+
+
+def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_path: Path) -> None:
+    """A new field of the record, as usual, must not make every picture of every batch anew."""
+    from huggingvis.recipes.addresses import Identities, address
+
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    source = FromPicture(str(tmp_path / "a.png"), 0.5)
+    full = Request(Prompt("a fox"), Canvas(64), Sampling(steps=7), source, adapters=(AdapterUse("absent", 0.5),))
+
+    def of(request: Request, said: frozenset[str] | None = None, model: str = "m", **how: str) -> str:
+        return address(request, said, model, how, Identities())
+
+    assert of(full) == "fe7df114ff10" and of(Request(Prompt("a fox"))) == "8d19975a57dc"
+    others = [of(full), of(full, frozenset()), of(full, frozenset({"steps"})), of(full, model="n"), of(full, vae="v"),
+              of(replace(full, source=replace(source, strength=0.6))), of(replace(full, options={"a": "b"}))]  # fmt: skip
+    assert len({*others}) == len(others)
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    moved = replace(full, source=replace(source, path=str(tmp_path / "b.png")))
+    assert of(moved) == others[0]
+    (tmp_path / "b.png").write_bytes(b"another picture")
+    assert of(moved) != others[0]
 
 
 def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: Any) -> None:

@@ -1,8 +1,8 @@
 """Content addresses: what would make the same picture has the same name, whatever its files are called.
 
-The address of a request is a hash of its fields, of the model, of the bytes of every file it names and of the version
-of the numerics; paths do not count. Of a large file a fixed sample of its bytes is read, as `edits.generate` does of
-tensors: two trainings of one network differ in nearly all of them. Book: the three walks.
+The address of a request is a hash of its fields, of the model, of the bytes of every file it names and of the version of
+the numerics; neither paths count nor fields that are as ever. Of a large file a fixed sample of its bytes is read, as
+`edits.generate` does of tensors: two trainings of one network differ in nearly all of them. Book: the three walks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -51,13 +52,24 @@ def address(
 
     Raises `FileProblem` for a file that cannot be read.
     """
-    plain = config.to_dict(request)
-    if said is not None:
-        plain["sampling"] = {name: plain["sampling"][name] for name in sorted(said)}
+    plain = _told(request)
+    if said is not None:  # of what was not said the model has its own
+        plain["sampling"] = {"said": {name: getattr(request.sampling, name) for name in sorted(said)}}
     told = _with_bytes(plain, {path: identities(path) for _, path in named_files(plain) if os.path.exists(path)})
     model = identities(model) if isinstance(model, Path) else model
     text = json.dumps([NUMERICS, told, model, dict(how)], sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=DIGITS // 2).hexdigest()
+
+
+def _told(value: Any) -> Any:
+    """The plain form of a record, without what is as ever: fields that come to a record later change no address."""
+    if is_dataclass(value):
+        told = {field.name: getattr(value, field.name) for field in fields(value)}
+        usual = {field.name: config.default_of(field) for field in fields(value)}
+        return {"is": type(value).__name__, **{name: _told(own) for name, own in told.items() if own != usual[name]}}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_told(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _with_bytes(plain: Any, bytes_of: Mapping[str, str]) -> Any:
