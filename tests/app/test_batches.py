@@ -98,8 +98,9 @@ def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_pa
         return address(request, said, model, how, Identities())
 
     assert of(full) == "fe7df114ff10" and of(Request(Prompt("a fox"))) == "8d19975a57dc"
-    others = [of(full), of(full, frozenset()), of(full, frozenset({"steps"})), of(full, model="n"), of(full, vae="v"),
-              of(replace(full, source=replace(source, strength=0.6))), of(replace(full, options={"a": "b"}))]  # fmt: skip
+    others = [of(full), of(full, frozenset()), of(full, frozenset({"steps"})), of(full, model="n"),
+              of(full, vae="v"), of(replace(full, source=replace(source, strength=0.6))),
+              of(replace(full, options={"a": "b"}))]  # fmt: skip
     assert len({*others}) == len(others)
     (tmp_path / "a.png").rename(tmp_path / "b.png")
     moved = replace(full, source=replace(source, path=str(tmp_path / "b.png")))

@@ -1,6 +1,6 @@
 """Content addresses: what would make the same picture has the same name, whatever its files are called.
 
-The address of a request is a hash of its fields, of the model, of the bytes of every file it names and of the version of
+The address of a request is a hash of its fields, of the model, of the bytes of all files it names and of the version of
 the numerics; neither paths count nor fields that are as ever. Of a large file a fixed sample of its bytes is read, as
 `edits.generate` does of tensors: two trainings of one network differ in nearly all of them. Book: the three walks.
 """

@@ -6,7 +6,7 @@ hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same reque
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
 hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
 hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
-`hvis batch` makes a file of requests, `hvis grid` labelled sheets, `hvis control` shows what --control makes of pictures.
+`hvis batch` makes a file of requests, `hvis grid` labelled sheets; `hvis control` shows what --control sees.
 """
 
 from __future__ import annotations
