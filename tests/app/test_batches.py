@@ -126,6 +126,10 @@ def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: An
             "prompt,stpes\na,3\n",
             "line 2: column 'stpes': There is no flag or field of a request called 'stpes'. Did you",
         ),
+        (
+            "prompt,stpes\na,3\nb,4\nc,4\n",
+            "3 of 3 requests cannot be made; nothing was begun. line 2 and 2 more: column",
+        ),
         ("prompt,device\na,cpu\n", "'device' is said once for all rows: give --device to the command"),
         ("prompt,size\na,big\n", "column 'size': --size takes width and height"),
         ("prompt,prompt:dog\na fox,cat\n", "'dog' is to be replaced, but is in neither prompt"),
@@ -183,7 +187,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(
         patch.setattr(Screen, "progress", progress)
         said = hvis(words)
     assert said.code == 130 and states(said) == ["made", "made", "left", "left"]
-    assert "The same command again goes on from there" in said.paragraph
+    assert "The same command goes on from there" in said.paragraph
     assert [name for name in left("out") if not name.endswith(".png")] == ["rows.summary.json"]
     assert states(hvis(words)) == ["kept", "kept", "made", "made"]
 

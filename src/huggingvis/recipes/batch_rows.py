@@ -71,12 +71,19 @@ def _of_values(cells: Cells, base: Request | None) -> Row:
 
 def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> UsageError:
     """The error for rows that are wrong, each with what is wrong with it."""
-    shown = [f"{name} {number}: {fault}" for number, fault in faults[:_FAULTS_SHOWN]]
-    more = len(faults) - len(shown)
+    alike: dict[str, list[int]] = {}
+    for number, fault in faults:
+        alike.setdefault(fault, []).append(number)
+    shown = [f"{name} {_first(numbers)}: {fault}" for fault, numbers in list(alike.items())[:_FAULTS_SHOWN]]
+    more = len(alike) - len(shown)
     end = [f"... and {more} more."] if more else []
     return UsageError(
         "\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end])
     )
+
+
+def _first(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} and {len(numbers) - 1} more"
 
 
 def fault_of(request: Request) -> str | None:
