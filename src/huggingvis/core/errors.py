@@ -7,14 +7,19 @@ with `exit_code`, never with a traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class HvisError(Exception):
-    """A mistake that can be explained. `exit_code` is what the command line leaves with."""
+    """A mistake that can be explained. `exit_code` is what the command line leaves with.
+
+    `result`: what was reached before, in JSON values, where work of many parts failed in some of them.
+    """
 
     exit_code = 1
+    result: Mapping[str, Any] | None = None
 
 
 class UsageError(HvisError):
@@ -45,6 +50,16 @@ class Cancelled(HvisError):
     """The user asked to stop (ctrl-C, studio button). Nothing half-written is left behind."""
 
     exit_code = 130
+
+
+class SomeFailed(HvisError):
+    """Of many pieces of work some failed; the others are done."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, result: Mapping[str, Any]):
+        super().__init__(message)
+        self.result = result
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
