@@ -90,14 +90,14 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
 
 def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
-    limits = system.limits
+    limits = of_both(system, request)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
     able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
     for name in (name for name, does in able.items() if getattr(request, name) and not does):
         raise UsageError(
             f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
         )
-    return check_sizes(system, check(request, of_both(system, request)))
+    return check_sizes(system, check(request, limits))
 
 
 def _named(request: Request, limits: Limits) -> Request:
