@@ -9,8 +9,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from pipeline_walks import assert_close, bound
 from PIL import Image
+from pipeline_walks import assert_close, bound
 from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeline_xl, start, text, unet
 from torch import Tensor
 
@@ -188,11 +188,15 @@ def test_base_and_refiner_are_those_of_diffusers(
 def test_the_ends_of_a_handover(xl: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 1 the first model is alone, at 0 the second; a refiner with the first one's weights changes nothing."""
     alone = latents(xl, asked(), [start()], monkeypatch)
-    at_end, itself = (asked(refiner=Refiner(f"{xl.example}/{name}", at)) for name, at in (("refiner", 1.0), ("base", 0.5)))
+    at_end, itself = (
+        asked(refiner=Refiner(f"{xl.example}/{name}", at)) for name, at in (("refiner", 1.0), ("base", 0.5))
+    )
     assert torch.equal(latents(xl, at_end, [start()], monkeypatch), alone)
     assert_close(latents(xl, itself, [start()], monkeypatch), alone)
     told = []
-    from_refiner = walks.replace(itself, options={"aesthetic_score": "7"}, refiner=Refiner(f"{xl.example}/refiner", 0.0))
+    from_refiner = walks.replace(
+        itself, options={"aesthetic_score": "7"}, refiner=Refiner(f"{xl.example}/refiner", 0.0)
+    )
     generate(xl, from_refiner, on_step=lambda step: told.append((step.index, step.total)))
     assert told == [(i, STEPS) for i in range(STEPS)]
 
@@ -248,7 +252,7 @@ def test_xl_hears_of_a_window_as_of_a_picture(xl: System, monkeypatch: pytest.Mo
 def test_windows_work_with_a_picture_a_second_pass_and_a_second_model(xl: System, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), "red").save(tmp_path / "in.png")
     everything = asked(
-        canvas=Canvas(32, 16, vae_tile=16), source=FromPicture(str(tmp_path / "in.png"), 0.5), tiles=Tiles(overlap=0.25),
+        canvas=Canvas(32, 16, vae_tile=16), source=FromPicture(str(tmp_path / "in.png"), 0.5), tiles=Tiles(),
         refine=Refine(1.5, 3, 0.5), refiner=Refiner(f"{xl.example}/refiner", 0.8), sampling=Sampling(OWN, OWN, 4),
     )  # fmt: skip
     (picture,) = generate(xl, everything)

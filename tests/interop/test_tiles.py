@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import diffusers
@@ -102,7 +102,7 @@ def test_where_tiles_lie() -> None:
     for length in range(65, 400, 7):
         spans = spread(length, 64, 0.25)
         assert all(b - a == 64 for a, b in spans) and spans[0][0] == 0 and spans[-1][1] == length
-        assert all(16 <= b - c <= 63 for (_, b), (c, _) in zip(spans, spans[1:]))
+        assert all(16 <= b - c <= 63 for (_, b), (c, _) in pairwise(spans))
 
 
 def test_large_pictures_are_cut_by_themselves() -> None:

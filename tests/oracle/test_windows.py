@@ -14,7 +14,7 @@ from huggingvis.core.sample import sample
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.windows import Windows, starts
 from huggingvis.processes.vp import LinearVP
-from huggingvis.samplers.names import SAMPLERS, sampler_of, schedule_of
+from huggingvis.samplers.names import sampler_of, schedule_of
 
 T = torch.tensor(0.5, dtype=torch.float64)
 
@@ -33,7 +33,10 @@ def context(x: Tensor, t: Tensor, cond: Cond) -> Belief:
 def canvas(height: int, width: int, batch: int = 2) -> tuple[Tensor, dict[str, Tensor]]:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(batch, 3, height, width, generator=g)
-    return x, {"concat": torch.randn(batch, 3, height, width, generator=g), "vector": torch.randn(batch, 2, generator=g)}
+    return x, {
+        "concat": torch.randn(batch, 3, height, width, generator=g),
+        "vector": torch.randn(batch, 2, generator=g),
+    }
 
 
 @pytest.mark.parametrize("wrap", [(False, False), (True, False), (True, True)])
@@ -53,7 +56,7 @@ def test_a_pixelwise_denoiser_is_not_changed(
     assert whole.v is not None and parts.v is not None and torch.equal(whole.v, parts.v)
 
 
-@pytest.mark.parametrize("name", sorted(row.name for row in SAMPLERS if row.name in ("ddim", "euler-a", "dpm++2m", "unipc")))
+@pytest.mark.parametrize("name", ["ddim", "euler-a", "dpm++2m", "unipc"])
 def test_every_sampler_draws_the_same_of_a_pixelwise_denoiser(name: str) -> None:
     process = LinearVP()
     x, cond = canvas(12, 20)

@@ -1,8 +1,8 @@
 """A look at pictures while they are made.
 
-    --preview now.png                 one file that is written anew
-    --preview seen --preview-every 5  a folder with a file for every fifth step
-    --preview-decoder taesd_decoder.safetensors    shown by a TAESD in the place of a fitted linear map
+--preview now.png                 one file that is written anew
+--preview seen --preview-every 5  a folder with a file for every fifth step
+--preview-decoder taesd_decoder.safetensors    shown by a TAESD in the place of a fitted linear map
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add_preview(parser: argparse.ArgumentParser) -> None:
 
 
 def previewed(args: argparse.Namespace, system: System, screen: Screen) -> OnStep | None:
-    """What hears of each step and writes previews; None where none are asked for. Raises `UsageError`, `FileProblem`."""
+    """What hears of each step and writes previews; None for none. Raises `UsageError`, `FileProblem`."""
     if args.preview is None:
         if args.preview_every is not None or args.preview_decoder is not None:
             raise UsageError("--preview-every and --preview-decoder are about previews: say where with --preview.")

@@ -1,10 +1,10 @@
 """What a request of the command line says of its size: a second pass, a second model, windows over a large canvas.
 
-    --size 96x64                                    width and height in one
-    --hires 2 --refine.strength 0.5                 a second pass at twice the size ("hires fix")
-    --refiner refiner.safetensors --refiner-at 0.8  a second model for the last steps, as SDXL's
-    --size 1024x512 --tiles.overlap 0.5             windows of the model's own size over a larger canvas
-    --vae-tile 512                                  the autoencoder in tiles, to save memory
+--size 96x64                                    width and height in one
+--hires 2 --refine.strength 0.5                 a second pass at twice the size ("hires fix")
+--refiner refiner.safetensors --refiner-at 0.8  a second model for the last steps, as SDXL's
+--size 1024x512 --tiles.overlap 0.5             windows of the model's own size over a larger canvas
+--vae-tile 512                                  the autoencoder in tiles, to save memory
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class _Hires(argparse.Action):
         elif re.fullmatch(r"\d+(\.\d+)?", values):
             _say(namespace, Sizes, [f"--refine.scale={values}", "--refine.width=none", "--refine.height=none"])
         else:
-            raise UsageError(f"--hires takes how often larger, or a size, as in --hires 1.5 or 96x64; found {values!r}.")
+            raise UsageError(
+                f"--hires takes how often larger, or a size, as in --hires 1.5 or 96x64; found {values!r}."
+            )
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +82,7 @@ def sizes_of(args: argparse.Namespace, base: Request) -> dict[str, Any]:
     return {"refine": found.refine, "tiles": found.tiles}
 
 
-def refiner_of(
-    args: argparse.Namespace, base: Refiner | None, usual: Preferences, screen: Screen
-) -> Refiner | None:
+def refiner_of(args: argparse.Namespace, base: Refiner | None, usual: Preferences, screen: Screen) -> Refiner | None:
     """The second model, with the path that it has here. Raises `UsageError` for a part of the walk without a model."""
     if args.refiner == "none":
         return None

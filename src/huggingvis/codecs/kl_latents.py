@@ -21,7 +21,8 @@ from huggingvis.nets.autoencoder_kl import AutoencoderKL, Posterior
 class KLLatents(nn.Module):
     """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped.
 
-    `tiling`: how a large picture is cut, None: not at all. The autoencoder runs in its own dtype; latents and pictures come back in float32 or wider.
+    `tiling`: how a large picture is cut, None: not at all. The autoencoder runs in its own dtype; latents and pictures
+    come back in float32 or wider.
     """
 
     mean: Tensor

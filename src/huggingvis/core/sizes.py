@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refine:
-    """A second pass at a larger size ("hires fix"): the picture is enlarged, noised part of the way and undone again."""
+    """A second pass at a larger size ("hires fix"): enlarged, noised part of the way and undone again."""
 
     scale: float = 2.0  #: enlargement before the second pass
     steps: int = 20  #: calls of the sampler in the second pass

@@ -78,7 +78,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
-    asked = canvas_of(request, system.spec)
+    asked = canvas_of(seen(system, refine.first(request)), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
@@ -118,12 +118,12 @@ def _chunk(
 ) -> Iterator[Picture]:
     began = time.perf_counter()
     n, seeds = len(chunk), [request.sampling.seed + i for i in chunk]
-    system = cut(system, request)
-    z = _latents(system, refine.first(request), seeds, _sample, on_step)  # [n, ...]
-    if request.refine is not None:
-        again = refine.second(system, request)
+    system, once = cut(system, request), refine.Once()
+    z = _latents(system, refine.first(request), seeds, lambda task: _sample(once(task)), on_step)  # [n, ...]
+    if (how := request.refine) is not None:
+        again, before = refine.second(system, request), z
         system = cut(system, again)
-        z = _latents(system, again, seeds, refine.Again(z, request.refine), on_step)
+        z = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):

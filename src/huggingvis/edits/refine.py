@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.protocols import Encodes
+from huggingvis.core.noise import Noise, ReplayNoise
+from huggingvis.core.protocols import Cond, Encodes
 from huggingvis.core.request import Limits, Refine, Request
 from huggingvis.core.sample import Grid
 from huggingvis.core.system import System, canvas_of
@@ -99,6 +101,41 @@ def walked(how: Refine, limits: Limits) -> int:
             f"{limits.steps:,} are possible. Ask for fewer steps or more strength."
         )
     return steps
+
+
+@final
+@dataclass
+class Once:
+    """What a prompt leaves open, such as a plan of the picture, is drawn in the first pass and kept for the second."""
+
+    draws: list[Tensor] | None = None
+
+    def __call__(self, task: Task) -> Task:
+        """The task, whose model's prior draws what it drew before."""
+        if not isinstance(task.generator, Diffuses) or task.generator.diffusion.prior is None:
+            return task
+        model, prior = task.generator.diffusion, task.generator.diffusion.prior
+
+        def drawn(cond: Cond, noise: Noise) -> Cond:
+            if self.draws is not None:
+                return prior(cond, ReplayNoise(self.draws))
+            recorded = _Recorded(noise)
+            told = prior(cond, recorded)
+            self.draws = recorded.draws
+            return told
+
+        return replace(task, generator=replace(model, prior=drawn))
+
+
+class _Recorded:
+    """Another's noise, written down."""
+
+    def __init__(self, noise: Noise):
+        self.noise, self.draws = noise, list[Tensor]()
+
+    def draw(self, like: Tensor) -> Tensor:
+        self.draws.append(self.noise.draw(like))
+        return self.draws[-1]
 
 
 @final

@@ -135,8 +135,10 @@ def _check_latents(first: System, second: System) -> None:
 
 def _check_noise(first: System, second: System, model: Diffusion, after: Diffusion) -> None:
     times = model.grid(model.process.pace).times
-    levels = [torch.stack([of.alpha(times), of.sigma(times), of.clock(times)]) for of in (model.process, after.process)]
-    if model.shape != after.shape or not torch.allclose(*levels, rtol=1e-6, atol=1e-9):
+    mine, theirs = (
+        torch.stack([of.alpha(times), of.sigma(times), of.clock(times)]) for of in (model.process, after.process)
+    )
+    if model.shape != after.shape or not torch.allclose(mine, theirs, rtol=1e-6, atol=1e-9):
         raise UsageError(
             f"A refiner goes on in the middle of a walk, but {first.spec.name!r} and {second.spec.name!r} were trained "
             "on different noise. Use the refiner of the same family, or refine the finished picture by image-to-image."

@@ -84,9 +84,8 @@ class Windows:
         return averaged
 
     def _view(self, sides: Sequence[int], corner: tuple[int, int]) -> View:
-        return View(
-            *(min(n, side) for n, side in zip((self.height, self.width), sides, strict=True)), *corner, *sides
-        )
+        rows, columns = sides
+        return View(min(self.height, rows), min(self.width, columns), *corner, rows, columns)
 
 
 def starts(length: int, window: int, overlap: float, wrap: bool = False) -> list[int]:
@@ -104,7 +103,7 @@ def starts(length: int, window: int, overlap: float, wrap: bool = False) -> list
 @final
 @dataclass(frozen=True)
 class View:
-    """A window of `height` by `width` at `top`, `left` of a canvas of `rows` by `columns`; it may go round the edges."""
+    """A window of `height` by `width` at `top`, `left` of a canvas of `rows` by `columns`; it may go round edges."""
 
     height: int
     width: int
@@ -115,7 +114,10 @@ class View:
 
     def of(self, value: Tensor) -> Tensor:
         """The window's part of `value` [B, C, H', W'], a map of the canvas in any size. Raises `UsageError`."""
-        for dim, first, size, whole in ((2, self.top, self.height, self.rows), (3, self.left, self.width, self.columns)):
+        for dim, first, size, whole in (
+            (2, self.top, self.height, self.rows),
+            (3, self.left, self.width, self.columns),
+        ):
             first, size = (_rescaled(n, value.shape[dim], whole) for n in (first, size))
             value = _taken(value, dim, first, size)
         return value

@@ -135,7 +135,14 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args) or sizes_said(args)
+    return (
+        said
+        or args.prompt is not None
+        or args.grid
+        or bool(args.set or args.safety_checker)
+        or beside_said(args)
+        or sizes_said(args)
+    )
 
 
 def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
