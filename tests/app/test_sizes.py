@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import FOX, SHORT, pixels
+from PIL import Image
 
 from huggingvis.core.request import Refine, Request
 
@@ -20,6 +21,11 @@ def test_a_second_pass_and_its_record(hvis: Any, tiny_model: Path) -> None:
     assert pixels(made["path"]).shape == (48, 48, 3)
     refine = said.document["request"]["refine"]
     assert (refine["scale"], refine["steps"], refine["upscaler"]) == (1.5, 2, "Latent (bicubic)")
+    with Image.open(made["path"]) as image:
+        assert "Size: 32x32" in image.text["parameters"]  # type: ignore[attr-defined]
+        assert "Hires upscale: 1.5, Hires steps: 2, Hires upscaler: Latent (bicubic), Denoising strength: 0.4" in (
+            image.text["parameters"]  # type: ignore[attr-defined]
+        )
     again = hvis(["generate", "--from", made["path"], "--model", tiny_model, "--json", "-o", "again"]).document
     assert again["repeats"]["identical"]
     larger = hvis(["generate", "--from", made["path"], "--model", tiny_model, "--json", "--hires", "64x48"]).document
@@ -56,7 +62,7 @@ def test_previews_are_written(hvis: Any, tiny_model: Path) -> None:
     [
         (["--hires", "large"], "--hires 1.5 or 96x64"),
         (["--hires", "9"], "288x288 pixels, but this model makes at most 128"),
-        (["--hires", "2", "--refine.upscaler", "esrgan"], "upscaler 'esrgan'"),
+        (["--hires", "2", "--refine.upscaler", "esrgan"], "no upscaler called 'esrgan'"),
         (["--hires", "2", "--refine.strength", "2"], "refine.strength must be a number between 0 and 1"),
         (["--refiner-at", "0.5"], "name it with --refiner"),
         (["--refiner", "nowhere/refiner.safetensors"], "nowhere/refiner.safetensors"),
