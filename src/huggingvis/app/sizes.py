@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from huggingvis.app.arguments import add_record, record_of, words_of
 from huggingvis.app.locating import located
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Canvas, Refine, Refiner, Request, Tiles
 
 
@@ -88,6 +89,11 @@ def refiner_of(args: argparse.Namespace, base: Refiner | None, usual: Preference
         return None
     if args.refiner is not None:
         base = Refiner(str(located(args.refiner, args, usual, screen)), base.at if base else Refiner("").at)
+    elif base is not None and not os.path.lexists(base.model):
+        raise FileProblem(
+            f"The picture's record names the refiner {base.model}, as seen from the folder where it was made, but it "
+            "is not there: go to that folder, or name it again with --refiner."
+        )
     if args.refiner_at is None:
         return base
     if base is None:
