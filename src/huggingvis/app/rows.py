@@ -16,6 +16,7 @@ from huggingvis.app.beside import adapters_of
 from huggingvis.app.commands import generate
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
+from huggingvis.app.sizes import refiner_of
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError, unknown
 from huggingvis.core.request import AdapterUse, Request, Sampling
@@ -75,7 +76,8 @@ class RowReader:
         if not isinstance(args.prompt, str | None):
             raise UsageError(f"'prompt' must be a text, but {args.prompt!r:.80} was found.")
         request = generate.request_of(args, None, None)
-        request = replace(request, adapters=self._found(args))
+        refiner = refiner_of(args, request.refiner, self.usual, self.screen)
+        request = replace(request, adapters=self._found(args), refiner=refiner)
         if tables:
             request = config.from_dict(Request, tables, base=request)
         searched = {name: value for name, value in fields.items() if name.startswith("prompt:")}

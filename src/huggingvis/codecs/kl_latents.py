@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from huggingvis.codecs.tiles import Tiling
 from huggingvis.core.noise import Noise
 from huggingvis.nets.autoencoder_kl import AutoencoderKL, Posterior
 
@@ -20,23 +21,31 @@ from huggingvis.nets.autoencoder_kl import AutoencoderKL, Posterior
 class KLLatents(nn.Module):
     """`encode` [B, 3, H, W] in [-1, 1] -> z [B, C, H/f, W/f] with mean 0 and deviation 1; `decode` back, clamped.
 
-    The autoencoder runs in its own dtype; latents and pictures come back in float32 or wider.
+    `tiling`: how a large picture is cut, None: not at all. The autoencoder runs in its own dtype; latents and pictures
+    come back in float32 or wider.
     """
 
     mean: Tensor
     std: Tensor
     by_chance: bool = True
 
-    def __init__(self, autoencoder: AutoencoderKL, mean: Tensor | float = 0.0, std: Tensor | float = 1.0):
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        mean: Tensor | float = 0.0,
+        std: Tensor | float = 1.0,
+        tiling: Tiling | None = None,
+    ):
         super().__init__()
         channels = autoencoder.config.latent_channels
-        self.autoencoder = autoencoder
+        self.autoencoder, self.tiling = autoencoder, tiling
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(channels).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).expand(channels).clone())
 
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) in the autoencoder's own units."""
-        q = self.autoencoder.posterior(x.to(self._dtype))
+        whole, x = self.autoencoder, x.to(self._dtype)
+        q = whole.posterior(x) if self.tiling is None else self.tiling.posterior(whole, x)
         wide = torch.promote_types(q.mean.dtype, torch.float32)
         return Posterior(q.mean.to(wide), q.logvar.to(wide))
 
@@ -48,8 +57,13 @@ class KLLatents(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         z = z * self.std.to(z.dtype)[:, None, None] + self.mean.to(z.dtype)[:, None, None]
-        x = self.autoencoder.decode(z.to(self._dtype))
+        whole, z = self.autoencoder, z.to(self._dtype)
+        x = whole.decode(z) if self.tiling is None else self.tiling.decode(whole, z)
         return x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-1, 1)
+
+    def tiled(self, tiling: Tiling | None) -> KLLatents:
+        """The same codec, cut so."""
+        return KLLatents(self.autoencoder, self.mean, self.std, tiling)
 
     @property
     def _dtype(self) -> torch.dtype:

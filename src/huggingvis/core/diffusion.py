@@ -7,7 +7,7 @@ makes samples. Both are independent of what the network is and of what space it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -71,6 +71,31 @@ class End(Protocol):
         ...
 
 
+AFTER = "after."
+"""The prefix of what a `Successor` is told."""
+
+
+@final
+@dataclass(frozen=True)
+class Successor:
+    """A second denoiser, guided, for the steps after the first that begins below the time `at`.
+
+    It goes on in the same space, on the same process and grid; a sampler's history begins anew with it. It is told the
+    entries of the condition under `after.`, without the prefix.
+    """
+
+    denoise: Denoiser
+    at: float
+
+    def parts(self, grid: Grid) -> tuple[Grid | None, Grid | None]:
+        """What is walked before and after it takes over; None where that is no step."""
+        late = (grid.times[:-1] < self.at).nonzero()
+        n = int(late[0]) if len(late) else len(grid)
+        clocks = (None, None) if grid.clocks is None else (grid.clocks[:n], grid.clocks[n:])
+        first = Grid(grid.times[: n + 1], clocks[0]) if n else None
+        return first, Grid(grid.times[n:], clocks[1]) if n < len(grid) else None
+
+
 @final
 @dataclass(frozen=True)
 class Diffusion:
@@ -78,7 +103,7 @@ class Diffusion:
 
     `prior` draws what a condition leaves open before the first step, as a layout for a sentence; None: nothing is open.
     `end`: what is left of data at the first time; None: nothing. `unit`: the first noise has deviation 1 where sigma(t)
-    is a little less, as programs begin whose tables end before pure noise.
+    is a little less, as programs begin whose tables end before pure noise. `then`: what takes over on the way.
     """
 
     denoise: Denoiser
@@ -91,6 +116,7 @@ class Diffusion:
     prior: Callable[[Cond, Noise], Cond] | None = None
     end: End | None = None
     unit: bool = False
+    then: Successor | None = None
 
     @property
     def diffusion(self) -> Diffusion:
@@ -116,4 +142,19 @@ class Diffusion:
     def walk(self, x: Tensor, grid: Grid, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """From x, noisy at the grid's first time, to its last, guided; `cond` leaves nothing open."""
         denoise = compose(self.denoise, self.guidance)
-        return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)
+        if self.then is None:
+            return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)
+        told = {k.removeprefix(AFTER): v for k, v in cond.items() if k.startswith(AFTER)}
+        own = {k: v for k, v in cond.items() if not k.startswith(AFTER)}
+        done = 0
+        for part, who, what in zip(self.then.parts(grid), (denoise, self.then.denoise), (own, told), strict=True):
+            if part is not None:
+                hears = None if on_step is None else _later(on_step, done, len(grid))
+                x = sample(who, self.process, self.sampler, x, part, what, noise=noise, on_step=hears)
+                done += len(part)
+        return x
+
+
+def _later(on_step: OnStep, done: int, total: int) -> OnStep:
+    """Tells `on_step` of steps that come after `done` others, of `total`."""
+    return lambda step: on_step(replace(step, index=step.index + done, total=total))

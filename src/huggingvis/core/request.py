@@ -10,11 +10,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.sizes import Refine as Refine
+from huggingvis.core.sizes import Refiner as Refiner
+from huggingvis.core.sizes import Tiles as Tiles
+from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
 MAX_SEED = 2**63 - 1
@@ -41,6 +45,9 @@ class Canvas:
     width: int | None = None  #: pixels; none: the model's own
     height: int | None = None  #: pixels; none: the model's own
     count: int = 1  #: pictures, each from its own noise
+    #: pixels a side of the parts that latents become pictures in and back; none: parts where the whole would take much
+    #: memory; 0: always the whole
+    vae_tile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +86,6 @@ Source = FromPicture | Inpaint
 
 
 @dataclass(frozen=True)
-class Refine:
-    """A second pass at a larger size."""
-
-    scale: float = 2.0  #: enlargement before the second pass
-    steps: int = 20  #: calls of the sampler in the second pass
-    strength: float = 0.4  #: above 0, to 1: share of the noising in the second pass
-
-
-@dataclass(frozen=True)
 class AdapterUse:
     """Extra weights that sit on the net for this request."""
 
@@ -112,6 +110,8 @@ class Request:
     refine: Refine | None = None
     adapters: tuple[AdapterUse, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)  #: what only some models read, by name
+    refiner: Refiner | None = None
+    tiles: Tiles | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The plain form, with its version: what JSON, PNG text and HTTP bodies hold."""
@@ -181,10 +181,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
         if isinstance(request.source, Inpaint):
             _path("source.mask", request.source.mask)
         _share("source.strength", request.source.strength)
-    if request.refine is not None:
-        _number("refine.scale", request.refine.scale, 1.0, 16.0)
-        _whole("refine.steps", request.refine.steps, 1, limits.steps)
-        _share("refine.strength", request.refine.strength)
+    _check_sizes(request, limits)
     for name in request.options:
         if name not in limits.options:
             raise unknown("option of this model", name, limits.options)
@@ -219,17 +216,45 @@ def _check_prompt(prompt: Prompt, limits: Limits) -> None:
             raise UsageError(f"The {name} contains {bad!r}, which is no character of a text. Remove it.")
 
 
-def _check_canvas(canvas: Canvas, limits: Limits) -> None:
-    for name, side in (("width", canvas.width), ("height", canvas.height)):
-        if side is None:
-            continue
-        _whole(name, side, limits.multiple, limits.side, unit=" pixels")
-        if side % limits.multiple:
-            below = side - side % limits.multiple
-            above = below + limits.multiple
-            near = f"{below} or {above}" if above <= limits.side else f"{below}"
-            raise UsageError(f"{name} must be a multiple of {limits.multiple} pixels, found {side}. Nearest: {near}.")
+def _check_canvas(canvas: Canvas, limits: Limits, of: str = "") -> None:
+    for name, side in ((f"{of}width", canvas.width), (f"{of}height", canvas.height)):
+        if side is not None:
+            _check_side(name, side, limits)
     _whole("count", canvas.count, 1, limits.count)
+
+
+def _check_side(name: str, side: int, limits: Limits) -> None:
+    _whole(name, side, limits.multiple, limits.side, unit=" pixels")
+    if side % limits.multiple:
+        below = side - side % limits.multiple
+        above = below + limits.multiple
+        near = f"{below} or {above}" if above <= limits.side else f"{below}"
+        raise UsageError(f"{name} must be a multiple of {limits.multiple} pixels, found {side}. Nearest: {near}.")
+
+
+def _check_sizes(request: Request, limits: Limits) -> None:
+    """The second pass, the second model, and what is done in parts."""
+    refine, tiles = request.refine, request.tiles
+    if refine is not None:
+        _number("refine.scale", refine.scale, 1.0, 16.0)
+        _whole("refine.steps", refine.steps, 1, limits.steps)
+        _number("refine.strength", refine.strength, 0.0, 1.0)
+        upscaler_of(refine.upscaler)
+        _check_canvas(Canvas(refine.width, refine.height), limits, "refine.")
+        again = request.sampling
+        again = replace(again, sampler=refine.sampler or again.sampler, schedule=refine.schedule or again.schedule)
+        if refine.guidance_scale is not None:
+            again = replace(again, guidance_scale=refine.guidance_scale)
+        _check_sampling(again, limits)
+        _check_prompt(Prompt(refine.prompt or request.prompt.text, refine.negative or ""), limits)
+    if request.refiner is not None:
+        _path("refiner.model", request.refiner.model)
+        _number("refiner.at", request.refiner.at, 0.0, 1.0)
+    if tiles is not None:
+        _check_canvas(Canvas(tiles.width, tiles.height), limits, "tiles.")
+        _number("tiles.overlap", tiles.overlap, 0.0, 0.95)
+    if request.canvas.vae_tile:  # none and 0 are words of their own
+        _check_side("vae_tile", request.canvas.vae_tile, limits)
 
 
 def _check_sampling(sampling: Sampling, limits: Limits) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -29,11 +29,15 @@ from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
+from huggingvis.edits import refine
 from huggingvis.edits.idle import idle
+from huggingvis.edits.refiner import handed_over, of_both, opened
+from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
+Makes = Callable[[Task], Tensor]
 _MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick
 
 
@@ -80,7 +84,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     else:
         said = system.conditioner.notes(request)
     said += idle(system, request) if request.prompt.negative else ()
-    asked = canvas_of(request, system.spec)
+    asked = canvas_of(seen(system, refine.first(request)), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
@@ -92,14 +96,14 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
 
 def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
-    limits = system.limits
+    limits = of_both(system, request)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
-    able = {"source": isinstance(system.codec, Encodes), "refine": False, "adapters": system.adapts is not None}
+    able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
     for name in (name for name, does in able.items() if getattr(request, name) and not does):
         raise UsageError(
             f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
         )
-    return check(request, limits)
+    return check_sizes(system, check(request, limits))
 
 
 def _named(request: Request, limits: Limits) -> Request:
@@ -119,20 +123,31 @@ def _chunk(
     system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
 ) -> Iterator[Picture]:
     began = time.perf_counter()
-    n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
-    model = system.generator(request)
-    with ExitStack() as stack:
-        stack.enter_context(system.lock)
-        more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
-        for net in system.parts.values():
-            stack.enter_context(remembering(net))
-        cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
-        z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
+    n, seeds = len(chunk), [request.sampling.seed + i for i in chunk]
+    system, once = cut(system, request), refine.Once()
+    z = _latents(system, refine.first(request), seeds, lambda task: _sample(once(task)), on_step)  # [n, ...]
+    if (how := request.refine) is not None:
+        again, before = refine.second(system, request), z
+        system = cut(system, again)
+        z = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
         yield Picture.from_signal(signal, request, {**made, **own})
+
+
+def _latents(system: System, request: Request, seeds: list[int], make: Makes, on_step: OnStep | None) -> Tensor:
+    """Samples [n, ...] of one pass."""
+    n, model = len(seeds), system.generator(request)
+    with ExitStack() as stack:
+        stack.enter_context(system.lock)
+        more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
+        for net in system.parts.values():
+            stack.enter_context(remembering(net))
+        cond = system.conditioner.prepare({**system.conditioner([seen(system, request)] * n), **more})
+        task = Task(system, request, model, n, cond, SeedNoise(seeds), on_step)
+        return make(windowed(handed_over(task, stack)))
 
 
 def _sample(task: Task) -> Tensor:
@@ -148,6 +163,7 @@ def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
     said = notes(system, request)
     with system.lock:  # no other thread's adapters are on the nets
         weights = fingerprint(system)
+    second = None if request.refiner is None else opened(system, request.refiner)
     return {
         "model": system.spec.name,
         "weights": weights,
@@ -156,6 +172,7 @@ def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
         "chunk": chunk,
         **({"licence": system.spec.licence} if system.spec.licence else {}),
         **({"notes": list(said)} if said else {}),
+        **({"refiner": f"{second.spec.name} {fingerprint(second)}"} if second else {}),
     }
 
 

@@ -14,12 +14,16 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
+from huggingvis.core.sizes import Refine
+from huggingvis.core.upscalers import upscaler_of
 
 if TYPE_CHECKING:
+    from huggingvis.core.request import Request
     from huggingvis.samplers import names
 
 _NEGATIVE = "Negative prompt:"
@@ -82,10 +86,42 @@ def describe(picture: Picture) -> Infotext:
     if request.source is not None:
         settings["Denoising strength"] = f"{request.source.strength:g}"
     if request.refine is not None:
-        settings |= {"Hires upscale": f"{request.refine.scale:g}", "Hires steps": str(request.refine.steps)}
-        settings["Denoising strength"] = f"{request.refine.strength:g}"
+        settings |= hires_settings(request.refine)
+        for key, rows, name in (
+            ("Hires sampler", names.SAMPLERS, request.refine.sampler),
+            ("Hires schedule type", names.SCHEDULES, request.refine.schedule),
+        ):
+            settings |= {key: _label(rows, name)} if name else {}
+        settings["Size"] = "x".join(str(side) for side in _first_size(request, (width, height)))
+    if request.refiner is not None:
+        settings |= {"Refiner": Path(request.refiner.model).stem, "Refiner switch at": f"{request.refiner.at:g}"}
     settings["Version"] = f"huggingvis {made['version']}" if "version" in made else "huggingvis"
     return Infotext(request.prompt.text, request.prompt.negative, settings)
+
+
+def _first_size(request: Request, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of the first pass, of a finished picture of `size`."""
+    refine, canvas = request.refine, request.canvas
+    assert refine is not None
+    scale = refine.scale if refine.width is None and refine.height is None else 1.0
+    return canvas.width or round(size[0] / scale), canvas.height or round(size[1] / scale)
+
+
+def hires_settings(refine: Refine) -> dict[str, str]:
+    """A second pass in that program's words; it writes a size in the place of the enlargement, 0 for a free side."""
+    size = {"Hires upscale": f"{refine.scale:g}"}
+    if refine.width is not None or refine.height is not None:
+        size = {"Hires resize": f"{refine.width or 0}x{refine.height or 0}"}
+    own = {"Hires prompt": refine.prompt, "Hires negative prompt": refine.negative}
+    if refine.guidance_scale is not None:
+        own["Hires CFG Scale"] = f"{refine.guidance_scale:g}"
+    return {
+        **size,
+        "Hires steps": str(refine.steps),
+        "Hires upscaler": upscaler_of(refine.upscaler).label,
+        **{key: value for key, value in own.items() if value},
+        "Denoising strength": f"{refine.strength:g}",
+    }
 
 
 def _label(rows: Iterable[names.SamplerRow | names.ScheduleRow], name: str) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,10 @@ from huggingvis.app.beside import adapters_of, add_beside, check_files, source_o
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
+from huggingvis.app.previewing import add_preview, previewed
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
+from huggingvis.app.sizes import Size, add_sizes, calls_of, refiner_of, sizes_of, sizes_said
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from huggingvis.core.media import Picture
-    from huggingvis.core.protocols import Step
+    from huggingvis.core.protocols import OnStep, Step
     from huggingvis.core.system import System
     from huggingvis.export.image import Provenance
 
@@ -60,19 +61,6 @@ class Words:
     negative: str = ""  #: what the picture should not show
 
 
-class _Size(argparse.Action):
-    """`--size 96x64` as `--width 96 --height 64`; one number is both."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ) -> None:
-        sides = re.fullmatch(r"(\d+)(?:[x×](\d+))?", values.lower())
-        if sides is None:
-            raise UsageError(f"--size takes width and height in pixels, as in --size 96x64; found {values!r}.")
-        said = [f"--width={sides[1]}", f"--height={sides[2] or sides[1]}"]
-        setattr(namespace, Canvas.__qualname__, [*(getattr(namespace, Canvas.__qualname__) or ()), *said])
-
-
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("prompt", nargs="?", help="what the picture should show, in quotation marks")
     parser.add_argument("--from", dest="picture", metavar="PICTURE", type=Path, help="repeat a picture from its record")
@@ -88,11 +76,13 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of this model's own"
     )
-    parser.add_argument("--size", metavar="WxH", action=_Size, help="width and height in one, such as 96x64")
+    parser.add_argument("--size", metavar="WxH", action=Size, help="width and height in one, such as 96x64")
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
     add_beside(parser)
+    add_sizes(parser)
+    add_preview(parser)
     add_serving(parser)
 
 
@@ -102,6 +92,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     early = request_of(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
+    refiner = refiner_of(args, early.refiner, usual, screen)
     check_files(replace(early, adapters=adapters), args.picture)
     folder = args.output or usual.output
     count = record_of(Canvas, args).count
@@ -112,12 +103,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     output = output_of(args, folder, usual, screen)
     system = system_of(args, usual, told, screen)
     loaded = time.perf_counter() - began
+    watch = previewed(args, system, screen)
     if told is not None and not _changed(args):
-        return _repeat(args.picture, told.request(), system, output, loaded)
-    request = replace(request_of(args, told, system), adapters=adapters)
+        return _repeat(args.picture, told.request(), system, output, loaded, watch)
+    request = replace(request_of(args, told, system), adapters=adapters, refiner=refiner)
     notes = _notes(system, request, screen)
     began = time.perf_counter()
-    with _Watched(screen, request) as on_step:
+    with _Watched(screen, request, watch) as on_step:
         saved, kept = _saved(api.stream(system, request, on_step=on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     sheet = _sheet(kept, request, output) if args.grid else None
@@ -144,7 +136,14 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args)
+    return (
+        said
+        or args.prompt is not None
+        or args.grid
+        or bool(args.set or args.safety_checker)
+        or beside_said(args)
+        or sizes_said(args)
+    )
 
 
 def request_of(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -162,6 +161,7 @@ def request_of(args: argparse.Namespace, told: Provenance | None, system: System
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
         source=source_of(args, base.source),
+        **sizes_of(args, base),
         options={**base.options, **_options(args.set)},
     )
 
@@ -226,11 +226,11 @@ def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
 
 
 class _Watched:
-    """Progress of a request's steps over all of its chunks."""
+    """Progress of a request's steps over all of its chunks; `watch` hears of each step too."""
 
-    def __init__(self, screen: Screen, request: Request):
-        self.bar = screen.progress("sampling", request.canvas.count * request.sampling.steps)
-        self.done = 0
+    def __init__(self, screen: Screen, request: Request, watch: OnStep | None = None):
+        self.bar = screen.progress("sampling", request.canvas.count * calls_of(request))
+        self.done, self.watch = 0, watch
 
     def __enter__(self) -> Callable[[Step], None]:
         self.tick = self.bar.__enter__()
@@ -242,6 +242,8 @@ class _Watched:
     def _step(self, step: Step) -> None:
         self.done += len(step.x)
         self.tick(self.done)
+        if self.watch is not None:
+            self.watch(step)
 
 
 def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
@@ -280,14 +282,16 @@ def _sheet(pictures: list[Picture], request: Request, output: Output) -> str:
     return str(path)
 
 
-def _repeat(path: Path, request: Request, system: System, output: Output, loaded: float) -> dict[str, Any]:
+def _repeat(
+    path: Path, request: Request, system: System, output: Output, loaded: float, watch: OnStep | None
+) -> dict[str, Any]:
     from huggingvis import api
 
     screen = output.screen
     notes = list(_notes(system, request, screen))
     began = time.perf_counter()
     try:
-        with _Watched(screen, request) as on_step:
+        with _Watched(screen, request, watch) as on_step:
             picture, found = api.repeat(path, system=system, on_step=on_step)
     except KeyboardInterrupt:
         raise Cancelled(_stopped(0, 1, output.folder)) from None
