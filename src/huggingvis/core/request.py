@@ -18,6 +18,9 @@ from huggingvis.core.errors import FileProblem, UsageError, unknown
 
 VERSION = 1
 MAX_SEED = 2**63 - 1
+EMPHASIS = ("original", "no-norm", "ignore", "none")
+"""What weights in a prompt do to a text tower's states: multiply them and restore their mean, only multiply, nothing;
+with the last, brackets are letters."""
 OWN = "own"
 """The name of the sampler, and of the schedule, that a model came with."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
@@ -30,6 +33,10 @@ class Prompt:
 
     text: str = ""  #: what the picture should show
     negative: str = ""  #: what the picture should not show
+    emphasis: str = "original"  #: what weights such as (red:1.3) do: original, no-norm, ignore, none
+    written: str = ""  #: the prompt as it was typed, where wildcards, choices or styles made `text` of it
+    written_negative: str = ""  #: the same of the negative prompt
+    styles: tuple[str, ...] = ()  #: names of the styles in it
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,8 @@ def count_words(text: str) -> int:
 def _check_prompt(prompt: Prompt, limits: Limits) -> None:
     if limits.prompt_required and not prompt.text.strip():
         raise UsageError("The prompt is empty. Say what the picture should show, for example: a red star.")
+    if prompt.emphasis not in EMPHASIS:
+        raise unknown("emphasis", prompt.emphasis, EMPHASIS)
     for name, text in (("prompt", prompt.text), ("negative prompt", prompt.negative)):
         words = count_words(text)
         if words > limits.words:
