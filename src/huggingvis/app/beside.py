@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from huggingvis.app.locating import places, told
@@ -81,7 +82,7 @@ def adapters_of(
     uses += [AdapterUse(word) for word in args.embedding]
     uses += [_control(word, args.image_encoder) for word in args.control]
     kinds = ["lora"] * len(args.lora) + ["embedding"] * len(args.embedding) + ["controlnet"] * len(args.control)
-    found = [_here(use, kind, args, usual, screen) for use, kind in zip(uses, kinds, strict=True)]
+    found = [here(use, kind, args, usual, screen) for use, kind in zip(uses, kinds, strict=True)]
     return tuple(found) or base
 
 
@@ -131,7 +132,7 @@ def _weighted(word: str) -> tuple[str, float]:
     return word, 1.0
 
 
-def _here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
+def here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
     """The adapter with the path of its file on this machine."""
     from huggingvis.checkpoints.hub import USUAL
     from huggingvis.checkpoints.kinds import kind_of
@@ -143,4 +144,4 @@ def _here(use: AdapterUse, kind: str, args: argparse.Namespace, usual: Preferenc
     if found.adapter and found.name not in _FLAGS[kind]:
         flag = next(flag for name, flag in _FLAG_OF.items() if found.name in _FLAGS[name])
         raise UsageError(f"{path} is {found.title}: give it with {flag}.")
-    return AdapterUse(str(path), use.weight, use.image, use.start, use.end, use.encoder)
+    return replace(use, path=str(path))

@@ -114,6 +114,14 @@ class Script:
         told = zip(self.texts(step, steps), self.prompt.parts, strict=True)
         return tuple(Said(read(text), part.strength) for text, part in told)
 
+    def walked(self, i: int, steps: Steps) -> tuple[Said, ...]:
+        """What step i of a walk, from 0, reads: what is said of step max(i, 1).
+
+        So the web UI counts: it asks which words last at least i steps. The first two steps read the same, what is said
+        of the last one is read by none, and a change after 10 of 20 steps shows in the twelfth.
+        """
+        return self.at(max(i, 1), steps)
+
     def changes(self, steps: Steps) -> tuple[tuple[int, tuple[Said, ...]], ...]:
         """What is read, each with the first step that reads it."""
         if not any(_moving(part) for part in self.prompt.parts):

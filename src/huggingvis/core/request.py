@@ -102,6 +102,7 @@ class AdapterUse:
     start: float = 0.0  #: it acts from this part of the steps, 0 to 1
     end: float = 1.0  #: until this part of the steps
     encoder: str = ""  #: folder of the image encoder that an IP-Adapter sees by
+    text_weight: float | None = None  #: a LoRA's strength in the text towers; none: that of the net
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     for i, use in enumerate(request.adapters):
         _path(f"adapters.{i}.path", use.path)
         _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)
+        _number(f"adapters.{i}.text_weight", use.text_weight or 0.0, -100.0, 100.0)
         _number(f"adapters.{i}.start", use.start, 0.0, 1.0)
         _number(f"adapters.{i}.end", use.end, use.start, 1.0)
     return request

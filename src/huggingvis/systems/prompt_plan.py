@@ -2,10 +2,9 @@
 
 A condition holds what the first step reads under its ports (`tokens`, `vector` ...), the further prompts of AND under
 `and.1.`, `and.2.` ..., and, where something changes, every distinct reading under `variant.0.`, `variant.1.` ...;
-`guidance.by_step` puts the right ones in place and `guidance.conjunction` adds them up. Steps are counted as
-AUTOMATIC1111's web UI counts calls: the schedule speaks of steps 1 to N of the request, and step i of a walk, from 0,
-reads what is said of step max(i, 1); so a change after N/2 comes one step later, and from a picture, where fewer steps
-are walked, they are counted from the first that is. Book: chapter 6, "What a prompt can say".
+`guidance.by_step` puts the right ones in place and `guidance.conjunction` adds them up. Steps are those of the request,
+as AUTOMATIC1111's web UI counts them (`Script.walked`): from a picture, where fewer are walked, they are counted from
+the first that is. Book: chapter 6, "What a prompt can say".
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class PromptPlan:
         """What each step, from 0, reads: of every prompt of AND, and last the negative one."""
         count = self.steps.total if self.moving else 1
         return tuple(
-            (*(said.reading for said in self.prompt.at(max(i, 1), self.steps)),
-             self.negative.at(max(i, 1), self.steps)[0].reading)
+            (*(said.reading for said in self.prompt.walked(i, self.steps)),
+             self.negative.walked(i, self.steps)[0].reading)
             for i in range(count)
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.data.sprites import objects_v1
 from huggingvis.data.vocabulary import counts_beside_others, unknown_words
+from huggingvis.guidance.by_step import AND
 from huggingvis.guidance.cfg import NEGATIVE, ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.plan_map import PlanMap
@@ -217,8 +218,9 @@ class PlanPrior:
             place = key.removesuffix("tokens")
             if place.startswith(NEGATIVE):
                 plans[f"{place}concat"] = self._nothing(cond[key])
-            else:  # every prompt of a picture is planned with the same chance: what they share stands in one place
-                plans[f"{place}concat"] = self._plan(cond[key], cond[f"{key}_mask"], drawn.again())
+            else:  # what a prompt changes to stands where it stood before; what AND adds has a place of its own
+                chance = noise if place.startswith(AND) else drawn.again()
+                plans[f"{place}concat"] = self._plan(cond[key], cond[f"{key}_mask"], chance)
         return {**cond, **plans}
 
     def _nothing(self, tokens: Tensor) -> Tensor:
