@@ -113,8 +113,8 @@ def drafts(
             styles=tuple(args.style),
         )
         loaded = {Path(use.path).stem for use in adapters}
-        asked = [_use(tag, prompt.text) for tag in _tags(prompt)]
-        more = [here(use, "lora", args, usual, screen) for use in asked if Path(use.path).stem not in loaded]
+        tags = [tag for tag in _tags(prompt) if Path(tag.name).stem not in loaded]
+        more = [_found(tag, prompt.text, args, usual, screen) for tag in tags]
         found.append(Draft(prompt, (*adapters, *more), i, 1 if gaps else count))
     return tuple(found)
 
@@ -175,6 +175,16 @@ def _wildcards(args: argparse.Namespace) -> Wildcards | None:
 def _tags(prompt: Prompt) -> list[Extra]:
     """The LoRAs that a prompt names; those of a negative prompt load nothing."""
     return [tag for tag in script(prompt.text, prompt.emphasis).extras if tag.kind in LORAS]
+
+
+def _found(tag: Extra, text: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
+    """What a tag asks for, with its file on this machine. Raises `PromptProblem` where there is none."""
+    try:
+        return here(_use(tag, text), "lora", args, usual, screen)
+    except PromptProblem:
+        raise
+    except UsageError as error:
+        raise PromptProblem(str(error), text, tag.at) from None
 
 
 def _use(tag: Extra, text: str) -> AdapterUse:
