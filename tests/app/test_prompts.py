@@ -165,8 +165,17 @@ def test_what_is_wrong_is_said(words: list[str], sentence: str, hvis: Any, tiny_
 
 def test_the_record_holds_what_was_drawn_and_what_was_typed(hvis: Any, tiny_model: Path, lists: Wildcards) -> None:
     styles = lists.folder / "styles.csv"
-    styles.write_text("name,prompt,negative_prompt\nneat,\"{prompt}, neat\",mess\n")
-    words = ["generate", "a {fox|pizza} of __colour__", "--wildcards", lists.folder, "--style", "neat", "--styles", styles]
+    styles.write_text('name,prompt,negative_prompt\nneat,"{prompt}, neat",mess\n')
+    words = [
+        "generate",
+        "a {fox|pizza} of __colour__",
+        "--wildcards",
+        lists.folder,
+        "--style",
+        "neat",
+        "--styles",
+        styles,
+    ]
     told = hvis([*words, "--model", tiny_model, "--seed", 5, "-n", 3, "--json", *SHORT]).document
     assert [one["seed"] for one in told["pictures"]] == [5, 6, 7]
     for one in told["pictures"]:

@@ -21,9 +21,7 @@ class Letters:
         self.vectors = vectors
 
     def pieces(self, text: str) -> list[int]:
-        return [
-            id for letter in text for id in (range(1000, 1000 + self.vectors) if letter == "E" else [ord(letter)])
-        ]
+        return [id for letter in text for id in (range(1000, 1000 + self.vectors) if letter == "E" else [ord(letter)])]
 
 
 def lengths(text: str, tokens: Letters | None = None) -> list[int]:

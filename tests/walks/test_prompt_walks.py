@@ -143,7 +143,9 @@ def test_pictures_of_one_batch_change_alike(own: System, tmp_path: Path) -> None
 def test_from_a_picture_steps_are_counted_from_the_first_that_is_walked(own: System, tmp_path: Path) -> None:
     generate(own, asked("a fox"))[0].to_pil().save(tmp_path / "fox.png")
     source = FromPicture(str(tmp_path / "fox.png"), 0.5)
-    made = [generate(own, asked(text, source=source))[0].pixels for text in ("a [fox:pizza:3]", "a fox", "a [fox:pizza:1]")]
+    made = [
+        generate(own, asked(text, source=source))[0].pixels for text in ("a [fox:pizza:3]", "a fox", "a [fox:pizza:1]")
+    ]
     assert (made[0] == made[1]).all()  # three of six steps are walked, 0 to 2: the change after step 3 never comes
     assert (made[2] != made[1]).any()
 

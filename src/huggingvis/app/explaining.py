@@ -192,11 +192,15 @@ def _bytes() -> list[int]:
     return printable + [byte for byte in range(256) if byte not in printable]
 
 
-def _own(folder: Path, name: str, unknown: Callable[[str], Sequence[tuple[str, tuple[str, ...]]]] | None = None) -> Reader:
+def _own(
+    folder: Path, name: str, unknown: Callable[[str], Sequence[tuple[str, tuple[str, ...]]]] | None = None
+) -> Reader:
     from huggingvis.codecs.text import TextTokenizer
 
     tokens = TextTokenizer.load(folder / "tokenizer.json")
-    return _row(name, tokens.pieces, tokens.length, lambda id: str(tokens.engine.id_to_token(id)).removesuffix("</w>"), unknown)
+    return _row(
+        name, tokens.pieces, tokens.length, lambda id: str(tokens.engine.id_to_token(id)).removesuffix("</w>"), unknown
+    )
 
 
 def _row(

@@ -14,7 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from huggingvis.codecs.clip_vocabulary import END, START, WORD_END, ClipFolder, Vocabulary, bundled, read_folder, write_folder
+from huggingvis.codecs.clip_vocabulary import (
+    END,
+    START,
+    WORD_END,
+    ClipFolder,
+    Vocabulary,
+    bundled,
+    read_folder,
+    write_folder,
+)
 from huggingvis.codecs.token_rows import filled, overflow
 
 if TYPE_CHECKING:

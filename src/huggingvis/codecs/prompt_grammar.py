@@ -188,9 +188,7 @@ def _ands(text: str, conjunctions: bool) -> list[int]:
     if not conjunctions:
         return []
     tags = [found.span() for found in EXTRA.finditer(text)]
-    return [
-        found.start() for found in _AND.finditer(text) if not any(low < found.start() < high for low, high in tags)
-    ]
+    return [found.start() for found in _AND.finditer(text) if not any(low < found.start() < high for low, high in tags)]
 
 
 @final

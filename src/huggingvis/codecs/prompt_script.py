@@ -175,9 +175,12 @@ class Script:
         first = self.prompt.parts[0]
         if len(self.prompt.parts) == 1 and first.weight:
             at = first.at + len("".join(map(str, first.body))) + first.weight.index(":")
-            yield at, (
-                f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put "
-                "them in brackets: (words:1.3)."
+            yield (
+                at,
+                (
+                    f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put "
+                    "them in brackets: (words:1.3)."
+                ),
             )
         if (tag := _OPEN_TAG.search(self.text)) is not None:
             yield tag.start(), "This tag has no end ('>') and is read as words."

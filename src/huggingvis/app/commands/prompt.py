@@ -36,7 +36,9 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help=f"what weights do: {', '.join(EMPHASIS)}",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=whole("--seed", 0), default=0, help="of the first picture")
-    parser.add_argument("-n", "--count", metavar="N", type=whole("--count", 1), default=1, help="pictures to expand for")
+    parser.add_argument(
+        "-n", "--count", metavar="N", type=whole("--count", 1), default=1, help="pictures to expand for"
+    )
     add_prompting(parser)
 
 
