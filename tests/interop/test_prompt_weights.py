@@ -1,7 +1,7 @@
 """What text towers make of weights, chunks and long prompts, beside arithmetic written out on transformers' own towers.
 
-The sums here are the worked reference: ids by transformers' tokenizer, chunks counted by hand, states times weights, the
-mean of each chunk restored.
+The sums here are the worked reference: ids by transformers' tokenizer, chunks counted by hand, states times weights,
+the mean of each chunk restored.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def test_guidance_of_a_longer_prompt_is_that_of_each_by_itself(sd1: tuple[Any, S
 
 
 def test_a_learnt_word_of_several_vectors_is_weighed_as_a_whole(sd1: tuple[Any, System]) -> None:
-    made, system = sd1
+    _, system = sd1
     (reader,) = readers_of(system.conditioner.reader)
     assert isinstance(reader, ClipReader)
     vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))

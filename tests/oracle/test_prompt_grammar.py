@@ -1,4 +1,4 @@
-"""The prompt language: printing gives the text back, schedules and weights are the web UI's, odd brackets are pointed at."""
+"""The prompt language: printing gives the text back, schedules and weights are the web UI's, odd things pointed at."""
 
 from __future__ import annotations
 

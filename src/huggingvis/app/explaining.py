@@ -24,6 +24,14 @@ WIDTH = 76
 FEW = 6
 
 
+Unknown = Callable[[str], Sequence[tuple[str, tuple[str, ...]]]]
+
+
+def _nothing(text: str) -> Sequence[tuple[str, tuple[str, ...]]]:
+    """No word is unknown."""
+    return ()
+
+
 @final
 @dataclass(frozen=True)
 class Reader:
@@ -33,8 +41,7 @@ class Reader:
     chunks: Callable[[Reading], Sequence[Chunk]]
     spell: Callable[[int], str]
     room: int
-    several: bool = True
-    unknown: Callable[[str], Sequence[tuple[str, tuple[str, ...]]]] = lambda text: ()
+    unknown: Unknown = _nothing
 
 
 def reader_of(args: argparse.Namespace, usual: Preferences, screen: Screen) -> Reader:
@@ -192,15 +199,15 @@ def _bytes() -> list[int]:
     return printable + [byte for byte in range(256) if byte not in printable]
 
 
-def _own(
-    folder: Path, name: str, unknown: Callable[[str], Sequence[tuple[str, tuple[str, ...]]]] | None = None
-) -> Reader:
+def _own(folder: Path, name: str, unknown: Unknown = _nothing) -> Reader:
     from huggingvis.codecs.text import TextTokenizer
 
     tokens = TextTokenizer.load(folder / "tokenizer.json")
-    return _row(
-        name, tokens.pieces, tokens.length, lambda id: str(tokens.engine.id_to_token(id)).removesuffix("</w>"), unknown
-    )
+
+    def spell(id: int) -> str:
+        return str(tokens.engine.id_to_token(id)).removesuffix("</w>")
+
+    return _row(name, tokens.pieces, tokens.length, spell, unknown)
 
 
 def _row(
@@ -208,7 +215,7 @@ def _row(
     pieces: Callable[[str], Sequence[int]],
     room: int,
     spell: Callable[[int], str],
-    unknown: Callable[[str], Sequence[tuple[str, tuple[str, ...]]]] | None = None,
+    unknown: Unknown = _nothing,
 ) -> Reader:
     """A model that reads one row of tokens and leaves the rest out."""
 
@@ -217,4 +224,4 @@ def _row(
         read = said[:room]
         return (Chunk(tuple(id for id, _ in read), tuple(weight for _, weight in read)),)
 
-    return Reader(name, one, spell, room, False, unknown or (lambda text: ()))
+    return Reader(name, one, spell, room, unknown)

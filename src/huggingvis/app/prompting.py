@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingvis.app.arguments import record_of
-from huggingvis.app.beside import here
+from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences, place
 from huggingvis.app.screen import Screen
 from huggingvis.codecs.prompt_grammar import Extra
@@ -179,8 +179,12 @@ def _tags(prompt: Prompt) -> list[Extra]:
 
 def _found(tag: Extra, text: str, args: argparse.Namespace, usual: Preferences, screen: Screen) -> AdapterUse:
     """What a tag asks for, with its file on this machine. Raises `PromptProblem` where there is none."""
+    from huggingvis.checkpoints.hub import USUAL
+    from huggingvis.recipes.beside import here
+
     try:
-        return here(_use(tag, text), "lora", args, usual, screen)
+        with told(screen, USUAL) as how:
+            return here(_use(tag, text), "lora", places(args, usual), how)
     except PromptProblem:
         raise
     except UsageError as error:

@@ -3,7 +3,8 @@
 A tower of 77 positions reads start, 75 pieces, end. Longer prompts are read in chunks of 75, each with a start and an
 end of its own, and what is made of them is put in a row; BREAK begins a new one. So that a phrase stays whole, a chunk
 that would end in the middle of one ends at its last comma instead, if that is at most 20 pieces back; and a learnt word
-of several vectors is never cut. These are the rules of AUTOMATIC1111's web UI. Book: chapter 6, "What a prompt can say".
+of several vectors is never cut. These are the rules of AUTOMATIC1111's web UI. Book: chapter 6, "What a prompt can
+say".
 """
 
 from __future__ import annotations

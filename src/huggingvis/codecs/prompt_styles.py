@@ -3,8 +3,8 @@
     name,prompt,negative_prompt
     film,"{prompt}, 35mm, grain","digital, oversharpened"
 
-`{prompt}` stands for what was typed; without it the style's words follow, after a comma. Book: chapter 6, "What a prompt
-can say".
+`{prompt}` stands for what was typed; without it the style's words follow, after a comma. Book: chapter 6, "What a
+prompt can say".
 """
 
 from __future__ import annotations

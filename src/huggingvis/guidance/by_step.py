@@ -1,6 +1,6 @@
 """A condition that changes between steps: which of several readings of a prompt each step is told.
 
-Prompt editing (`[a:b:0.5]`) and alternating words (`[a|b]`) of AUTOMATIC1111's web UI. The readings lie in the condition
+Prompt editing (`[a:b:0.5]`) and alternating words (`[a|b]`) of AUTOMATIC1111's web UI. Readings lie in the condition
 under `variant.N.` before their ports' names, those of negative prompts under `negative.variant.N.`; the loop tells the
 number of the step. This goes around every other guidance, which then sees a condition as usual. Book: chapter 6, "What
 a prompt can say".

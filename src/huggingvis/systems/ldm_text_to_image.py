@@ -28,7 +28,7 @@ from huggingvis.nets.ldm_bert import LDMBert
 from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_plan import pieces_of
-from huggingvis.systems.prompt_reading import Manner, PromptConditioner, emphasised, weight_rows
+from huggingvis.systems.prompt_reading import USUAL, Manner, PromptConditioner, emphasised, weight_rows
 from huggingvis.systems.stable_diffusion import other_codec
 
 SYSTEM = {
@@ -96,7 +96,7 @@ class BertReader:
         return self.tokens.overflow(text)
 
     @torch.no_grad()
-    def read(self, readings: Sequence[Reading], how: Manner = Manner()) -> dict[str, Tensor]:
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
         rows = [pieces_of(reading, self.tokens.pieces) for reading in readings]
         ids, _ = self.tokens.rows([pieces for pieces, _ in rows])
         read = self.tower(ids.to(self.tower.position.device))  # [B, L, D]

@@ -1,4 +1,4 @@
-"""What of a request's prompts is read, by whom it is told at which step: prompts that change and prompts that AND joins.
+"""What of a request's prompts is told to a net at which step: prompts that change, and prompts that AND joins.
 
 A condition holds what the first step reads under its ports (`tokens`, `vector` ...), the further prompts of AND under
 `and.1.`, `and.2.` ..., and, where something changes, every distinct reading under `variant.0.`, `variant.1.` ...;

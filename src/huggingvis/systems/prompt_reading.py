@@ -38,6 +38,9 @@ class Manner:
     emphasis: str = EMPHASIS[0]
 
 
+USUAL = Manner()
+
+
 class Reader(Protocol):
     """Texts to ports of a condition: `tokens`, perhaps `tokens_mask`, perhaps `pooled`."""
 
@@ -51,7 +54,7 @@ class Reader(Protocol):
         """Names of what it reads of a request's options."""
         ...
 
-    def read(self, readings: Sequence[Reading], how: Manner = Manner()) -> dict[str, Tensor]:
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
         """The ports of some prompts."""
         ...
 
@@ -91,7 +94,7 @@ class ClipReader:
         return ""
 
     @torch.no_grad()
-    def read(self, readings: Sequence[Reading], how: Manner = Manner()) -> dict[str, Tensor]:
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
         """`tokens` [B, 77 chunks, D], each chunk read on its own; `pooled` [B, P] of the first."""
         tokens = self._tokens
         rows = [chunked(reading, tokens) for reading in readings]
@@ -143,7 +146,7 @@ class BothReaders:
     def overflow(self, text: str) -> str:
         return max(self.first.overflow(text), self.second.overflow(text), key=len)
 
-    def read(self, readings: Sequence[Reading], how: Manner = Manner()) -> dict[str, Tensor]:
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
         one, other = self.first.read(readings, how), self.second.read(readings, how)
         return {**other, "tokens": torch.cat([one["tokens"], other["tokens"]], dim=-1)}
 

@@ -20,7 +20,7 @@ from huggingvis.codecs.t5_tokens import T5Tokens
 from huggingvis.core.errors import FileProblem
 from huggingvis.nets.t5 import T5Encoder
 from huggingvis.systems.prompt_plan import pieces_of
-from huggingvis.systems.prompt_reading import Manner, emphasised, weight_rows
+from huggingvis.systems.prompt_reading import USUAL, Manner, emphasised, weight_rows
 
 
 @final
@@ -70,7 +70,7 @@ class T5Reader:
         return self.tokens.overflow(self.spelt(text), self.length)
 
     @torch.no_grad()
-    def read(self, readings: Sequence[Reading], how: Manner = Manner()) -> dict[str, Tensor]:
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
         rows = [pieces_of(reading, lambda text: self.tokens.pieces(self.spelt(text))) for reading in readings]
         ids, mask = self.tokens.rows([pieces for pieces, _ in rows], self.length)  # [B, L]
         weights = weight_rows([own for _, own in rows], self.length)

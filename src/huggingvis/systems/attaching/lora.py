@@ -41,8 +41,3 @@ def attach(found: Fitted, use: AdapterUse, bench: Bench) -> tuple[Removable, Map
             weight = towers if part.startswith("text_encoder") else use.weight
             stack.callback(LoraSet((changes, weight)).attach(bench.nets[part]).remove)
         return _All(stack.pop_all()), {}
-
-
-def left_out(found: Fitted) -> str:
-    """What does not apply."""
-    return found.report
