@@ -18,12 +18,25 @@ from huggingvis.core.protocols import Cond, Denoiser
 from huggingvis.guidance.cfg import NEGATIVE
 
 SYSTEM = {
-    "name": "Prompt editing and alternating words",
+    "name": "Prompting",
     "chapter": 6,
-    "paper": "",
-    "files": ["systems/prompt_plan.py", "codecs/prompt_grammar.py", "codecs/prompt_script.py"],
-    "built": "tests/walks/test_prompt_walks.py::test_a_prompt_that_changes_is_two_prompts_one_after_another",
-    "exact": ["tests/oracle/test_prompt_grammar.py::test_schedules_of_the_web_ui"],
+    "files": [
+        "systems/prompt_plan.py",
+        "systems/prompt_reading.py",
+        "codecs/prompt_grammar.py",
+        "codecs/prompt_script.py",
+        "codecs/prompt_chunks.py",
+        "codecs/prompt_templates.py",
+        "codecs/prompt_styles.py",
+    ],
+    "built": "tests/walks/test_prompt_walks.py::test_the_web_uis_language_is_read_by_the_model_that_ships",
+    "exact": [
+        "tests/oracle/test_prompt_grammar.py::test_what_is_printed_is_what_was_read",
+        "tests/oracle/test_prompt_grammar.py::test_schedules_of_the_web_ui",
+        "tests/interop/test_prompt_weights.py::test_weights_multiply_states_and_the_mean_is_restored",
+        "tests/interop/test_prompt_weights.py::test_weight_one_is_identity",
+        "tests/walks/test_prompt_walks.py::test_a_prompt_that_changes_is_two_prompts_one_after_another",
+    ],
     "trained": None,
     "explained": None,
     "usable": None,
