@@ -287,7 +287,7 @@ def a_word(path: Path, vectors: int) -> AdapterUse:
 
 def test_the_length_of_a_prompt_counts_the_vectors_of_its_words(system: System, tmp_path: Path) -> None:
     use = a_word(tmp_path / "wombat.safetensors", 60)
-    request = replace(asked(use), prompt=Prompt("a " * 16 + "wombat " + "fox " * 20), canvas=Canvas(16, 16))
+    request = replace(asked(use), prompt=Prompt("a " * 16 + "wombat " + "fox " * 15), canvas=Canvas(16, 16))
     assert notes(system, request) == ()
     assert system.adapts is not None
     with system.adapts.words(request):

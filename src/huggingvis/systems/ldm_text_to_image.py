@@ -101,7 +101,7 @@ class BertReader:
         ids, _ = self.tokens.rows([pieces for pieces, _ in rows])
         read = self.tower(ids.to(self.tower.position.device))  # [B, L, D]
         weights = weight_rows([own[: self.tokens.length - 2] for _, own in rows], read.shape[1], before=1)
-        return {"tokens": emphasised(read, weights.to(read.device), how.emphasis, restored=False)}
+        return {"tokens": emphasised(read, weights, how.emphasis, restored=False)}
 
 
 def _reader(tower: Path, tokenizer: Path, how: How) -> BertReader:

@@ -113,7 +113,7 @@ class ClipReader:
         read = self.tower.norm(states) if self.normed else states
         weights = weight_rows([chunk.weights for chunk in chunks], ids.shape[1], before=1)
         return {
-            "tokens": emphasised(read, weights.to(read.device), how.emphasis, restored=True),
+            "tokens": emphasised(read, weights, how.emphasis, restored=True),
             "pooled": self.tower.pooled(self.tower.norm(last), ids),
         }
 
@@ -177,7 +177,7 @@ def emphasised(states: Tensor, weights: Tensor, emphasis: str, *, restored: bool
     if emphasis in ("ignore", "none") or bool((weights == 1.0).all()):
         return states
     wide = states.float()
-    out = wide * weights[..., None]
+    out = wide * weights.to(wide.device)[..., None]
     if restored and emphasis == "original":
         out = out * (wide.mean((1, 2), keepdim=True) / out.mean((1, 2), keepdim=True))
     return out.to(states.dtype)

@@ -78,4 +78,4 @@ class T5Reader:
         device = self.tower.token.weight.device
         ids, mask = ids.to(device), mask.to(device)
         read = self.tower(ids, mask)
-        return {"tokens": emphasised(read, weights.to(device), how.emphasis, restored=False), "tokens_mask": mask}
+        return {"tokens": emphasised(read, weights, how.emphasis, restored=False), "tokens_mask": mask}

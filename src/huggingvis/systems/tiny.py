@@ -75,7 +75,7 @@ class TinyConditioner:
         ids = self.tokenizer.rows([pieces for pieces, _ in rows]).to(self.tower.slots.device)  # [B, L]
         tokens, mask, pooled = self.tower(ids)
         weights = weight_rows([own for _, own in rows], tokens.shape[1], before=self.tower.config.slots)
-        tokens = emphasised(tokens, weights.to(tokens.device), emphasis, restored=False)
+        tokens = emphasised(tokens, weights, emphasis, restored=False)
         return {"tokens": tokens, "tokens_mask": mask, "vector": pooled}
 
     def __call__(self, requests: Sequence[Request]) -> Cond:
