@@ -7,19 +7,10 @@ import random
 
 import pytest
 
-from huggingvis.codecs.prompt_grammar import (
-    Alternating,
-    Break,
-    Extra,
-    Part,
-    Prompt,
-    Scheduled,
-    Weighted,
-    Words,
-    parse,
-)
+from huggingvis.codecs.prompt_grammar import parse
 from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import Reading, Span, Steps, script, weighed
+from huggingvis.codecs.prompt_tree import Alternating, Break, Extra, Part, Prompt, Scheduled, Weighted, Words
 
 LETTERS = (
     "a", "cat", " ", ", ", "(", ")", "[", "]", "(", ")", "[", "]", ":", ":0.5", ":3", ":1.2)", ":7]", "|", "\\(", "\\",

@@ -22,11 +22,11 @@ from huggingvis.app.arguments import record_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences, place
 from huggingvis.app.screen import Screen
-from huggingvis.codecs.prompt_grammar import Extra
 from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import script
 from huggingvis.codecs.prompt_styles import Style, read_styles, styled
 from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps
+from huggingvis.codecs.prompt_tree import Extra
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import EMPHASIS, AdapterUse, Prompt, Request
 

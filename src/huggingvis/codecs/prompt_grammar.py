@@ -8,19 +8,32 @@ r"""The prompt language of the community, as a tree that prints to the very text
     <lora:name:0.8>                    no words: what other programs load
     \( \) \[ \]                        the letters themselves
 
-Nodes are what brackets make of a text; which words hold at a step, and with which weight, is `prompt_script`'s to say.
-The language has no errors in the programs that it comes from: a bracket without its other half is a letter that may
-still weigh what follows, and so it is here (`prompt_script.Script.notes` points at it). `str(parse(text)) == text` for
-every text that parses. Book: chapter 6, "What a prompt can say".
+Nodes (`prompt_tree`) are what brackets make of a text. The language has no errors in the programs that it comes from: a
+bracket without its other half is a letter that may still weigh what follows, and so it is here (`prompt_script.Script`
+points at it in its notes). `str(parse(text)) == text` for every text that parses. Book: chapter 6, "What a prompt can
+say".
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import final
 
 from huggingvis.codecs.prompt_problems import PromptProblem
+from huggingvis.codecs.prompt_tree import (
+    CLOSING,
+    Alternating,
+    Break,
+    Extra,
+    Node,
+    Nodes,
+    Part,
+    Prompt,
+    Scheduled,
+    Weighted,
+    Words,
+    printed,
+)
 
 EXTRA = re.compile(r"<(\w+):([^>]+)>")
 BREAK = re.compile(r"\bBREAK\b")
@@ -31,134 +44,6 @@ _PART_WEIGHT = re.compile(r"(\s*(?<!\\):\s*([-+]?(?:\d+\.?|\d*\.\d+)))((?:\s|<\w
 _WEIGHT = re.compile(r"\s*([+-]?[.\d]+)\s*")
 _WHEN = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
 _PLAIN = re.compile(r"(?:[^\\()\[\]:|<]|\\.|\\\Z)+", re.DOTALL)
-_USUAL = {"(": 1.1, "[": 1 / 1.1}
-_CLOSING = {"(": ")", "[": "]"}
-
-
-@final
-@dataclass(frozen=True)
-class Words:
-    """Letters, with their escapes; `text` as typed."""
-
-    text: str
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@final
-@dataclass(frozen=True)
-class Break:
-    """The word BREAK."""
-
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return "BREAK"
-
-
-@final
-@dataclass(frozen=True)
-class Extra:
-    """`<kind:arguments>`: a LoRA or another thing that is loaded, not read."""
-
-    kind: str
-    arguments: str
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return f"<{self.kind}:{self.arguments}>"
-
-    @property
-    def name(self) -> str:
-        """What is loaded."""
-        return self.arguments.split(":")[0]
-
-
-@final
-@dataclass(frozen=True)
-class Weighted:
-    """Words in brackets. `bracket` "(" or "["; `number` what stands before the closing one, as typed (":1.3")."""
-
-    bracket: str
-    body: Nodes
-    number: str = ""
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return f"{self.bracket}{printed(self.body)}{self.number}{_CLOSING[self.bracket]}"
-
-    @property
-    def weight(self) -> float:
-        """What the words in it are multiplied by."""
-        return float(self.number.strip().removeprefix(":")) if self.number else _USUAL[self.bracket]
-
-
-@final
-@dataclass(frozen=True)
-class Scheduled:
-    """`before` until `when`, then `after`. None: not even its colon was typed. `when` as typed."""
-
-    before: Nodes | None
-    after: Nodes
-    when: str
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        before = "" if self.before is None else f"{printed(self.before)}:"
-        return f"[{before}{printed(self.after)}:{self.when}]"
-
-
-@final
-@dataclass(frozen=True)
-class Alternating:
-    """One of `options` at each step, in turn."""
-
-    options: tuple[Nodes, ...]
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return f"[{'|'.join(map(printed, self.options))}]"
-
-
-Node = Words | Break | Extra | Weighted | Scheduled | Alternating
-Nodes = tuple[Node, ...]
-
-
-@final
-@dataclass(frozen=True)
-class Part:
-    """What stands between two AND. `weight` as typed (" :1.2"), `rest` what follows it: nothing but tags and spaces."""
-
-    body: Nodes
-    weight: str = ""
-    rest: Nodes = ()
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return f"{printed(self.body)}{self.weight}{printed(self.rest)}"
-
-    @property
-    def strength(self) -> float:
-        """The weight as a number."""
-        return float(self.weight.strip().removeprefix(":")) if self.weight else 1.0
-
-
-@final
-@dataclass(frozen=True)
-class Prompt:
-    """A whole prompt: at least one part."""
-
-    parts: tuple[Part, ...]
-
-    def __str__(self) -> str:
-        return "AND".join(map(str, self.parts))
-
-
-def printed(nodes: Nodes) -> str:
-    """The text of `nodes`."""
-    return "".join(map(str, nodes))
 
 
 def parse(text: str, *, conjunctions: bool = True) -> Prompt:
@@ -254,9 +139,9 @@ class _Parser:
         while True:
             found, at = self.run(at, depth)
             segments.append(found)
-            if at >= self.end or self.text[at] not in f":|{_CLOSING[bracket]}":
+            if at >= self.end or self.text[at] not in f":|{CLOSING[bracket]}":
                 return None
-            if self.text[at] == _CLOSING[bracket]:
+            if self.text[at] == CLOSING[bracket]:
                 break
             signs.append(Words(self.text[at], at))
             at += 1

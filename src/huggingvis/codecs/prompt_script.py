@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import final
 
-from huggingvis.codecs.prompt_grammar import (
+from huggingvis.codecs.prompt_grammar import parse
+from huggingvis.codecs.prompt_problems import PromptProblem, pointed
+from huggingvis.codecs.prompt_tree import (
     Alternating,
     Extra,
     Node,
@@ -25,13 +27,11 @@ from huggingvis.codecs.prompt_grammar import (
     Scheduled,
     Weighted,
     Words,
-    parse,
 )
-from huggingvis.codecs.prompt_problems import PromptProblem, pointed
 from huggingvis.core.request import EMPHASIS
 
-MARKED = re.compile(r"[()\[\]:\\|<]|\bBREAK\b|\bAND\b")
-"""A text without any of these is words throughout."""
+_MARKED = re.compile(r"[()\[\]\\]|\bBREAK\b")
+"""A text without any of these is words of one weight."""
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _LETTERS = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
@@ -200,9 +200,8 @@ def weighed(text: str, source: str | None = None) -> Reading:
     Round and square brackets are counted apart, and one that is never closed weighs all that follows, as in A1111's
     reading of such texts.
     """
-    if MARKED.search(text) is None:
+    if _MARKED.search(text) is None:
         return Reading.of(text)
-    spans: list[list[tuple[str, float]]] = [[]]  # of each section
     flat: list[tuple[str, float] | None] = []  # None: a BREAK
     opened: dict[str, list[int]] = {")": [], "]": []}
 
@@ -226,6 +225,12 @@ def weighed(text: str, source: str | None = None) -> Reading:
     for closing, factor in ((")", _ROUND), ("]", _SQUARE)):
         while opened[closing]:
             multiply(closing, factor)
+    return _sections(flat)
+
+
+def _sections(flat: list[tuple[str, float] | None]) -> Reading:
+    """Words and weights, None for a BREAK, as sections; words of one weight that follow each other are one span."""
+    spans: list[list[tuple[str, float]]] = [[]]
     for one in flat:
         if one is None:
             spans.append([])

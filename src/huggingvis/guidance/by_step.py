@@ -23,6 +23,7 @@ SYSTEM = {
     "files": [
         "systems/prompt_plan.py",
         "systems/prompt_reading.py",
+        "codecs/prompt_tree.py",
         "codecs/prompt_grammar.py",
         "codecs/prompt_script.py",
         "codecs/prompt_chunks.py",
