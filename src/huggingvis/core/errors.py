@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class HvisError(Exception):
@@ -51,6 +52,17 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     plain = {key.lower().replace("_", "-"): key for key in known}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), plain, n=n, cutoff=0.5)
     return [plain[key] for key in close]
+
+
+def no_file(path: Path | str, advice: str = "Check the path.") -> FileProblem:
+    """The error for a file that is not there: names those beside its place that are called alike."""
+    folder = Path(path).parent
+    try:
+        close = nearest(Path(path).name, (entry.name for entry in folder.iterdir()))
+    except OSError:
+        close = []
+    near = f"Did you mean {' or '.join(str(folder / name) for name in close)}? " if close else ""
+    return FileProblem(f"There is no file {path}. {near}{advice}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> UsageError:

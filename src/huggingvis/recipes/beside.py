@@ -18,7 +18,7 @@ from typing import Any, final
 from huggingvis.checkpoints.hub import USUAL, Fetching
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.checkpoints.resolve import resolve
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import UsageError, no_file
 from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
 
 KINDS = {"lora": ("lora",), "embedding": ("embedding",), "controlnet": ("controlnet", "t2i-adapter", "ip-adapter")}
@@ -167,4 +167,4 @@ def check_files(request: Request, record: Path | None = None) -> None:
                     f"The record of {record} names it, as seen from the folder where that was made: go there, or name "
                     "it again by its flag (--image, --lora, ...)."
                 )
-            raise FileProblem(f"There is no file {path}. {why}")
+            raise no_file(path, why)
