@@ -15,11 +15,12 @@ from huggingvis.app.arguments import Parser, words_of
 from huggingvis.app.beside import adapters_of
 from huggingvis.app.commands import generate
 from huggingvis.app.preferences import Preferences
+from huggingvis.app.prompting import drafts, requests_of
 from huggingvis.app.screen import Screen
 from huggingvis.app.sizes import refiner_of
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError, unknown
-from huggingvis.core.request import AdapterUse, Request, Sampling
+from huggingvis.core.request import AdapterUse, Prompt, Request, Sampling
 from huggingvis.core.request_fields import names, place_of, plain_name, with_field
 from huggingvis.core.row_files import Cells
 from huggingvis.recipes.batch_rows import fault_of, faulty
@@ -27,7 +28,7 @@ from huggingvis.recipes.batching import Row
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",
-    "--safety-checker", "--no-metadata",
+    "--safety-checker", "--no-metadata", "--preview", "--preview-every", "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
 _TABLES = tuple(config.types_of(Request))
@@ -51,20 +52,23 @@ class RowReader:
         rows, faults = list[Row](), list[tuple[int, str]]()
         for cell in cells:
             try:
-                row = self.row(cell)
+                made = self.row(cell)
             except HvisError as error:
                 faults.append((cell.number, self._where(cell, error)))
                 continue
-            fault = fault_of(row.request)
+            fault = next(filter(None, (fault_of(row.request) for row in made)), None)
             if fault is not None:
                 faults.append((cell.number, fault))
-            rows.append(row)
+            rows += made
         if faults:
             raise faulty(faults, len(cells), name)
         return rows
 
-    def row(self, cells: Cells) -> Row:
-        """One of them. Raises `UsageError` for a name or a value that a request cannot have, `FileProblem`."""
+    def row(self, cells: Cells) -> list[Row]:
+        """What one of them asks for: several where its pictures draw words of their own.
+
+        Raises `UsageError` for a name or a value that a request cannot have, `FileProblem`.
+        """
         told = dict(cells.values)
         told |= dict(told.pop("request", {}))  # as a program's record of a picture has it
         tables = {name: told.pop(name) for name in _TABLES if isinstance(told.get(name), dict | list)}
@@ -86,7 +90,9 @@ class RowReader:
         said = {word[2:].partition("=")[0].replace("-", "_") for word in words_of(Sampling, args)}
         said |= set(tables.get("sampling", ()))
         said |= {place.partition(".")[2] for place in map(place_of, fields) if place.startswith("sampling.")}
-        return Row(request, cells.number, None if model is None else str(model), frozenset(said))
+        drafted = drafts(args, request, Prompt(), self.usual, self.screen)
+        of = None if model is None else str(model)
+        return [Row(one, cells.number, of, frozenset(said)) for one in requests_of(request, drafted)]
 
     def _split(self, told: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """The words of the command that some values are, and the fields of the request that the others are."""

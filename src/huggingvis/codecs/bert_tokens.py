@@ -63,8 +63,11 @@ class BERTTokens:
 
     def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The ids of each text, cut and padded, [B, length] int64, and where they are not padding, [B, length] bool."""
-        rows = [[self.start, *self.pieces(text)[: self.length - 2], self.end] for text in texts]
-        return filled(rows, self.length, self.pad)
+        return self.rows([self.pieces(text) for text in texts])
+
+    def rows(self, pieces: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Start, as many pieces as there is room for, end, padding; and where there is none. As `ids`."""
+        return filled([[self.start, *row[: self.length - 2], self.end] for row in pieces], self.length, self.pad)
 
     def fits(self, text: str) -> bool:
         """Whether all of `text` is read."""

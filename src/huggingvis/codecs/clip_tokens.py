@@ -12,17 +12,28 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from torch import Tensor
-
-from huggingvis.codecs.clip_vocabulary import END, START, ClipFolder, Vocabulary, bundled, read_folder, write_folder
+from huggingvis.codecs.clip_vocabulary import (
+    END,
+    START,
+    WORD_END,
+    ClipFolder,
+    Vocabulary,
+    bundled,
+    read_folder,
+    write_folder,
+)
 from huggingvis.codecs.token_rows import filled, overflow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final
 class CLIPTokens:
     """Text to ids. `start`, `end` and `pad` are ids; a row is start, at most `length - 2` pieces, end, padding.
+    `comma` is the id of a comma; `lengths` says of a word of several ids, by its first, how many they are.
 
     SD 1 pads with the end, OpenCLIP's towers (SD 2, the second of XL) with "!", id 0. A "!" written in a text is read
     as 256, the word it was in OpenCLIP's own training, whatever pads (transformers takes it for padding there).
@@ -40,6 +51,8 @@ class CLIPTokens:
         self.vocabulary, self.length, self._pad = vocabulary, length, pad
         self.start, self.end, self.pad = vocabulary.id(START), vocabulary.id(END), vocabulary.id(pad)
         self.words = {word: tuple(ids) for word, ids in (words or {}).items() if word}
+        self.comma = vocabulary.ids.get(f",{WORD_END}")
+        self.lengths = {ids[0]: len(ids) for ids in self.words.values() if len(ids) > 1}
         self._longest_first = sorted(self.words, key=len, reverse=True)
         self._finder = _finder(self._longest_first)
 

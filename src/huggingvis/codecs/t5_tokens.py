@@ -51,7 +51,11 @@ class T5Tokens:
 
     def ids(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
         """The ids of each text, cut and padded, [B, length] int64, and where they are not padding, [B, length] bool."""
-        return filled([[*self.pieces(text)[: length - 1], self.end] for text in texts], length, self.pad)
+        return self.rows([self.pieces(text) for text in texts], length)
+
+    def rows(self, pieces: Sequence[Sequence[int]], length: int) -> tuple[Tensor, Tensor]:
+        """As many pieces as there is room for, the end, padding; and where there is none. As `ids`."""
+        return filled([[*row[: length - 1], self.end] for row in pieces], length, self.pad)
 
     def fits(self, text: str, length: int) -> bool:
         """Whether all of `text` is read in a row of `length` ids."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
-import torch
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
-from torch import Tensor
 
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PADDING, UNKNOWN = "[pad]", "[unk]"
 CHARACTER = Regex(r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f]")
@@ -72,7 +73,17 @@ class TextTokenizer:
 
     def ids(self, texts: Sequence[str]) -> Tensor:
         """Ids of each text, [B, L]; what does not fit into `length` is left out."""
-        rows = [encoding.ids[: self.length] for encoding in self.engine.encode_batch(list(texts))]
+        return self.rows([encoding.ids for encoding in self.engine.encode_batch(list(texts))])
+
+    def pieces(self, text: str) -> list[int]:
+        """Ids of `text`, however many."""
+        return list(self.engine.encode(text).ids)
+
+    def rows(self, pieces: Sequence[Sequence[int]]) -> Tensor:
+        """Rows of ids side by side, cut and padded, [B, L]."""
+        import torch  # only here: texts are looked at without it
+
+        rows = [row[: self.length] for row in pieces]
         out = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
         for row, target in zip(rows, out, strict=True):
             target[: len(row)] = torch.tensor(row, dtype=torch.int64)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pieces = Callable[[str], Sequence[int]]
 
@@ -29,6 +30,8 @@ def overflow(text: str, pieces: Pieces, room: int) -> str:
 
 def filled(rows: Sequence[Sequence[int]], length: int, pad: int) -> tuple[Tensor, Tensor]:
     """Rows of ids side by side, [B, length] int64, and where they are ids and not padding, [B, length] bool."""
+    import torch  # only here: texts are looked at without it
+
     ids = torch.full((len(rows), length), pad, dtype=torch.int64)  # [B, L]
     mask = torch.zeros(len(rows), length, dtype=torch.bool)  # [B, L]
     for index, row in enumerate(rows):

@@ -20,7 +20,7 @@ from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.core.shapes import expand, per_sample
 
-FROM_LOOP = ("clock", "estimate")
+FROM_LOOP = ("clock", "estimate", "step")
 """What `core.sample` tells denoisers; a net hears of it through what is made of it here and in self-conditioning."""
 
 

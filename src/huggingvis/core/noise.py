@@ -63,3 +63,22 @@ class ReplayNoise:
         out = self.draws[self.used]
         self.used += 1
         return out.to(dtype=_dtype(like), device=like.device)
+
+
+@final
+class Replayed:
+    """Draws of `inner` that can be had again from the first; those that nobody had before are fresh."""
+
+    def __init__(self, inner: Noise):
+        self.inner, self.draws, self.used = inner, list[Tensor](), 0
+
+    def again(self) -> Replayed:
+        """Itself, back at the first draw."""
+        self.used = 0
+        return self
+
+    def draw(self, like: Tensor) -> Tensor:
+        self.used += 1
+        if self.used > len(self.draws):
+            self.draws.append(self.inner.draw(like))
+        return self.draws[self.used - 1]

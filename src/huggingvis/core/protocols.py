@@ -37,7 +37,8 @@ Cond = Mapping[str, Tensor]
 Common keys: `vector` [B, D]; `tokens` [B, L, D] with `tokens_mask` [B, L] bool, so lengths can differ; `concat`
 [B, C, H, W]; `guidance` [B], the scale that a net distilled from guidance imitates; `residuals.N` and `features.N`,
 what adapters add inside a U-Net; `clock` [B], when a grid tells the net another clock value than the process would;
-`estimate` [B, ...], what was believed of x_0 one call before. The condition that guidance moves away from has the same
+`estimate` [B, ...], what was believed of x_0 one call before; `step` [B], the number of the step, for conditions that
+change between steps. The condition that guidance moves away from has the same
 keys under the prefix `negative.`.
 """
 

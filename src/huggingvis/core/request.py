@@ -24,6 +24,9 @@ VERSION = 1
 MAX_SEED = 2**63 - 1
 FITS = ("stretch", "crop", "fill")
 """How a picture of control comes to the canvas's shape."""
+EMPHASIS = ("original", "no-norm", "ignore", "none")
+"""What weights in a prompt do to a text tower's states: multiply them and restore their mean, only multiply, nothing;
+with the last, brackets are letters."""
 OWN = "own"
 """The name of the sampler, and of the schedule, that a model came with."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
@@ -36,6 +39,10 @@ class Prompt:
 
     text: str = ""  #: what the picture should show
     negative: str = ""  #: what the picture should not show
+    emphasis: str = "original"  #: what weights such as (red:1.3) do: original, no-norm, ignore, none
+    written: str = ""  #: the prompt as it was typed, where wildcards, choices or styles made `text` of it
+    written_negative: str = ""  #: the same of the negative prompt
+    styles: tuple[str, ...] = ()  #: names of the styles in it
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class AdapterUse:
     encoder: str = ""  #: folder of the image encoder that an IP-Adapter sees by
     prepare: str = ""  #: what is made of the picture first: canny, lines, ... with numbers; none: it is taken as it is
     fit: str = "stretch"  #: how the picture comes to the canvas's shape: stretch, crop or fill
+    text_weight: float | None = None  #: a LoRA's strength in the text towers; none: that of the net
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     for i, use in enumerate(request.adapters):
         _path(f"adapters.{i}.path", use.path)
         _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)
+        _number(f"adapters.{i}.text_weight", use.text_weight or 0.0, -100.0, 100.0)
         _number(f"adapters.{i}.start", use.start, 0.0, 1.0)
         _number(f"adapters.{i}.end", use.end, use.start, 1.0)
         if use.fit not in FITS:
@@ -203,6 +212,8 @@ def count_words(text: str) -> int:
 def _check_prompt(prompt: Prompt, limits: Limits) -> None:
     if limits.prompt_required and not prompt.text.strip():
         raise UsageError("The prompt is empty. Say what the picture should show, for example: a red star.")
+    if prompt.emphasis not in EMPHASIS:
+        raise unknown("emphasis", prompt.emphasis, EMPHASIS)
     for name, text in (("prompt", prompt.text), ("negative prompt", prompt.negative)):
         words = count_words(text)
         if words > limits.words:

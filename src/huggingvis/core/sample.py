@@ -128,11 +128,14 @@ def sample(
 ) -> Tensor:
     """Walk `x` [B, ...], noisy at `grid.times[0]`, along the grid; returns x at the last time.
 
-    What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before).
+    What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before); and, where
+    `cond` has a `step`, under that name how many of the grid's levels lie above the step's, [B].
     """
     clocks = grid.clock_table(x)
+    passed = {level: n for n, level in enumerate(sorted(set(grid.times.tolist()), reverse=True))}
     beliefs: list[Belief] = []  # of the present step; the first is the one at its start
     last: Belief | None = None
+    number = 0
 
     def bound(x: Tensor, t: Tensor) -> Belief:
         nonlocal last
@@ -140,6 +143,8 @@ def sample(
         known = {} if told is None else {"clock": told}
         if isinstance(last, Gaussian):
             known["estimate"] = last.x0
+        if "step" in cond:
+            known["step"] = torch.full_like(cond["step"], number)
         last = denoise(x, t, {**cond, **known})
         beliefs.append(last)
         return last
@@ -149,6 +154,7 @@ def sample(
     with process.walked(grid.times) if isinstance(process, Process) else nullcontext():
         for i, (t, s) in enumerate(grid.pairs()):
             beliefs.clear()
+            number = passed[moments[i]]
             if moments[i + 1] > moments[i]:
                 x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
             else:

@@ -76,7 +76,7 @@ class ClassifierFree:
             neg, pos = both(denoise, x, t, positive, negative_of(cond))
             belief = towards(neg, pos, self.scale)
             if self.rescale > 0.0:
-                belief = _rescaled(belief, pos, self.rescale)
+                belief = rescaled(belief, pos, self.rescale)
             return belief if bool(acts.all()) else _where(acts, belief, pos)
 
         return guided
@@ -141,7 +141,7 @@ def _same_length(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return padded[0], padded[1]
 
 
-def _rescaled(belief: Belief, pos: Belief, phi: float) -> Belief:
+def rescaled(belief: Belief, pos: Belief, phi: float) -> Belief:
     """Gives the guided datum back part of the positive datum's spread, per sample (Eq. 15-16)."""
     if not (isinstance(belief, Gaussian) and isinstance(pos, Gaussian)):
         raise TypeError("guidance rescale is defined for continuous data")

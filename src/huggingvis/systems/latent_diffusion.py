@@ -30,6 +30,8 @@ from huggingvis.guidance.told_scale import ToldScale
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.options import number
+from huggingvis.systems.prompt_plan import guided as conjoined
+from huggingvis.systems.prompt_plan import plan_of, stepwise
 from huggingvis.systems.prompt_reading import PromptConditioner
 
 PICTURE_SCALE = "image_guidance_scale"
@@ -85,7 +87,7 @@ def assemble(
         width, height = canvas_of(request, spec)
         sampler, schedule = solver(own, request.sampling)
         shape = (parts.channels, height // factor, width // factor)
-        guidance = (guided(request, parts), *own.clip)
+        guidance = (guided(request, parts), *own.clip, *stepwise(plan_of(request)))
         prior = ToldScale(request.sampling.guidance_scale) if parts.told_scale else None
         return Diffusion(denoise, own.process, shape, sampler, schedule, guidance, device, prior, unit=own.unit)
 
@@ -136,9 +138,16 @@ def guided(request: Request, parts: Parts) -> Guidance:
         raise UsageError(
             f"This model {why}, so guidance_rescale and guidance_interval do nothing. Leave them as they are."
         )
+    plan = plan_of(request)
+    if by_picture and plan.weights != (1.0,):
+        raise UsageError(
+            "This model is guided by a picture and a text at once, so its prompt is one: AND, and a weight such as "
+            "':1.2' at its end, have no meaning here. Leave them out."
+        )
     if by_picture:
         return PictureAndText(s.guidance_scale, number(request, PICTURE_SCALE, USUAL_PICTURE_SCALE))
-    return ClassifierFree(1.0 if parts.told_scale else s.guidance_scale, s.guidance_rescale, s.guidance_interval)
+    scale = 1.0 if parts.told_scale else s.guidance_scale
+    return conjoined(plan, ClassifierFree(scale, s.guidance_rescale, s.guidance_interval))
 
 
 # ---- what nets are shown beside x_t ----------------------------------------------------------------------------------

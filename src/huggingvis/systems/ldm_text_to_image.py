@@ -19,6 +19,7 @@ from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.bert_tokens import BERTTokens
+from huggingvis.codecs.prompt_script import Reading
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
@@ -26,7 +27,8 @@ from huggingvis.core.system import Spec, System
 from huggingvis.nets.ldm_bert import LDMBert
 from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import How, name_of, whole
-from huggingvis.systems.prompt_reading import PromptConditioner
+from huggingvis.systems.prompt_plan import pieces_of
+from huggingvis.systems.prompt_reading import USUAL, Manner, PromptConditioner, emphasised, weight_rows
 from huggingvis.systems.stable_diffusion import other_codec
 
 SYSTEM = {
@@ -94,9 +96,12 @@ class BertReader:
         return self.tokens.overflow(text)
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
-        ids, _ = self.tokens.ids(texts)
-        return {"tokens": self.tower(ids.to(self.tower.position.device))}
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
+        rows = [pieces_of(reading, self.tokens.pieces) for reading in readings]
+        ids, _ = self.tokens.rows([pieces for pieces, _ in rows])
+        read = self.tower(ids.to(self.tower.position.device))  # [B, L, D]
+        weights = weight_rows([own[: self.tokens.length - 2] for _, own in rows], read.shape[1], before=1)
+        return {"tokens": emphasised(read, weights, how.emphasis, restored=False)}
 
 
 def _reader(tower: Path, tokenizer: Path, how: How) -> BertReader:

@@ -3,12 +3,12 @@
 A `Reader` makes `tokens` [B, L, D] of texts and, where its tower has one, `pooled` [B, P]. Stable Diffusion 1 reads by
 CLIP-L's last layer, 2 by OpenCLIP-H's last but one, XL by the last but one of both CLIP-L and OpenCLIP-bigG, side by
 side (Podell et al. 2023, arXiv 2307.01952, Sec. 2.1). "Clip skip" n, as the community counts, is the n-th layer from
-the end. Book: chapter 5, "Reading the prompt".
+the end. Weights multiply a tower's states, token by token; CLIP reads prompts of any length in chunks. Book: chapter 5,
+"Reading the prompt", and 6, "What a prompt can say".
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -18,14 +18,27 @@ from torch import Tensor, nn
 
 from huggingvis.adapters.textual_inversion import TextualInversions
 from huggingvis.codecs.clip_tokens import CLIPTokens
+from huggingvis.codecs.prompt_chunks import Chunk, chunked
+from huggingvis.codecs.prompt_script import Reading
 from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Cond
-from huggingvis.core.request import Request
+from huggingvis.core.request import EMPHASIS, Request
 from huggingvis.nets.clip_text import CLIPText
+from huggingvis.systems.prompt_plan import conditions, grammar_notes, plans_of, words_of
 
 CLIP_SKIP = "clip_skip"
-_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
-"""What other programs take out of a prompt and load."""
+
+
+@final
+@dataclass(frozen=True)
+class Manner:
+    """How texts are read. `skip`: the layer from the end, None: the model's own; `emphasis`: what weights do."""
+
+    skip: int | None = None
+    emphasis: str = EMPHASIS[0]
+
+
+USUAL = Manner()
 
 
 class Reader(Protocol):
@@ -41,8 +54,8 @@ class Reader(Protocol):
         """Names of what it reads of a request's options."""
         ...
 
-    def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
-        """The ports of some texts; `skip`: the layer from the end to read, None: the model's own."""
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
+        """The ports of some prompts."""
         ...
 
     def overflow(self, text: str) -> str:
@@ -77,18 +90,30 @@ class ClipReader:
         return {self.name: self.tower}
 
     def overflow(self, text: str) -> str:
-        return self._tokens.overflow(text)
+        """Nothing: chunks read all of it."""
+        return ""
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
-        depth, back = self.tower.config.depth, self.skip if skip is None else skip
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
+        """`tokens` [B, 77 chunks, D], each chunk read on its own; `pooled` [B, P] of the first."""
+        tokens = self._tokens
+        rows = [chunked(reading, tokens) for reading in readings]
+        longest = max(map(len, rows))
+        full = [(*row, *[Chunk()] * (longest - len(row))) for row in rows]
+        parts = [self._chunk(list(some), how) for some in zip(*full, strict=True)]
+        return {"tokens": torch.cat([part["tokens"] for part in parts], dim=1), "pooled": parts[0]["pooled"]}
+
+    def _chunk(self, chunks: Sequence[Chunk], how: Manner) -> dict[str, Tensor]:
+        depth, back = self.tower.config.depth, self.skip if how.skip is None else how.skip
         if not 1 <= back <= depth:
             raise UsageError(f"clip_skip counts layers from the end: 1 to {depth} for this text tower, found {back}.")
-        ids, embedded = self._ids(texts)
+        ids, embedded = self._ids([chunk.ids for chunk in chunks])
         states = self.tower.hidden(ids, depth - back + 1, embedded)  # [B, L, D]
         last = states if back == 1 else self.tower.hidden(ids, None, embedded)
+        read = self.tower.norm(states) if self.normed else states
+        weights = weight_rows([chunk.weights for chunk in chunks], ids.shape[1], before=1)
         return {
-            "tokens": self.tower.norm(states) if self.normed else states,
+            "tokens": emphasised(read, weights, how.emphasis, restored=True),
             "pooled": self.tower.pooled(self.tower.norm(last), ids),
         }
 
@@ -97,8 +122,8 @@ class ClipReader:
         """The tokenizer, with the words in use."""
         return self.tokens if self.words is None else self.tokens.with_words(self.words.words)
 
-    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        ids = self._tokens.ids(texts).to(self.tower.position.device)  # [B, L]
+    def _ids(self, pieces: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+        ids = self._tokens.rows(pieces).to(self.tower.position.device)  # [B, L]
         return ids, None if self.words is None else self.words.embed(self.name, ids)
 
 
@@ -121,8 +146,8 @@ class BothReaders:
     def overflow(self, text: str) -> str:
         return max(self.first.overflow(text), self.second.overflow(text), key=len)
 
-    def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
-        one, other = self.first.read(texts, skip), self.second.read(texts, skip)
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
+        one, other = self.first.read(readings, how), self.second.read(readings, how)
         return {**other, "tokens": torch.cat([one["tokens"], other["tokens"]], dim=-1)}
 
 
@@ -132,6 +157,30 @@ def readers_of(reader: Reader) -> Iterator[Reader]:
         yield from (*readers_of(reader.first), *readers_of(reader.second))
     else:
         yield reader
+
+
+def weight_rows(weights: Sequence[Sequence[float]], length: int, before: int = 0) -> Tensor:
+    """Weights of each row's tokens, 1 for the `before` first ones and for what fills the row, [B, length]."""
+    out = torch.ones(len(weights), length)
+    for row, own in zip(out, weights, strict=True):
+        told = own[: length - before]
+        row[before : before + len(told)] = torch.tensor(told)
+    return out
+
+
+def emphasised(states: Tensor, weights: Tensor, emphasis: str, *, restored: bool) -> Tensor:
+    """States [B, L, D] times their token's weight, [B, L]; weights of 1 change no bit.
+
+    `restored`: in the mode "original" each sample gets the mean of its states back, for towers whose states have one
+    (CLIP's); where a last norm leaves a mean near 0, the ratio of two such means says nothing.
+    """
+    if emphasis in ("ignore", "none") or bool((weights == 1.0).all()):
+        return states
+    wide = states.float()
+    out = wide * weights.to(wide.device)[..., None]
+    if restored and emphasis == "original":
+        out = out * (wide.mean((1, 2), keepdim=True) / out.mean((1, 2), keepdim=True))
+    return out.to(states.dtype)
 
 
 class Telling(Protocol):
@@ -183,26 +232,25 @@ class PromptConditioner:
         return (*self.telling.options, *self.reader.options)
 
     def __call__(self, requests: Sequence[Request]) -> Cond:
-        skip = _skip(requests[0])
-        positive = self.reader.read([r.prompt.text for r in requests], skip)
-        away = self.reader.read([r.prompt.negative for r in requests], skip)
-        if self.zeros_for_empty:
-            said = torch.tensor([bool(r.prompt.negative) for r in requests])
-            away = {k: v * said.to(v)[(..., *[None] * (v.ndim - 1))] for k, v in away.items()}
-        told, untold = self.telling(positive, requests, False), self.telling(away, requests, True)
-        return {**told, **{f"negative.{key}": value for key, value in untold.items()}}
+        how = Manner(_skip(requests[0]), requests[0].prompt.emphasis)
+
+        def ports(readings: Sequence[Reading], negative: bool) -> dict[str, Tensor]:
+            read = self.reader.read(readings, how)
+            if negative and self.zeros_for_empty:
+                said = torch.tensor([bool(r.prompt.negative) for r in requests])
+                read = {k: v * said.to(v)[(..., *[None] * (v.ndim - 1))] for k, v in read.items()}
+            return self.telling(read, requests, negative)
+
+        return conditions(plans_of(requests), ports)
 
     def prepare(self, cond: Cond) -> Cond:
         return cond
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        """What of the prompts is too long to be read, or is read as words where other programs read orders."""
-        said = list(self.assumed)
-        for tag in _TAG.findall(f"{request.prompt.text} {request.prompt.negative}"):
-            said.append(f"{tag} in the prompt is read as words here: give the file with --lora in its place.")
-        for name, text in (("prompt", request.prompt.text), ("negative prompt", request.prompt.negative)):
-            rest = self.reader.overflow(text)
-            if rest:
+        """What of the prompts is too long to be read, or read otherwise than it may be meant."""
+        said = [*self.assumed, *grammar_notes(request)]
+        for name, text in zip(("prompt", "negative prompt"), words_of(request), strict=True):
+            if rest := self.reader.overflow(text):
                 said.append(f"The {name} is longer than this model reads: {rest!r} is left out.")
         return tuple(said)
 

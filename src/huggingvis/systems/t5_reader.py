@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints.text_towers import from_transformers
+from huggingvis.codecs.prompt_script import Reading
 from huggingvis.codecs.t5_tokens import T5Tokens
 from huggingvis.core.errors import FileProblem
 from huggingvis.nets.t5 import T5Encoder
+from huggingvis.systems.prompt_plan import pieces_of
+from huggingvis.systems.prompt_reading import USUAL, Manner, emphasised, weight_rows
 
 
 @final
@@ -67,8 +70,12 @@ class T5Reader:
         return self.tokens.overflow(self.spelt(text), self.length)
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str], skip: int | None = None) -> dict[str, Tensor]:
-        ids, mask = self.tokens.ids([self.spelt(text) for text in texts], self.length)  # [B, L]
+    def read(self, readings: Sequence[Reading], how: Manner = USUAL) -> dict[str, Tensor]:
+        rows = [pieces_of(reading, lambda text: self.tokens.pieces(self.spelt(text))) for reading in readings]
+        ids, mask = self.tokens.rows([pieces for pieces, _ in rows], self.length)  # [B, L]
+        weights = weight_rows([own for _, own in rows], self.length)
+        weights[:, -1] = 1.0  # the end, if nothing else
         device = self.tower.token.weight.device
         ids, mask = ids.to(device), mask.to(device)
-        return {"tokens": self.tower(ids, mask), "tokens_mask": mask}
+        read = self.tower(ids, mask)
+        return {"tokens": emphasised(read, weights, how.emphasis, restored=False), "tokens_mask": mask}

@@ -17,18 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.codecs.kl_latents import KLLatents
+from huggingvis.codecs.prompt_script import Reading
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.noise import Noise
+from huggingvis.core.noise import Noise, Replayed
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Cond
-from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.request import EMPHASIS, Limits, Request, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.data.sprites import objects_v1
 from huggingvis.data.vocabulary import counts_beside_others, unknown_words
-from huggingvis.guidance.cfg import ClassifierFree
+from huggingvis.guidance.by_step import AND
+from huggingvis.guidance.cfg import NEGATIVE, ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.plan_map import PlanMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
@@ -37,6 +39,17 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
 from huggingvis.systems.packaged import built, fill, packaged, read_as, write
 from huggingvis.systems.planner import Planner, PlannerConfig
+from huggingvis.systems.prompt_plan import (
+    conditions,
+    grammar_notes,
+    guided,
+    pieces_of,
+    plan_of,
+    plans_of,
+    stepwise,
+    words_of,
+)
+from huggingvis.systems.prompt_reading import emphasised, weight_rows
 
 DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_scale=3.0)
 """Chosen on 300 English prompts of another seed than the scores': scales 2 to 5, intervals, steps, samplers."""
@@ -51,17 +64,23 @@ class TinyConditioner:
     def __init__(self, tokenizer: TextTokenizer, tower: TextTower):
         self.tokenizer, self.tower = tokenizer, tower
 
-    @torch.no_grad()
     def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The ports for some texts."""
-        ids = self.tokenizer.ids(texts).to(self.tower.slots.device)
+        """The ports for some texts, of which all is words."""
+        return self.read_weighted([Reading.of(text) for text in texts])
+
+    @torch.no_grad()
+    def read_weighted(self, readings: Sequence[Reading], emphasis: str = EMPHASIS[0]) -> dict[str, Tensor]:
+        """The ports for some prompts; weights multiply the states of their tokens, the slots keep theirs."""
+        rows = [pieces_of(reading, self.tokenizer.pieces) for reading in readings]
+        ids = self.tokenizer.rows([pieces for pieces, _ in rows]).to(self.tower.slots.device)  # [B, L]
         tokens, mask, pooled = self.tower(ids)
+        weights = weight_rows([own for _, own in rows], tokens.shape[1], before=self.tower.config.slots)
+        tokens = emphasised(tokens, weights, emphasis, restored=False)
         return {"tokens": tokens, "tokens_mask": mask, "vector": pooled}
 
     def __call__(self, requests: Sequence[Request]) -> Cond:
-        positive = self.read([r.prompt.text for r in requests])
-        negative = self.read([r.prompt.negative for r in requests])
-        return {**positive, **{f"negative.{key}": value for key, value in negative.items()}}
+        emphasis = requests[0].prompt.emphasis
+        return conditions(plans_of(requests), lambda readings, _: self.read_weighted(readings, emphasis))
 
     def prepare(self, cond: Cond) -> Cond:
         return cond
@@ -69,17 +88,19 @@ class TinyConditioner:
     def notes(self, request: Request) -> tuple[str, ...]:
         """What the prompt asks for that the model cannot know, word by word."""
         said = []
-        for word, near in unknown_words(objects_v1(), f"{request.prompt.text} {request.prompt.negative}"):
+        words, away = words_of(request)
+        for word, near in unknown_words(objects_v1(), f"{words} {away}"):
             hint = f"; words it knows that are near: {', '.join(near)}" if near else ""
             said.append(f"The model does not know the word {word!r}{hint}.")
         if said:
             said[-1] += " `hvis catalog words` lists all that it knows."
-        if counts_beside_others(objects_v1(), request.prompt.text):
+        said += grammar_notes(request)
+        if counts_beside_others(objects_v1(), words):
             said.append(
                 "The model learnt to count one kind of thing at a time: beside another one, numbers come out wrong and "
                 "things are left out."
             )
-        if not self.tokenizer.fits(request.prompt.text):
+        if not all(self.tokenizer.fits(reading.text) for reading in plan_of(request).variants):
             length = self.tokenizer.length
             said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")
         return tuple(said)
@@ -191,14 +212,26 @@ class PlanPrior:
     width: int
 
     def __call__(self, cond: Cond, noise: Noise) -> Cond:
-        tokens = cond["tokens"]
-        nothing = tokens.new_zeros(len(tokens), self.channels, self.height, self.width)
-        plan = nothing
-        if self.planner is not None:
-            c = self.planner.config
-            drawn = self.planner.plan(tokens, cond["tokens_mask"], noise)
-            plan = PlanMap(c.kinds, c.colours)(drawn, self.height, self.width)
-        return {**cond, "concat": plan, "negative.concat": nothing}
+        drawn = Replayed(noise)
+        plans = {}
+        for key in [key for key in cond if key.endswith("tokens")]:
+            place = key.removesuffix("tokens")
+            if place.startswith(NEGATIVE):
+                plans[f"{place}concat"] = self._nothing(cond[key])
+            else:  # what a prompt changes to stands where it stood before; what AND adds has a place of its own
+                chance = noise if place.startswith(AND) else drawn.again()
+                plans[f"{place}concat"] = self._plan(cond[key], cond[f"{key}_mask"], chance)
+        return {**cond, **plans}
+
+    def _nothing(self, tokens: Tensor) -> Tensor:
+        return tokens.new_zeros(len(tokens), self.channels, self.height, self.width)
+
+    def _plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        if self.planner is None:
+            return self._nothing(tokens)
+        c = self.planner.config
+        drawn = self.planner.plan(tokens, mask, noise)
+        return PlanMap(c.kinds, c.colours)(drawn, self.height, self.width)
 
 
 def _check_belongs(plan: PlannerConfig, unet: UNetConfig, text: TextTowerConfig) -> None:
@@ -226,11 +259,13 @@ def assemble(
     def generator(request: Request) -> Diffusion:
         s, (width, height) = request.sampling, canvas_of(request, spec)
         shape = (unet.config.in_channels, height // factor, width // factor)
-        guidance = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
+        plan = plan_of(request)
+        free = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
+        guidance = (guided(plan, free), *stepwise(plan))
         schedule = schedule_of(s.schedule, s.steps)
         sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
         prior = PlanPrior(planner, channels, *shape[1:]) if channels else None
-        return Diffusion(denoise, process, shape, sampler, schedule, (guidance,), device, prior)
+        return Diffusion(denoise, process, shape, sampler, schedule, guidance, device, prior)
 
     limits = Limits(side=4 * max(spec.size), multiple=multiple, samplers=sampler_names(), schedules=schedule_names())
     return System(

@@ -15,7 +15,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.previewing import add_preview, previewed
+from huggingvis.app.prompting import Words, add_prompting, drafts, notes_of, prompt_of, requests_of, streamed
+from huggingvis.app.prompting import said as prompting_said
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.app.sizes import Size, add_sizes, calls_of, refiner_of, sizes_of, sizes_said
@@ -54,13 +56,6 @@ OTHER = {
 }
 
 
-@dataclass(frozen=True)
-class Words:
-    """The part of a prompt that has a flag."""
-
-    negative: str = ""  #: what the picture should not show
-
-
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("prompt", nargs="?", help="what the picture should show, in quotation marks")
     parser.add_argument("--from", dest="picture", metavar="PICTURE", type=Path, help="repeat a picture from its record")
@@ -80,6 +75,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_record(parser, Words)
     add_record(parser, Canvas, also={"count": "-n"})
     add_record(parser, Sampling, defaults=False)
+    add_prompting(parser)
     add_beside(parser)
     add_sizes(parser)
     add_preview(parser)
@@ -93,7 +89,10 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
     refiner = refiner_of(args, early.refiner, usual, screen)
-    check_files(replace(early, adapters=adapters), args.picture)
+    early = replace(early, adapters=adapters)
+    drafted = drafts(args, early, told.request().prompt if told else Prompt(), usual, screen)
+    for one in requests_of(early, drafted):
+        check_files(one, args.picture)
     folder = args.output or usual.output
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
@@ -106,11 +105,12 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     watch = previewed(args, system, screen)
     if told is not None and not _changed(args):
         return _repeat(args.picture, told.request(), system, output, loaded, watch)
-    request = replace(request_of(args, told, system), adapters=adapters, refiner=refiner)
-    notes = _notes(system, request, screen)
+    request = replace(request_of(args, told, system), refiner=refiner)
+    requests = requests_of(request, drafted)
+    notes = notes_of(api.notes, system, requests, screen)
     began = time.perf_counter()
     with _Watched(screen, request, watch) as on_step:
-        saved, kept = _saved(api.stream(system, request, on_step=on_step), request, output)
+        saved, kept = _saved(streamed(api.stream, system, requests, on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     sheet = _sheet(kept, request, output) if args.grid else None
     screen.say(_summary(len(saved), seconds))
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "pictures": saved,
         "grid": sheet,
         "request": kept[0].request.to_dict() if kept[0].request else None,
-        "notes": list(notes),
+        "notes": notes,
         "seconds": seconds,
     }
 
@@ -136,14 +136,8 @@ def _provenance(args: argparse.Namespace) -> Provenance | None:
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
-    return (
-        said
-        or args.prompt is not None
-        or args.grid
-        or bool(args.set or args.safety_checker)
-        or beside_said(args)
-        or sizes_said(args)
-    )
+    beside = args.grid or args.set or args.safety_checker or beside_said(args) or prompting_said(args)
+    return said or args.prompt is not None or bool(beside) or sizes_said(args)
 
 
 def request_of(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
@@ -154,10 +148,9 @@ def request_of(args: argparse.Namespace, told: Provenance | None, system: System
         base = told.request()
         seed = told.made.get("seed", base.sampling.seed)
         base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, seed=seed))
-    words = record_of(Words, args, Words(base.prompt.negative))
     return replace(
         base,
-        prompt=Prompt(base.prompt.text if args.prompt is None else args.prompt, words.negative),
+        prompt=prompt_of(args, base.prompt),
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
         source=source_of(args, base.source),
@@ -214,15 +207,6 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Provenance | N
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."
     )
-
-
-def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
-    from huggingvis import api
-
-    notes = api.notes(system, request)
-    for note in notes:
-        screen.note(note)
-    return notes
 
 
 class _Watched:
@@ -288,7 +272,7 @@ def _repeat(
     from huggingvis import api
 
     screen = output.screen
-    notes = list(_notes(system, request, screen))
+    notes = notes_of(api.notes, system, (request,), screen)
     began = time.perf_counter()
     try:
         with _Watched(screen, request, watch) as on_step:

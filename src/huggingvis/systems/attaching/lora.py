@@ -37,5 +37,7 @@ def attach(found: Fitted, use: AdapterUse, bench: Bench) -> tuple[Removable, Map
     check_all_steps(use, "a LoRA")
     with ExitStack() as stack:
         for part, changes in found.parts.items():
-            stack.callback(LoraSet((changes, use.weight)).attach(bench.nets[part]).remove)
+            towers = use.weight if use.text_weight is None else use.text_weight
+            weight = towers if part.startswith("text_encoder") else use.weight
+            stack.callback(LoraSet((changes, weight)).attach(bench.nets[part]).remove)
         return _All(stack.pop_all()), {}
