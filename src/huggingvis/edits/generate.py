@@ -1,16 +1,14 @@
 """From a request to pictures: the first walk, the same for every system.
 
 Request -> condition -> generative model with the request's numbers -> samples from per-picture noise -> media that
-carry their request. A request that starts from a picture is sampled by the file of edits/ that bears its type's name,
-`FromPicture` by from_picture.py. Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded,
+carry their request. A request that starts from a picture is sampled by the file of edits/ that bears its type's name
+(`edits.starting`). Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded,
 because the last bit of a convolution may depend on the batch it runs in, and `repeat` gives the same bits again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
@@ -29,6 +26,7 @@ from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
+from huggingvis.edits import starting
 from huggingvis.edits.task import Task
 from huggingvis.samplers.names import schedule_name, split_label
 
@@ -74,7 +72,8 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
-    asked = canvas_of(request, system.spec)
+    said += starting.notes(request.source)
+    asked = canvas_of(starting.asked(system, request), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
@@ -93,6 +92,7 @@ def possible(system: System, request: Request) -> Request:
         raise UsageError(
             f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
         )
+    check(starting.asked(system, request), limits)
     return check(request, limits)
 
 
@@ -114,28 +114,23 @@ def _chunk(
 ) -> Iterator[Picture]:
     began = time.perf_counter()
     n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
-    model = system.generator(request)
+    asked = starting.asked(system, request)
+    model = system.generator(asked)
     with ExitStack() as stack:
         stack.enter_context(system.lock)
-        more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
+        more = stack.enter_context(system.adapts(asked, n, model)) if system.adapts else {}
         for net in system.parts.values():
             stack.enter_context(remembering(net))
-        cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
-        z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
+        cond = system.conditioner.prepare({**system.conditioner([asked] * n), **more})
+        task = Task(system, asked, model, n, cond, noise, on_step)
+        z = starting.sample(task)  # [n, ...]
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
+    pictures = []
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
-        yield Picture.from_signal(signal, request, {**made, **own})
-
-
-def _sample(task: Task) -> Tensor:
-    source = task.request.source
-    if source is None:
-        return task.from_noise()
-    name = re.sub("(?<!^)(?=[A-Z])", "_", type(source).__name__).lower()
-    made: Tensor = importlib.import_module(f"huggingvis.edits.{name}").sample(task, source)
-    return made
+        pictures.append(Picture.from_signal(signal, request, {**made, **own}))
+    yield from starting.finish(task, pictures)
 
 
 def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, one_of, record_of, words_of
-from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
+from huggingvis.app.beside import adapters_of, add_beside, check_files
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
+from huggingvis.app.sources import source_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
@@ -228,8 +229,9 @@ class _Watched:
     """Progress of a request's steps over all of its chunks."""
 
     def __init__(self, screen: Screen, request: Request):
-        self.bar = screen.progress("sampling", request.canvas.count * request.sampling.steps)
-        self.done = 0
+        self.steps = request.sampling.steps
+        self.bar = screen.progress("sampling", request.canvas.count * self.steps)
+        self.done = 0.0
 
     def __enter__(self) -> Callable[[Step], None]:
         self.tick = self.bar.__enter__()
@@ -239,8 +241,8 @@ class _Watched:
         self.bar.__exit__(*trouble)
 
     def _step(self, step: Step) -> None:
-        self.done += len(step.x)
-        self.tick(self.done)
+        self.done += len(step.x) * self.steps / step.total  # a source may walk fewer steps, or more
+        self.tick(round(self.done))
 
 
 def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
