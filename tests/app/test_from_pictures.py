@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import pixels
+from command_line import needs_packaged, pixels
+from doc_pages import blocks
 from PIL import Image
 from source_pictures import box_mask, load, noise, save
 
@@ -106,3 +107,27 @@ def test_mistakes_are_told_in_a_paragraph(
     said = hvis(["generate", "a red circle", "--model", tiny_model, *told, *SHORT])
     assert said.code == 2 and sentence in said.paragraph
     assert "Traceback" not in said.err
+
+
+@needs_packaged
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "hole.png", box_mask(64, 64))
+    (body,) = blocks("docs/from-pictures.md", "python")
+    told: dict[str, Any] = {}
+    exec(
+        compile(body.replace("hv.generate(Request", "two = hv.generate(Request"), "docs/from-pictures.md", "exec"), told
+    )
+    start, known = load(told["hole"].path), load("hole.png") == 0
+    first, second = (picture.pixels for picture in told["two"])
+    assert np.array_equal(first[known], start[known]) and np.array_equal(second[known], start[known])
+    assert not np.array_equal(first, second) and (first[~known] != start[~known]).mean() > 0.5
+
+
+@needs_packaged
+def test_the_shipped_model_draws_without_a_plan_where_asked(hvis: Any) -> None:
+    words = ["generate", "a fox", "--steps", 4, "--json"]
+    planned, free = made(hvis(words)), made(hvis([*words, "--set", "plan=no"]))
+    assert not np.array_equal(planned, free) and np.array_equal(planned, made(hvis([*words, "--set", "plan=yes"])))
+    said = hvis([*words, "--set", "plan=maybe"])
+    assert said.code == 2 and "plan is yes or no, found 'maybe'" in said.paragraph
