@@ -62,7 +62,7 @@ class MaskedLatents:
             for text, number in zip(self.data.captions(index, size), numbers, strict=True)
         ]
         return {
-            "x0": z.contiguous(memory_format=torch.channels_last),
+            "x0": z,
             "concat": beside(masked, holes, self.plan),
             "ids": self.tokenizer.ids(texts),
         }

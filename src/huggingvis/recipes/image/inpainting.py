@@ -62,7 +62,7 @@ class Config:
         empty: share of captions replaced by the empty one, for classifier-free guidance.
         importance: a latent channel of deviation d counts as d to this power.
         ema: decay of the averaged weights.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of every draw.
     """
 
@@ -76,7 +76,7 @@ class Config:
     empty: float = 0.1
     importance: float = 2.0
     ema: float = 0.998
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
 
 
@@ -114,7 +114,7 @@ def widened(net: UNet) -> UNet:
     config = replace(net.config, concat_channels=net.config.concat_channels + 1 + net.config.in_channels)
     wide = UNet(config)
     assign(wide, seeing_more(net.state_dict(), wide))
-    return channels_last(wide)
+    return wide.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # see core.shapes.channels_last
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -136,7 +136,7 @@ def train(config: Config, setting: Setting) -> Run:
         condition=TextAndRest(parts.tower),
         error=Squares(parts.codec.std.cpu() ** config.importance),
     )
-    asked = precision(config.precision)
+    asked = precision(config.precision, setting.device)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),
@@ -160,7 +160,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     parts = tiny.load_parts(place(config.start), device)
     net = widened(parts.unet)
     assign(net, run.weights("net"))
-    return assembled(run.path.name, config, parts, net.to(device).eval().requires_grad_(False))
+    return assembled(run.path.name, config, parts, channels_last(net.to(device).eval().requires_grad_(False)))
 
 
 def assembled(name: str, config: Config, parts: tiny.Parts, net: UNet) -> System:
