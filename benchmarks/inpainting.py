@@ -1,6 +1,6 @@
 """Inpainting, outpainting and image-to-image on the synthetic world, whose pictures are known behind every hole.
 
-    python benchmarks/inpainting.py --pictures 100 --net runs/inpainting
+    python benchmarks/inpainting.py --net runs/inpainting
 
 Each picture of the test split gets a hole that cuts a thing in two (`box`), one that takes a whole thing (`thing`),
 and loses a side that cuts a thing (`side`, outpainting). Told of each method: the PSNR inside the hole against the
@@ -110,7 +110,7 @@ class Bench:
 
 def main() -> None:
     adds = parser(__doc__, repeats=1, threads=0)
-    adds.add_argument("--pictures", type=int, default=100, help="of each kind of hole (default: %(default)s)")
+    adds.add_argument("--pictures", type=int, default=50, help="of each kind of hole (default: %(default)s)")
     adds.add_argument("--net", type=Path, help="run of recipe inpainting")
     adds.add_argument("--resamples", type=int, nargs="*", default=[1, 5, 10], help="RePaint's (default: 1 5 10)")
     adds.add_argument("--steps", type=int, default=50, help="of every method (default: %(default)s)")

@@ -14,6 +14,7 @@ from source_pictures import STEPS, box_mask, load, noise, save
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.layout import Box
 from huggingvis.core.request import Canvas, FromPicture, Inpaint, Outpaint, Prompt, Request, Sampling, Source
+from huggingvis.core.shapes import channels_last
 from huggingvis.data.holes import hole
 from huggingvis.data.world import World
 from huggingvis.edits.generate import generate
@@ -36,7 +37,7 @@ def last_loss(run: Run) -> float:
 
 def test_the_widened_net_begins_as_its_base(tiny_model: Path) -> None:
     parts = tiny.load_parts(tiny_model, torch.device("cpu"))
-    net, g = inpainting.widened(parts.unet).eval(), torch.Generator().manual_seed(0)
+    net, g = channels_last(inpainting.widened(parts.unet).eval()), torch.Generator().manual_seed(0)  # as `bind` has it
     c = parts.unet.config
     assert net.config.concat_channels == c.concat_channels + 1 + c.in_channels
     x, clock = torch.randn(2, c.in_channels, 8, 8, generator=g), torch.tensor([0.3, 0.9])
