@@ -89,7 +89,8 @@ def test_a_record_whose_files_are_elsewhere_says_so(
 
 def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
     said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--strength", 0.7, "--json", *SHORT])
-    assert said.document["request"]["source"] == {"kind": "FromPicture", "path": str(picture), "strength": 0.7}
+    started = {"kind": "FromPicture", "path": str(picture), "strength": 0.7, "resize": "stretch"}
+    assert said.document["request"]["source"] == started
     mask = np.zeros((16, 16), dtype=np.uint8)
     mask[4:12, 4:12] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -102,7 +103,7 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--strength", 0.5], "--mask and --strength are about a picture to start from"),
+        (["--strength", 0.5], "--outpaint are about a picture to start from"),
         (["--image", "absent.png"], "There is no file absent.png"),
         (["--lora", "absent.safetensors"], "There is no file absent.safetensors. Check the path, or say with --models"),
         (["--lora", "absent"], "no LoRA called 'absent'"),

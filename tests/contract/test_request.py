@@ -15,7 +15,9 @@ from huggingvis.core.request import (
     AdapterUse,
     Canvas,
     FromPicture,
+    Inpaint,
     Limits,
+    Outpaint,
     Prompt,
     Refine,
     Request,
@@ -35,11 +37,21 @@ FULL = Request(
 )
 
 
-@pytest.mark.parametrize("request_", [FOX, FULL])
+HOLE = replace(FOX, source=Inpaint("in.png", "hole.png", 0.5, "repaint", "masked", 8, True, 2.5, "noise", True, False))
+GROWN = replace(FOX, source=Outpaint("in.png", 1, 2, 3, 4, 0.5, "blend", "blur", 2, False, 3, 4))
+
+
+@pytest.mark.parametrize("request_", [FOX, FULL, HOLE, GROWN])
 def test_json_round_trip_loses_nothing(request_: Request) -> None:
     assert Request.from_json(request_.to_json()) == request_
     assert json.loads(request_.to_json())["version"] == VERSION
     assert check(request_) == request_
+
+
+def test_records_of_before_sources_had_more_fields_are_read() -> None:
+    old = '{"version": 1, "source": {"kind": "%s", "path": "a.png", %s"strength": 0.5}}'
+    assert Request.from_json(old % ("FromPicture", "")).source == FromPicture("a.png", 0.5)
+    assert Request.from_json(old % ("Inpaint", '"mask": "b.png", ')).source == Inpaint("a.png", "b.png", 0.5)
 
 
 def test_short_json_takes_the_defaults() -> None:
@@ -55,7 +67,7 @@ def test_short_json_takes_the_defaults() -> None:
         ('{"version": true}', "version True"),
         ('{"prompt": "a fox"}', "'prompt' of Request must be a table of Prompt"),
         ('{"sampling": {"steps": "20"}}', "'sampling.steps' of Request must be a whole number"),
-        ('{"source": {"strength": 0.5}}', "says which: FromPicture, Inpaint"),
+        ('{"source": {"strength": 0.5}}', "says which: FromPicture, Inpaint, Outpaint"),
         ('{"source": {"kind": "FromPicture", "strength": 0.5}}', "needs 'source.path'"),
         ("[1]", "must be a table"),
     ],
@@ -110,7 +122,16 @@ def test_nan_cannot_be_written() -> None:
         ({"sampling": Sampling(seed=MAX_SEED), "canvas": Canvas(count=2)}, "seed plus count"),
         ({"sampling": Sampling(sampler="")}, "sampler"),
         ({"source": FromPicture("", 0.5)}, "source.path"),
-        ({"source": FromPicture("a.png", 0.0)}, "source.strength must be above 0"),
+        ({"source": FromPicture("a.png", -0.1)}, "source.strength must be a number between 0 and 1, found -0.1"),
+        ({"source": Inpaint("a.png", "", 1.0)}, "source.mask must name a file"),
+        ({"source": Inpaint("a.png", "b.png", padding=-1)}, "source.padding must be between 0 and 8192 pixels"),
+        ({"source": Inpaint("a.png", "b.png", blur=float("inf"))}, "source.blur must be a number"),
+        ({"source": Inpaint("a.png", "b.png", resamples=0)}, "source.resamples must be between 1"),
+        ({"source": Inpaint("a.png", "b.png", jump=0)}, "source.jump must be between 1"),
+        ({"source": Inpaint("a.png", "b.png", fill="blurred")}, "'source.fill'"),
+        ({"source": Outpaint("a.png")}, "grow by no pixel at any side"),
+        ({"source": Outpaint("a.png", left=-1)}, "source.left must be between 0"),
+        ({"source": Outpaint("a.png", top=8, strength=0.0)}, "source.strength must be above 0"),
         ({"refine": Refine(scale=float("nan"))}, "refine.scale"),
         ({"refine": Refine(steps=0)}, "refine.steps"),
         ({"adapters": (AdapterUse("a"), AdapterUse("b", float("nan")))}, "adapters.1.weight"),

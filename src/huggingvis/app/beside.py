@@ -1,7 +1,6 @@
 """What a request of the command line has beside its words: a picture to start from, and adapters.
 
-    --image cat.png --strength 0.5            image-to-image
-    --image cat.png --mask hole.png           inpainting
+    --image cat.png --strength 0.5            image-to-image, and more of `app.sources`
     --lora style.safetensors:0.8              a LoRA with its weight
     --embedding wombat.pt                     a textual inversion, called by its word in the prompt
     --control canny:photo.png:0.7             what a ControlNet of your folders reads of a picture (recipes/controls)
@@ -19,19 +18,14 @@ from huggingvis.app.controls import add_controls, controls_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
+from huggingvis.app.sources import add_sources, sources_said
+from huggingvis.core.request import AdapterUse, Request
 
 
 def add_beside(parser: argparse.ArgumentParser) -> None:
     """The flags."""
     words = parser.add_argument_group("pictures and adapters")
-    words.add_argument("--image", metavar="PICTURE", help="a picture to start from")
-    words.add_argument("--mask", metavar="PICTURE", help="white where --image is made anew, black where it stays")
-    words.add_argument(
-        "--strength", metavar="X", type=float, help="how much of --image is made anew, above 0 to 1 (default 0.6, "
-                                                    "with a mask 1)"
-    )  # fmt: skip
+    add_sources(words)
     words.add_argument(
         "--lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="a LoRA (may be given several times)"
     )
@@ -48,23 +42,7 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
 
 def said(args: argparse.Namespace) -> bool:
     """Whether any of the flags was given."""
-    words = (args.image, args.mask, args.lora, args.embedding, args.control)
-    return any(words) or args.strength is not None
-
-
-def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
-    """What the flags say of a picture to start from, on top of `base`. Raises `UsageError` for what does not fit."""
-    path = args.image or (base.path if base else None)
-    if path is None:
-        if args.mask or args.strength is not None:
-            raise UsageError("--mask and --strength are about a picture to start from: give it with --image.")
-        return None
-    mask = args.mask or (base.mask if isinstance(base, Inpaint) and not args.image else None)
-    if mask is not None:
-        usual = base.strength if isinstance(base, Inpaint) else 1.0
-        return Inpaint(path, mask, usual if args.strength is None else args.strength)
-    usual = base.strength if isinstance(base, FromPicture) else FromPicture(path).strength
-    return FromPicture(path, usual if args.strength is None else args.strength)
+    return bool(args.lora or args.embedding or args.control) or sources_said(args)
 
 
 def adapters_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -14,15 +15,29 @@ from huggingvis.core.files import explain
 from huggingvis.core.media import Picture
 
 _T = TypeVar("_T")
-_READ_AS = ("PNG", "JPEG", "WEBP")
+_READ_AS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
 def open_picture(path: Path | str) -> Picture:
     """The pixels of a picture file, turned upright, whether it says how it was made or not.
 
+    Of sixteen bits a grey the upper eight are kept, of a moving picture its first frame.
     Raises `FileProblem` when it is missing, no picture, or damaged.
     """
-    return read(Path(path), lambda image: Picture.from_pil(ImageOps.exif_transpose(image)))
+    return read(Path(path), lambda image: Picture.from_pil(_eight_bits(ImageOps.exif_transpose(image))))
+
+
+def over_white(path: Path | str, channels: int = 3) -> Image.Image:
+    """A picture file as it looks on paper: grey or RGB, white where it is transparent. Raises as `open_picture`."""
+    image = open_picture(path).to_pil()
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def frames_of(path: Path | str) -> int:
+    """How many frames a picture file has: 1 unless it moves. Raises as `open_picture`."""
+    return read(Path(path), lambda image: int(getattr(image, "n_frames", 1)))
 
 
 def on_canvas(path: Path | str, width: int, height: int, channels: int = 3) -> np.ndarray:
@@ -36,16 +51,28 @@ def on_canvas(path: Path | str, width: int, height: int, channels: int = 3) -> n
 def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
     """What `take` makes of the opened picture. Raises `FileProblem` as `open_picture`."""
     try:
-        with Image.open(path, formats=_READ_AS) as image:
-            image.load()
-            return take(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large; too large is an error
+            with Image.open(path, formats=_READ_AS) as image:
+                image.load()
+                return take(image)
     except FileNotFoundError as error:
         raise no_file(path) from error
     except (IsADirectoryError, PermissionError) as error:
         raise explain(error, path, "read") from error
     except Image.UnidentifiedImageError as error:
-        raise FileProblem(f"{path} is not a PNG, JPEG or WebP picture. Give a picture file.") from error
+        raise FileProblem(f"{path} is not a PNG, JPEG or WebP picture, nor a GIF. Give a picture file.") from error
     except Image.DecompressionBombError as error:
-        raise FileProblem(f"{path} has too many pixels, refused as a decompression bomb ({error}).") from error
+        raise FileProblem(
+            f"{path} has too many pixels, refused as a decompression bomb ({error}). Make it smaller elsewhere."
+        ) from error
     except Exception as error:  # decoders of damaged files raise errors of every kind
         raise FileProblem(f"{path} is damaged or incomplete ({error}). Use an intact copy.") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image with sixteen bits a grey as one with eight; any other as it is."""
+    if not image.mode.startswith("I"):
+        return image
+    greys = np.asarray(image, dtype=np.int64).clip(0, 65535)  # [H, W]
+    return Image.fromarray((greys >> 8).astype(np.uint8))

@@ -7,7 +7,6 @@ that carries its request can be made again. `check` holds every rule about value
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,9 +14,16 @@ from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.rules import number as _number
+from huggingvis.core.rules import path as _path
+from huggingvis.core.rules import whole as _whole
 from huggingvis.core.sizes import Refine as Refine
 from huggingvis.core.sizes import Refiner as Refiner
 from huggingvis.core.sizes import Tiles as Tiles
+from huggingvis.core.sources import FromPicture as FromPicture
+from huggingvis.core.sources import Inpaint as Inpaint
+from huggingvis.core.sources import Outpaint as Outpaint
+from huggingvis.core.sources import check_source
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
@@ -71,24 +77,7 @@ class Sampling:
     seed: int = 0  #: start of the noise; picture i of the batch has a stream of its own
 
 
-@dataclass(frozen=True)
-class FromPicture:
-    """A picture to start from instead of noise: image-to-image."""
-
-    path: str  #: the picture's file
-    strength: float = 0.6  #: above 0, to 1: share of the noising that is done and undone; 1 forgets the picture
-
-
-@dataclass(frozen=True)
-class Inpaint:
-    """A picture of which one part is made anew."""
-
-    path: str  #: the picture's file
-    mask: str  #: a picture of the same size, white where the other is made anew
-    strength: float = 1.0  #: above 0, to 1: share of the noising that is done and undone there
-
-
-Source = FromPicture | Inpaint
+Source = FromPicture | Inpaint | Outpaint
 """What a picture may start from; each has a file in edits/, found by its name."""
 
 
@@ -185,10 +174,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     if request.canvas.count - 1 > MAX_SEED - request.sampling.seed:
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
     if request.source is not None:
-        _path("source.path", request.source.path)
-        if isinstance(request.source, Inpaint):
-            _path("source.mask", request.source.mask)
-        _share("source.strength", request.source.strength)
+        check_source(request.source)
     _check_sizes(request, limits)
     for name in request.options:
         if name not in limits.options:
@@ -285,23 +271,3 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
         found = sampling.guidance_interval
         raise UsageError(f"guidance_interval must rise from near clean (t = 0) to noise (t = 1), found {found}.")
     _whole("seed", sampling.seed, 0, MAX_SEED)
-
-
-def _whole(name: str, value: int, low: int, high: int, *, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise UsageError(f"{name} must be between {low} and {high}{unit}, found {value}.")
-
-
-def _number(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise UsageError(f"{name} must be a number between {low:g} and {high:g}, found {value}.")
-
-
-def _share(name: str, value: float) -> None:
-    if not 0.0 < value <= 1.0:
-        raise UsageError(f"{name} must be above 0 and at most 1, found {value}.")
-
-
-def _path(name: str, value: str) -> None:
-    if not value.strip() or "\0" in value:
-        raise UsageError(f"{name} must name a file, found {value!r}.")

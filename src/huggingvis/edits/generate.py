@@ -1,16 +1,14 @@
 """From a request to pictures: the first walk, the same for every system.
 
 Request -> condition -> generative model with the request's numbers -> samples from per-picture noise -> media that
-carry their request. A request that starts from a picture is sampled by the file of edits/ that bears its type's name,
-`FromPicture` by from_picture.py. Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded,
+carry their request. A request that starts from a picture is sampled by the file of edits/ that bears its type's name
+(`edits.starting`). Pictures are made in chunks of `CHUNK`; which chunk a picture came from is recorded,
 because the last bit of a convolution may depend on the batch it runs in, and `repeat` gives the same bits again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,7 +27,7 @@ from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
-from huggingvis.edits import refine
+from huggingvis.edits import refine, starting
 from huggingvis.edits.idle import idle
 from huggingvis.edits.refiner import handed_over, of_both, opened
 from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
@@ -84,7 +82,8 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     else:
         said = system.conditioner.notes(request)
     said += idle(system, request) if request.prompt.negative else ()
-    asked = canvas_of(seen(system, refine.first(request)), system.spec)
+    said += starting.notes(request.source)
+    asked = canvas_of(seen(system, refine.first(starting.asked(system, request))), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
         sizes = [f"{width}x{height}" for width, height in (own, asked)]
@@ -103,6 +102,7 @@ def possible(system: System, request: Request) -> Request:
         raise UsageError(
             f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
         )
+    check(starting.asked(system, request), limits)
     return check_sizes(system, check(request, limits))
 
 
@@ -124,21 +124,26 @@ def _chunk(
 ) -> Iterator[Picture]:
     began = time.perf_counter()
     n, seeds = len(chunk), [request.sampling.seed + i for i in chunk]
-    system, once = cut(system, request), refine.Once()
-    z = _latents(system, refine.first(request), seeds, lambda task: _sample(once(task)), on_step)  # [n, ...]
-    if (how := request.refine) is not None:
-        again, before = refine.second(system, request), z
+    asked, how = starting.asked(system, request), request.refine
+    system, once = cut(system, asked), refine.Once()
+    z, task = _latents(system, refine.first(asked), seeds, lambda task: starting.sample(once(task)), on_step)
+    if how is not None:
+        again, before = refine.second(system, asked), z
         system = cut(system, again)
-        z = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
+        z, task = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
+    pictures = []
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
-        yield Picture.from_signal(signal, request, {**made, **own})
+        pictures.append(Picture.from_signal(signal, request, {**made, **own}))
+    yield from starting.finish(task, pictures)
 
 
-def _latents(system: System, request: Request, seeds: list[int], make: Makes, on_step: OnStep | None) -> Tensor:
-    """Samples [n, ...] of one pass."""
+def _latents(
+    system: System, request: Request, seeds: list[int], make: Makes, on_step: OnStep | None
+) -> tuple[Tensor, Task]:
+    """Samples [n, ...] of one pass, and what it was."""
     n, model = len(seeds), system.generator(request)
     with ExitStack() as stack:
         stack.enter_context(system.lock)
@@ -147,16 +152,7 @@ def _latents(system: System, request: Request, seeds: list[int], make: Makes, on
             stack.enter_context(remembering(net))
         cond = system.conditioner.prepare({**system.conditioner([seen(system, request)] * n), **more})
         task = Task(system, request, model, n, cond, SeedNoise(seeds), on_step)
-        return make(windowed(handed_over(task, stack)))
-
-
-def _sample(task: Task) -> Tensor:
-    source = task.request.source
-    if source is None:
-        return task.from_noise()
-    name = re.sub("(?<!^)(?=[A-Z])", "_", type(source).__name__).lower()
-    made: Tensor = importlib.import_module(f"huggingvis.edits.{name}").sample(task, source)
-    return made
+        return make(windowed(handed_over(task, stack))), task
 
 
 def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:

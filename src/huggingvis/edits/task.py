@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
+from huggingvis.core.media import Picture
 from huggingvis.core.noise import Noise
-from huggingvis.core.picture_files import on_canvas, open_picture
 from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Grid
@@ -58,25 +59,14 @@ class Task:
         """From x along the grid."""
         return self.model.walk(x, grid, cond, noise=self.noise, on_step=self.on_step)
 
-    def picture(self, path: str) -> Tensor:
-        """The file as [n, C, H, W] in [-1, 1], in the canvas's size. Raises `FileProblem`, `UsageError`."""
-        width, height = self.size
-        x = torch.from_numpy(on_canvas(path, width, height, self.system.spec.channels)).to(self.system.device)
+    def tensor(self, image: Image.Image) -> Tensor:
+        """A picture of the canvas's size as [n, C, H, W] in [-1, 1]."""
+        x = torch.from_numpy(Picture.from_pil(image).to_signal()).to(self.system.device)
         return x.expand(self.n, -1, -1, -1)
 
-    def mask(self, path: str) -> Tensor:
-        """The file as [n, 1, H, W], 1 where it is brighter than half, else 0. Raises as `picture`."""
-        width, height = self.size
-        told = open_picture(path).to_pil().convert("L")
-        if told.size != (width, height):
-            told = told.resize((width, height), resample=0)  # nearest: a mask has no half tones
-        white = torch.from_numpy(np.array(told)) >= 128  # [H, W]
-        if not bool(white.any()):
-            raise UsageError(
-                f"Nothing in the mask {path} is white: its brightest spot is {int(np.array(told).max())} of 255, and "
-                "what is made anew begins at 128. Paint that white and the rest black; transparency is not looked at."
-            )
-        return white.float()[None, None].to(self.system.device).expand(self.n, -1, -1, -1)
+    def holes(self, hole: np.ndarray) -> Tensor:
+        """bool [H, W] as [n, 1, H, W], 1 where true."""
+        return torch.from_numpy(hole).float()[None, None].to(self.system.device).expand(self.n, -1, -1, -1)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of pictures, drawn where the codec has a law of them. Raises `UsageError` where there are none."""

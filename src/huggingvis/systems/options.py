@@ -32,3 +32,11 @@ def pair(request: Request, name: str, usual: tuple[int, int]) -> tuple[int, int]
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise UsageError(f"{name} is two whole numbers such as 1024x1024, found {word!r}.")
     return int(parts[0]), int(parts[1])
+
+
+def truth(request: Request, name: str, usual: bool) -> bool:
+    """yes or no; `usual` where nothing is said. Raises `UsageError`."""
+    word = request.options.get(name, "yes" if usual else "no")
+    if word not in ("yes", "no"):
+        raise UsageError(f"{name} is yes or no, found {word!r}.")
+    return word == "yes"

@@ -37,6 +37,7 @@ from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.systems.options import truth
 from huggingvis.systems.packaged import built, fill, packaged, read_as, write
 from huggingvis.systems.planner import Planner, PlannerConfig
 from huggingvis.systems.prompt_plan import (
@@ -55,6 +56,8 @@ DEFAULTS = Sampling(sampler="dpm++2m", schedule="uniform", steps=20, guidance_sc
 """Chosen on 300 English prompts of another seed than the scores': scales 2 to 5, intervals, steps, samplers."""
 
 EXAMPLE = "a fox to the left of a pizza"
+PLAN = "plan"
+"""The option `--set plan=no`: no plan, which what is drawn into a picture would not keep to."""
 
 
 @final
@@ -264,10 +267,17 @@ def assemble(
         guidance = (guided(plan, free), *stepwise(plan))
         schedule = schedule_of(s.schedule, s.steps)
         sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
-        prior = PlanPrior(planner, channels, *shape[1:]) if channels else None
+        plans = planner if truth(request, PLAN, True) else None
+        prior = PlanPrior(plans, channels, *shape[1:]) if channels else None
         return Diffusion(denoise, process, shape, sampler, schedule, guidance, device, prior)
 
-    limits = Limits(side=4 * max(spec.size), multiple=multiple, samplers=sampler_names(), schedules=schedule_names())
+    limits = Limits(
+        side=4 * max(spec.size),
+        multiple=multiple,
+        samplers=sampler_names(),
+        schedules=schedule_names(),
+        options=(PLAN,) if planner is not None else (),
+    )
     return System(
         spec=replace(spec, multiple=multiple),
         parts={

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, one_of, record_of, words_of
-from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
+from huggingvis.app.beside import adapters_of, add_beside, check_files
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import Preferences, preferences
@@ -30,6 +30,7 @@ from huggingvis.app.prompting import said as prompting_said
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.app.sizes import Size, add_sizes, calls_of, refiner_of, sizes_of, sizes_said
+from huggingvis.app.sources import source_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
@@ -214,7 +215,8 @@ class _Watched:
 
     def __init__(self, screen: Screen, request: Request, watch: OnStep | None = None):
         self.bar = screen.progress("sampling", request.canvas.count * calls_of(request))
-        self.done, self.watch = 0, watch
+        self.steps = request.sampling.steps if request.refine is None else None
+        self.done, self.watch = 0.0, watch
 
     def __enter__(self) -> Callable[[Step], None]:
         self.tick = self.bar.__enter__()
@@ -224,8 +226,8 @@ class _Watched:
         self.bar.__exit__(*trouble)
 
     def _step(self, step: Step) -> None:
-        self.done += len(step.x)
-        self.tick(self.done)
+        self.done += len(step.x) * (self.steps or step.total) / step.total  # a source may walk fewer steps, or more
+        self.tick(round(self.done))
         if self.watch is not None:
             self.watch(step)
 

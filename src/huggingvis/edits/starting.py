@@ -1,0 +1,66 @@
+"""What a request starts from, and the file of edits/ that knows how: `FromPicture` is read by from_picture.py.
+
+Each such file has three functions of a source: `asked` (what the model is asked for in the request's place, since a
+source may decide the canvas), `sample` (latents), `finish` (pixels as they leave). Book: chapter 6.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from torch import Tensor
+
+from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import frames_of
+from huggingvis.core.request import Inpaint, Request, Source
+from huggingvis.core.system import System
+from huggingvis.edits.task import Task
+
+
+class Edit(Protocol):
+    """A file of edits/ that bears a source's name."""
+
+    def asked(self, system: System, request: Request, source: Any) -> Request: ...
+
+    def sample(self, task: Task, source: Any) -> Tensor: ...
+
+    def finish(self, task: Task, source: Any, pictures: Sequence[Picture]) -> list[Picture]: ...
+
+
+def edit_of(source: Source) -> Edit:
+    """The file that bears the name of the source's type."""
+    name = re.sub("(?<!^)(?=[A-Z])", "_", type(source).__name__).lower()
+    return cast(Edit, importlib.import_module(f"huggingvis.edits.{name}"))
+
+
+def asked(system: System, request: Request) -> Request:
+    """What the model is asked for. Raises `FileProblem` and `UsageError` for a source that cannot be used."""
+    return request if request.source is None else edit_of(request.source).asked(system, request, request.source)
+
+
+def sample(task: Task) -> Tensor:
+    """Samples [n, ...] in the model's space, from noise or from what the request names."""
+    source = task.request.source
+    return task.from_noise() if source is None else edit_of(source).sample(task, source)
+
+
+def finish(task: Task, pictures: Sequence[Picture]) -> list[Picture]:
+    """The decoded pictures as they leave."""
+    source = task.request.source
+    return list(pictures) if source is None else edit_of(source).finish(task, source, pictures)
+
+
+def notes(source: Source | None) -> tuple[str, ...]:
+    """What of a source is not used, in sentences."""
+    if source is None:
+        return ()
+    paths = (source.path, source.mask) if isinstance(source, Inpaint) else (source.path,)
+    counts = {path: frames_of(path) for path in paths}
+    return tuple(
+        f"{path} is a moving picture of {count} frames: the first one is used."
+        for path, count in counts.items()
+        if count > 1
+    )
