@@ -17,6 +17,7 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import Json, rename, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 
 CLASS = "AutoencoderKL"
@@ -113,7 +114,7 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> A
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     config = config_from_diffusers(common.read_config(folder))
     ours = keymap(config).consume(common.read_weights(folder, dtype))
-    with torch.device("meta"):
+    with hollow():
         net = AutoencoderKL(config)
     assign(net, ours)
     return net.eval()

@@ -28,6 +28,7 @@ from huggingvis.checkpoints.diffusers_unet_config import (
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Group, Identity, Transform, Transpose
 from huggingvis.core.errors import UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.unet import UNet
 
 __all__ = ["SwapHalves", "config_from_diffusers", "config_to_diffusers", "from_diffusers", "keymap", "to_diffusers"]
@@ -91,7 +92,7 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> U
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     theirs = common.read_config(folder)
     ours = keymap(theirs).consume(common.read_weights(folder, dtype))
-    with torch.device("meta"):
+    with hollow():
         net = UNet(config_from_diffusers(theirs))
     assign(net, ours)
     return net.eval()

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from huggingvis.checkpoints import diffusers_unet, ldm_unet, text_towers_clip
@@ -28,6 +27,7 @@ from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, 
 from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 
@@ -106,5 +106,5 @@ def _hosts(config: UNetConfig, parts: set[str]) -> dict[str, Host]:
 
 
 def _empty(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
+    with hollow():
         return build()

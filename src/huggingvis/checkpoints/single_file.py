@@ -31,6 +31,7 @@ from huggingvis.checkpoints.single_file_detect import UNTOLD, detect, layout_of,
 from huggingvis.checkpoints.single_file_family import CONV_HEADS, FAMILY, LINEAR_HEAD_DIM
 from huggingvis.checkpoints.single_file_layout import NOTHING, AutoencoderLayout, Layout, Said, UNetLayout
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.autoencoder_kl import AutoencoderKL
 from huggingvis.nets.unet import UNet
 
@@ -91,7 +92,7 @@ def read_parts(
 def _empty(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], keymap: KeyMap) -> Net:
     """The net without numbers, once all that the file has for it fits. Raises `FileProblem`."""
     try:
-        with torch.device("meta"):
+        with hollow():
             net = build()
     except (ValueError, RuntimeError) as error:
         raise FileProblem(

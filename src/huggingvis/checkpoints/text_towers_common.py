@@ -19,6 +19,7 @@ from huggingvis.checkpoints.diffusers_common import Json, read_config, settings,
 from huggingvis.checkpoints.io import load
 from huggingvis.checkpoints.keymap import KeyMap, patterns
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.encoder_layer import Activation, gelu, gelu_tanh, quick_gelu
 
 WEIGHTS = (
@@ -77,7 +78,7 @@ class Layout(Generic[Config, Net]):
         )
         ours = self.keymap(config, tensors).to_ours(tensors)
         del tensors
-        with torch.device("meta"):
+        with hollow():
             net = self.net(config)
         assign(net, ours)
         return net.eval()
