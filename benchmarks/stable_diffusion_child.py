@@ -89,9 +89,8 @@ def cast(folder: Path) -> None:
     import torch
 
     from huggingvis.checkpoints.diffusers_unet import from_diffusers
-    from huggingvis.core.shapes import channels_last
 
-    channels_last(from_diffusers(folder / "unet", dtype=torch.bfloat16))
+    from_diffusers(folder / "unet", dtype=torch.bfloat16, channels_last=True)
 
 
 def their_cast(folder: Path) -> None:

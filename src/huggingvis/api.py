@@ -21,6 +21,7 @@ from huggingvis.core import catalog as _catalog
 from huggingvis.core.config import from_dict
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.undisturbed import imported
 
 if TYPE_CHECKING:
     import torch
@@ -44,8 +45,14 @@ CELL = 96
 _HERE = Path(__file__).parent
 
 
+def ready() -> None:
+    """Import what `load` and `generate` need, PyTorch above all: for those who would rather wait for it now."""
+    imported("torch", "huggingvis.edits.generate", "huggingvis.systems.packaged")
+
+
 def device_of(name: str | None = None) -> torch.device:
     """The device called `name`; None or "auto" is CUDA or MPS where there is one, else the CPU. Raises `UsageError`."""
+    imported("torch")
     import torch
 
     if name in (None, "auto"):
@@ -81,6 +88,7 @@ def load(
     Raises `UsageError` for an unknown name and for what such a model does not take, `FileProblem` for damaged or
     missing files.
     """
+    ready()
     from huggingvis.core.system import System
 
     if isinstance(model, System):

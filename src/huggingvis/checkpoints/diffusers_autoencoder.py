@@ -110,10 +110,15 @@ def _levels(config: AutoencoderConfig, side: str, way: str, blocks: int) -> list
     return rules
 
 
-def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> AutoencoderKL:
-    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
+def from_diffusers(
+    folder: Path | str, *, dtype: torch.dtype | None = None, channels_last: bool = False
+) -> AutoencoderKL:
+    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`.
+
+    `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
+    """
     config = config_from_diffusers(common.read_config(folder))
-    ours = keymap(config).consume(common.read_weights(folder, dtype))
+    ours = keymap(config).consume(common.read_weights(folder, dtype, channels_last=channels_last))
     with hollow():
         net = AutoencoderKL(config)
     assign(net, ours)

@@ -88,10 +88,13 @@ def _transformer(ours: str, theirs: str, conv: bool) -> list[Rule]:
     ]
 
 
-def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> UNet:
-    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
+def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None, channels_last: bool = False) -> UNet:
+    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`.
+
+    `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
+    """
     theirs = common.read_config(folder)
-    ours = keymap(theirs).consume(common.read_weights(folder, dtype))
+    ours = keymap(theirs).consume(common.read_weights(folder, dtype, channels_last=channels_last))
     with hollow():
         net = UNet(config_from_diffusers(theirs))
     assign(net, ours)
