@@ -143,7 +143,7 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
         memory = TextMemory()
         for place in places(net):
             place.memory = memory
-        return lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)})
+        return reusing(lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)}))
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
@@ -165,13 +165,26 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
 
     def ours(dtype: torch.dtype) -> Callable[[], Any]:
         net = from_diffusers(folder / "vae", dtype=dtype, channels_last=True)
-        return lambda: net.decode(z.to(dtype))
+        return reusing(lambda: net.decode(z.to(dtype)))
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net.decode(z.to(net.dtype)).sample
 
     theirs = AutoencoderKL.from_pretrained(folder / "vae")
     return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
+
+
+def reusing(act: Callable[[], Any]) -> Callable[[], Any]:
+    """`act` as our pictures are made: with memory that goes from layer to layer, and back to the system at its end."""
+    import torch
+
+    from huggingvis.runtime.memory import reused
+
+    def run() -> Any:
+        with reused(torch.device("cpu")):
+            return act()
+
+    return run
 
 
 def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:

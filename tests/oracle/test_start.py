@@ -1,4 +1,4 @@
-"""What makes a start quick changes no number: hollow nets, weights read into their layout, imports off the collector."""
+"""What makes a start quick changes no number: hollow nets, weights read into their layout, and the rest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from huggingvis.checkpoints import streaming
 from huggingvis.checkpoints.io import load
 from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
+from huggingvis.runtime import memory
 
 
 def python(code: str) -> str:
@@ -79,3 +80,21 @@ def test_imports_are_taken_off_the_collector_once_and_only_where_nobody_had_pyto
     assert python(code.format("")) == "True True"
     assert python(code.format("import torch; ")) == "True False"
     assert python(code.format("gc.disable(); ")) == "False False"
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="this system's C library is not glibc")
+def test_memory_is_kept_until_the_last_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    class Recorded:
+        def mallopt(self, name: int, value: int) -> None:
+            calls.append((name, value))
+
+        def malloc_trim(self, pad: int) -> None:
+            calls.append((pad,))
+
+    monkeypatch.setattr(memory, "_glibc", Recorded)
+    cpu = torch.device("cpu")
+    with memory.reused(cpu), memory.reused(cpu), memory.reused(torch.device("meta")):
+        assert calls == list(memory._KEPT.items())
+    assert calls[2:] == [*memory._USUAL.items(), (0,)]

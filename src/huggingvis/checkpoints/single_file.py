@@ -65,7 +65,8 @@ def read_parts(
     """The nets in a file, in evaluation mode, and its other tensors.
 
     `dtype`: of the nets and towers; None keeps the file's, but 8-bit floats, with which nothing computes, become
-    bfloat16. `extra` keeps its own. `channels_last`: as in `io.load`. Raises `FileProblem` for everything wrong with the file, before a net is filled.
+    bfloat16. `extra` keeps its own. `channels_last`: as in `io.load`. Raises `FileProblem` for everything wrong with
+    the file, before a net is filled.
     """
     facts = inspect(path)
     layout = layout_of(facts, said)

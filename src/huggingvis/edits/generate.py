@@ -30,6 +30,7 @@ from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
+from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
@@ -120,9 +121,11 @@ def _chunk(
         more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
         for net in system.parts.values():
             stack.enter_context(remembering(net))
+        stack.enter_context(reused(system.device))
         cond = system.conditioner.prepare({**system.conditioner([request] * n), **more})
         z = _sample(Task(system, request, model, n, cond, noise, on_step))  # [n, ...]
-    x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
+    with reused(system.device):
+        x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
