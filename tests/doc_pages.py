@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
 COMMUNITY = "docs/community-files.md"
 PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", COMMUNITY,
+         "docs/batches-and-grids.md", "docs/control.md",
          "docs/models/tiny.md", "docs/models/judge-world.md")  # fmt: skip
 EXAMPLES = "CONTRIBUTING.md"
 SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")

@@ -16,15 +16,17 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, ldm_unet, text_towers_clip
-from huggingvis.checkpoints.diffusers_common import read_config, read_json
+from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
+from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import read_parts
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
@@ -194,6 +196,8 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
     if own.solver is None:
         return Sampling("dpm++2m", "karras", 20, reads.scale)
     sampler, schedule = own.solver(1, 0.0)
+    if isinstance(own.prediction, Preconditioned):
+        return Sampling(OWN, OWN, 25, 3.0)  # as Playground v2.5's makers use it
     if distilled or isinstance(sampler, Consistency):
         return Sampling(OWN, OWN, 4, reads.scale)
     if isinstance(schedule, Trailing) and own.name.startswith("Euler"):
