@@ -123,13 +123,17 @@ def _short(value: float) -> float:
 
 @dataclass
 class Report:
-    """A run of the script `path` as it is recorded; made at its beginning, written at its end."""
+    """A run of the script `path` as it is recorded; made at its beginning, written at its end.
+
+    `keep`: also written after each row, so that a run that is cut off leaves what it has measured.
+    """
 
     path: str
     options: argparse.Namespace
     packages: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    keep: bool = False
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -145,9 +149,16 @@ class Report:
             self.rows.append(r)
             ratios = "".join(f", {value:.3g} x {name}" for name, value in r["ratios"].items())
             print(f"{r['what']}, {r['who']}: {r['median']:.4g} [{r['min']:.4g}-{r['max']:.4g}] {r['unit']}{ratios}")
+        if self.keep:
+            self._write(finished=False)
 
     def write(self) -> Path:
         """The JSON in the folder of results. Raises `ValueError` for a number that is not finite."""
+        path = self._write(finished=True)
+        print(f"{time.perf_counter() - self.began:.1f} s; written: {path.name}", file=sys.stderr)
+        return path
+
+    def _write(self, *, finished: bool) -> Path:
         name = Path(self.path).stem
         record = {
             "name": name,
@@ -156,13 +167,11 @@ class Report:
             "seconds": round(time.perf_counter() - self.began, 1),
             "machine": self.machine,
             "versions": versions(self.packages),
-            "notes": self.notes,
+            "notes": self.notes if finished else [*self.notes, "Cut off before its end: rows are missing."],
             "rows": self.rows,
         }
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        path = write_text(self.options.out / f"{name}.json", text)
-        print(f"{record['seconds']} s; written: {path.name}", file=sys.stderr)
-        return path
+        return write_text(self.options.out / f"{name}.json", text)
 
 
 def command(path: str, words: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from common import HERE, Report, Spent, clock, interleaved, parser, process, row
 OURS, THEIRS = "huggingvis", "diffusers"
 CHILD = HERE / "stable_diffusion_child.py"
 IMPORTS = {
-    OURS: "import huggingvis.api, huggingvis.edits.generate, huggingvis.runtime.precision, "
+    OURS: "from huggingvis import api; api.ready(); import huggingvis.runtime.precision, "
     "huggingvis.systems.stable_diffusion",
     THEIRS: "from diffusers import StableDiffusionPipeline",
     "torch": "import torch",
@@ -48,7 +48,7 @@ def main() -> None:
     adds = parser(__doc__, repeats=3, threads=0)
     adds.add_argument("--small", action="store_true", help="tiny nets, to see whether it runs: no result to keep")
     options = adds.parse_args()
-    report = Report(__file__, options, (THEIRS, "transformers"))
+    report = Report(__file__, options, (THEIRS, "transformers"), keep=True)
     if options.small:
         report.notes.append("Tiny nets: these numbers say only that it runs.")
     with tempfile.TemporaryDirectory() as place:
@@ -131,7 +131,6 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     from diffusers import UNet2DConditionModel
 
     from huggingvis.checkpoints.diffusers_unet import from_diffusers
-    from huggingvis.core.shapes import channels_last
     from huggingvis.core.text_memory import TextMemory, places
 
     theirs = UNet2DConditionModel.from_pretrained(folder / "unet")
@@ -140,11 +139,11 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     tokens = torch.randn(2, 77, theirs.config.cross_attention_dim, generator=draw)
 
     def ours(dtype: torch.dtype) -> Callable[[], Any]:
-        net = channels_last(from_diffusers(folder / "unet", dtype=dtype))
+        net = from_diffusers(folder / "unet", dtype=dtype, channels_last=True)
         memory = TextMemory()
         for place in places(net):
             place.memory = memory
-        return lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)})
+        return reusing(lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)}))
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
@@ -160,20 +159,32 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
 
     from huggingvis.checkpoints.diffusers_autoencoder import from_diffusers
     from huggingvis.checkpoints.diffusers_common import read_config
-    from huggingvis.core.shapes import channels_last
 
     side = read_config(folder / "unet")["sample_size"]
     z = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(seed))
 
     def ours(dtype: torch.dtype) -> Callable[[], Any]:
-        net = channels_last(from_diffusers(folder / "vae", dtype=dtype))
-        return lambda: net.decode(z.to(dtype))
+        net = from_diffusers(folder / "vae", dtype=dtype, channels_last=True)
+        return reusing(lambda: net.decode(z.to(dtype)))
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net.decode(z.to(net.dtype)).sample
 
     theirs = AutoencoderKL.from_pretrained(folder / "vae")
     return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
+
+
+def reusing(act: Callable[[], Any]) -> Callable[[], Any]:
+    """`act` as our pictures are made: with memory that goes from layer to layer, and back to the system at its end."""
+    import torch
+
+    from huggingvis.runtime.memory import reused
+
+    def run() -> Any:
+        with reused(torch.device("cpu")):
+            return act()
+
+    return run
 
 
 def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:

@@ -59,10 +59,11 @@ def first_step(folder: Path, precision: str = "auto") -> None:
     from huggingvis import api
     from huggingvis.core.noise import SeedNoise
     from huggingvis.core.request import Prompt, Request, Sampling
+    from huggingvis.runtime.memory import reused
 
     system = api.load(folder, device="cpu", precision=precision)
     request = Request(Prompt(PROMPT), sampling=Sampling("own", "own", 1, 7.5))
-    with torch.inference_mode():
+    with torch.inference_mode(), reused(torch.device("cpu")):
         cond = system.conditioner.prepare(system.conditioner([request]))
         system.generator(request).sample(1, cond, noise=SeedNoise([0]))
 
@@ -89,9 +90,8 @@ def cast(folder: Path) -> None:
     import torch
 
     from huggingvis.checkpoints.diffusers_unet import from_diffusers
-    from huggingvis.core.shapes import channels_last
 
-    channels_last(from_diffusers(folder / "unet", dtype=torch.bfloat16))
+    from_diffusers(folder / "unet", dtype=torch.bfloat16, channels_last=True)
 
 
 def their_cast(folder: Path) -> None:

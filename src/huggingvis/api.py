@@ -21,6 +21,7 @@ from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.shipped import DEFAULT as DEFAULT_MODEL
 from huggingvis.core.shipped import packaged_models
+from huggingvis.core.undisturbed import imported
 from huggingvis.recipes.repeating import Repetition, repeat
 
 if TYPE_CHECKING:
@@ -50,8 +51,14 @@ CELL = 96
 """Pixels of a cell of the sheets that explorations make."""
 
 
+def ready() -> None:
+    """Import what `load` and `generate` need, PyTorch above all: for those who would rather wait for it now."""
+    imported("torch", "huggingvis.edits.generate", "huggingvis.systems.packaged")
+
+
 def device_of(name: str | None = None) -> torch.device:
     """The device called `name`; None or "auto" is CUDA or MPS where there is one, else the CPU. Raises `UsageError`."""
+    imported("torch")
     from huggingvis.runtime.devices import device_of as found
 
     return found(name)
@@ -75,6 +82,7 @@ def load(
     Raises `UsageError` for an unknown name and for what such a model does not take, `FileProblem` for damaged or
     missing files.
     """
+    ready()
     from huggingvis.core.system import System
     from huggingvis.recipes.models import Wishes, bind_model
 

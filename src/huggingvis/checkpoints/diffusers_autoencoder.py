@@ -17,6 +17,7 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import Json, rename, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 
 CLASS = "AutoencoderKL"
@@ -109,11 +110,16 @@ def _levels(config: AutoencoderConfig, side: str, way: str, blocks: int) -> list
     return rules
 
 
-def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> AutoencoderKL:
-    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
+def from_diffusers(
+    folder: Path | str, *, dtype: torch.dtype | None = None, channels_last: bool = False
+) -> AutoencoderKL:
+    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`.
+
+    `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
+    """
     config = config_from_diffusers(common.read_config(folder))
-    ours = keymap(config).consume(common.read_weights(folder, dtype))
-    with torch.device("meta"):
+    ours = keymap(config).consume(common.read_weights(folder, dtype, channels_last=channels_last))
+    with hollow():
         net = AutoencoderKL(config)
     assign(net, ours)
     return net.eval()

@@ -71,12 +71,17 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     return read_json(Path(folder) / "config.json")
 
 
-def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The tensors beside a `config.json`, under today's names, as `dtype` if it is given. Raises `FileProblem`."""
+def read_weights(
+    folder: Path | str, dtype: torch.dtype | None = None, *, channels_last: bool = False
+) -> dict[str, Tensor]:
+    """The tensors beside a `config.json`, under today's names, as `dtype` if it is given. Raises `FileProblem`.
+
+    `channels_last`: as in `io.load`.
+    """
     folder = Path(folder)
     for name in WEIGHTS:
         if (folder / name).is_file():
-            return modern(load(folder / name, dtype=dtype))
+            return modern(load(folder / name, dtype=dtype, channels_last=channels_last))
     raise FileProblem(f"{folder} holds no weights: expected one of {', '.join(WEIGHTS)} beside config.json.")
 
 

@@ -26,6 +26,7 @@ from huggingvis.checkpoints.io import load as load_tensors
 from huggingvis.checkpoints.io import save as save_tensors
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.controlnet import ControlNet, HintConfig
 from huggingvis.nets.unet import UNetConfig
 
@@ -251,7 +252,7 @@ def save(net: ControlNet, path: Path | str, *, linear: bool, prefix: str = PREFI
 
 
 def _built(config: UNetConfig, hint: HintConfig, tensors: dict[str, torch.Tensor]) -> ControlNet:
-    with torch.device("meta"):
+    with hollow():
         net = ControlNet(config, hint)
     assign(net, tensors)
     return net.eval()

@@ -18,6 +18,7 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import MOST, Json, rename, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 
 CLASS, OLDER = "PixArtTransformer2DModel", "Transformer2DModel"
@@ -146,7 +147,7 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> P
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     config = config_from_diffusers(common.read_config(folder))
     ours = keymap().to_ours(common.read_weights(folder))
-    with torch.device("meta"):
+    with hollow():
         net = PixArt(config)
     assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
     return net.eval()

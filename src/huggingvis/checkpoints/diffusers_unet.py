@@ -28,6 +28,7 @@ from huggingvis.checkpoints.diffusers_unet_config import (
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Group, Identity, Transform, Transpose
 from huggingvis.core.errors import UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.unet import UNet
 
 __all__ = ["SwapHalves", "config_from_diffusers", "config_to_diffusers", "from_diffusers", "keymap", "to_diffusers"]
@@ -87,11 +88,14 @@ def _transformer(ours: str, theirs: str, conv: bool) -> list[Rule]:
     ]
 
 
-def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> UNet:
-    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
+def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None, channels_last: bool = False) -> UNet:
+    """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`.
+
+    `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
+    """
     theirs = common.read_config(folder)
-    ours = keymap(theirs).consume(common.read_weights(folder, dtype))
-    with torch.device("meta"):
+    ours = keymap(theirs).consume(common.read_weights(folder, dtype, channels_last=channels_last))
+    with hollow():
         net = UNet(config_from_diffusers(theirs))
     assign(net, ours)
     return net.eval()

@@ -18,6 +18,7 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.quantisers import AveragedQuantiser, VectorQuantiser
 from huggingvis.nets.vq_autoencoder import VQAutoencoder, latent_vq
@@ -80,7 +81,7 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> V
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
     config = config_from_diffusers(common.read_config(folder))
     ours = keymap(config).consume(common.read_weights(folder, dtype))
-    with torch.device("meta"):
+    with hollow():
         net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
     assign(net, ours)
     return net.eval()

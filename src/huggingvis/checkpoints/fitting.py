@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import nn
 
 from huggingvis.checkpoints import diffusers_pixart, diffusers_unet, ldm_unet, original_pixart, text_towers_clip
@@ -29,6 +28,7 @@ from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, 
 from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.unet import UNet, UNetConfig
@@ -135,5 +135,5 @@ def _hosts(config: UNetConfig, changed: Collection[str]) -> dict[str, Host]:
 
 
 def _empty(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
+    with hollow():
         return build()

@@ -55,18 +55,20 @@ def load(
     check: bool = False,
     wanted: Wanted | None = None,
     inside: str | None = None,
+    channels_last: bool = False,
 ) -> Tensors:
     """All tensors of a checkpoint file, a sharded folder or its index, by name.
 
     `dtype`: floating tensors are cast to it while loading; integers keep theirs. In memory there are then the cast
     tensors and a few MiB of the file, no second copy. `check`: refuse NaN and infinity.
     `wanted`: only names it says yes to. `inside`: the key that holds the weights in a nested PyTorch file.
+    `channels_last`: convolutions' weights are laid out with the channels last, also without a second copy.
     Uncast CPU tensors may be views of the mapped file (copy-on-write: changing them never changes the file).
     Raises `FileProblem` for anything wrong with the file, `NumericalTrouble` from `check`.
     """
     path = Path(path)
     out: Tensors = {}
-    for name, tensor in _read(path, wanted or (lambda name: True), inside, Target(dtype, device)):
+    for name, tensor in _read(path, wanted or (lambda name: True), inside, Target(dtype, device, channels_last)):
         out[name] = tensor
         if check:
             check_finite(out[name], name, path)
@@ -173,7 +175,7 @@ def _read_safetensors(path: Path, wanted: Wanted, target: Target) -> Iterator[tu
             for name, fact in header.tensors.items():  # in the order of their bytes, which have no holes
                 stored = _CASTABLE.get(fact.dtype)
                 if wanted(name):
-                    streamed = stored is not None and target.changes(stored)
+                    streamed = stored is not None and target.changes(stored, fact.shape)
                     whole = stream.read(at, fact.shape, stored) if stored and streamed else None
                     yield name, target.place(file.get_tensor(name)) if whole is None else whole
                 at += fact.numel * BITS[fact.dtype] // 8
@@ -193,7 +195,7 @@ def _read_zip(path: Path, wanted: Wanted, inside: str | None, target: Target) ->
                     continue
                 assert isinstance(leaf, Stored)
                 if leaf not in made:
-                    streamed = target.changes(leaf.dtype) or leaf.begin % leaf.dtype.itemsize
+                    streamed = target.changes(leaf.dtype, tuple(leaf.shape)) or leaf.begin % leaf.dtype.itemsize
                     if streamed and leaf.contiguous:
                         made[leaf] = stream.read(leaf.begin, leaf.shape, leaf.dtype)
                     else:

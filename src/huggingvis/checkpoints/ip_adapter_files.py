@@ -25,6 +25,7 @@ from huggingvis.checkpoints.io import save as save_tensors
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Split
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.image_tokens import EmbeddingTokens, PatchTokens, Resampler
 
 TABLES = ("image_proj", "ip_adapter")
@@ -133,7 +134,7 @@ def load(path: Path | str, *, dtype: torch.dtype | None = None, tokens_dim: int 
     file = ip_file(path)
     if tokens_dim is not None:
         same_tokens("IP-Adapter", file.tokens, tokens_dim)
-    with torch.device("meta"):
+    with hollow():
         adapter = IPAdapter(projection_of(file), file.tokens, file.widths)
     assign(adapter, keymap(adapter.project, len(file.widths)).consume(_read(file.path, dtype)))
     return adapter.eval()

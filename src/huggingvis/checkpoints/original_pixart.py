@@ -21,6 +21,7 @@ from huggingvis.checkpoints.io import load, save
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Split
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.dit_blocks import sincos_positions
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 
@@ -134,7 +135,7 @@ def from_original(
     theirs = load(path, dtype=dtype)
     config = config_from_tensors(theirs, heads=heads, size=size)
     ours = keymap().to_ours(theirs)
-    with torch.device("meta"):
+    with hollow():
         net = PixArt(config)
     assign(net, ours)
     return net.eval()

@@ -31,6 +31,7 @@ from huggingvis.checkpoints.single_file_detect import UNTOLD, detect, layout_of,
 from huggingvis.checkpoints.single_file_family import CONV_HEADS, FAMILY, LINEAR_HEAD_DIM
 from huggingvis.checkpoints.single_file_layout import NOTHING, AutoencoderLayout, Layout, Said, UNetLayout
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.autoencoder_kl import AutoencoderKL
 from huggingvis.nets.unet import UNet
 
@@ -54,12 +55,18 @@ class Parts:
 
 
 def read_parts(
-    path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", said: Said = NOTHING
+    path: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    said: Said = NOTHING,
+    channels_last: bool = False,
 ) -> Parts:
     """The nets in a file, in evaluation mode, and its other tensors.
 
     `dtype`: of the nets and towers; None keeps the file's, but 8-bit floats, with which nothing computes, become
-    bfloat16. `extra` keeps its own. Raises `FileProblem` for everything wrong with the file, before a net is filled.
+    bfloat16. `extra` keeps its own. `channels_last`: as in `io.load`. Raises `FileProblem` for everything wrong with
+    the file, before a net is filled.
     """
     facts = inspect(path)
     layout = layout_of(facts, said)
@@ -75,7 +82,13 @@ def read_parts(
         autoencoder = _empty(facts, layout, "autoencoder", partial(AutoencoderKL, there.config), keymap)
         nets["autoencoder"] = autoencoder, keymap
     kind = torch.bfloat16 if dtype is None and layout.eight_bit else dtype
-    loaded = load(facts.path, dtype=kind, device=device, wanted=lambda name: layout.part_of(name) != "")
+    loaded = load(
+        facts.path,
+        dtype=kind,
+        device=device,
+        wanted=lambda name: layout.part_of(name) != "",
+        channels_last=channels_last,
+    )
     parts: dict[str, Tensors] = {part: {} for part in ("unet", "autoencoder", *layout.towers)}
     for name in list(loaded):
         parts[layout.part_of(name)][name] = loaded.pop(name)
@@ -91,7 +104,7 @@ def read_parts(
 def _empty(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], keymap: KeyMap) -> Net:
     """The net without numbers, once all that the file has for it fits. Raises `FileProblem`."""
     try:
-        with torch.device("meta"):
+        with hollow():
             net = build()
     except (ValueError, RuntimeError) as error:
         raise FileProblem(

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints import text_towers_clip, text_towers_ldm_bert
 from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file_layout import TowerLayout
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.encoder_layer import gelu, quick_gelu
 from huggingvis.nets.ldm_bert import LDMBert, LDMBertConfig
@@ -72,7 +72,7 @@ def _ldm(where: TowerLayout, tensors: Mapping[str, Tensor]) -> LDMBert:
 
 
 def _filled(build: Callable[[], Net], keymap: KeyMap, tensors: Mapping[str, Tensor]) -> Net:
-    with torch.device("meta"):
+    with hollow():
         net = build()
     assign(net, keymap.to_ours(tensors))
     return net.eval()

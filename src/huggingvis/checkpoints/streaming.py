@@ -25,22 +25,31 @@ PIECE = 4 << 20
 @final
 @dataclass(frozen=True)
 class Target:
-    """The type floating tensors shall have (None: their own), and the device all shall be on."""
+    """The type floating tensors shall have (None: their own), the device all shall be on, and the layout of maps.
+
+    `channels_last`: weights of convolutions are laid out so at once, and not copied into it later.
+    """
 
     dtype: torch.dtype | None = None
     device: torch.device | str = "cpu"
+    channels_last: bool = False
 
     def dtype_of(self, stored: torch.dtype) -> torch.dtype:
         """What a tensor that is stored as `stored` becomes."""
         return self.dtype if self.dtype is not None and stored.is_floating_point else stored
 
-    def changes(self, stored: torch.dtype) -> bool:
+    def turns(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of this shape lies otherwise than its file has it."""
+        return self.channels_last and len(shape) == 4 and shape[1] > 1 and prod(shape[2:]) > 1
+
+    def changes(self, stored: torch.dtype, shape: tuple[int, ...]) -> bool:
         """Whether a tensor stored so must be copied to be as wanted."""
-        return self.dtype_of(stored) != stored or torch.device(self.device).type != "cpu"
+        return self.dtype_of(stored) != stored or torch.device(self.device).type != "cpu" or self.turns(shape)
 
     def place(self, tensor: Tensor) -> Tensor:
         """`tensor` as wanted; itself where it is so already."""
-        return tensor.to(device=self.device, dtype=self.dtype_of(tensor.dtype))
+        layout = torch.channels_last if self.turns(tuple(tensor.shape)) else torch.preserve_format
+        return tensor.to(device=self.device, dtype=self.dtype_of(tensor.dtype), memory_format=layout)
 
 
 @final
@@ -63,18 +72,28 @@ class Stream:
     def read(self, begin: int, shape: tuple[int, ...], stored: torch.dtype) -> Tensor:
         """The contiguous tensor of `shape` that lies at byte `begin` as numbers of type `stored`, as wanted."""
         target = self._target
-        out = torch.empty(shape, dtype=target.dtype_of(stored), device=target.device)
-        flat, count, size = out.view(-1), prod(shape), stored.itemsize
-        step = PIECE // size
+        turned = target.turns(shape)
+        layout = torch.channels_last if turned else torch.contiguous_format
+        out = torch.empty(shape, dtype=target.dtype_of(stored), device=target.device, memory_format=layout)
+        self._file.seek(begin)
+        if turned and prod(shape[1:]) * stored.itemsize <= PIECE:
+            for some in out.split(PIECE // (prod(shape[1:]) * stored.itemsize)):  # whole filters
+                raw = self._next(some.numel(), stored).view(some.shape)
+                some.copy_(raw.to(out.dtype))  # the cast stays in cache: turning the narrow type is the quicker
+        elif turned:
+            out.copy_(self.read(begin, (prod(shape),), stored).view(shape))
+        else:
+            for some in out.view(-1).split(PIECE // stored.itemsize):
+                some.copy_(self._next(some.numel(), stored))
+        return out
+
+    def _next(self, count: int, stored: torch.dtype) -> Tensor:
+        """The next `count` numbers of the file, until they are asked for again."""
         if self._piece.numel() == 0:
             self._piece = torch.empty(PIECE, dtype=torch.uint8)
-        self._file.seek(begin)
-        for at in range(0, count, step):
-            many = min(step, count - at)
-            raw = self._piece[: many * size]
-            self._fill(raw)
-            flat[at : at + many].copy_(raw.view(stored))
-        return out
+        raw = self._piece[: count * stored.itemsize]
+        self._fill(raw)
+        return raw.view(stored)
 
     def _fill(self, raw: Tensor) -> None:
         numbers: Any = raw.numpy()

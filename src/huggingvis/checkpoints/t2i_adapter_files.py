@@ -23,6 +23,7 @@ from huggingvis.checkpoints.io import load as load_tensors
 from huggingvis.checkpoints.io import save as save_tensors
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.t2i_adapter import T2IAdapter, T2IAdapterConfig
 
 CLASS = "T2IAdapter"
@@ -161,7 +162,7 @@ def _sizes(tensors: Mapping[str, TensorFact], path: Path, diffusers: bool) -> T2
 
 
 def _built(config: T2IAdapterConfig, tensors: dict[str, Tensor]) -> T2IAdapter:
-    with torch.device("meta"):
+    with hollow():
         net = T2IAdapter(config)
     assign(net, tensors)
     return net.eval()

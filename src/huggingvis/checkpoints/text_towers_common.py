@@ -20,6 +20,7 @@ from huggingvis.checkpoints.io import load
 from huggingvis.checkpoints.keymap import KeyMap, Rule, patterns
 from huggingvis.checkpoints.transforms import Identity, Transform
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.encoder_layer import Activation, gelu, gelu_tanh, quick_gelu
 
 WEIGHTS = (
@@ -79,7 +80,7 @@ class Layout(Generic[Config, Net]):
         )
         ours = self.keymap(config, tensors).to_ours(tensors)
         del tensors
-        with torch.device("meta"):
+        with hollow():
             net = self.net(config)
         assign(net, ours)
         return net.eval()

@@ -32,6 +32,7 @@ from huggingvis.edits.idle import idle
 from huggingvis.edits.refiner import handed_over, of_both, opened
 from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
 from huggingvis.edits.task import Task
+from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
@@ -125,13 +126,14 @@ def _chunk(
     began = time.perf_counter()
     n, seeds = len(chunk), [request.sampling.seed + i for i in chunk]
     asked, how = starting.asked(system, request), request.refine
-    system, once = cut(system, asked), refine.Once()
-    z, task = _latents(system, refine.first(asked), seeds, lambda task: starting.sample(once(task)), on_step)
-    if how is not None:
-        again, before = refine.second(system, asked), z
-        system = cut(system, again)
-        z, task = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
-    x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
+    with reused(system.device):
+        system, once = cut(system, asked), refine.Once()
+        z, task = _latents(system, refine.first(asked), seeds, lambda task: starting.sample(once(task)), on_step)
+        if how is not None:
+            again, before = refine.second(system, asked), z
+            system = cut(system, again)
+            z, task = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
+        x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     pictures = []
     for i, signal in zip(chunk, x, strict=True):

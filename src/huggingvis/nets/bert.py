@@ -91,7 +91,7 @@ class BERT(nn.Module):
         super().__init__()
         self.config = c = config
         self.token = nn.Embedding(c.vocabulary, c.dim)
-        self.position = nn.Parameter(0.02 * torch.randn(c.length, c.dim))
+        self.position = nn.Parameter(torch.randn(c.length, c.dim).mul_(0.02))
         self.kind = nn.Embedding(c.kinds, c.dim)
         self.norm = nn.LayerNorm(c.dim, c.eps)
         self.layers = nn.ModuleList(BERTLayer(c) for _ in range(c.depth))

@@ -77,7 +77,7 @@ class CLIPText(nn.Module):
         super().__init__()
         self.config = c = config
         self.token = nn.Embedding(c.vocabulary, c.dim)
-        self.position = nn.Parameter(0.01 * torch.randn(c.length, c.dim))
+        self.position = nn.Parameter(torch.randn(c.length, c.dim).mul_(0.01))
         self.layers = nn.ModuleList(
             EncoderLayer(c.dim, c.heads, c.hidden, c.activation, eps=c.eps) for _ in range(c.depth)
         )

@@ -58,8 +58,8 @@ class CLIPVision(nn.Module):
         super().__init__()
         self.config = c = config
         self.patch = nn.Conv2d(c.channels, c.dim, c.patch, stride=c.patch, bias=False)
-        self.start = nn.Parameter(c.dim**-0.5 * torch.randn(c.dim))
-        self.position = nn.Parameter(c.dim**-0.5 * torch.randn(1 + (c.image // c.patch) ** 2, c.dim))
+        self.start = nn.Parameter(torch.randn(c.dim).mul_(c.dim**-0.5))
+        self.position = nn.Parameter(torch.randn(1 + (c.image // c.patch) ** 2, c.dim).mul_(c.dim**-0.5))
         self.norm_in = nn.LayerNorm(c.dim, c.eps)
         self.layers = nn.ModuleList(
             EncoderLayer(c.dim, c.heads, c.hidden, c.activation, eps=c.eps) for _ in range(c.depth)

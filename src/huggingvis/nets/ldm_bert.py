@@ -49,7 +49,7 @@ class LDMBert(nn.Module):
         super().__init__()
         self.config = c = config
         self.token = nn.Embedding(c.vocabulary, c.dim)
-        self.position = nn.Parameter(0.02 * torch.randn(c.length, c.dim))
+        self.position = nn.Parameter(torch.randn(c.length, c.dim).mul_(0.02))
         inner = c.heads * c.head_dim
         self.layers = nn.ModuleList(
             EncoderLayer(c.dim, c.heads, c.hidden, c.activation, inner=inner, qkv_bias=False) for _ in range(c.depth)

@@ -95,7 +95,7 @@ class PixArtBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, eps: float = 1e-6):
         super().__init__()
-        self.table = nn.Parameter(torch.randn(6, dim) / dim**0.5)  # E_i
+        self.table = nn.Parameter(torch.randn(6, dim).div_(dim**0.5))  # E_i
         self.norm1 = nn.LayerNorm(dim, eps, elementwise_affine=False)
         self.attn1 = Attention(dim, heads, qkv_bias=True)
         self.attn2 = Attention(dim, heads, dim, qkv_bias=True)
@@ -127,7 +127,7 @@ class PixArt(Remembers):
         self.modulation = nn.Linear(dim, 6 * dim)
         self.text = FeedForward(c.tokens_dim, dim, dim)
         self.blocks = nn.ModuleList(PixArtBlock(dim, c.heads, c.norm_eps) for _ in range(c.depth))
-        self.table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
+        self.table = nn.Parameter(torch.randn(2, dim).div_(dim**0.5))
         self.norm_out = nn.LayerNorm(dim, 1e-6, elementwise_affine=False)
         self.out = nn.Linear(dim, c.patch**2 * c.out_channels)
         for start in (self.out.weight, self.out.bias):

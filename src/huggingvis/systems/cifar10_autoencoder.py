@@ -13,6 +13,7 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.hollow import hollow
 from huggingvis.core.system import System
 from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, StridedEncoder
 from huggingvis.objectives.autoencoder import Autoencoder, SquaredError
@@ -54,7 +55,7 @@ def decoder_map() -> KeyMap:
 
 def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Autoencoder:
     """The model itself, running in `dtype`; it has seen no codes yet. Raises `FileProblem` for another file."""
-    with torch.device("meta"):
+    with hollow():
         encoder, decoder = StridedEncoder(CONFIG), StridedDecoder(CONFIG)
     tensors = load(path, dtype=dtype, check=True)
     ours, left = encoder_map().take(tensors)

@@ -19,6 +19,7 @@ from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 from huggingvis.core.process import Eps
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
@@ -67,7 +68,7 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
             f"{path} should hold a net under 'gt.' and its tables alpha_t and beta_t, but differs in {len(strange)} "
             f"names, {strange[0]!r} for one. Use the file ddpm_mnist_starter.pth."
         )
-    with torch.device("meta"):
+    with hollow():
         net = IsotropicConv(CONFIG)
     assign(net, ours)
     net.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.hollow import hollow
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_gan import MLPCritic, MLPGenerator
 from huggingvis.objectives.gan import GAN
@@ -36,7 +37,7 @@ def critic_map() -> KeyMap:
 
 def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from the generator's file, running in `dtype`. Raises `FileProblem` for another file."""
-    with torch.device("meta"):
+    with hollow():
         net = MLPGenerator(SHAPE, LATENT, HIDDEN)
     assign(net, generator_map().to_ours(load(path, dtype=dtype, check=True)))
     gan = GAN(net.eval().requires_grad_(False), LATENT)
@@ -45,7 +46,7 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
 
 def bind_critic(path: Path | str, *, dtype: torch.dtype = torch.float32) -> MLPCritic:
     """Its discriminator, as logits: its own code ends in a sigmoid. Raises `FileProblem` for another file."""
-    with torch.device("meta"):
+    with hollow():
         net = MLPCritic(SHAPE, HIDDEN)
     assign(net, critic_map().to_ours(load(path, dtype=dtype, check=True)))
     return net.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ import torch
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.hollow import hollow
 from huggingvis.core.system import System
 from huggingvis.nets.flows.bijection import Chain, Flatten
 from huggingvis.nets.flows.coupling import MaskedAffineCoupling, Tanh, chessboard
@@ -61,7 +62,7 @@ def network(alpha: float = ALPHA) -> Flow:
 def load_flow(path: Path | str, *, alpha: float = ALPHA, dtype: torch.dtype = torch.float32) -> Flow:
     """The flow with the file's weights, frozen, running in `dtype`. Raises `FileProblem` for another file."""
     ours = keymap().to_ours(load(path, dtype=dtype, check=True))
-    with torch.device("meta"):
+    with hollow():
         flow = network(alpha)
     assign(flow, ours)
     return flow.eval().requires_grad_(False)

@@ -17,6 +17,7 @@ from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Reverse, Split
+from huggingvis.core.hollow import hollow
 from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPDecoder, MLPEncoder
 from huggingvis.objectives.vae import VAE, Bernoulli
@@ -56,7 +57,7 @@ def decoder_map() -> KeyMap:
 
 def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> VAE:
     """The model itself, running in `dtype`. Raises `FileProblem` for another file."""
-    with torch.device("meta"):
+    with hollow():
         encoder = MLPEncoder(SHAPE, LATENT, HIDDEN, act=nn.ReLU)
         decoder = MLPDecoder(SHAPE, LATENT, HIDDEN, act=nn.ReLU)
     ours, left = encoder_map().take(load(path, dtype=dtype, check=True))

@@ -27,6 +27,7 @@ from huggingvis.checkpoints.io import load, save
 from huggingvis.core.config import default_of, from_dict, types_of
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain, to_disk, write_atomically
+from huggingvis.core.hollow import hollow
 
 RECORD = "model.json"
 AGAIN = "Fetch or export the model again."
@@ -158,7 +159,7 @@ def built(folder: Path, key: str, make: Callable[[], Net]) -> Net:
     Raises `FileProblem` for numbers that do not go together.
     """
     try:
-        with torch.device("meta"):
+        with hollow():
             return make()
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise FileProblem(

@@ -44,7 +44,7 @@ PADS = {"transformers": "<|endoftext|>", "open_clip": "!"}
 def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     """The system in a file; `said`: what nothing in it tells. Raises `FileProblem`."""
     said = said if how.prediction is None else Said(how.prediction).over(said)
-    parts = read_parts(path, dtype=how.dtype, device=how.device, said=said)
+    parts = read_parts(path, dtype=how.dtype, device=how.device, said=said, channels_last=True)
     layout = parts.layout
     vae = how.vae or parts.autoencoder
     if parts.unet is None or vae is None or not parts.towers:

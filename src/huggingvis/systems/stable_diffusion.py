@@ -132,7 +132,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing or unfitting parts."""
     reads = READS[PIPELINES[str(index["_class_name"])]]
     unet_folder, vae_folder, scheduler_folder = whole(folder, index, "unet", "vae", "scheduler")
-    unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
+    unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype, channels_last=True).to(how.device)
     own_vae = vae_folder if how.vae is None else how.vae
     codec = other_codec(own_vae, how)
     readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
@@ -207,7 +207,7 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
 
 def read_codec(folder: Path, how: How) -> KLLatents:
     """The autoencoder of a folder, with its scale of latents."""
-    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.of_codec)
+    autoencoder = diffusers_autoencoder.from_diffusers(folder, dtype=how.of_codec, channels_last=True)
     mean, std = diffusers_autoencoder.latent_statistics(read_config(folder))
     codec = KLLatents(channels_last(autoencoder), torch.tensor(mean), torch.tensor(std))
     return codec.to(how.device).eval()
@@ -217,7 +217,7 @@ def other_codec(path: Path, how: How, scale: float | None = None) -> KLLatents:
     """An autoencoder given beside the model: a folder of diffusers or a file. `scale` of a file's latents, if known."""
     if path.is_dir():
         return read_codec(_vae_folder(path), how)
-    parts = read_parts(path, dtype=how.of_codec, device=how.device)
+    parts = read_parts(path, dtype=how.of_codec, device=how.device, channels_last=True)
     if parts.autoencoder is None:
         raise FileProblem(f"{path} is {parts.layout.title}; --vae takes an autoencoder's file or folder.")
     return KLLatents(channels_last(parts.autoencoder), 0.0, 1.0 / (scale or USUAL_SCALE)).to(how.device).eval()

@@ -21,6 +21,7 @@ from huggingvis.checkpoints.persistent_pickle import Record, network
 from huggingvis.checkpoints.pickle_bounds import said
 from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.hollow import hollow
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.nets.resampling import taps
@@ -150,7 +151,7 @@ def _generator(stored: Record, sizes: StyleGANSizes) -> StyleGenerator:
 
 def _filled(fresh: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:
     """The net that `fresh` makes, with these tensors; made only if they fit one without memory of its own."""
-    with torch.device("meta"):
+    with hollow():
         differ = compare(fresh(), tensors)
     if differ:
         raise FileProblem(

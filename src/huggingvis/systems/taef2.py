@@ -14,6 +14,7 @@ from torch import nn
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.hollow import hollow
 from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 
 CONFIG = TinyAutoencoderConfig(latent_channels=32, pooled=True)
@@ -58,7 +59,7 @@ def _block(ours: str, theirs: int) -> list[Rule]:
 
 def bind(encoder: Path | str, decoder: Path | str, *, dtype: torch.dtype = torch.float32) -> TinyAutoencoder:
     """The autoencoder from its two files, running in `dtype`. Raises `FileProblem` for other files."""
-    with torch.device("meta"):
+    with hollow():
         net = TinyAutoencoder(CONFIG)
     halves: tuple[tuple[nn.Module, KeyMap, Path | str], ...] = (
         (net.encoder, encoder_map(CONFIG), encoder),

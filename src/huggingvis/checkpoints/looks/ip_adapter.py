@@ -8,6 +8,7 @@ from huggingvis.checkpoints.kinds import Kind, Subject
 from huggingvis.checkpoints.looks.nets import refusal
 from huggingvis.checkpoints.report import Told, base_of
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 
 
 @final
@@ -18,7 +19,6 @@ class _IPAdapter(Kind):
         return subject.foreign("an IP-Adapter")
 
     def tell(self, subject: Subject) -> Told:
-        import torch
 
         from huggingvis.checkpoints.ip_adapter_files import ip_file, projection_of  # they need torch
 
@@ -26,7 +26,7 @@ class _IPAdapter(Kind):
         try:
             file = ip_file(subject.path)
             base = base_of(file.tokens)
-            with torch.device("meta"):
+            with hollow():
                 projection_of(file)  # which refuses the forms that are not read here
         except FileProblem as error:
             why = refusal(error, subject.path)

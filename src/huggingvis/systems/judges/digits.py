@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
+from huggingvis.core.hollow import hollow
 from huggingvis.metrics.features import Features
 from huggingvis.nets.lenet import LeNet5
 
@@ -79,7 +80,7 @@ class DigitJudge:
 
 def bind(path: Path | str, device: torch.device | None = None, *, fit: Fit = resize_to_32) -> DigitJudge:
     """The judge from its weights file. Raises `FileProblem` for another file."""
-    with torch.device("meta"):
+    with hollow():
         net = LeNet5()
     assign(net, keymap().to_ours(load(path, check=True)))
     return DigitJudge(net.to(device or torch.device("cpu")).eval().requires_grad_(False), fit)

@@ -15,6 +15,7 @@ from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import Tensors, assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 from huggingvis.metrics.features import Features
 from huggingvis.nets.inception import InceptionV3, Unit
 
@@ -52,7 +53,7 @@ _BLOCKS = {"5b": _A, "5c": _A, "5d": _A, "6a": _B, "6b": _C, "6c": _C, "6d": _C,
 
 def keymap() -> KeyMap:
     """Names inside the file, whose units come in the order of ours. Its classifier is not needed."""
-    with torch.device("meta"):
+    with hollow():
         ours = [name for name, module in InceptionV3().named_modules() if isinstance(module, Unit)]
     theirs = [*_STEM, *(f"Mixed_{block}.{name}" for block, names in _BLOCKS.items() for name in names)]
     rules = []
@@ -66,7 +67,7 @@ def bind(path: Path | str, device: torch.device | None = None) -> InceptionV3:
     """The network, a `metrics.features.Features`. Raises `FileProblem` for another file, torchvision's network too."""
     tensors = load(path, dtype=torch.float32, check=True)
     _check(Path(path), tensors)
-    with torch.device("meta"):
+    with hollow():
         net = InceptionV3()
     assign(net, keymap().to_ours(tensors))
     return net.to(device or torch.device("cpu")).eval().requires_grad_(False)
