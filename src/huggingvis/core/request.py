@@ -15,11 +15,12 @@ from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.sampling import MAX_SEED as MAX_SEED
+from huggingvis.core.sampling import OWN as OWN
+from huggingvis.core.sampling import Sampling as Sampling
+from huggingvis.core.sampling import check_seeds
 
 VERSION = 1
-MAX_SEED = 2**63 - 1
-OWN = "own"
-"""The name of the sampler, and of the schedule, that a model came with."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 
@@ -39,20 +40,6 @@ class Canvas:
     width: int | None = None  #: pixels; none: the model's own
     height: int | None = None  #: pixels; none: the model's own
     count: int = 1  #: pictures, each from its own noise
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How belief becomes a sample: who integrates, on which times, how strongly guided, from which noise."""
-
-    sampler: str = "dpm++2m"  #: the sampler's name
-    schedule: str = "uniform"  #: how the times of the steps are spread
-    steps: int = 20  #: calls of the sampler
-    guidance_scale: float = 5.0  #: classifier-free guidance; 1 is none
-    guidance_rescale: float = 0.0  #: 0 to 1: how far the guided belief gets back the spread of the conditional one
-    guidance_interval: tuple[float, float] = (0.0, 1.0)  #: the times t (0 clean, 1 noise) between which guidance acts
-    eta: float = 0.0  #: 0 to 1: share of fresh noise in samplers that have one
-    seed: int = 0  #: start of the noise; picture i of the batch has a stream of its own
 
 
 @dataclass(frozen=True)
@@ -170,8 +157,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     _check_prompt(request.prompt, limits)
     _check_canvas(request.canvas, limits)
     _check_sampling(request.sampling, limits)
-    if request.canvas.count - 1 > MAX_SEED - request.sampling.seed:
-        raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
+    check_seeds(request.sampling, request.canvas.count, (limits.multiple, limits.side))
     if request.source is not None:
         _path("source.path", request.source.path)
         if isinstance(request.source, Inpaint):
@@ -242,7 +228,6 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     if sampling.guidance_interval[0] > sampling.guidance_interval[1]:
         found = sampling.guidance_interval
         raise UsageError(f"guidance_interval must rise from near clean (t = 0) to noise (t = 1), found {found}.")
-    _whole("seed", sampling.seed, 0, MAX_SEED)
 
 
 def _whole(name: str, value: int, low: int, high: int, *, unit: str = "") -> None:

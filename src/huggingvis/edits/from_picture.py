@@ -14,6 +14,7 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import FromPicture
 from huggingvis.core.sample import Grid
+from huggingvis.core.streams import aside
 from huggingvis.edits.task import Task
 
 SYSTEM = {
@@ -39,7 +40,7 @@ def sample(task: Task, source: FromPicture) -> Tensor:
     """Samples [n, ...] in the model's space. Raises `FileProblem` or `UsageError` for a picture that cannot be used."""
     x = task.picture(source.path)
     if task.system.shows is not None:
-        return task.from_noise(task.system.shows(x, None, task.noise))
+        return task.from_noise(task.system.shows(x, None, aside(task.noise)))
     z = task.encode(x)
     grid = tail(task.model.grid(task.model.process.pace), source.strength)
     x = task.model.process.add_noise(z, task.noise.draw(z), grid.times[0])

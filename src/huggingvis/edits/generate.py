@@ -22,10 +22,10 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
+from huggingvis.core.streams import noise_of
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
@@ -113,7 +113,7 @@ def _chunk(
     system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
 ) -> Iterator[Picture]:
     began = time.perf_counter()
-    n, noise = len(chunk), SeedNoise([request.sampling.seed + i for i in chunk])
+    n, noise = len(chunk), noise_of(request.sampling, chunk, canvas_of(request, system.spec))
     model = system.generator(request)
     with ExitStack() as stack:
         stack.enter_context(system.lock)
@@ -125,7 +125,7 @@ def _chunk(
     x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     for i, signal in zip(chunk, x, strict=True):
-        own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
+        own = {"batch_index": i, **request.sampling.seeds(i), "seconds": seconds}
         yield Picture.from_signal(signal, request, {**made, **own})
 
 

@@ -21,6 +21,7 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.request import Inpaint
 from huggingvis.core.sample import Sampler, State
+from huggingvis.core.streams import aside
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task
 
@@ -90,7 +91,7 @@ def sample(task: Task, source: Inpaint) -> Tensor:
     else:
         start = eps if model.unit else eps * model.process.sigma(grid.times[0]).to(eps.dtype)
     if task.system.shows is not None:
-        shown = {**task.cond, **task.system.shows(x, hole, task.noise)}
+        shown = {**task.cond, **task.system.shows(x, hole, aside(task.noise))}
         return task.walk(start, grid, model.condition(shown, task.noise))
     model = replace(model, sampler=Blended(model.sampler, small, z, eps))
     blended = model.condition(task.cond, task.noise)

@@ -19,6 +19,7 @@ from huggingvis.core.picture_files import on_canvas, open_picture
 from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Grid
+from huggingvis.core.streams import aside
 from huggingvis.core.system import System, canvas_of
 
 
@@ -83,4 +84,4 @@ class Task:
         codec = self.system.codec
         if not isinstance(codec, Encodes):
             raise UsageError(f"{self.system.spec.name!r} has no encoder, so it cannot start from a picture.")
-        return codec.encode(x, self.noise) if isinstance(codec, EncodesByChance) else codec.encode(x)
+        return codec.encode(x, aside(self.noise)) if isinstance(codec, EncodesByChance) else codec.encode(x)

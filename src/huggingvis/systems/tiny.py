@@ -34,7 +34,7 @@ from huggingvis.nets.plan_map import PlanMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.packaged import built, fill, packaged, read_as, write
 from huggingvis.systems.planner import Planner, PlannerConfig
 
@@ -227,7 +227,7 @@ def assemble(
         s, (width, height) = request.sampling, canvas_of(request, spec)
         shape = (unet.config.in_channels, height // factor, width // factor)
         guidance = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
-        schedule = schedule_of(s.schedule, s.steps)
+        schedule = schedule_asked(s)
         sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
         prior = PlanPrior(planner, channels, *shape[1:]) if channels else None
         return Diffusion(denoise, process, shape, sampler, schedule, (guidance,), device, prior)

@@ -152,8 +152,8 @@ def _request(args: argparse.Namespace, told: Provenance | None, system: System |
         base = Request(sampling=system.defaults if system else Sampling())
     else:
         base = told.request()
-        seed = told.made.get("seed", base.sampling.seed)
-        base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, seed=seed))
+        seeds = {name: told.made.get(name, getattr(base.sampling, name)) for name in ("seed", "variation_seed")}
+        base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, **seeds))
     words = record_of(Words, args, Words(base.prompt.negative))
     return replace(
         base,

@@ -133,9 +133,13 @@ class Simple:
 @final
 @dataclass(frozen=True)
 class DDIMUniform:
-    """Every floor(T/N)-th index from 1 as far as there are any: more than N of them where N does not divide T."""
+    """Every floor(T/N)-th index from 1 as far as there are any: more than N of them where N does not divide T.
+
+    `clean_end`: end at t = 0, as the schedule "DDIM" does; A1111's samplers DDIM and PLMS end at the first knot.
+    """
 
     steps: int
+    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -143,7 +147,7 @@ class DDIMUniform:
     def __call__(self, process: Process) -> Grid:
         table = table_of(process, "ddim-uniform", self.steps)
         index = torch.arange(1, table.steps, table.steps // self.steps, dtype=torch.float64).flip(0)
-        return on_knots(table, index, clean_end=True)
+        return on_knots(table, index, self.clean_end)
 
 
 @final
