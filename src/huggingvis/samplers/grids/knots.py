@@ -105,7 +105,8 @@ class Linspace:
         if self.rounded:
             return on_knots(table, index.round(), self.clean_end)
         if not self.chord:
-            return on_knots(table, index, self.clean_end)
+            only = points == 1  # k-diffusion counts down from T - 1, so that its one call is there, not at 0
+            return on_knots(table, index + only * (table.steps - 1), self.clean_end)
         below = index.floor()
         above = (below + 1).clamp(max=table.steps - 1)
         rho_below, rho_above = (torch.exp(-table.log_snr(table.time_of_index(k)) / 2) for k in (below, above))
