@@ -39,7 +39,7 @@ def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvi
     assert said.code == 0, said.err
     document = said.document
     assert document["request"]["sampling"] == {
-        "sampler": "dpm++2m", "schedule": "karras", "steps": 3, "guidance_scale": 1.5, "guidance_rescale": 0.0,
+        **to_dict(Sampling()), "sampler": "dpm++2m", "schedule": "karras", "steps": 3, "guidance_scale": 1.5, "guidance_rescale": 0.0,
         "guidance_interval": [0.0, 1.0], "eta": 0.0, "seed": 5,
     }  # fmt: skip
     assert document["request"]["prompt"] == {"text": FOX, "negative": "pizza"}

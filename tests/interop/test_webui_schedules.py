@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -151,14 +152,14 @@ def test_every_sampler_of_the_list_is_here() -> None:
     assert known == set(solvers.WEBUI)
     for rows in (solvers.WEBUI, solvers.COMFY, solvers.INVOKE, solvers.NOVELAI):
         assert {row.sampler for row in rows.values()} <= set(names.sampler_names())
-        assert {row.schedule for row in rows.values()} <= set(names.schedule_names())
+        assert {row.schedule for row in rows.values()} <= {"own", *names.schedule_names()}
 
 
 @pytest.mark.parametrize("label", [label for label in solvers.WEBUI if not solvers.WEBUI[label].fixed])
 def test_labels_name_what_the_table_of_names_does(label: str) -> None:
     assert names.split_label(label) == (solvers.WEBUI[label].sampler, None)
     assert names.split_label(f"{label} Karras") == (solvers.WEBUI[label].sampler, "karras")
-    assert solvers.webui_label(solvers.WEBUI[label].sampler) == label
+    assert solvers.LABELS[solvers.WEBUI[label].sampler] == label
 
 
 @pytest.mark.parametrize(("label", "steps"), [("DPM2", 20), ("DPM2 a", 8), ("DPM++ 3M SDE", 20)])
@@ -228,10 +229,12 @@ def _ancestral(a: float, b: float) -> tuple[float, float]:
 
 
 def test_euler_a_with_the_same_noise() -> None:
-    draws = [torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(20)]
+    draws = [
+        torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(20)
+    ]
     sigmas = _sigmas("Euler a")
     x, used = draws[0] * sigmas[0], iter(draws[1:])
-    for a, b in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for a, b in pairwise(sigmas):
         down, up = _ancestral(a, b)
         x = x + (x - _toy(x, a)) / a * (down - a)
         if b > 0:
@@ -243,7 +246,7 @@ def test_dpm_2m_karras_gives_what_k_diffusion_gives() -> None:
     start = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sigmas = _sigmas("DPM++ 2M")
     x, old, last = start * sigmas[0], None, 0.0
-    for i, (a, b) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(sigmas)):
         d = _toy(x, a)
         h = math.inf if b == 0 else math.log(a / b)
         mixed = d
@@ -259,7 +262,7 @@ def test_dpm_2m_karras_gives_what_k_diffusion_gives() -> None:
 def test_dpm2_with_its_discarded_level() -> None:
     start = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = start * (sigmas := _sigmas("DPM2"))[0]
-    for a, b in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for a, b in pairwise(sigmas):
         d = (x - _toy(x, a)) / a
         if b == 0:
             x = x - d * a

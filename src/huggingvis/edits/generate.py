@@ -30,6 +30,7 @@ from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
 from huggingvis.edits.task import Task
+from huggingvis.edits.used import used
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
@@ -148,6 +149,7 @@ def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
+        **used(system, request),
         **({"licence": system.spec.licence} if system.spec.licence else {}),
         **({"notes": list(said)} if said else {}),
     }

@@ -196,7 +196,7 @@ SCHEDULES = (
     ScheduleRow("sgm-uniform", lambda steps: Linspace(steps, rounded=False, open_end=True), ("SGM Uniform",),
                 ("sgm_uniform",), proof=_FORMULAE + "sgm_uniform"),
     ScheduleRow("simple", Simple, ("Simple",), ("simple",), proof=_FORMULAE + "simple"),
-    ScheduleRow("ddim-uniform", DDIMUniform, (), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
+    ScheduleRow("ddim-uniform", DDIMUniform, ("DDIM",), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
     ScheduleRow("ddim-uniform-knot", lambda steps: DDIMUniform(steps, clean_end=False), proof=_WEBUI + "ddim"),
     ScheduleRow("distilled", Distilled, (), (), ("original_inference_steps",), _ONE + "lcm"),
     ScheduleRow("shifted", Shifted, (), (), ("shift", "use_flow_sigmas"), _GRID + "flow_sigmas"),
@@ -258,6 +258,19 @@ def schedule_name(label: str) -> str:
         if plain in {_plain(alias) for alias in row.names()}:
             return row.name
     raise unknown("schedule", label, _shown(SCHEDULES), lister="hvis catalog schedules")
+
+
+def sampler_called(sampler: Sampler) -> str | None:
+    """Our name of a sampler; None for one that no name stands for."""
+    return next((row.name for row in SAMPLERS if sampler in (row.make(0.0), row.make(1.0))), None)
+
+
+def schedule_called(schedule: Schedule, steps: int) -> str | None:
+    """Our name of a builder of grids with `steps` calls: the same, or else the only one of its kind."""
+    made = {row.name: row.make(steps) for row in SCHEDULES}
+    same = [name for name, one in made.items() if one == schedule]
+    alike = [name for name, one in made.items() if type(one) is type(schedule)]
+    return same[0] if same else alike[0] if len(alike) == 1 else None
 
 
 def sampler_of(name: str, eta: float = 0.0) -> Sampler:

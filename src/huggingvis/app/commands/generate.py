@@ -3,6 +3,7 @@
 hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
 hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
 hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
+hvis generate --from webui.png --models ~/stable-diffusion-webui  what another program notes of its picture
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
 hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
 hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
@@ -23,7 +24,8 @@ from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
-from huggingvis.app.preferences import Preferences, preferences
+from huggingvis.app.origins import Origin, origin_of
+from huggingvis.app.preferences import Preferences, hashes_place, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import Step
     from huggingvis.core.system import System
-    from huggingvis.export.image import Provenance
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
@@ -97,7 +98,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
-    told = _provenance(args)
+    told = origin_of(args, usual)
     early = _request(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
@@ -111,10 +112,10 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     output = output_of(args, folder, usual, screen)
     system = _system(args, usual, told, screen)
     loaded = time.perf_counter() - began
-    if told is not None and not _changed(args):
-        return _repeat(args.picture, told.request(), system, output, loaded)
+    if told is not None and not told.foreign and not _changed(args):
+        return _repeat(told, system, output, loaded)
     request = replace(_request(args, told, system), adapters=adapters)
-    notes = _notes(system, request, screen)
+    notes = _notes(system, request, screen, told)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
         saved, kept = _saved(api.stream(system, request, on_step=on_step), request, output)
@@ -130,28 +131,18 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     }
 
 
-def _provenance(args: argparse.Namespace) -> Provenance | None:
-    if args.picture is None:
-        return None
-    from huggingvis.export.image import read_provenance
-
-    told = read_provenance(args.picture)
-    told.request()
-    return told
-
-
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
     return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args)
 
 
-def _request(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
+def _request(args: argparse.Namespace, told: Origin | None, system: System | None) -> Request:
     """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
     if told is None:
         base = Request(sampling=system.defaults if system else Sampling())
     else:
-        base = told.request()
+        base = told.request(system)
         seeds = {name: told.made.get(name, getattr(base.sampling, name)) for name in ("seed", "variation_seed")}
         base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, **seeds))
     words = record_of(Words, args, Words(base.prompt.negative))
@@ -194,12 +185,14 @@ def _room(args: argparse.Namespace) -> int:
     return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
 
 
-def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | None, screen: Screen) -> System:
+def _system(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
     from huggingvis import api
+    from huggingvis.checkpoints.file_hashes import USUAL
 
+    USUAL.keep(hashes_place())
     device = args.device or usual.device
-    said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
-    named = args.model or (None if told else usual.model)
+    said = {"vae": args.vae or (told.vae if told else None), "prediction": args.prediction, "precision": args.precision}
+    named = args.model or (usual.model if told is None else told.model or (usual.model if told.foreign else None))
     if named is not None or told is None:
         model = located(named, args, usual, screen)
         return api.load(model, device=device, **said)
@@ -215,10 +208,10 @@ def _system(args: argparse.Namespace, usual: Preferences, told: Provenance | Non
     )
 
 
-def _notes(system: System, request: Request, screen: Screen) -> tuple[str, ...]:
+def _notes(system: System, request: Request, screen: Screen, told: Origin | None) -> tuple[str, ...]:
     from huggingvis import api
 
-    notes = api.notes(system, request)
+    notes = (*(told.said() if told else ()), *api.notes(system, request))
     for note in notes:
         screen.note(note)
     return notes
@@ -279,11 +272,11 @@ def _sheet(pictures: list[Picture], request: Request, output: Output) -> str:
     return str(path)
 
 
-def _repeat(path: Path, request: Request, system: System, output: Output, loaded: float) -> dict[str, Any]:
+def _repeat(told: Origin, system: System, output: Output, loaded: float) -> dict[str, Any]:
     from huggingvis import api
 
-    screen = output.screen
-    notes = list(_notes(system, request, screen))
+    path, request, screen = told.path, told.request(), output.screen
+    notes = list(_notes(system, request, screen, told))
     began = time.perf_counter()
     try:
         with _Watched(screen, request) as on_step:

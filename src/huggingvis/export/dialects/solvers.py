@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from huggingvis.core.sampling import OWN
+
 BROWNIAN = (
     "Its sampler draws the noise of its steps from a Brownian tree (torchsde), here they are drawn from the seed's own "
     "stream: the picture comes out alike in law, not the same."
@@ -104,13 +106,11 @@ _OLD_INVOKE = {
 }  # fmt: skip
 
 INVOKE: Mapping[str, Solver] = {
-    **{name: Solver(ours, "linspace") for name, ours in _INVOKE.items()},
+    **{name: Solver(ours, OWN) for name, ours in (_INVOKE | _OLD_INVOKE).items()},
     **{f"{name}_k": Solver(ours, "karras") for name, ours in _INVOKE.items()},
-    **{name: Solver(ours, "linspace") for name, ours in _OLD_INVOKE.items()},
-    "ddim": Solver("ddim", "leading"), "pndm": Solver("plms", "leading"), "plms": Solver("plms", "leading"),
     "lcm": Solver("lcm", "distilled"),
 }  # fmt: skip
-"""InvokeAI's schedulers are diffusers', with the model's own settings; `_k`: on Karras' levels."""
+"""InvokeAI's schedulers are diffusers', with the spacing of the model's own settings; `_k`: on Karras' levels."""
 
 NOVELAI: Mapping[str, Solver] = {
     "k_euler": Solver("euler"), "k_euler_ancestral": Solver("euler-a", ensd=True), "k_lms": Solver("lms"),
@@ -121,17 +121,18 @@ NOVELAI: Mapping[str, Solver] = {
     "plms": Solver("plms", "leading", fixed=True),
 }  # fmt: skip
 NOVELAI_SCHEDULES: Mapping[str, str] = {
-    "native": "normal", "karras": "karras", "exponential": "logsnr", "polyexponential": "logsnr",
+    "native": "normal",
+    "karras": "karras",
+    "exponential": "logsnr",
+    "polyexponential": "logsnr",
 }
 
 
-def webui_label(sampler: str) -> str | None:
-    """A1111's label of our sampler, if it has one."""
-    exact = {row.sampler: label for label, row in WEBUI.items() if label not in ("Restart", "UniPC")}
-    return {**exact, "unipc": "UniPC", "unipc-bh1": "UniPC"}.get(sampler)
-
-
-def webui_schedule(schedule: str) -> str | None:
-    """A1111's label of our schedule, if it has one that is the same."""
-    labels = {ours: label for label, ours in reversed(WEBUI_SCHEDULES.items())}
-    return {**labels, "normal": "Normal", **{xl: labels[sd] for sd, xl in WEBUI_XL.items()}}.get(schedule)
+LABELS: Mapping[str, str] = {
+    **{row.sampler: label for label, row in WEBUI.items() if label not in ("Restart", "UniPC")}, "unipc": "UniPC",
+}  # fmt: skip
+"""A1111's labels of our samplers: what we write. Its UniPC is bh1, ours of that name everyone's, bh2."""
+SCHEDULE_LABELS: Mapping[str, str] = {
+    **{ours: label for label, ours in reversed(list(WEBUI_SCHEDULES.items())) if label != "Turbo"}, "normal": "Normal",
+}  # fmt: skip
+"""A1111's labels of our schedules, where they are the same."""

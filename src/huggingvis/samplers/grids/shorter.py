@@ -1,8 +1,8 @@
 """A grid with one call less at its end: the last level above clean is left out.
 
 What k-diffusion's users found for solvers that step twice or remember three times: the last level of a table is so low
-that the step to it and the one from it to clean are wasted. A1111 does it for DPM2 and DPM++ 3M SDE ("discard penultimate
-sigma"), ComfyUI for DPM2 and UniPC; both ask for one level more first. Book: chapter 4, "Grids".
+that the step to it and the one from it to clean are wasted. A1111 does it for DPM2 and DPM++ 3M SDE ("discard
+penultimate sigma"), ComfyUI for DPM2 and UniPC; both ask for one level more first. Book: chapter 4, "Grids".
 """
 
 from __future__ import annotations
