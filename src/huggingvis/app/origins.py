@@ -59,17 +59,38 @@ class Origin:
         if system is None:
             return request
         sampling = replace(system.defaults, **reading.numbers)
-        limits = system.limits
-        if limits.samplers and sampling.sampler not in limits.samplers:
-            sampling = replace(sampling, sampler=system.defaults.sampler)
-        if sampling.schedule == OWN and limits.schedules and OWN not in limits.schedules:
-            sampling = replace(sampling, schedule=system.defaults.schedule)
-        options = {name: word for name, word in request.options.items() if name in limits.options}
-        return replace(request, sampling=sampling, options=options)
+        if OWN in (sampling.sampler, sampling.schedule) and OWN not in system.limits.samplers:
+            usual = {name: getattr(system.defaults, name) for name in ("sampler", "schedule")}
+            sampling = replace(
+                sampling, **{name: value for name, value in usual.items() if getattr(sampling, name) == OWN}
+            )
+        options = {name: word for name, word in request.options.items() if name in system.limits.options}
+        for name in request.options.keys() - options.keys():
+            self.notes.append(f"{system.spec.name!r} knows no {name} ({request.options[name]}), which is left out.")
+        request = replace(request, sampling=sampling, options=options)
+        if not _walks(system, request):
+            told, ours = sampling.schedule, system.defaults.schedule
+            self.notes.append(f"{system.spec.name!r} has no schedule {told!r}: its usual one, {ours!r}, is used.")
+            request = replace(request, sampling=replace(sampling, schedule=ours))
+        return request
 
     def said(self) -> tuple[str, ...]:
         """One paragraph of all there is to say, or nothing."""
         return (f"{self.path.name}: {' '.join(self.notes)}",) if self.notes else ()
+
+
+def _walks(system: System, request: Request) -> bool:
+    """Whether a model has the schedule of a request; one of a noise table needs one."""
+    from huggingvis.core.diffusion import Diffuses
+
+    try:
+        model = system.generator(request)
+    except UsageError:
+        return True  # what else is wrong with the request is said where it is checked
+    try:
+        return not isinstance(model, Diffuses) or bool(model.diffusion.grid(model.diffusion.process.pace))
+    except UsageError:
+        return False
 
 
 def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:

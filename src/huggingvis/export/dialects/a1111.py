@@ -18,7 +18,7 @@ from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of
 from huggingvis.export.infotext import NOISE, Infotext
 
-_TAG = re.compile(r"\s*<(lora|lyco|hypernet|lycoris):([^:>]+)((?::[^:>]*)*)>", re.IGNORECASE)
+_TAG = re.compile(r" ?<(lora|lyco|hypernet|lycoris):([^:<>]{1,300})((?::[^:<>]{0,60}){0,4})>", re.IGNORECASE)
 _OLD_LABEL = re.compile(r"(.+?) (Karras|Exponential|Polyexponential)$")
 _RNG = {"GPU": "philox", "NV": "philox", "CPU": "cpu"}
 _SAYS_NOTHING = ("Version", "User", "Hashes", "Created Date", "Face restoration", "Init image hash", "Eta DDIM",
