@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from huggingvis.app.locating import places
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import OWN, AdapterUse, Request
+from huggingvis.export.dialects.reading import Wanted
 
 if TYPE_CHECKING:
     from huggingvis.app.preferences import Preferences
     from huggingvis.core.system import System
-    from huggingvis.export.dialects.reading import Wanted
     from huggingvis.export.image import Provenance
 
 FLAGS = {"lora": "--lora", "embedding": "--embedding", "controlnet": "--control", "ip-adapter": "--control",
@@ -103,7 +103,7 @@ def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:
     told.request()
     origin = Origin(told)
     if told.reading is None:
-        origin.model = _recorded(told.made)
+        origin.model = _recorded(told.made, args, usual)
         origin.notes += _changed(told.made)
         return origin
     _find(origin, args, usual)
@@ -111,10 +111,12 @@ def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:
     return origin
 
 
-def _recorded(made: Mapping[str, Any]) -> str | None:
-    """The model's own path, where it is still there."""
+def _recorded(made: Mapping[str, Any], args: argparse.Namespace, usual: Preferences) -> str | None:
+    """The model's own path, where it is still there, or what goes by its file's name here."""
     path = made.get("model_path")
-    return path if isinstance(path, str) and path and Path(path).exists() else None
+    if not isinstance(path, str) or not path:
+        return None
+    return path if Path(path).exists() else _here(Wanted("checkpoint", path), args, usual)
 
 
 def _changed(made: Mapping[str, Any]) -> Iterator[str]:
