@@ -44,7 +44,7 @@ def ours(precision: Precision, pictures: Tensor, seed: int) -> tuple[nn.Module, 
     objective = model.objective().train()
     player = players(objective.nets(), Optim())["net"]
     rng, alone = torch.Generator().manual_seed(seed), Parallel()
-    batch = {"x0": pictures.contiguous(memory_format=torch.channels_last)}
+    batch = {"x0": pictures}
 
     def step() -> None:
         player.forget()

@@ -9,58 +9,48 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 
 from __future__ import annotations
 
-import importlib
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.core import catalog as _catalog
 from huggingvis.core.config import from_dict
-from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.shipped import DEFAULT as DEFAULT_MODEL
+from huggingvis.core.shipped import packaged_models
+from huggingvis.recipes.repeating import Repetition, repeat
 
 if TYPE_CHECKING:
     import torch
 
-    from huggingvis.checkpoints.kinds import Subject
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.beside import Controls, Embeddings, Loras, Name
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
     from huggingvis.systems.judges.safety import SafetyJudge
-    from huggingvis.systems.pipelines import How
     from huggingvis.train.run import Run
 
     Model = System | str | Path | None
 
-DEFAULT_MODEL = "tiny"
+__all__ = [
+    "DEFAULT_MODEL", "Repetition", "catalog", "compare", "device_of", "evaluate", "explore", "export", "generate",
+    "inspect", "load", "notes", "packaged_models", "repeat", "safety_checker", "stream", "train",
+]  # fmt: skip
 CELL = 96
 """Pixels of a cell of the sheets that explorations make."""
-_HERE = Path(__file__).parent
 
 
 def device_of(name: str | None = None) -> torch.device:
     """The device called `name`; None or "auto" is CUDA or MPS where there is one, else the CPU. Raises `UsageError`."""
-    import torch
+    from huggingvis.runtime.devices import device_of as found
 
-    if name in (None, "auto"):
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(str(name))
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
-            "`hvis doctor` shows which there are; `auto` takes the best of them."
-        ) from None
-    return device
+    return found(name)
 
 
 def load(
@@ -82,94 +72,11 @@ def load(
     missing files.
     """
     from huggingvis.core.system import System
+    from huggingvis.recipes.models import Wishes, bind_model
 
     if isinstance(model, System):
         return model
-    where, path = device_of(device), _place(model)
-    of_others = path.suffix != ".pkl" if path.is_file() else (path / "model_index.json").is_file()
-    if vae is not None and not of_others:
-        raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
-    if prediction is not None and not (of_others and path.is_file()):
-        raise UsageError(
-            f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
-        )
-    if of_others:
-        return _of_others(path, replace(_how(where, precision, path), vae=_vae(vae), prediction=prediction))
-    return _own(path, where)
-
-
-def _place(model: str | Path | None) -> Path:
-    """The file or folder that `load` was told of, fetched where only a hub has it."""
-    from huggingvis.systems.packaged import packaged
-
-    path = packaged(DEFAULT_MODEL) if model is None else Path(model)
-    if not path.exists() and packaged(str(model)).is_dir():
-        return packaged(str(model))
-    if model is None and not path.is_dir():
-        raise FileProblem(
-            "This installation lacks the model that ships with the package. Install the package again, or name a model "
-            "folder or a run folder of your own."
-        )
-    if not path.exists():
-        from huggingvis.checkpoints.resolve import resolve
-
-        return resolve(str(model), known=packaged_models())
-    return path
-
-
-def _own(path: Path, device: torch.device) -> System:
-    """The system in a run folder, a model folder of ours, or an official StyleGAN2 file."""
-    from huggingvis.systems.packaged import read_record
-
-    if (path / "config.toml").is_file():
-        from huggingvis.recipes.loading import bind_run
-
-        return bind_run(path, device)
-    if path.is_file():
-        from huggingvis.systems import stylegan2
-
-        return stylegan2.bind(path, device)
-    family, known = read_record(path)["family"], _families()
-    if family not in known:
-        raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
-    system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, device)
-    return system
-
-
-def _of_others(path: Path, how: How) -> System:
-    """The system in a folder of diffusers or a single file."""
-    if path.is_file():
-        from huggingvis.systems.single_file import bind_file
-
-        return bind_file(path, how)
-    from huggingvis.systems.pipelines import bind_folder
-
-    return bind_folder(path, how)
-
-
-def _how(device: torch.device, precision: str, path: Path) -> How:
-    from huggingvis.runtime import precision as runtime
-    from huggingvis.systems.pipelines import How
-
-    chosen = runtime.precision(precision, device, path)
-    return How(device, chosen.net, chosen.codec)
-
-
-def _vae(named: str | Path | None) -> Path | None:
-    from huggingvis.checkpoints.resolve import resolve
-
-    return None if named is None else resolve(named, kind="vae")
-
-
-def packaged_models() -> list[str]:
-    """Names of the generators that ship with the package."""
-    return sorted(p.parent.name for p in _HERE.glob("weights/*/model.json") if not p.parent.name.startswith("judge"))
-
-
-def _families() -> list[str]:
-    """Files of systems/ whose `bind` takes a model folder; the others bind single files of their own."""
-    files = (_HERE / "systems").glob("*.py")
-    return sorted(p.stem for p in files if "def bind(folder" in p.read_text(encoding="utf-8"))
+    return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
 
 
 def generate(
@@ -181,16 +88,38 @@ def generate(
     sampling: Sampling | None = None,
     device: str | None = None,
     on_step: OnStep | None = None,
+    lora: Loras = (),
+    embedding: Embeddings = (),
+    control: Controls | tuple[()] = (),
+    image_encoder: Name = "",
+    image: Name | None = None,
+    mask: Name | None = None,
+    strength: float | None = None,
 ) -> list[Picture]:
-    """Pictures of a sentence, or of a whole `Request` (then the other numbers are ignored).
+    """Pictures of a sentence, or of a whole `Request`, which says all but model and device itself.
 
+    Beside the sentence, as on the command line: `lora`, files with weights, `{"style.safetensors": 0.8}`; `embedding`,
+    learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a list of such, for ControlNets, T2I-Adapters
+    and IP-Adapters (these with their `image_encoder`); `image`, a picture's file to start from, with `strength` and a
+    `mask` that is white where it is made anew. Weights may also be OWNER/NAME at a hub.
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
     """
-    system = load(model, device=device)
-    if isinstance(prompt, str):
-        prompt = Request(Prompt(prompt), Canvas(count=count), replace(sampling or system.defaults, seed=seed))
-    pictures = stream(system, prompt, on_step=on_step)
-    for note in notes(system, prompt):
+    from huggingvis.recipes.beside import Beside
+
+    beside = Beside(lora, embedding, control, image_encoder, image, mask, strength)
+    if isinstance(prompt, Request):
+        if beside:
+            raise UsageError(
+                "A whole Request says itself what it starts from and which adapters it has: put them into its `source` "
+                "and `adapters`, or give a sentence."
+            )
+        system, request = load(model, device=device), prompt
+    else:
+        request = beside.added(Request(Prompt(prompt), Canvas(count=count)))
+        system = load(model, device=device)
+        request = replace(request, sampling=replace(sampling or system.defaults, seed=seed))
+    pictures = stream(system, request, on_step=on_step)
+    for note in notes(system, request):
         warnings.warn(note, stacklevel=2)
     return list(pictures)
 
@@ -217,43 +146,6 @@ def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJu
     from huggingvis.systems.judges.safety import bind
 
     return bind(folder, device_of(device))
-
-
-def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -> tuple[Picture, Repetition]:
-    """The picture file `path` made again from its own record, and how the two compare.
-
-    Raises `FileProblem` for a file without a record, `UsageError` where `system` cannot do what the record asks.
-    """
-    from huggingvis.core.picture_files import open_picture
-    from huggingvis.edits.generate import CHUNK
-    from huggingvis.edits.generate import repeat as again
-    from huggingvis.export.image import read_provenance
-
-    told = read_provenance(path)
-    index, chunk = told.made.get("batch_index", 0), told.made.get("chunk", CHUNK)
-    if not (type(index) is int and type(chunk) is int and chunk > 0):
-        raise FileProblem(f"The record in {path} is damaged: batch index or chunk is no number. Use an intact copy.")
-    picture = again(system, told.request(), index, chunk=chunk, on_step=on_step)
-    before, after = open_picture(path).pixels.astype(int), picture.pixels.astype(int)
-    apart = int(abs(before - after).max()) if before.shape == after.shape else 255
-    differs = {
-        key: (told.made.get(key), picture.made[key])
-        for key in ("model", "weights", "backend", "version")
-        if told.made.get(key) != picture.made[key]
-    }
-    return picture, Repetition(apart, differs)
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """How a repeated picture compares: the largest difference in 255ths, and what was different about its making."""
-
-    apart: int
-    differs: Mapping[str, tuple[Any, Any]]
-
-    @property
-    def identical(self) -> bool:
-        return self.apart == 0
 
 
 def train(
@@ -379,64 +271,9 @@ def inspect(path: str | Path, *, base: str | Path | None = None, hashes: bool = 
     `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`: `fits` then says whether it can be used with it, and why not.
     Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
     """
-    from huggingvis.checkpoints.report import hashes as hashes_of
-    from huggingvis.checkpoints.report import report_of
+    from huggingvis.recipes.inspecting import inspected
 
-    if not Path(path).exists() and (named := _HERE / "weights" / str(path)).is_dir():
-        path = named
-    subject, told_sha = _looked_at(path)
-    report = report_of(subject)
-    kind = {"kind": report.kind.name}
-    if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
-        from huggingvis.recipes.loading import folder_facts
-
-        found = {**folder_facts(subject.path), **kind} if not subject.settings else report.as_json()
-    elif report.kind.name == "picture":
-        from huggingvis.export.image import picture_facts
-
-        found = {**picture_facts(subject.path), **kind}
-    else:
-        found = report.as_json()
-    if base is not None:
-        from huggingvis.checkpoints.fitting import fits_on
-
-        found["fits"] = fits_on(report, base)
-    if subject.format is not None:
-        if subject.is_remote:
-            found |= {"sha256": told_sha}
-        elif hashes:
-            found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
-        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
-        if family is not None:
-            title = f"a file of weights of {family}, a family of this library"
-            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
-    return found
-
-
-def _looked_at(path: str | Path) -> tuple[Subject, str | None]:
-    """What is there, or what a hub says of it, with the hash of a file that only the hub has."""
-    from huggingvis.checkpoints.kinds import Subject
-
-    if not os.path.lexists(path) and isinstance(path, str):
-        from huggingvis.checkpoints.hub_names import remote
-
-        what = remote(path)
-        if what is not None:
-            from huggingvis.checkpoints.hub_look import subject_at
-            from huggingvis.checkpoints.resolve import is_path
-
-            if not is_path(what):
-                return subject_at(what)
-    return Subject(path), None
-
-
-def _family(tensors: Mapping[str, Any]) -> str | None:
-    """The family of this library that these tensors are of."""
-    from huggingvis import systems
-    from huggingvis.checkpoints.inspect import families_in, identify
-
-    family = identify(tensors, families_in(systems))
-    return family.name if family else None
+    return inspected(path, base=base, hashes=hashes)
 
 
 def catalog(chapter: int | str | None = None) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import NEGATIVE, PROMPT, pipeline, start, text, tokenizer
 from torch import Tensor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import ReplayNoise
@@ -195,16 +196,16 @@ def test_an_ip_adapter_is_shown_a_picture(system: System, tmp_path: Path, pictur
         for leaf in ("to_k_ip", "to_v_ip"):
             tensors[f"ip_adapter.{2 * n + 1}.{leaf}.weight"] = torch.randn(width, 32, generator=g)
     save_tensors(tensors, tmp_path / "ip-adapter.safetensors")
+    wide = Image.fromarray(np.random.default_rng(2).integers(0, 256, (24, 41, 3), dtype=np.uint8))
+    wide.save(picture)
     use = AdapterUse(str(tmp_path / "ip-adapter.safetensors"), 0.6, str(picture))
     before = latents(system, asked())
     ours = latents(system, asked(use))
     made.load_ip_adapter(str(tmp_path), subfolder="", weight_name="ip-adapter.safetensors", image_encoder_folder=None)
     made.set_ip_adapter_scale(0.6)
-    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.48145466, 0.4578275, 0.40821073),
-                                                          (0.26862954, 0.26130258, 0.27577711)))  # fmt: skip
-    values = torch.from_numpy(np.array(Image.open(picture), dtype=np.float32)).permute(2, 0, 1) / 255
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     with torch.no_grad():
-        seen = tower((values - mean)[None] / std).image_embeds
+        seen = tower(processor(images=wide, return_tensors="pt").pixel_values).image_embeds
     embeds = torch.stack([torch.zeros_like(seen), seen])  # [2, 1, E]: the negative half first
     assert_close(ours, theirs(made, ip_adapter_image_embeds=[embeds]))
     assert float((ours - before).abs().max()) > 1e-2

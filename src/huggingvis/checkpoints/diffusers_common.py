@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from huggingvis.checkpoints.io import load, save
+from huggingvis.checkpoints.json_files import Json as Json
+from huggingvis.checkpoints.json_files import read_json, write_json
 from huggingvis.checkpoints.keymap import Rule
 from huggingvis.checkpoints.transforms import ConvToLinear, Transform
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain, write_atomically
-
-Json = Mapping[str, Any]
 
 STEM = "diffusion_pytorch_model"
 WEIGHTS = (
@@ -70,30 +69,6 @@ def _modern(name: str) -> str:
 def read_config(folder: Path | str) -> dict[str, Any]:
     """`config.json` of a model folder. Raises `FileProblem`."""
     return read_json(Path(folder) / "config.json")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The settings in a JSON file. Raises `FileProblem`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    except (ValueError, RecursionError) as error:
-        raise FileProblem(f"{path} should be JSON, but does not parse: {error}. Download it again.") from error
-    if not isinstance(found, dict):
-        raise FileProblem(f"{path} should hold a JSON object with a model's settings, found {type(found).__name__}.")
-    return found
-
-
-def write_json(path: Path, content: Json) -> Path:
-    """Writes settings, all or nothing, with the folder they lie in; returns the file. Raises `FileProblem`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, path.parent, "write") from error
-    text = (json.dumps(dict(content), indent=2, sort_keys=True) + "\n").encode()
-    write_atomically(path, lambda file: file.write(text))
-    return path
 
 
 def read_weights(folder: Path | str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

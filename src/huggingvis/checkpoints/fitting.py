@@ -9,19 +9,20 @@ Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
 
-from huggingvis.checkpoints import diffusers_unet, ldm_unet, text_towers_clip
+from huggingvis.checkpoints import diffusers_pixart, diffusers_unet, ldm_unet, original_pixart, text_towers_clip
 from huggingvis.checkpoints.diffusers_unet_config import config_from_diffusers, config_to_diffusers
 from huggingvis.checkpoints.inspect import Facts
-from huggingvis.checkpoints.kinds import Subject, read_settings
+from huggingvis.checkpoints.json_files import read_json
+from huggingvis.checkpoints.kinds import CONFIG, Subject
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Host, fit
 from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, report_of
@@ -29,6 +30,7 @@ from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
+from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 
 _SD1 = UNetConfig(in_channels=4, out_channels=4, channels=(320, 640, 1280, 1280), attention=(1, 1, 1, 0), heads=8,
@@ -47,54 +49,76 @@ _SIZES = {
 """Width of the text tokens -> published sizes of the U-Net and of the text towers."""
 
 
+@final
+@dataclass(frozen=True)
+class _Model:
+    """What a LoRA is held against.
+
+    Attributes:
+        base: what people call it.
+        hosts: its nets without numbers, of the text towers those among the parts that are changed.
+    """
+
+    base: Base
+    hosts: Callable[[Collection[str]], Mapping[str, Host]]
+
+
 def fits_on(report: Report, base: str | Path) -> dict[str, Any]:
     """`base` in words, `fits` (None: nothing tells) and `why`, a paragraph.
 
     Raises `UsageError` for a base that is no name, path or model, `FileProblem` where its files are damaged.
     """
-    model, config = _of(base)
-    fault = misfit(report, model)
+    model = _of(base)
+    name, fault, made = model.base.name, misfit(report, model.base), report.told.base
     if fault is not None:
-        return {"base": model.name, "fits": False, "why": fault}
-    made = report.told.base
+        return {"base": name, "fits": False, "why": fault}
     if report.kind.name == "lora":
         try:
-            fitted = fit(read(report.path), _hosts(config, set(report.told.facts.get("parts", ()))))
+            fitted = fit(read(report.path), model.hosts(report.told.facts.get("parts", ())))
         except HvisError as error:
-            return {"base": model.name, "fits": False, "why": str(error)}
+            return {"base": name, "fits": False, "why": str(error)}
         count = sum(len(changes) for changes in fitted.parts.values())
-        return {"base": model.name, "fits": True, "why": fitted.report or f"All of its {count} changes apply."}
+        return {"base": name, "fits": True, "why": fitted.report or f"All of its {count} changes apply."}
     if made is None:
-        return {"base": model.name, "fits": None, "why": f"Nothing in {report.path.name} tells which base it is for."}
-    return {"base": model.name, "fits": True, "why": f"It was made for {made}, as the model is."}
+        return {"base": name, "fits": None, "why": f"Nothing in {report.path.name} tells which base it is for."}
+    return {"base": name, "fits": True, "why": f"It was made for {made}, as the model is."}
 
 
-def _of(base: str | Path) -> tuple[Base, UNetConfig]:
-    """The base and the sizes of its U-Net."""
+def _of(base: str | Path) -> _Model:
     if isinstance(base, str) and base.lower() in BASES:
         named = BASES[base.lower()]
-        return named, _SIZES[named.tokens[0]][0]
+        return _with_unet(_SIZES[named.tokens[0]][0], named)
     path = Path(base)
     if not path.exists():
         raise unknown("base", str(base), [*BASES, "the path of a model"])
     subject = Subject(path)
     report = report_of(subject)
+    if subject.is_folder and (path / "transformer" / CONFIG).is_file():
+        return _pixart(diffusers_pixart.config_from_diffusers(read_json(path / "transformer" / CONFIG)))
     if subject.is_folder and report.kind.name in ("pipeline", "unet"):
         folder = path / "unet" if report.kind.name == "pipeline" else path
-        config = config_from_diffusers(read_settings(folder / "config.json"))
-    elif report.kind.name in ("checkpoint", "unet") and subject.format is not None:
+        return _with_unet(config_from_diffusers(read_json(folder / CONFIG)))
+    if report.kind.name in ("checkpoint", "unet") and subject.format is not None:
         facts = Facts(path, subject.format, 0, subject.tensors, subject.metadata)
         layout = layout_of(facts, NOTHING)
         if layout.unet is None:
             raise FileProblem(f"{path} has no U-Net in the names of checkpoints. Name a whole model.")
-        config = layout.unet.config
-    else:
-        raise UsageError(f"{path} is {report.title}, not a model that something could be put on. Name a model.")
-    return base_of(config.tokens_dim, config.vector_dim), config
+        return _with_unet(layout.unet.config)
+    raise UsageError(f"{path} is {report.title}, not a model that something could be put on. Name a model.")
 
 
-def _hosts(config: UNetConfig, parts: set[str]) -> dict[str, Host]:
+def _with_unet(config: UNetConfig, named: Base | None = None) -> _Model:
+    return _Model(named or base_of(config.tokens_dim, config.vector_dim), partial(_hosts, config))
+
+
+def _pixart(config: PixArtConfig) -> _Model:
+    maps = (diffusers_pixart.keymap(), original_pixart.keymap())
+    return _Model(base_of(config.width), lambda parts: {"transformer": Host(_empty(partial(PixArt, config)), maps)})
+
+
+def _hosts(config: UNetConfig, changed: Collection[str]) -> dict[str, Host]:
     """The nets of a base without numbers, as hosts of LoRAs; of the text towers those that are changed."""
+    parts = set(changed)
     theirs = diffusers_unet.keymap(config_to_diffusers(config))
     original = ldm_unet.keymap(config, linear=config.tokens_dim != _SD1.tokens_dim, prefix="")
     hosts = {"unet": Host(_empty(partial(UNet, config)), (theirs, original))}

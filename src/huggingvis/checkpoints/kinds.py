@@ -10,7 +10,6 @@ with a `KIND`, found by name, so a new kind is a new file. Book: chapter 5, "Che
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import re
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, final
 
 from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_header, sniff
+from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import FileProblem
@@ -27,8 +27,6 @@ from huggingvis.core.files import explain
 
 INDEX, CONFIG = "model_index.json", "config.json"
 """The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
-_LONGEST = 1 << 24
-"""Bytes of a file of settings; a longer one is something else."""
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 Tensors = Mapping[str, TensorFact]
 
@@ -102,7 +100,7 @@ class Subject:
     def settings(self) -> Mapping[str, Any]:
         """Of a folder: its `model_index.json`, or else its `config.json`; empty where there is none."""
         name = next((name for name in (INDEX, CONFIG) if self.has(name)), None)
-        return {} if name is None else read_settings(self.path / name)
+        return {} if name is None else read_json(self.path / name)
 
     def has(self, name: str) -> bool:
         """Whether the folder holds a file of that name."""
@@ -157,20 +155,6 @@ class Subject:
 @cache
 def _sign(what: str) -> str:
     return next(row.sign for row in FOREIGN if row.what == what)
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON object in a file. Raises `FileProblem`."""
-    try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_LONGEST))
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    except (ValueError, RecursionError) as error:
-        raise FileProblem(f"{path} should be JSON, but does not parse: {error}. Get it again.") from error
-    if not isinstance(found, dict):
-        raise FileProblem(f"{path} should hold a JSON object with settings, found {type(found).__name__}.")
-    return found
 
 
 @cache

@@ -13,9 +13,9 @@ Shape = tuple[int, ...]
 
 WIDTHS: Mapping[int, str] = {
     768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
-    1280: "the refiner of Stable Diffusion XL",
+    1280: "the refiner of Stable Diffusion XL", 1152: "PixArt",
 }  # fmt: skip
-"""Models by the width of the text tokens their U-Net reads."""
+"""Models by the width of the text tokens that their cross-attention reads."""
 
 _MARKS = (
     (re.compile(r"(^|[._])(double_blocks|single_blocks|single_transformer_blocks)[._]"), "Flux"),

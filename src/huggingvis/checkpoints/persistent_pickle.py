@@ -20,9 +20,16 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
-from huggingvis.checkpoints.pickle_bounds import Allowance, Numbers, check_opcodes, checked, said, tensor_over
+from huggingvis.checkpoints.pickle_bounds import (
+    Allowance,
+    Numbers,
+    check_opcodes,
+    checked,
+    explained,
+    said,
+    tensor_over,
+)
 from huggingvis.core.errors import FileProblem, unknown
-from huggingvis.core.files import explain
 
 Names = dict[tuple[str, str], Any]
 
@@ -130,20 +137,10 @@ def load_networks(path: Path | str) -> dict[str, Any]:
     Raises `FileProblem` for a file that is missing, damaged, asks for anything but plain data, or holds no networks.
     """
     path = Path(path)
-    try:
+    with explained(path, "cannot be read as a pickle of networks"):
         file = io.BytesIO(path.read_bytes())
         check_opcodes(file)
         content = _Reader(file, path).load()
-    except FileProblem:
-        raise
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    except Exception as error:  # a pickle that lies fails in any way; nothing in it has run
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise FileProblem(
-            f"{path} cannot be read as a pickle of networks: {first}. It is damaged, cut short, or something else: get "
-            "it again."
-        ) from error
     if not isinstance(content, dict) or not any(isinstance(value, Record) for value in content.values()):
         raise FileProblem(f"{path} holds a {type(content).__name__} without networks; {_WORKSHOP}.")
     return {_name(key): value for key, value in content.items()}

@@ -7,16 +7,22 @@ counted. Opcodes: `pickletools` of Python; a tensor's numbers: the file format o
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import pickle
 import pickletools
 import struct
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
+
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.files import explain
 
 _TUPLE = 10_000  # most members of one tuple, its inner ones included: hashing a tuple visits them all, and recurses
 _PUTS, _GETS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
@@ -50,6 +56,22 @@ def checked(value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
         raise pickle.UnpicklingError(f"a {type(value).__name__} where a {kind.__name__} belongs")
     return value
+
+
+@contextlib.contextmanager
+def explained(path: Path, failed: str) -> Iterator[None]:
+    """A block that reads the pickle in `path`; what fails there is `FileProblem`, which begins: `path` `failed`."""
+    try:
+        yield
+    except FileProblem:
+        raise
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except Exception as error:  # a pickle that lies fails in any way; nothing in it has run
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise FileProblem(
+            f"{path} {failed}: {first}. It is damaged, cut short, or something else: get it again."
+        ) from error
 
 
 @final

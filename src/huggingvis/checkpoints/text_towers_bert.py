@@ -6,15 +6,7 @@ from typing import Any
 
 from huggingvis.checkpoints.diffusers_common import rename
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.checkpoints.text_towers_common import (
-    Json,
-    Layout,
-    Names,
-    activation,
-    activation_name,
-    check_heads,
-    sizes,
-)
+from huggingvis.checkpoints.text_towers_common import Json, Layout, Names, encoder, encoder_settings, sizes
 from huggingvis.nets.bert import BERT, BERTConfig
 
 ACTIVATIONS = ("gelu", "gelu_new")
@@ -37,12 +29,7 @@ def config_from_transformers(theirs: Json) -> BERTConfig:
         vocabulary=full["vocab_size"],
         length=full["max_position_embeddings"],
         kinds=full["type_vocab_size"],
-        dim=full["hidden_size"],
-        depth=full["num_hidden_layers"],
-        heads=check_heads("num_attention_heads", full["num_attention_heads"], full["hidden_size"]),
-        hidden=full["intermediate_size"],
-        activation=activation(full, "hidden_act", ACTIVATIONS),
-        eps=full["layer_norm_eps"],
+        **encoder(full, ACTIVATIONS),
     )
 
 
@@ -51,9 +38,8 @@ def config_to_transformers(config: BERTConfig) -> dict[str, Any]:
     c = config
     return {
         "architectures": [_CLASSES[0]], "model_type": "bert", "vocab_size": c.vocabulary,
-        "max_position_embeddings": c.length, "type_vocab_size": c.kinds, "hidden_size": c.dim,
-        "num_hidden_layers": c.depth, "num_attention_heads": c.heads, "intermediate_size": c.hidden,
-        "hidden_act": activation_name(c.activation, ACTIVATIONS), "layer_norm_eps": c.eps, "pad_token_id": 0,
+        "max_position_embeddings": c.length, "type_vocab_size": c.kinds,
+        **encoder_settings(c, ACTIVATIONS), "pad_token_id": 0,
     }  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from huggingvis.checkpoints.text_towers_common import (
     Json,
     Layout,
     Names,
-    activation,
-    activation_name,
-    check_heads,
+    bare,
+    encoder,
+    encoder_settings,
+    projected,
     sizes,
 )
 from huggingvis.checkpoints.transforms import Split, Transpose
@@ -48,12 +49,7 @@ def config_from_transformers(theirs: Json) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocabulary=full["vocab_size"],
         length=full["max_position_embeddings"],
-        dim=full["hidden_size"],
-        depth=full["num_hidden_layers"],
-        heads=check_heads("num_attention_heads", full["num_attention_heads"], full["hidden_size"]),
-        hidden=full["intermediate_size"],
-        activation=activation(full, "hidden_act", ACTIVATIONS),
-        eps=full["layer_norm_eps"],
+        **encoder(full, ACTIVATIONS),
         end=min(_END, full["vocab_size"] - 1) if wrong else full["eos_token_id"],
         projection=full["projection_dim"] if full.get("architectures") == (_CLASSES[1],) else None,
     )
@@ -64,9 +60,7 @@ def config_to_transformers(config: CLIPTextConfig) -> dict[str, Any]:
     c = config
     return {
         "architectures": [_CLASSES[c.projection is not None]], "model_type": "clip_text_model",
-        "vocab_size": c.vocabulary, "max_position_embeddings": c.length, "hidden_size": c.dim,
-        "num_hidden_layers": c.depth, "num_attention_heads": c.heads, "intermediate_size": c.hidden,
-        "hidden_act": activation_name(c.activation, ACTIVATIONS), "layer_norm_eps": c.eps,
+        "vocab_size": c.vocabulary, "max_position_embeddings": c.length, **encoder_settings(c, ACTIVATIONS),
         "projection_dim": c.dim if c.projection is None else c.projection,
         "bos_token_id": c.end - 1, "eos_token_id": c.end, "pad_token_id": 1,
     }  # fmt: skip
@@ -81,12 +75,7 @@ def keymap(config: CLIPTextConfig, root: str = "", tower: str = "text_model.") -
         *rename("layers.{i}", f"{there}encoder.layers.{{i}}", LAYER),
         Rule("norm.{leaf:word}", f"{there}final_layer_norm.{{leaf:word}}"),
     ]
-    ignored = [f"{there}embeddings.position_ids"]
-    if config.projection is None:
-        ignored.append(f"{root}text_projection.weight")
-    else:
-        rules.append(Rule("projection.weight", f"{root}text_projection.weight"))
-    return KeyMap(rules, ignored)
+    return projected(rules, [f"{there}embeddings.position_ids"], config.projection, f"{root}text_projection.weight")
 
 
 def open_clip_keymap(config: CLIPTextConfig, root: str = "") -> KeyMap:
@@ -98,11 +87,7 @@ def open_clip_keymap(config: CLIPTextConfig, root: str = "") -> KeyMap:
         Rule("norm.{leaf:word}", f"{root}ln_final.{{leaf:word}}"),
     ]
     ignored = [f"{root}logit_scale", f"{root}attn_mask"]
-    if config.projection is None:
-        ignored.append(f"{root}text_projection")
-    else:
-        rules.append(Rule("projection.weight", f"{root}text_projection", Transpose()))
-    return KeyMap(rules, ignored)
+    return projected(rules, ignored, config.projection, f"{root}text_projection", Transpose())
 
 
 def open_clip_layers(there: str) -> list[Rule]:
@@ -116,8 +101,7 @@ def open_clip_layers(there: str) -> list[Rule]:
 
 
 def _keymap_for(config: CLIPTextConfig, names: Names) -> KeyMap:
-    bare = bool(names) and not any(name.startswith("text_model.") for name in names)
-    return keymap(config, tower="" if bare else "text_model.")
+    return keymap(config, tower=bare(names, "text_model."))
 
 
 CLIP_TEXT = Layout(_CLASSES, CLIPText, config_from_transformers, config_to_transformers, _keymap_for)

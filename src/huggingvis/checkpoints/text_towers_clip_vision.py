@@ -15,9 +15,10 @@ from huggingvis.checkpoints.text_towers_common import (
     Json,
     Layout,
     Names,
-    activation,
-    activation_name,
-    check_heads,
+    bare,
+    encoder,
+    encoder_settings,
+    projected,
     sizes,
 )
 from huggingvis.checkpoints.transforms import Transpose
@@ -40,12 +41,7 @@ def config_from_transformers(theirs: Json) -> CLIPVisionConfig:
         image=full["image_size"],
         patch=full["patch_size"],
         channels=full["num_channels"],
-        dim=full["hidden_size"],
-        depth=full["num_hidden_layers"],
-        heads=check_heads("num_attention_heads", full["num_attention_heads"], full["hidden_size"]),
-        hidden=full["intermediate_size"],
-        activation=activation(full, "hidden_act", ACTIVATIONS),
-        eps=full["layer_norm_eps"],
+        **encoder(full, ACTIVATIONS),
         projection=full["projection_dim"] if full.get("architectures") == (_CLASSES[1],) else None,
     )
 
@@ -55,9 +51,8 @@ def config_to_transformers(config: CLIPVisionConfig) -> dict[str, Any]:
     c = config
     return {
         "architectures": [_CLASSES[c.projection is not None]], "model_type": "clip_vision_model",
-        "image_size": c.image, "patch_size": c.patch, "num_channels": c.channels, "hidden_size": c.dim,
-        "num_hidden_layers": c.depth, "num_attention_heads": c.heads, "intermediate_size": c.hidden,
-        "hidden_act": activation_name(c.activation, ACTIVATIONS), "layer_norm_eps": c.eps,
+        "image_size": c.image, "patch_size": c.patch, "num_channels": c.channels,
+        **encoder_settings(c, ACTIVATIONS),
         "projection_dim": c.dim if c.projection is None else c.projection,
     }  # fmt: skip
 
@@ -73,12 +68,7 @@ def keymap(config: CLIPVisionConfig, root: str = "", tower: str = "vision_model.
         *rename("layers.{i}", f"{there}encoder.layers.{{i}}", LAYER),
         Rule("norm.{leaf:word}", f"{there}post_layernorm.{{leaf:word}}"),
     ]
-    ignored = [f"{there}embeddings.position_ids"]
-    if config.projection is None:
-        ignored.append(f"{root}visual_projection.weight")
-    else:
-        rules.append(Rule("projection.weight", f"{root}visual_projection.weight"))
-    return KeyMap(rules, ignored)
+    return projected(rules, [f"{there}embeddings.position_ids"], config.projection, f"{root}visual_projection.weight")
 
 
 def open_clip_keymap(config: CLIPVisionConfig, root: str = "visual.") -> KeyMap:
@@ -91,14 +81,11 @@ def open_clip_keymap(config: CLIPVisionConfig, root: str = "visual.") -> KeyMap:
         *open_clip_layers(f"{root}transformer.resblocks.{{i}}"),
         Rule("norm.{leaf:word}", f"{root}ln_post.{{leaf:word}}"),
     ]
-    if config.projection is None:
-        return KeyMap(rules, [f"{root}proj"])
-    return KeyMap([*rules, Rule("projection.weight", f"{root}proj", Transpose())])
+    return projected(rules, [], config.projection, f"{root}proj", Transpose())
 
 
 def _keymap_for(config: CLIPVisionConfig, names: Names) -> KeyMap:
-    bare = bool(names) and not any(name.startswith("vision_model.") for name in names)
-    return keymap(config, tower="" if bare else "vision_model.")
+    return keymap(config, tower=bare(names, "vision_model."))
 
 
 CLIP_VISION = Layout(_CLASSES, CLIPVision, config_from_transformers, config_to_transformers, _keymap_for)

@@ -6,10 +6,10 @@ do not compute is refused by name, never ignored. Book: chapter 5, "Checkpoints"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, final
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, final
 
 import torch
 from torch import nn
@@ -17,7 +17,8 @@ from torch import nn
 from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.diffusers_common import Json, read_config, settings, unsupported, write_folder
 from huggingvis.checkpoints.io import load
-from huggingvis.checkpoints.keymap import KeyMap, patterns
+from huggingvis.checkpoints.keymap import KeyMap, Rule, patterns
+from huggingvis.checkpoints.transforms import Identity, Transform
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.nets.encoder_layer import Activation, gelu, gelu_tanh, quick_gelu
 
@@ -35,6 +36,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 }  # fmt: skip
 
 Names = Collection[str]
+IDENTITY = Identity()
 
 
 class Tower(Protocol):
@@ -125,6 +127,68 @@ def check_heads(key: str, heads: int, dim: int) -> int:
     if heads < 1 or dim % heads:
         raise unsupported(key, heads, f"the divisors of the width {dim}")
     return heads
+
+
+class Encoder(TypedDict):
+    """What the configurations of CLIP's towers and of BERT have in common."""
+
+    dim: int
+    depth: int
+    heads: int
+    hidden: int
+    activation: Activation
+    eps: float
+
+
+class HasEncoder(Protocol):
+    """A configuration with those numbers."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def activation(self) -> Activation: ...
+    @property
+    def eps(self) -> float: ...
+
+
+def encoder(full: Mapping[str, Any], known: tuple[str, ...]) -> Encoder:
+    """Those numbers by transformers' names, with one of the `known` activations. Raises `FileProblem`."""
+    return Encoder(
+        dim=full["hidden_size"],
+        depth=full["num_hidden_layers"],
+        heads=check_heads("num_attention_heads", full["num_attention_heads"], full["hidden_size"]),
+        hidden=full["intermediate_size"],
+        activation=activation(full, "hidden_act", known),
+        eps=full["layer_norm_eps"],
+    )
+
+
+def encoder_settings(c: HasEncoder, known: tuple[str, ...]) -> dict[str, Any]:
+    """The way back. Raises `UsageError` for an activation that transformers does not name."""
+    return {
+        "hidden_size": c.dim, "num_hidden_layers": c.depth, "num_attention_heads": c.heads,
+        "intermediate_size": c.hidden, "hidden_act": activation_name(c.activation, known), "layer_norm_eps": c.eps,
+    }  # fmt: skip
+
+
+def projected(
+    rules: Sequence[Rule], ignored: Sequence[str], projection: int | None, theirs: str, how: Transform = IDENTITY
+) -> KeyMap:
+    """A map of `rules` and of a projection, which their files may hold though our net has none."""
+    if projection is None:
+        return KeyMap(rules, [*ignored, theirs])
+    return KeyMap([*rules, Rule("projection.weight", theirs, how)], ignored)
+
+
+def bare(names: Names, tower: str) -> str:
+    """`tower` itself, or nothing where a file's names begin without it."""
+    return tower if not names or any(name.startswith(tower) for name in names) else ""
 
 
 def activation(full: Mapping[str, Any], key: str, known: tuple[str, ...]) -> Activation:

@@ -25,9 +25,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from huggingvis.checkpoints.pickle_bounds import Allowance, check_opcodes, checked, said
+from huggingvis.checkpoints.pickle_bounds import Allowance, check_opcodes, checked, explained, said
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain
 
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -134,30 +133,21 @@ class Mapped:
 
 def read_zip(path: Path) -> Any:
     """The object in the file, tensors as `Stored`, objects of unknown classes as `Unbuilt`. Raises `FileProblem`."""
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            entries = {info.filename: info for info in archive.infolist()}
-            pickled = next(name for name in entries if name.rsplit("/", 1)[-1] == "data.pkl")
-            root = pickled.removesuffix("data.pkl")
-            if root + "byteorder" in entries and archive.read(root + "byteorder") != sys.byteorder.encode():
-                raise FileProblem(
-                    f"{path} was written on a machine of another byte order. Get its safetensors version."
-                )
-            if entries[pickled].compress_type != zipfile.ZIP_STORED:
-                raise pickle.UnpicklingError("its table of tensors is compressed, which PyTorch never does")
-            text = io.BytesIO(archive.read(pickled))
-            check_opcodes(text)
-            return _Reader(text, path, lambda key: _place(file, entries, f"{root}data/{key}")).load()
-    except FileProblem:
-        raise
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    except Exception as error:  # a pickle that lies fails in any way; nothing in it has run
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise FileProblem(
-            f"{path} is a PyTorch zip that cannot be read: {first}. It is damaged, cut short, or something else: get "
-            "it again."
-        ) from error
+    with (
+        explained(path, "is a PyTorch zip that cannot be read"),
+        path.open("rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        entries = {info.filename: info for info in archive.infolist()}
+        pickled = next(name for name in entries if name.rsplit("/", 1)[-1] == "data.pkl")
+        root = pickled.removesuffix("data.pkl")
+        if root + "byteorder" in entries and archive.read(root + "byteorder") != sys.byteorder.encode():
+            raise FileProblem(f"{path} was written on a machine of another byte order. Get its safetensors version.")
+        if entries[pickled].compress_type != zipfile.ZIP_STORED:
+            raise pickle.UnpicklingError("its table of tensors is compressed, which PyTorch never does")
+        text = io.BytesIO(archive.read(pickled))
+        check_opcodes(text)
+        return _Reader(text, path, lambda key: _place(file, entries, f"{root}data/{key}")).load()
 
 
 def _place(file: Any, entries: Mapping[str, zipfile.ZipInfo], name: str) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Gen
 from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.sample import Sampler
 from huggingvis.core.self_conditioning import SelfConditioning
-from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.threshold import Clip
@@ -117,7 +116,7 @@ class Model:
             dropout=sizes.dropout,
             clock_scale=noising.clock_scale,
         )
-        net = channels_last(UNet(config))
+        net = UNet(config)
         process, times, least = noising.process(), noising.times, noising.least
         estimating = SelfConditioning() if sizes.self_conditioned else None
         limits = (Clip(),) if pixels else ()

@@ -76,7 +76,7 @@ class CachedLatents:
         texts = ["" if silent else text for silent, text in zip(empty, captions, strict=True)]
         z = torch.from_numpy(self.latents[items]).float()  # [B, C, h, w]
         return {
-            "x0": z.contiguous(memory_format=torch.channels_last),
+            "x0": z,
             "ids": self.tokenizer.ids(texts),
             "kinds": self.kinds[items].where(~hidden[:, None], NONE),
             "colours": self.colours[items],
@@ -101,7 +101,7 @@ def _encoded(data: WorldSet, codec: KLLatents) -> dict[str, np.ndarray]:
     for start in range(0, data.count, 512):
         layouts = data.layouts[start : start + 512]
         images = np.stack([data.world.image(layout) for layout in layouts])
-        x = to_tensor(images).to(device).contiguous(memory_format=torch.channels_last)
+        x = to_tensor(images).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             rows.append(codec.encode(x).half().cpu())
     return {"latents": torch.cat(rows).contiguous().numpy()}

@@ -18,7 +18,6 @@ from huggingvis.core import config as records
 from huggingvis.core.config import to_dict
 from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import OnStep
-from huggingvis.core.shapes import channels_last
 from huggingvis.data.cache import ArrayCache, Recipe
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
@@ -91,7 +90,7 @@ def autoencoder(config: FirstStage, facts: Facts) -> AutoencoderKL:
         quant_conv=False,
         patch=config.patch,
     )
-    return channels_last(AutoencoderKL(sizes))
+    return AutoencoderKL(sizes)
 
 
 def train_autoencoder(config: FirstStage, source: Source, run: Run, settings: FitSettings, every: int) -> Run:
@@ -162,7 +161,7 @@ class Latents:
 
     def __call__(self, places: np.ndarray, mirrored: np.ndarray) -> Tensor:
         rows = self.table[mirrored.astype(np.int64), places]  # [B, C, h, w]
-        return torch.from_numpy(rows).float().contiguous(memory_format=torch.channels_last)
+        return torch.from_numpy(rows).float()
 
     @torch.no_grad()
     def _encoded(self) -> dict[str, np.ndarray]:

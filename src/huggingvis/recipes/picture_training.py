@@ -44,7 +44,7 @@ class Fitting:
         batch: pictures a step.
         lr: learning rate.
         sample_every: steps between sample grids and validations.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
     """
 
@@ -52,7 +52,7 @@ class Fitting:
     batch: int = 128
     lr: float = 1e-3
     sample_every: int = 500
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = 0
 
 
@@ -122,7 +122,7 @@ def fit_pictures(
     on_step: Sequence[Callback] = (),
 ) -> Run:
     """`fit` with `config`'s numbers; each `sample_every` steps held-out losses and a sheet of what it draws."""
-    asked = precision(config.precision)
+    asked = precision(config.precision, setting.device)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.home),

@@ -195,7 +195,7 @@ def shown(x: Tensor, size: int, channels: int) -> Tensor:
         x = x[:, :, top : top + side, left : left + side]
     if x.shape[-1] != size:
         x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True).clamp(-1, 1)
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous()
 
 
 def _scramble(numbers: np.ndarray, *key: object) -> np.ndarray:

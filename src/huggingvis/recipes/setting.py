@@ -9,6 +9,7 @@ import torch
 
 from huggingvis.core.config import to_dict
 from huggingvis.core.errors import unknown
+from huggingvis.runtime.precision import AUTO, usual
 from huggingvis.train.parallel import Parallel
 from huggingvis.train.run import Run
 from huggingvis.train.settings import BFLOAT16, FLOAT32, Precision
@@ -38,9 +39,14 @@ class Setting:
         return Run.begin(self.path, record, resume=self.resume, parallel=self.parallel)
 
 
-def precision(name: str) -> Precision:
-    """`bf16` or `fp32`, as recipes' configs spell it. Raises `UsageError` for another name."""
+def precision(name: str, device: torch.device) -> Precision:
+    """`bf16`, `fp32` or `auto`, as recipes' configs spell it; the last is bf16 where `device` is faster in it.
+
+    Raises `UsageError` for another name.
+    """
     known = {"bf16": BFLOAT16, "fp32": FLOAT32}
+    if name == AUTO:
+        return BFLOAT16 if usual(device) is torch.bfloat16 else FLOAT32
     if name not in known:
-        raise unknown("precision", name, known)
+        raise unknown("precision", name, (AUTO, *known))
     return known[name]

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,11 @@ from huggingvis.adapters.textual_inversion import Embedding, TextualInversions
 from huggingvis.adapters.window import Window, window_of
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.kinds import kind_of, kinds
+from huggingvis.codecs.clip_pictures import clip_picture
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.picture_files import on_canvas
+from huggingvis.core.picture_files import on_canvas, open_picture
 from huggingvis.core.protocols import Generative
 from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.system import Spec, canvas_of
@@ -41,6 +42,24 @@ class Removable(Protocol):
     """What an attachment leaves in hand."""
 
     def remove(self) -> None: ...
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """An opened file of which some may not apply."""
+
+    @property
+    def report(self) -> str:
+        """What does not, in a paragraph; "" where all does."""
+        ...
+
+
+class ReadsPicture(Protocol):
+    """An adapter beside a U-Net that reads a picture."""
+
+    def condition(self, picture: Tensor) -> dict[str, Tensor]: ...
+
+    def attach(self, base: UNet) -> Removable: ...
 
 
 @final
@@ -73,9 +92,12 @@ class Bench:
     @property
     def unet(self) -> UNet:
         """The U-Net. Raises `UsageError` for a system without one."""
-        net = self.nets["unet"]
+        net = self.nets.get("unet")
         if not isinstance(net, UNet):
-            raise UsageError(f"{self.spec.name!r} has a {type(net).__name__}; this adapter is made for a U-Net.")
+            raise UsageError(
+                f"This adapter is made for a U-Net, but {self.spec.name!r} has a {', a '.join(self.nets)}. Use it with "
+                "the model it was made for."
+            )
         return net
 
     @property
@@ -83,16 +105,26 @@ class Bench:
         """What the present adapter's entries of the condition begin with."""
         return f"adapter{self.number}"
 
-    def picture(self, use: AdapterUse, size: tuple[int, int] | None = None) -> Tensor:
-        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size or in `size`.
+    def picture(self, use: AdapterUse) -> Tensor:
+        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size. Raises as `named`."""
+        width, height = canvas_of(self.request, self.spec)
+        return torch.from_numpy(on_canvas(self.named(use), width, height))[None].to(self.device, self.dtype)
 
-        Raises `UsageError` where none is given, `FileProblem` where it cannot be read.
-        """
+    def seen(self, use: AdapterUse, side: int) -> Tensor:
+        """The picture as CLIP's image tower of `side` pixels sees it, [1, 3, side, side]. Raises as `named`."""
+        return clip_picture(open_picture(self.named(use)), side)[None].to(self.device, self.dtype)
+
+    def named(self, use: AdapterUse) -> str:
+        """The file of the picture that an adapter reads. Raises `UsageError` where none is given."""
         if not use.image:
             title = kind_of(use.path).title
             raise UsageError(f"{use.path} is {title}, which reads a picture: name one (--control FILE:PICTURE).")
-        width, height = size or canvas_of(self.request, self.spec)
-        return torch.from_numpy(on_canvas(use.image, width, height))[None].to(self.device, self.dtype)
+        return use.image
+
+    def put_on(self, adapter: ReadsPicture, use: AdapterUse) -> tuple[Removable, Mapping[str, Tensor]]:
+        """The adapter on the U-Net, and what it adds to the condition. Raises as `picture`, before a net is touched."""
+        cond = self.everywhere(adapter.condition(self.picture(use)))
+        return adapter.attach(self.unet), cond
 
     def everywhere(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Entries of one picture for all of them."""
@@ -165,9 +197,9 @@ class Attachments:
         """What of the adapters does not apply, in sentences."""
         said = []
         for use in request.adapters:
-            module, found = self._open(use.path)
-            if (report := module.left_out(found)) != "":
-                said.append(f"{Path(use.path).name}: {report}")
+            found = self._open(use.path)[1]
+            if isinstance(found, Partial) and found.report:
+                said.append(f"{Path(use.path).name}: {found.report}")
         learnt = self._learnt(request)
         if learnt is not None:
             called = {*learnt.used(request.prompt.text), *learnt.used(request.prompt.negative)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from huggingvis.checkpoints.diffusers_common import read_json
+from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.training_notes import licence
 from huggingvis.core.errors import FileProblem, nearest
 from huggingvis.core.system import System

@@ -16,12 +16,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from huggingvis.checkpoints import diffusers_pixart
+from huggingvis.checkpoints import diffusers_pixart, original_pixart
 from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.request import OWN, Request, Sampling
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.nets.pixart import PixArtConfig
+from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.latent_diffusion import Parts, assemble
 from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_reading import PromptConditioner, Telling, TokensOnly
@@ -49,6 +50,7 @@ SYSTEM = {
         "tests/interop/test_other_pipelines.py::test_pixart",
         "tests/interop/test_other_pipelines.py::test_pixart_of_many_sizes_is_told_which",
         "tests/interop/test_other_pipelines.py::test_pixart_from_a_picture",
+        "tests/interop/test_pixart_lora.py::test_a_folder_of_peft",
     ],
     "trained": None,
     "explained": None,
@@ -64,6 +66,9 @@ SHAPES = (
     (18, 13), (19, 13), (20, 12), (21, 12), (22, 11), (23, 11), (24, 10), (25, 10), (27, 9), (32, 8),
 )  # fmt: skip
 """Heights and widths that the nets of many sizes were trained on, in sixteenths of the side of their square."""
+
+MAPS = (diffusers_pixart.keymap(), original_pixart.keymap())
+"""Of the formats in which LoRAs name its layers."""
 
 
 def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
@@ -90,7 +95,8 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
         called="transformer",
     )
     solver = ("dpm++2m", "uniform") if own.solver is None else (OWN, OWN)
-    return assemble(spec, parts, how.device, Sampling(*solver, 20, 4.5))
+    bench = Bench(spec, {"transformer": net}, {"transformer": MAPS}, (), how.device, next(net.parameters()).dtype)
+    return assemble(spec, parts, how.device, Sampling(*solver, 20, 4.5), Attachments(bench))
 
 
 def plain(text: str) -> str:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, text_towers, text_towers_clip
-from huggingvis.checkpoints.diffusers_common import write_json
 from huggingvis.checkpoints.diffusers_scheduler import write_scheduler
+from huggingvis.checkpoints.json_files import write_json
 from huggingvis.checkpoints.single_file import parts_of, write_single_file
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import UsageError

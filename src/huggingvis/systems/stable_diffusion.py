@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, ldm_unet, text_towers_clip
-from huggingvis.checkpoints.diffusers_common import read_config, read_json
+from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
+from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import read_parts
 from huggingvis.checkpoints.text_towers import from_transformers

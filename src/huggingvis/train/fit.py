@@ -22,6 +22,7 @@ from torch import Tensor
 from huggingvis.core.errors import Cancelled, UsageError, unknown
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Batches
+from huggingvis.core.shapes import channels_last
 from huggingvis.train import checkpoint, sharding
 from huggingvis.train.callbacks import Callback, TrainStep, evaluating
 from huggingvis.train.ema import Averages, Ema
@@ -95,6 +96,9 @@ class _Loop:
     def __post_init__(self) -> None:
         nets = self.objective.nets()
         self.parallel = self.run.parallel
+        if self.parallel.device.type == "cuda":
+            for net in nets.values():
+                channels_last(net)
         if self.parallel.sharded and not any(c.step >= self.sizes.steps for c in self.run.checkpoints()):
             sharding.shard(self.objective, self.optim, self.parallel)
         else:

@@ -57,7 +57,7 @@ class FitSettings:
     keep_every: int = 0
     """Checkpoints at multiples of this stay for good, besides the `keep_last` newest."""
     prefetch: int = 2
-    """Batches prepared ahead of the loop."""
+    """Batches prepared ahead of the loop, where that pays (`train.prefetch`)."""
     progress: bool | None = None
     """True: a bar on standard error; False: now and then a line; None: a bar if standard error is a terminal."""
 

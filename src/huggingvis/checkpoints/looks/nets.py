@@ -8,7 +8,8 @@ from typing import Any
 
 from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
 from huggingvis.checkpoints.hub_files import WEIGHTS
-from huggingvis.checkpoints.kinds import Subject, read_settings
+from huggingvis.checkpoints.json_files import read_json
+from huggingvis.checkpoints.kinds import Subject
 from huggingvis.checkpoints.lora_formats_bases import reading_width
 from huggingvis.checkpoints.report import Base, base_of, counted
 from huggingvis.core.errors import FileProblem
@@ -66,7 +67,7 @@ def settings_of(subject: Subject, name: str) -> Mapping[str, Any]:
     """The settings of a part of a pipeline, empty where they are not here."""
     for file in ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (subject.path / name / file).is_file():
-            return read_settings(subject.path / name / file)
+            return read_json(subject.path / name / file)
     return {}
 
 

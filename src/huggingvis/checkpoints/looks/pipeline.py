@@ -47,7 +47,8 @@ def _is_part(row: object) -> bool:
 
 def _base(unet: Mapping[str, Any]) -> Base | None:
     if str(unet.get("_class_name")) == "PixArtTransformer2DModel" or unet.get("caption_channels") == 4096:
-        return Base("PixArt", (4096,))
+        width = unet.get("cross_attention_dim")
+        return Base("PixArt", (width if type(width) is int else 1152,))
     return unet_base(unet)
 
 

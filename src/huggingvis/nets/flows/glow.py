@@ -13,7 +13,6 @@ from typing import Literal
 from torch import nn
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.shapes import channels_last
 from huggingvis.nets.flows.bijection import Bijection, Chain, FactorOut, Flatten, Shape, Squeeze
 from huggingvis.nets.flows.coupling import AffineCoupling, Halves, Sigmoid, Tanh
 from huggingvis.nets.flows.mixing import GlowStep
@@ -57,7 +56,7 @@ def glow(config: GlowConfig, shape: Shape, classes: int = 0, temperature: float 
     check_sides(shape, config.levels)
     pixels = Chain([ToUnit(), Logit(config.alpha)]) if config.alpha else ToUnit()
     body = _scale(config, shape, config.levels)
-    return channels_last(Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature))
+    return Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature)
 
 
 def _scale(config: GlowConfig, shape: Shape, levels: int) -> Bijection:

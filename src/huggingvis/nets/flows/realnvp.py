@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import prod
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.shapes import channels_last
 from huggingvis.nets.flows.bijection import Bijection, Chain, FactorOut, Flatten, Shape, Squeeze
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.coupling import AffineCoupling, Checkerboard, Halves, Partition, Tanh
@@ -59,7 +58,7 @@ def realnvp(config: RealNVPConfig, shape: Shape, classes: int = 0, temperature: 
     check_sides(shape, config.levels)
     pixels = Chain([ToUnit(), Logit(config.alpha)])
     body = _scale(config, shape, config.width, config.levels)
-    return channels_last(Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature))
+    return Flow(pixels, body, top_prior(shape, config.levels, classes), shape, temperature)
 
 
 def top_prior(shape: Shape, levels: int, classes: int) -> Prior:

@@ -28,7 +28,6 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Generative, Measure, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Sampler
-from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import System, canvas_of
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.neighbours import nearest
@@ -116,7 +115,7 @@ class Config(DenoiserTraining):
 def model(config: Config, facts: Facts, width: int) -> Model:
     """The model with fresh weights, which looks at tokens of `width`."""
     plain = plain_model(config, facts)
-    net = channels_last(UNet(replace(plain.net.config, tokens_dim=width)))
+    net = UNet(replace(plain.net.config, tokens_dim=width))
     return replace(plain, net=net)
 
 

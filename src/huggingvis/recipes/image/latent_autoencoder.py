@@ -14,7 +14,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from huggingvis.core.shapes import channels_last
 from huggingvis.data.world import World
 from huggingvis.data.worldset import Mapped, WorldSet
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
@@ -41,7 +40,7 @@ class Config:
         batch: pictures a step.
         lr: peak learning rate.
         adversary_from: share of the steps after which the patch adversary joins.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
         latent_noise: train the decoder alone, on latents off by this share of their deviation; none: both halves.
         focus: how much more a pixel inside a thing's box counts than one of the background.
@@ -56,7 +55,7 @@ class Config:
     batch: int = 32
     lr: float = 1e-3
     adversary_from: float = 0.75
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     latent_noise: float | None = None
     focus: float = 4.0
@@ -75,7 +74,7 @@ def network(config: Config) -> AutoencoderKL:
         quant_conv=False,
         patch=4,
     )
-    return channels_last(AutoencoderKL(sizes))
+    return AutoencoderKL(sizes)
 
 
 def focused(batch: dict, index: int, focus: float) -> dict:
@@ -126,7 +125,7 @@ def train(config: Config, setting: Setting) -> Run:
         ema=Ema(ConstantDecay(0.999), nets=("autoencoder",)),
         settings=FitSettings(
             seed=config.seed,
-            precision=precision(config.precision),
+            precision=precision(config.precision, setting.device),
             validation=Validation(held, every=500, batches=4),
             progress=setting.progress,
         ),

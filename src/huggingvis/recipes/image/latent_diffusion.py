@@ -77,7 +77,9 @@ def train(config: Config, setting: Setting) -> Run:
     source = open_pictures(config)
     fresh = model(config, source.facts)
     run = begin(setting, "latent_diffusion", config, source)
-    settings = FitSettings(seed=config.seed, precision=precision(config.precision), progress=setting.progress)
+    settings = FitSettings(
+        seed=config.seed, precision=precision(config.precision, setting.device), progress=setting.progress
+    )
     stage = train_autoencoder(config.autoencoder, source, run, settings, config.sample_every)
     codec = fit_codec(config.autoencoder, source, stage, setting.device)
     conditional = bool(fresh.classes)

@@ -26,7 +26,6 @@ from huggingvis.core.config import from_dict
 from huggingvis.core.files import write_atomically
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Batch, Cond
-from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.sprites import COLOURS, objects_v1
@@ -108,7 +107,7 @@ class Config:
         wrong: share of the rest whose captions speak of other things, so that the plan is believed (`data.tint`).
         importance: a latent channel of deviation d counts as d to this power (0 evenly, 2 as in raw latents).
         ema: decay of the averaged weights.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
         start: run folder or model folder whose U-Net the training starts from; empty for fresh weights.
     """
@@ -132,7 +131,7 @@ class Config:
     wrong: float = 0.4
     importance: float = 2.0
     ema: float = 0.9995
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     start: str = ""
 
@@ -197,7 +196,7 @@ def network(config: Config, latent_channels: int, text_dim: int, plan_channels: 
         clock_scale=1000.0,
         ff_mult=2.0,
     )
-    return channels_last(UNet(sizes))
+    return UNet(sizes)
 
 
 def objective_of(config: Config, codec: KLLatents, tower: TextTower) -> Denoising:
@@ -229,7 +228,7 @@ def train(config: Config, setting: Setting) -> Run:
 
     torch.manual_seed(config.seed)  # what was loaded has drawn numbers
     objective = objective_of(config, codec, tower)
-    asked = precision(config.precision)
+    asked = precision(config.precision, setting.device)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),

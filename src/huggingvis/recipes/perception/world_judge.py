@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from huggingvis.core.config import from_dict
 from huggingvis.core.noise import BatchNoise
-from huggingvis.core.shapes import channels_last
 from huggingvis.data.compose import Mix
 from huggingvis.data.world import World
 from huggingvis.data.worldset import Mapped, WorldSet, keys_of
@@ -44,7 +43,7 @@ class Config:
         steps: optimiser steps.
         batch: pictures a step.
         lr: peak learning rate.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
         nested: weight of the scenes with one thing inside another, and of those with one behind another.
         start: run folder whose weights the training starts from; empty for fresh ones.
@@ -55,7 +54,7 @@ class Config:
     steps: int = 3000
     batch: int = 64
     lr: float = 2e-3
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     nested: float = 0.04
     start: str = ""
@@ -72,7 +71,7 @@ def worsen(batch: dict, index: int) -> dict:
     level = 0.15 * torch.rand(half, 1, 1, 1, generator=rng)
     gain = 1 + 0.15 * (torch.rand(half, 3, 1, 1, generator=rng) - 0.5)
     y = (y * gain + level * noise.draw(y)).clamp(-1, 1)
-    return {**batch, "image": torch.cat([y, x[half:]]).contiguous(memory_format=torch.channels_last)}
+    return {**batch, "image": torch.cat([y, x[half:]])}
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -80,7 +79,7 @@ def train(config: Config, setting: Setting) -> Run:
     torch.manual_seed(config.seed)
     mix = replace(Mix(), inside=config.nested, behind=config.nested)
     world = World(size=config.size, split="all", seed=config.seed + 1, mix=mix)
-    net = channels_last(Detector(DetectorConfig(classes=len(keys_of(world)))))
+    net = Detector(DetectorConfig(classes=len(keys_of(world))))
     if config.start:
         net.load_state_dict(Run.open(config.start).weights("detector"))
     run = setting.begin("world_judge", config)
@@ -95,7 +94,7 @@ def train(config: Config, setting: Setting) -> Run:
         ema=Ema(ConstantDecay(0.998)),
         settings=FitSettings(
             seed=config.seed,
-            precision=precision(config.precision),
+            precision=precision(config.precision, setting.device),
             validation=Validation(held, every=500, batches=4),
             progress=setting.progress,
         ),

@@ -64,7 +64,7 @@ class Config:
         steps: optimiser steps.
         batch: captions a step.
         lr: peak learning rate.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
         start: run folder of a planner to go on from; empty for fresh weights.
     """
@@ -79,7 +79,7 @@ class Config:
     steps: int = 5000
     batch: int = 128
     lr: float = 2e-3
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     start: str = ""
 
@@ -113,7 +113,7 @@ def train(config: Config, setting: Setting) -> Run:
         before = Run.open(Path(config.start))
         for name, net in objective.nets().items():
             assign(net, before.weights(name))
-    asked = precision(config.precision)
+    asked = precision(config.precision, setting.device)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),

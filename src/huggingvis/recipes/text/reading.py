@@ -50,7 +50,7 @@ class Config:
         lr: peak learning rate.
         empty: share of captions replaced by the empty one.
         tint: share of captions that are `tinted`.
-        precision: bf16 or fp32.
+        precision: bf16, fp32, or auto: the first where the device is faster in it.
         seed: of the weights and of every draw.
         start: run folder of an encoder to go on from; empty for fresh weights.
     """
@@ -64,7 +64,7 @@ class Config:
     lr: float = 1e-3
     empty: float = 0.02
     tint: float = 0.5
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     start: str = ""
 
@@ -123,7 +123,7 @@ def train(config: Config, setting: Setting) -> Run:
             net.load_state_dict(before.weights(name))
     test = World(size=config.size, split="test", seed=config.seed)
     held_out = Captions(WorldSet(test, 1024), tokenizer, 0.0, 0.0)
-    asked = precision(config.precision)
+    asked = precision(config.precision, setting.device)
     with choose(setting.device, asked.autocast or torch.float32, training=True):
         return fit(
             objective.to(setting.device),

@@ -26,13 +26,4 @@ def opened(path: Path, bench: Bench) -> ControlNet:
 
 def attach(found: ControlNet, use: AdapterUse, bench: Bench) -> tuple[Removable, Mapping[str, Tensor]]:
     """Its residuals at every step of its window."""
-    control = Control(found, use.weight, bench.name, bench.window)
-    cond = bench.everywhere(
-        control.condition(bench.picture(use))
-    )  # before the net is touched: a picture may be damaged
-    return control.attach(bench.unet), cond
-
-
-def left_out(found: ControlNet) -> str:
-    """Nothing: a net that does not fit is refused."""
-    return ""
+    return bench.put_on(Control(found, use.weight, bench.name, bench.window), use)

@@ -15,7 +15,15 @@ from huggingvis.systems.attachments import Bench, Learnt, Removable, check_all_s
 
 
 def opened(path: Path, bench: Bench) -> Learnt:
-    """The words in the file. Raises `FileProblem` where they are of another width than the towers'."""
+    """The words in the file. Raises `FileProblem` where they are of another width than the towers'.
+
+    Raises `UsageError` where no text tower of the system learns words.
+    """
+    if not bench.readers:
+        raise UsageError(
+            f"{path} holds learnt words, but the text tower of {bench.spec.name!r} learns none: CLIP's do. Use it with "
+            "the model it was made for."
+        )
     widths = {reader.name: reader.tower.config.dim for reader in bench.readers}
     found = load_embeddings(path)
     for embedding in found:
@@ -32,8 +40,3 @@ def attach(found: Learnt, use: AdapterUse, bench: Bench) -> tuple[Removable | No
             f"{use.path} holds words, which have no strength: its weight is 1, or 0, found {use.weight:g}."
         )
     return None, {}
-
-
-def left_out(found: Learnt) -> str:
-    """Nothing: a file that does not fit is refused."""
-    return ""

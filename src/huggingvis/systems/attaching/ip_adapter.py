@@ -16,7 +16,6 @@ from torch import Tensor
 from huggingvis.adapters.ip_adapter import IPAdapter
 from huggingvis.checkpoints import ip_adapter_files
 from huggingvis.checkpoints.text_towers import from_transformers
-from huggingvis.codecs.clip_pictures import MEAN, STD
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.request import AdapterUse
 from huggingvis.nets.clip_vision import CLIPVision
@@ -47,11 +46,6 @@ def attach(found: Opened, use: AdapterUse, bench: Bench) -> tuple[Removable, Map
     return found.adapter.attach(bench.unet, use.weight, bench.name, bench.window), bench.everywhere(cond)
 
 
-def left_out(found: Opened) -> str:
-    """Nothing: an adapter that does not fit is refused."""
-    return ""
-
-
 def _encoder(found: Opened, use: AdapterUse, bench: Bench) -> CLIPVision:
     places = [Path(use.encoder)] if use.encoder else [found.path.parent / FOLDER, found.path.parent.parent / FOLDER]
     place = next((place for place in places if place.is_dir()), None)
@@ -70,9 +64,7 @@ def _encoder(found: Opened, use: AdapterUse, bench: Bench) -> CLIPVision:
 
 def _seen(tower: CLIPVision, adapter: IPAdapter, use: AdapterUse, bench: Bench) -> tuple[Tensor, Tensor | None]:
     """What the tower sees of the picture, [1, 1, E] or [1, 1, S, E], and of an empty one where that is asked for."""
-    side = tower.config.image
-    mean, std = (torch.tensor(x, device=bench.device, dtype=bench.dtype)[:, None, None] for x in (MEAN, STD))
-    x = ((bench.picture(use, (side, side)) + 1) / 2 - mean) / std  # [1, 3, S, S]
+    x = bench.seen(use, tower.config.image)  # [1, 3, S, S]
     if not adapter.reads_patches:
         return tower(x)[1][:, None], None
     last = tower.config.depth - 1

@@ -39,8 +39,3 @@ def attach(found: Fitted, use: AdapterUse, bench: Bench) -> tuple[Removable, Map
         for part, changes in found.parts.items():
             stack.callback(LoraSet((changes, use.weight)).attach(bench.nets[part]).remove)
         return _All(stack.pop_all()), {}
-
-
-def left_out(found: Fitted) -> str:
-    """What does not apply."""
-    return found.report

@@ -22,13 +22,4 @@ def opened(path: Path, bench: Bench) -> T2IAdapter:
 
 def attach(found: T2IAdapter, use: AdapterUse, bench: Bench) -> tuple[Removable, Mapping[str, Tensor]]:
     """Its features at every step of its window. Raises `UsageError` where it was made for another base."""
-    features = PictureFeatures(found, use.weight, bench.name, bench.window)
-    cond = bench.everywhere(
-        features.condition(bench.picture(use))
-    )  # before the net is touched: a picture may be damaged
-    return features.attach(bench.unet), cond
-
-
-def left_out(found: T2IAdapter) -> str:
-    """Nothing: a net that does not fit is refused."""
-    return ""
+    return bench.put_on(PictureFeatures(found, use.weight, bench.name, bench.window), use)

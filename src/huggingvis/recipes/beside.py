@@ -1,0 +1,170 @@
+"""What a request has beside its words, as people name it: adapters and a picture to start from.
+
+    hvis generate "a fox" --lora style.safetensors:0.8 --control canny.safetensors:edges.png:0.7
+    hv.generate("a fox", lora={"style.safetensors": 0.8}, control=("canny.safetensors", "edges.png", 0.7))
+
+Both are read here, so that both make one `Request`. Files may be named as in folders of other programs, or as
+OWNER/NAME at a hub, like models. Book: chapter 8, "Adapters".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+from huggingvis.checkpoints.hub import USUAL, Fetching
+from huggingvis.checkpoints.kinds import kind_of
+from huggingvis.checkpoints.resolve import resolve
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
+
+KINDS = {"lora": ("lora",), "embedding": ("embedding",), "controlnet": ("controlnet", "t2i-adapter", "ip-adapter")}
+"""By what an adapter's file is looked for as, the kinds of `checkpoints.kinds` that it may be."""
+_SAID_WITH = {
+    "lora": "--lora FILE:WEIGHT (`lora` in Python)", "embedding": "--embedding FILE (`embedding` in Python)",
+    "controlnet": "--control FILE:PICTURE (`control` in Python)",
+}  # fmt: skip
+
+Name = str | Path
+Loras = Name | Mapping[str, float] | Sequence[Name]
+Embeddings = Name | Sequence[Name]
+Control = str | tuple[Name, Name] | tuple[Name, Name, float]
+Controls = Control | list[Control]
+
+
+@final
+@dataclass(frozen=True)
+class Beside:
+    """What Python calls of `generate` say.
+
+    Attributes:
+        lora: `"style.safetensors:0.8"`, several of them, or weights by file.
+        embedding: textual inversions, called by their words in the prompt.
+        control: `"canny.safetensors:edges.png:0.7"` or (file, picture, weight), or a list of them.
+        image_encoder: the folder of what an IP-Adapter of `control` sees by.
+        image, mask: the file of a picture to start from, and of one that is white where that is made anew.
+        strength: how much of it is made anew; None: as `FromPicture` and `Inpaint` have it.
+    """
+
+    lora: Loras = ()
+    embedding: Embeddings = ()
+    control: Controls | tuple[()] = ()
+    image_encoder: Name = ""
+    image: Name | None = None
+    mask: Name | None = None
+    strength: float | None = None
+
+    def __bool__(self) -> bool:
+        return self != Beside()
+
+    def added(self, request: Request) -> Request:
+        """`request` with all this, as files that are here. Raises `UsageError` for words that say nothing of the kind,
+        `FileProblem` for files that are not there or are something else.
+        """
+        told = replace(request, adapters=self._adapters() or request.adapters, source=self._source() or request.source)
+        check_files(told)
+        return told
+
+    def _adapters(self) -> tuple[AdapterUse, ...]:
+        if isinstance(self.lora, Mapping):
+            loras = [AdapterUse(str(path), float(weight)) for path, weight in self.lora.items()]
+        else:
+            loras = [lora_of(str(word)) for word in _each(self.lora)]
+        words = [AdapterUse(str(path)) for path in _each(self.embedding)]
+        controls = self.control if isinstance(self.control, list) else [self.control] if self.control else []
+        pictured = [control_of(word, str(self.image_encoder)) for word in controls]
+        asked = [("lora", use) for use in loras]
+        asked += [("embedding", use) for use in words] + [("controlnet", use) for use in pictured]
+        return tuple(here(use, kind) for kind, use in asked)
+
+    def _source(self) -> Source | None:
+        if self.image is None:
+            if self.mask is not None or self.strength is not None:
+                raise UsageError("`mask` and `strength` are about a picture to start from: give its file as `image`.")
+            return None
+        path = _file(self.image, "image")
+        usual = FromPicture(path) if self.mask is None else Inpaint(path, _file(self.mask, "mask"))
+        return usual if self.strength is None else replace(usual, strength=self.strength)
+
+
+def _each(told: Name | Sequence[Name] | Any) -> Sequence[Name]:
+    return [told] if isinstance(told, str | Path) else told
+
+
+def _file(named: object, called: str) -> str:
+    if not isinstance(named, str | Path):
+        raise UsageError(
+            f"`{called}` must be the path of a picture file, found a {type(named).__name__}. Save the picture first "
+            "(hv.export), so that what is made of it can be made again."
+        )
+    return str(named)
+
+
+# ---- one adapter -----------------------------------------------------------------------------------------------------
+
+
+def lora_of(word: str) -> AdapterUse:
+    """FILE or FILE:WEIGHT."""
+    path, weight = _weighted(word)
+    return AdapterUse(path, weight)
+
+
+def control_of(told: Control, encoder: str = "") -> AdapterUse:
+    """FILE:PICTURE or FILE:PICTURE:WEIGHT, or a tuple of these. Raises `UsageError` where a picture is not named."""
+    if isinstance(told, tuple) and 2 <= len(told) <= 3:
+        path, image, weight = (*told, 1.0)[:3]
+        return AdapterUse(str(path), float(weight), str(image), encoder=encoder)
+    rest, weight = _weighted(told) if isinstance(told, str) else ("", 1.0)
+    path, _, image = rest.rpartition(":")
+    if not path:
+        raise UsageError(
+            "--control takes a file and the picture that it reads, as in canny.safetensors:edges.png:0.7; found "
+            f"{told!r}."
+        )
+    return AdapterUse(path, weight, image, encoder=encoder)
+
+
+def _weighted(word: str) -> tuple[str, float]:
+    """FILE:0.8 as its parts; without a number, 1."""
+    path, _, last = word.rpartition(":")
+    if path and not os.path.exists(word):
+        try:
+            return path, float(last)
+        except ValueError:
+            pass
+    return word, 1.0
+
+
+def here(use: AdapterUse, kind: str, roots: Sequence[Path] = (), how: Fetching = USUAL) -> AdapterUse:
+    """The adapter with the path of its file on this machine, told as one of `kind`.
+
+    `roots`: folders of other programs; `how`: how a hub is asked. Raises `UsageError` for one of another kind.
+    """
+    path = resolve(use.path, roots, kind=kind, how=how)
+    found = kind_of(path)
+    if found.adapter and found.name not in KINDS[kind]:
+        right = next(words for name, words in _SAID_WITH.items() if found.name in KINDS[name])
+        raise UsageError(f"{path} is {found.title}: give it with {right}.")
+    return replace(use, path=str(path))
+
+
+def check_files(request: Request, record: Path | None = None) -> None:
+    """Refuse a request whose files are not there before a model is loaded for it; `record`: the picture it comes from.
+
+    Raises `FileProblem`.
+    """
+    source = request.source
+    pictures = (source.path, source.mask if isinstance(source, Inpaint) else "") if source else ()
+    of_adapters = (path for use in request.adapters for path in (use.path, use.image, use.encoder))
+    for path in filter(None, (*pictures, *of_adapters)):
+        if not os.path.lexists(path):
+            why = "Check the path."
+            if record is not None:
+                why = (
+                    f"The record of {record} names it, as seen from the folder where that was made: go there, or name "
+                    "it again by its flag (--image, --lora, ...)."
+                )
+            raise FileProblem(f"There is no file {path}. {why}")

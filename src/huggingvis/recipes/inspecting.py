@@ -1,0 +1,77 @@
+"""What a file, a folder or a model at a hub is, in JSON values. The verb `inspect` is this.
+
+Book: chapter 5, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingvis.checkpoints.kinds import Subject
+from huggingvis.checkpoints.report import hashes as hashes_of
+from huggingvis.checkpoints.report import report_of
+from huggingvis.core.catalog import ROOT
+
+
+def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool = True) -> dict[str, Any]:
+    """What a file or folder is, in JSON values: `kind`, `title`, a `summary` for people, and all that it tells.
+
+    `api.inspect` says which. `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`.
+    Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
+    """
+    if not Path(path).exists() and (named := ROOT / "weights" / str(path)).is_dir():
+        path = named
+    subject, told_sha = _looked_at(path)
+    report = report_of(subject)
+    kind = {"kind": report.kind.name}
+    if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
+        from huggingvis.recipes.loading import folder_facts
+
+        found = {**folder_facts(subject.path), **kind} if not subject.settings else report.as_json()
+    elif report.kind.name == "picture":
+        from huggingvis.export.image import picture_facts
+
+        found = {**picture_facts(subject.path), **kind}
+    else:
+        found = report.as_json()
+    if base is not None:
+        from huggingvis.checkpoints.fitting import fits_on
+
+        found["fits"] = fits_on(report, base)
+    if subject.format is not None:
+        if subject.is_remote:
+            found |= {"sha256": told_sha}
+        elif hashes:
+            found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
+        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
+        if family is not None:
+            title = f"a file of weights of {family}, a family of this library"
+            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
+    return found
+
+
+def _looked_at(path: str | Path) -> tuple[Subject, str | None]:
+    """What is there, or what a hub says of it, with the hash of a file that only the hub has."""
+    if not os.path.lexists(path) and isinstance(path, str):
+        from huggingvis.checkpoints.hub_names import remote
+
+        what = remote(path)
+        if what is not None:
+            from huggingvis.checkpoints.hub_look import subject_at
+            from huggingvis.checkpoints.resolve import is_path
+
+            if not is_path(what):
+                return subject_at(what)
+    return Subject(path), None
+
+
+def _family(tensors: Mapping[str, Any]) -> str | None:
+    """The family of this library that these tensors are of."""
+    from huggingvis import systems
+    from huggingvis.checkpoints.inspect import families_in, identify
+
+    family = identify(tensors, families_in(systems))
+    return family.name if family else None

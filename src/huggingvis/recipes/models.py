@@ -1,0 +1,103 @@
+"""A system by what names it: a packaged name, a folder, a run, a file, a model at a hub. The verb `load` is this.
+
+Book: chapter 5, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from huggingvis.checkpoints.resolve import resolve
+from huggingvis.core.catalog import ROOT
+from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.shipped import DEFAULT, packaged_models
+from huggingvis.core.system import System
+from huggingvis.recipes.loading import bind_run
+from huggingvis.runtime import precision as runtime
+from huggingvis.systems.packaged import packaged, read_record
+from huggingvis.systems.pipelines import INDEX, How, bind_folder
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a model should be bound; all but `device` are of models made of files of others.
+
+    Attributes:
+        device: of everything.
+        precision: auto, float32, bfloat16 or float16.
+        vae: an autoencoder, file or folder, in the place of the model's.
+        prediction: `epsilon` or `v`, where a single file does not tell what its net predicts.
+    """
+
+    device: torch.device
+    precision: str = "auto"
+    vae: str | Path | None = None
+    prediction: str | None = None
+
+
+def bind_model(model: str | Path | None, wishes: Wishes) -> System:
+    """The system called `model`; None: the packaged one.
+
+    Raises `UsageError` for an unknown name and for wishes that such a model cannot fulfil, `FileProblem` for damaged or
+    missing files.
+    """
+    path = place_of_model(model)
+    of_others = path.suffix != ".pkl" if path.is_file() else (path / INDEX).is_file()
+    if wishes.vae is not None and not of_others:
+        raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
+    if wishes.prediction is not None and not (of_others and path.is_file()):
+        raise UsageError(
+            f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
+        )
+    return _of_others(path, wishes) if of_others else _own(path, wishes.device)
+
+
+def place_of_model(model: str | Path | None) -> Path:
+    """The file or folder that is meant, fetched where only a hub has it."""
+    path = packaged(DEFAULT) if model is None else Path(model)
+    if not path.exists() and packaged(str(model)).is_dir():
+        return packaged(str(model))
+    if model is None and not path.is_dir():
+        raise FileProblem(
+            "This installation lacks the model that ships with the package. Install the package again, or name a model "
+            "folder or a run folder of your own."
+        )
+    return path if path.exists() else resolve(str(model), known=packaged_models())
+
+
+def _own(path: Path, device: torch.device) -> System:
+    """The system in a run folder, a model folder of ours, or an official StyleGAN2 file."""
+    if (path / "config.toml").is_file():
+        return bind_run(path, device)
+    if path.is_file():
+        from huggingvis.systems import stylegan2
+
+        return stylegan2.bind(path, device)
+    family, known = read_record(path)["family"], _families()
+    if family not in known:
+        raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")
+    system: System = importlib.import_module(f"huggingvis.systems.{family}").bind(path, device)
+    return system
+
+
+def _of_others(path: Path, wishes: Wishes) -> System:
+    """The system in a folder of diffusers or a single file."""
+    chosen = runtime.precision(wishes.precision, wishes.device, path)
+    how = How(wishes.device, chosen.net, chosen.codec, prediction=wishes.prediction)
+    if wishes.vae is not None:
+        how = replace(how, vae=resolve(wishes.vae, kind="vae"))
+    if path.is_file():
+        from huggingvis.systems.single_file import bind_file
+
+        return bind_file(path, how)
+    return bind_folder(path, how)
+
+
+def _families() -> list[str]:
+    """Files of systems/ whose `bind` takes a model folder; the others bind single files of their own."""
+    files = (ROOT / "systems").glob("*.py")
+    return sorted(p.stem for p in files if "def bind(folder" in p.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""`hv.generate` with adapters and pictures beside its words makes the request that the command line makes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from doc_pages import COMMUNITY, blocks
+from PIL import Image
+from safetensors.torch import save_file as save_tensors
+from tiny_pipelines import pipeline
+
+import huggingvis as hv
+from huggingvis import api
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.request import AdapterUse, Prompt, Request, Sampling
+from huggingvis.core.system import System
+from huggingvis.systems.saving import save_file
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+PROMPT, STEPS = "an astronaut riding a horse", 2
+SHORT = Sampling("dpm++2m", "karras", STEPS, 7.5)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a LoRA, a ControlNet, a word, a picture and a mask."""
+    folder = tmp_path_factory.mktemp("short")
+    made = pipeline()
+    made.save_pretrained(folder / "model")
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {f"{layer}.lora_down.weight": torch.ones(4, 32), f"{layer}.lora_up.weight": torch.ones(32, 4)}
+    save_tensors(lora, folder / "style.safetensors")
+    torch.manual_seed(0)
+    diffusers.ControlNetModel.from_unet(made.unet, conditioning_embedding_out_channels=(4, 6)).save_pretrained(
+        folder / "canny"
+    )
+    save_tensors({"emb_params": torch.ones(1, 32)}, folder / "wombat.safetensors")
+    values = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(values).save(folder / "in.png")
+    Image.fromarray(np.uint8(255) * (np.indices((16, 16))[0] > 8)).save(folder / "mask.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def system(place: Path) -> System:
+    return hv.load(place / "model", precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--lora", "style.safetensors:0.5"], {"lora": {"style.safetensors": 0.5}}),
+        (["--lora", "style.safetensors:0.5", "--lora", "style.safetensors"],
+         {"lora": ["style.safetensors:0.5", Path("style.safetensors")]}),
+        (["--embedding", "wombat.safetensors"], {"embedding": "wombat.safetensors"}),
+        (["--control", "canny:in.png:0.7"], {"control": ("canny", Path("in.png"), 0.7)}),
+        (["--control", "canny:in.png"], {"control": ["canny:in.png"]}),
+        (["--image", "in.png", "--strength", 0.5], {"image": "in.png", "strength": 0.5}),
+        (["--image", "in.png", "--mask", "mask.png"], {"image": Path("in.png"), "mask": "mask.png"}),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:The prompt does not call")
+def test_the_request_is_the_command_line_s(
+    words: list[Any], told: dict[str, Any], hvis: Any, place: Path, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    said = hvis(["generate", PROMPT, "--model", "model", "--steps", STEPS, "--seed", 3, "--json", "--precision",
+                 "float32", *words])  # fmt: skip
+    assert said.code == 0, said.err
+    sampling = Sampling("own", "own", STEPS, system.defaults.guidance_scale)
+    (picture,) = hv.generate(PROMPT, model=system, sampling=sampling, seed=3, **told)
+    assert picture.request is not None and picture.request.to_dict() == said.document["request"]
+    with Image.open(said.document["pictures"][0]["path"]) as image:
+        assert np.array_equal(np.asarray(image), picture.pixels)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_lines_of_the_page_run(
+    place: Path, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(system, "model.safetensors")
+    for name in ("one", "two"):
+        shutil.copy(place / "style.safetensors", f"{name}.safetensors")
+    torch.save({"wombat-toy": torch.ones(1, 32)}, "wombat-toy.pt")
+    shutil.copy(place / "canny/diffusion_pytorch_model.safetensors", "canny.safetensors")
+    for name, file in (("in", "edges"), ("in", "photo"), ("mask", "hole")):
+        shutil.copy(place / f"{name}.png", f"{file}.png")
+    body = blocks(COMMUNITY, "python")[0]
+    made: list[Any] = []
+    monkeypatch.setattr(hv, "generate", lambda *a, **k: made.extend(api.generate(*a, sampling=SHORT, **k)))
+    exec(compile(body, COMMUNITY, "exec"), {})
+    assert [len(picture.request.adapters) for picture in made] == [2, 1, 1, 0]
+
+
+def test_what_does_not_go_together_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(UsageError, match="a picture to start from: give its file as `image`"):
+        hv.generate(PROMPT, model="no/such/model", mask="mask.png")
+    with pytest.raises(UsageError, match="`image` must be the path of a picture file, found a ndarray"):
+        hv.generate(PROMPT, model="no/such/model", image=np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"is a LoRA: give it with --lora FILE:WEIGHT \(`lora` in Python\)"):
+        hv.generate(PROMPT, model="no/such/model", control=("style.safetensors", "in.png"))
+    with pytest.raises(UsageError, match="takes a file and the picture that it reads"):
+        hv.generate(PROMPT, model="no/such/model", control="canny")
+    with pytest.raises(FileProblem, match="There is no file absent.png"):
+        hv.generate(PROMPT, model="no/such/model", image="absent.png")
+    with pytest.raises(UsageError, match="put them into its `source` and `adapters`"):
+        hv.generate(Request(Prompt(PROMPT), adapters=(AdapterUse("a"),)), model="no/such/model", image="in.png")
