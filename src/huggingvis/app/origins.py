@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.locating import places
+from huggingvis.app.preferences import hashes_place
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import OWN, AdapterUse, Request
 from huggingvis.export.dialects.reading import Wanted
@@ -91,6 +92,13 @@ def _walks(system: System, request: Request) -> bool:
         return not isinstance(model, Diffuses) or bool(model.diffusion.grid(model.diffusion.process.pace))
     except UsageError:
         return False
+
+
+def remember_hashes() -> None:
+    """Let hashes of large files be read once, and not by each command anew."""
+    from huggingvis.checkpoints.file_hashes import USUAL
+
+    USUAL.keep(hashes_place())
 
 
 def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:

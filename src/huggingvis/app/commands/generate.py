@@ -24,8 +24,8 @@ from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, check_files, source_of
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
-from huggingvis.app.origins import Origin, origin_of
-from huggingvis.app.preferences import Preferences, hashes_place, preferences
+from huggingvis.app.origins import Origin, origin_of, remember_hashes
+from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
 from huggingvis.core.errors import Cancelled, HvisError, UsageError
@@ -98,6 +98,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
+    remember_hashes()
     told = origin_of(args, usual)
     early = _request(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
@@ -187,9 +188,7 @@ def _room(args: argparse.Namespace) -> int:
 
 def _system(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
     from huggingvis import api
-    from huggingvis.checkpoints.file_hashes import USUAL
 
-    USUAL.keep(hashes_place())
     device = args.device or usual.device
     said = {"vae": args.vae or (told.vae if told else None), "prediction": args.prediction, "precision": args.precision}
     named = args.model or (usual.model if told is None else told.model or (usual.model if told.foreign else None))
