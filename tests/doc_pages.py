@@ -10,7 +10,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
 COMMUNITY = "docs/community-files.md"
 PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", COMMUNITY,
-         "docs/provenance.md", "docs/models/tiny.md", "docs/models/judge-world.md")  # fmt: skip
+         "docs/batches-and-grids.md", "docs/control.md", "docs/provenance.md",
+         "docs/models/tiny.md", "docs/models/judge-world.md")  # fmt: skip
 EXAMPLES = "CONTRIBUTING.md"
 SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -12,10 +12,29 @@ from typing import TYPE_CHECKING, Any
 from huggingvis.core.version import __version__
 
 if TYPE_CHECKING:
-    from huggingvis.api import catalog, compare, evaluate, explore, export, generate, inspect, load, train
+    from huggingvis.api import (
+        batch,
+        catalog,
+        compare,
+        control,
+        evaluate,
+        explore,
+        export,
+        generate,
+        grid,
+        inspect,
+        load,
+        train,
+    )
 
-_VERBS = ("load", "generate", "train", "evaluate", "compare", "explore", "export", "inspect", "catalog")
-__all__ = ["__version__", "load", "generate", "train", "evaluate", "compare", "explore", "export", "inspect", "catalog"]
+_VERBS = (
+    "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export", "inspect",
+    "catalog",
+)  # fmt: skip
+__all__ = [
+    "__version__", "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export",
+    "inspect", "catalog",
+]  # fmt: skip
 
 
 class _FolderAndVerb(ModuleType):

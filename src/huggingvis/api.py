@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.core import catalog as _catalog
 from huggingvis.core.config import from_dict
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.shipped import DEFAULT as DEFAULT_MODEL
 from huggingvis.core.shipped import packaged_models
@@ -26,10 +26,13 @@ from huggingvis.recipes.repeating import Repetition, repeat
 if TYPE_CHECKING:
     import torch
 
+    from huggingvis.core.axes import Axis
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
     from huggingvis.edits.exploring import Finding
+    from huggingvis.recipes.batch_rows import Told
+    from huggingvis.recipes.batching import Done, Outcome, Row
     from huggingvis.recipes.beside import Controls, Embeddings, Loras, Name
     from huggingvis.recipes.comparing import Compared, Comparison
     from huggingvis.recipes.evaluation import Evaluation, Evaluator, Progress
@@ -39,8 +42,9 @@ if TYPE_CHECKING:
     Model = System | str | Path | None
 
 __all__ = [
-    "DEFAULT_MODEL", "Repetition", "catalog", "compare", "device_of", "evaluate", "explore", "export", "generate",
-    "inspect", "load", "notes", "packaged_models", "repeat", "safety_checker", "stream", "train",
+    "DEFAULT_MODEL", "Repetition", "batch", "catalog", "compare", "control", "device_of", "evaluate", "explore",
+    "export", "generate", "grid", "inspect", "load", "notes", "packaged_models", "repeat", "safety_checker", "stream",
+    "train",
 ]  # fmt: skip
 CELL = 96
 """Pixels of a cell of the sheets that explorations make."""
@@ -122,6 +126,101 @@ def generate(
     for note in notes(system, request):
         warnings.warn(note, stacklevel=2)
     return list(pictures)
+
+
+def batch(
+    requests: Told,
+    folder: str | Path,
+    *,
+    model: Model = None,
+    base: Request | None = None,
+    device: str | None = None,
+    on_row: Callable[[Outcome], None] = lambda outcome: None,
+) -> Done:
+    """The pictures of many requests, each made once: those that `folder` has already are kept, whoever stopped before.
+
+    `requests`: prompts, `Request`s, tables of values by field (`{"prompt": "a fox", "steps": 20}`), or a file of them
+    (.txt, .csv, .jsonl); a table's `model` names another than `model`. `base`: what rows do not say; without it the
+    model's own numbers. A row that fails does not stop the rest: `Done.outcomes` say what became of each.
+    Raises `UsageError` before anything is made where rows are wrong.
+    """
+    from huggingvis.recipes.batch_rows import rows_of
+
+    return _batch(rows_of(requests, base), folder, model, device, on_row)
+
+
+def grid(
+    prompt: str | Request,
+    *,
+    x: str | Axis | None = None,
+    y: str | Axis | None = None,
+    z: str | Axis | None = None,
+    folder: str | Path = "out",
+    model: Model = None,
+    device: str | None = None,
+) -> tuple[Picture, Done]:
+    """One request with other values along up to three axes: the labelled sheet, and what became of each cell.
+
+    An axis as `"steps=5,10,20"`, `"cfg=1..7:4"`, `"prompt:fox,cat"` (search and replace) or `core.axes.Axis`. Each
+    cell's picture is in `folder`, and is not made again by a second call.
+    """
+    from huggingvis.core.axes import Axis
+    from huggingvis.recipes.batch_rows import rows_of
+    from huggingvis.recipes.grids import Axes, check_cells, sheet_of
+
+    right, down, blocks = (Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y, z))
+    axes = Axes(right, down, blocks)
+    base = prompt if isinstance(prompt, Request) else None
+    words = {} if base else {"prompt": prompt}
+    rows = rows_of([{**words, **cells.values} for cells in axes.cells()], base)
+    check_cells(rows)
+    done = _batch(rows, folder, model, device, lambda outcome: None)
+    return sheet_of(axes, done.outcomes), done
+
+
+def control(
+    how: str,
+    picture: str | Path,
+    *,
+    numbers: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
+) -> Picture:
+    """What a ControlNet sees of a picture file that is prepared by `how`: a file of data/control_inputs, as `canny`.
+
+    `numbers` differ from its defaults; `size` (width, height) of the canvas, to which the picture comes by `fit`:
+    stretch, crop or fill. Raises `UsageError` for an unknown way or number, `FileProblem` for no picture.
+    """
+    from huggingvis.core.media import Picture
+    from huggingvis.data.control_pictures import kind_named, prepared_by
+
+    return Picture(prepared_by(picture, from_dict(kind_named(how), dict(numbers or {})), size, fit))
+
+
+def _batch(
+    rows: Sequence[Row], folder: str | Path, model: Model, device: str | None, on_row: Callable[[Outcome], None]
+) -> Done:
+    from huggingvis.core.system import System
+    from huggingvis.edits.generate import fingerprint
+    from huggingvis.recipes import batching
+    from huggingvis.recipes.models import place_of_model
+
+    def of(named: str | None) -> Model:
+        return model if named is None else named
+
+    def place(named: str | None) -> Path | str:
+        asked = of(named)
+        if isinstance(asked, System):
+            return fingerprint(asked)
+        try:
+            return place_of_model(asked)
+        except HvisError as error:
+            if named is None:
+                raise
+            return str(error)  # the rows of this model fail when it is loaded
+
+    how = batching.Batch(Path(folder), lambda named: load(of(named), device=device), place, on_row=on_row)
+    return batching.run(rows, how)
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:

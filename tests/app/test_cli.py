@@ -23,8 +23,8 @@ def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
     verbs = [line.split()[0] for line in said.out.partition("Verbs:\n")[2].partition("\n\n")[0].splitlines()]
     assert said.code == 0
     assert verbs == [
-        "catalog", "compare", "data", "doctor", "evaluate", "explain", "explore", "generate", "inspect", "models",
-        "train",
+        "batch", "catalog", "compare", "control", "data", "doctor", "evaluate", "explain", "explore", "generate",
+        "grid", "inspect", "models", "train",
     ]  # fmt: skip
     assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
     assert hvis(["--version"]).out == f"hvis {__version__}\n"

@@ -12,6 +12,7 @@ import pytest
 
 from huggingvis.checkpoints.hub_files import needed
 from huggingvis.checkpoints.local_folders import KINDS, find, listed
+from huggingvis.checkpoints.local_models import matching, overview
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.errors import FileProblem, HvisError, UsageError
 
@@ -197,7 +198,7 @@ def test_the_command_line_finds_and_lists_them(hvis: Any, a1111: Path, tmp_path:
     found = hvis(["models", "find", "ink", "--kind", "lora", "--models", a1111, "--json"])
     assert found.document["path"] == str(a1111 / A1111[7])
     said = hvis(["models", "find", "ink", "--kind", "lora"])
-    assert said.code == 2 and "Say where models lie" in said.paragraph
+    assert said.code == 2 and "Say where models of other programs lie" in said.paragraph
     (tmp_path / "config.toml").write_text(f'models = ["{a1111}"]\n')
     told = hvis(["models", "list", "--kind", "checkpoint", "--json"]).document
     assert [m["name"] for m in told["models"]] == ["v1-5-pruned-emaonly.safetensors", "sub/anything.v3.ckpt"]
@@ -298,3 +299,58 @@ def test_of_other_repositories(files: list[str], words: dict[str, str], expected
 def test_what_cannot_be_chosen_is_explained(files: list[str], index: dict[str, Any] | None, fault: str) -> None:
     with pytest.raises(HvisError, match=re.escape(fault)):
         needed(files, index)
+
+
+# ---- all that is here ------------------------------------------------------------------------------------------------
+
+
+def written(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
+    """A safetensors file with such shapes; its bytes."""
+    import torch
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: torch.zeros(shape) for name, shape in tensors.items()}, path)
+    return path.stat().st_size
+
+
+LORA = {f"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_{side}.weight": shape
+        for side, shape in (("down", (4, 768)), ("up", (1280, 4)))}  # fmt: skip
+
+
+def test_all_models_are_listed_by_what_they_are(a1111: Path, tmp_path: Path) -> None:
+    size = written(a1111 / "models/Lora/style/ink.safetensors", LORA)
+    written(tmp_path / "loose/unnamed.safetensors", LORA)
+    written(tmp_path / "loose/strange.safetensors", {"a": (1,)})
+    cache = tmp_path / "cache"
+    kept = cache / "models--me--my--model/snapshots/0a1b"
+    made(kept, ["model_index.json", "unet/config.json"])
+    (kept / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    written(cache / "models--me--loras/snapshots/ff/a.safetensors", LORA)
+    made(cache / "models--big--language/snapshots/ff", ["config.json", "model.safetensors"])
+    found = {model.name: model for model in overview([a1111, tmp_path / "loose"], cache)}
+    kinds = {name: model.kind for name, model in found.items()}
+    assert {name: kinds[name] for name in ("style/ink.safetensors", "unnamed.safetensors", "strange.safetensors")} == {
+        "style/ink.safetensors": "lora", "unnamed.safetensors": "lora", "strange.safetensors": "other",
+    }  # fmt: skip
+    assert kinds["sub/anything.v3.ckpt"] == "checkpoint" and kinds["EasyNegative.pt"] == "embedding"
+    assert kinds["me/my--model"] == "checkpoint" and kinds["me/loras:a.safetensors"] == "lora"
+    assert not any("language" in name for name in kinds) and len(found) == 11 + 4 - 1 + 1
+    ink = found["style/ink.safetensors"]
+    assert (ink.bytes, ink.title) == (size, "a LoRA for Stable Diffusion 1") and found[
+        "vae-ft-mse-840000.safetensors"
+    ].title == "damaged"
+    assert [model.name for model in matching("INK", found.values())] == ["style/ink.safetensors"]
+    assert [model.name for model in matching("easy", found.values())] == ["EasyNegative.pt"]
+
+
+def test_they_are_listed_and_found_by_the_command(hvis: Any, a1111: Path) -> None:
+    size = written(a1111 / "models/Lora/add_detail.safetensors", LORA)
+    said = hvis(["models", "list", "--models", a1111])
+    (line,) = [line for line in said.out.splitlines() if line.startswith("add_detail")]
+    assert line.endswith("a LoRA for Stable Diffusion 1") and f"{size / 1024:.1f} KiB" in line
+    assert "VAE, damaged" in said.out
+    found = hvis(["models", "find", "detail", "--models", a1111, "--json"]).document
+    assert found["kind"] == "lora" and [model["path"] for model in found["models"]] == [found["path"]]
+    said = hvis(["models", "find", "add_detial", "--models", a1111])
+    assert said.code == 2 and "add_detail" in said.paragraph

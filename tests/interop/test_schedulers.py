@@ -22,6 +22,7 @@ from scheduler_twins import (
     theirs,
 )
 
+from huggingvis.edits.from_picture import tail
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral
@@ -197,6 +198,14 @@ def test_every_number_of_steps_asks_for_the_same_indices() -> None:
                 same = Trailing(n) if spacing == "trailing" else type(dpm)(n, open_end=True)
                 assert same(process).clocks.tolist() == many.timesteps.tolist()
         assert all(a > b for a, b in pairwise(Linspace(n)(process).times.tolist()))
+
+
+def test_lcm_from_a_picture_begins_where_the_reference_begins_and_takes_a_part_of_the_steps() -> None:
+    scheduler = diffusers.LCMScheduler()
+    scheduler.set_timesteps(4, strength=0.5)
+    ours = tail(Distilled(4)(double(scheduler)), 0.5).clocks
+    assert ours is not None and ours.tolist() == [499, 259]
+    assert scheduler.timesteps.tolist() == [499, 379, 259, 139]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

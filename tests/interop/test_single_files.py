@@ -209,6 +209,8 @@ def test_where_the_prediction_comes_from(tmp_path: Path) -> None:
     assert (playground.title, playground.prediction, playground.extra) == (
         "Playground v2.5", "edm", ("edm_mean", "edm_std"),
     )  # fmt: skip
+    cos = detect(net_facts(SIZES_XL, True) | {"edm_vpred.sigma_max": fact(), "edm_vpred.sigma_min": fact()})
+    assert (cos.title, cos.prediction, len(cos.extra)) == ("CosXL", "edm_v", 2)
     with pytest.raises(UsageError, match="'x0'"):
         Said("x0")
     parts = small("SD2")
@@ -253,7 +255,6 @@ def test_files_of_other_things_are_refused_by_name() -> None:
         "codebook": {"first_stage_model.quantize.embedding.weight": fact(8192, 3)} | autoencoder_facts(),
         "their scales": xl | {f"{net}scaled_fp8": fact(0)},
         "unconditional": {f"{net}middle_block.1.qkv.weight": fact(3, 3, 1)},
-        "CosXL": xl | {"edm_vpred.sigma_max": fact(), "edm_vpred.sigma_min": fact()},
         "unCLIP": unclip,
         "an upscaler": upscaler,
         "none of its 1": {"anything.weight": fact(3)},

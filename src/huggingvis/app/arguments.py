@@ -19,9 +19,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
-    def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """What the words of the command line say. Raises `UsageError`."""
-        found, left = self.parse_known_intermixed_args(hyphened(words))  # `remove --yes NAME` too
+    def read(self, words: Sequence[str], before: argparse.Namespace | None = None) -> argparse.Namespace:
+        """What the words of the command line say, on top of what was said `before`. Raises `UsageError`."""
+        start = None if before is None else argparse.Namespace(**vars(before))
+        found, left = self.parse_known_intermixed_args(hyphened(words), start)  # `remove --yes NAME` too
         if not left:
             return found
         word = left[0].partition("=")[0]

@@ -4,6 +4,7 @@
     --image cat.png --mask hole.png           inpainting
     --lora style.safetensors:0.8              a LoRA with its weight
     --embedding wombat.pt                     a textual inversion, called by its word in the prompt
+    --control canny:photo.png:0.7             what a ControlNet of your folders reads of a picture (recipes/controls)
     --control canny.safetensors:edges.png:0.7 a ControlNet, T2I-Adapter or IP-Adapter, its picture, its weight
 
 Weights' files may be named as in folders of other programs, or as OWNER/NAME at a hub, like models.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from huggingvis.app.controls import add_controls, controls_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
@@ -36,10 +38,7 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--embedding", metavar="FILE", action="append", default=[], help="a textual inversion, called in the prompt"
     )
-    words.add_argument(
-        "--control", metavar="FILE:PICTURE[:WEIGHT]", action="append", default=[],
-        help="a ControlNet, T2I-Adapter or IP-Adapter and the picture that it reads",
-    )  # fmt: skip
+    add_controls(words)
     words.add_argument("--vae", metavar="NAME", help="an autoencoder in the place of the model's own")
     words.add_argument(
         "--prediction", choices=("epsilon", "v"), help="what the net of a single file predicts, if it does not tell"
@@ -73,11 +72,11 @@ def adapters_of(
 ) -> tuple[AdapterUse, ...]:
     """The adapters that the flags name, or those of `base` where they name none. Raises `UsageError`, `FileProblem`."""
     from huggingvis.checkpoints.hub import USUAL
-    from huggingvis.recipes.beside import control_of, here, lora_of
+    from huggingvis.recipes.beside import here, lora_of
 
     asked = [("lora", lora_of(word)) for word in args.lora]
     asked += [("embedding", AdapterUse(word)) for word in args.embedding]
-    asked += [("controlnet", control_of(word, args.image_encoder)) for word in args.control]
+    asked += [("controlnet", use) for use in controls_of(args, usual, screen)]
     roots, found = places(args, usual), list[AdapterUse]()
     for kind, use in asked:
         with told(screen, USUAL) as how:

@@ -103,7 +103,7 @@ def _explain(error: HvisError, screen: Screen) -> int:
     if _wants_traceback():
         traceback.print_exception(error)
     record: Mapping[str, object] = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-    screen.fail(str(error), record)
+    screen.fail(str(error), record, error.result)
     return error.exit_code
 
 

@@ -38,11 +38,11 @@ class Screen:
         if self.json:
             print(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
 
-    def fail(self, message: str, record: Mapping[str, object]) -> None:
-        """The end of a verb that failed."""
+    def fail(self, message: str, record: Mapping[str, object], result: Mapping[str, object] | None = None) -> None:
+        """The end of a verb that failed; `result`: what it reached before."""
         self.note(message)
         if self.json:
-            print(json.dumps({"error": dict(record)}, ensure_ascii=False, indent=2))
+            print(json.dumps({**(result or {}), "error": dict(record)}, ensure_ascii=False, indent=2))
 
     @contextlib.contextmanager
     def quiet_output(self) -> Iterator[None]:

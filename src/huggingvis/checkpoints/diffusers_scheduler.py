@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from huggingvis.checkpoints import diffusers_scheduler_edm as edm
 from huggingvis.checkpoints.diffusers_common import Json, settings
 from huggingvis.checkpoints.diffusers_scheduler_settings import DEFAULTS, ONLY, OWN, PREDICTIONS_OF
 from huggingvis.checkpoints.diffusers_scheduler_solvers import SOLVERS, Solver, table_of
 from huggingvis.checkpoints.json_files import read_json, write_json
-from huggingvis.core.process import PREDICTIONS, Prediction
+from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.protocols import Guidance
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.processes.table import TableProcess
@@ -36,7 +37,7 @@ class Own:
 
     Attributes:
         name: diffusers' class.
-        process: its noise table.
+        process: its noise table, or EDM's noise levels.
         prediction: what the network predicts.
         solver: sampler and grid for so many steps, and the share of fresh noise eta; None for a class we do not know.
         unit: sampling begins with noise of deviation 1 where the table has sigma a little below it.
@@ -44,7 +45,7 @@ class Own:
     """
 
     name: str
-    process: TableProcess
+    process: Process
     prediction: Prediction
     solver: Callable[[int, float], Solver] | None
     unit: bool
@@ -59,6 +60,8 @@ def read_scheduler(folder: Path | str) -> Own:
 def own_solver(theirs: Json) -> Own:
     """The solver that the settings describe. Raises `FileProblem` naming the first setting that we do not compute."""
     name = str(theirs.get("_class_name", ""))
+    if name in (edm.EULER, edm.MULTISTEP):
+        return _edm(name, edm.complete(theirs))
     full = settings(theirs, DEFAULTS | OWN.get(name, {}), ONLY)
     make = None if name in _CLIPS_HALF and _clip(full) else SOLVERS.get(name)
     prediction = PREDICTIONS[PREDICTIONS_OF[full["prediction_type"]]]()
@@ -71,6 +74,16 @@ def own_solver(theirs: Json) -> Own:
         solver=None if make is None else lambda steps, eta: make(full, steps, eta),
         unit=not name.startswith("Euler") or full["timestep_spacing"] == "leading",
         clip=_clip(full),
+    )
+
+
+def _edm(name: str, full: Json) -> Own:
+    return Own(
+        name=name,
+        process=edm.process_of(full),
+        prediction=edm.prediction_of(full),
+        solver=lambda steps, eta: edm.solver_of(full, steps),
+        unit=False,
     )
 
 

@@ -42,12 +42,12 @@ from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.unipc import UniPC
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
-_FORMS: dict[str, Form] = {
+FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(), "dpmsolver++": OfData(), "sde-dpmsolver": OfNoise(1.0), "sde-dpmsolver++": OfData(1.0),
 }  # fmt: skip
 
 Solver = tuple[Sampler, Schedule]
-_HALF_STEPS = 15
+HALF_STEPS = 15
 """Below so many steps, solvers with a history end with lower orders."""
 
 
@@ -151,7 +151,7 @@ def _lcm(full: Json, steps: int, eta: float) -> Solver:
 
 
 def _multistep(full: Json, steps: int, eta: float) -> Solver:
-    lowers = full["lower_order_final"] and steps < _HALF_STEPS
+    lowers = full["lower_order_final"] and steps < HALF_STEPS
     first, second = _ends(full, steps) if lowers else (0.0, 0.0)
     middle = full["solver_type"] == "midpoint"
     return DPMSolver(full["solver_order"], _form(full), middle, first, second), _wholes(full, steps)
@@ -164,9 +164,9 @@ def _singlestep(full: Json, steps: int, eta: float) -> Solver:
 
 
 def _form(full: Json) -> Form:
-    if full["algorithm_type"] not in _FORMS:
-        raise unsupported("algorithm_type", full["algorithm_type"], ", ".join(_FORMS))
-    return _FORMS[full["algorithm_type"]]
+    if full["algorithm_type"] not in FORMS:
+        raise unsupported("algorithm_type", full["algorithm_type"], ", ".join(FORMS))
+    return FORMS[full["algorithm_type"]]
 
 
 def _unipc(full: Json, steps: int, eta: float) -> Solver:
@@ -176,7 +176,7 @@ def _unipc(full: Json, steps: int, eta: float) -> Solver:
 
 
 def _deis(full: Json, steps: int, eta: float) -> Solver:
-    lowers = full["lower_order_final"] and steps < _HALF_STEPS
+    lowers = full["lower_order_final"] and steps < HALF_STEPS
     first, second = _ends(full, steps) if lowers else (0.0, 0.0)
     return DEIS(full["solver_order"], first, second), _wholes(full, steps)
 

@@ -78,7 +78,12 @@ def fits_on(report: Report, base: str | Path) -> dict[str, Any]:
         except HvisError as error:
             return {"base": name, "fits": False, "why": str(error)}
         count = sum(len(changes) for changes in fitted.parts.values())
-        return {"base": name, "fits": True, "why": fitted.report or f"All of its {count} changes apply."}
+        all_of = "Its one change applies." if count == 1 else f"All of its {count} changes apply."
+        return {
+            "base": name,
+            "fits": True,
+            "why": fitted.report or all_of,
+        }
     if made is None:
         return {"base": name, "fits": None, "why": f"Nothing in {report.path.name} tells which base it is for."}
     return {"base": name, "fits": True, "why": f"It was made for {made}, as the model is."}

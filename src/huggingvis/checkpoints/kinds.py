@@ -22,7 +22,7 @@ from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_head
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import no_file
 from huggingvis.core.files import explain
 
 INDEX, CONFIG = "model_index.json", "config.json"
@@ -84,7 +84,7 @@ class Subject:
             with self.path.open("rb") as file:
                 head = file.read(16)
         except FileNotFoundError:
-            raise FileProblem(f"There is no file {self.path}. Check the path.") from None
+            raise no_file(self.path) from None
         except OSError as error:
             raise explain(error, self.path, "read") from error
         return head.startswith(_PICTURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

@@ -24,7 +24,7 @@ class Member:
         vector_dim: width of the vector beside the clock, 0 for none.
         linear: its transformers' projections are linear layers, not convolutions of size 1.
         scale: latents times this are what it works on.
-        prediction: what it predicts where nothing says otherwise: `epsilon`, `v` or `edm`.
+        prediction: what it predicts where nothing says otherwise: `epsilon`, `v`, `edm` or `edm_v`.
         marker: a tensor that its files have and those of like shapes have not.
         unsure: what shapes do not tell of it, and how to say it.
         refused: why it is not run here, and what to do; empty for all that are.
@@ -63,12 +63,11 @@ CONV_HEADS, LINEAR_HEAD_DIM = 8, 64
 """No shape tells the heads of attention: nets with convolutional projections have 8, later ones heads of width 64."""
 
 _V = "2.0 and 2.1 at 768 pixels predict v, the `base` ones at 512 epsilon, and have the same shapes: say which with `v`"
-_EDM_V = "its noise schedule is not bound here yet: use the XL base model in its place"
 _UNCLIP = "it varies a picture given as a CLIP embedding, which is not bound here yet: use Stable Diffusion 2.1"
 
 FAMILY: tuple[Member, ...] = (
     Member("Playground v2.5", "playground-v2-5", 2048, 2816, True, 0.5, "edm", marker="edm_mean"),
-    Member("CosXL", "", 2048, 2816, True, 0.13025, marker="edm_vpred.sigma_max", refused=_EDM_V),
+    Member("CosXL", "", 2048, 2816, True, 0.13025, "edm_v", marker="edm_vpred.sigma_max"),
     Member("Stable Diffusion 1", "stable-diffusion-v1", 768, 0, False),
     Member("latent diffusion with BERT", "", 1280, 0, False),
     Member("Stable Diffusion 2", "stable-diffusion-v2", 1024, 0, True, unsure=_V),

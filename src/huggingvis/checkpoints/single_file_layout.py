@@ -16,7 +16,7 @@ from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.unet import UNetConfig
 
 _MOST = 4096  # heads, channels of a head, groups
-PREDICTIONS = ("epsilon", "v", "edm")
+PREDICTIONS = ("epsilon", "v", "edm", "edm_v")
 DROPPED = re.compile(r"model_ema\.|(first_stage_model\.)?(model_ema|loss)\.")
 """Tensors that no one needs who only uses a model: running averages, the losses of the autoencoder's training."""
 
@@ -26,7 +26,7 @@ _AUTOENCODER_ROOTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody knows that a file does not tell; None: not said. `prediction`: `epsilon`, `v` or `edm`."""
+    """What somebody knows that a file does not tell; None: not said. `prediction`: `epsilon`, `v`, `edm` or `edm_v`."""
 
     prediction: str | None = None
     heads: int | None = None

@@ -7,13 +7,19 @@ with `exit_code`, never with a traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 
 class HvisError(Exception):
-    """A mistake that can be explained. `exit_code` is what the command line leaves with."""
+    """A mistake that can be explained. `exit_code` is what the command line leaves with.
+
+    `result`: what was reached before, in JSON values, where work of many parts failed in some of them.
+    """
 
     exit_code = 1
+    result: Mapping[str, Any] | None = None
 
 
 class UsageError(HvisError):
@@ -46,11 +52,32 @@ class Cancelled(HvisError):
     exit_code = 130
 
 
+class SomeFailed(HvisError):
+    """Of many pieces of work some failed; the others are done."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, result: Mapping[str, Any]):
+        super().__init__(message)
+        self.result = result
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` members of `known` that look like `name`, best first; case and `-`/`_` do not matter."""
     plain = {key.lower().replace("_", "-"): key for key in known}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), plain, n=n, cutoff=0.5)
     return [plain[key] for key in close]
+
+
+def no_file(path: Path | str, advice: str = "Check the path.") -> FileProblem:
+    """The error for a file that is not there: names those beside its place that are called alike."""
+    folder = Path(path).parent
+    try:
+        close = nearest(Path(path).name, (entry.name for entry in folder.iterdir()))
+    except OSError:
+        close = []
+    near = f"Did you mean {' or '.join(str(folder / name) for name in close)}? " if close else ""
+    return FileProblem(f"There is no file {path}. {near}{advice}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> UsageError:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, no_file
 from huggingvis.core.files import explain
 from huggingvis.core.media import Picture
 
@@ -40,7 +40,7 @@ def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
             image.load()
             return take(image)
     except FileNotFoundError as error:
-        raise FileProblem(f"There is no file {path}. Check the path.") from error
+        raise no_file(path) from error
     except (IsADirectoryError, PermissionError) as error:
         raise explain(error, path, "read") from error
     except Image.UnidentifiedImageError as error:

@@ -31,19 +31,21 @@ from huggingvis.core.shapes import Coefficient, mixed
 class Preconditioned(Prediction):
     """EDM's parameterisation on any process that keeps some signal. `sigma_data`: standard deviation of the data.
 
-    The network is told c_noise, whatever clock a grid would tell: it knows noise levels and not a table's numbers.
+    `sign`: -1 where the network says the opposite, as v does. It is told c_noise, whatever clock a grid would tell: it
+    knows noise levels and not a table's numbers.
     """
 
     sigma_data: float = 0.5
+    sign: float = 1.0
 
     def x0(self, process: Process, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x)
         n = self._size(a, s)
-        return mixed(a * self.sigma_data**2 / n**2, x, s * self.sigma_data / n, out)
+        return mixed(a * self.sigma_data**2 / n**2, x, self.sign * s * self.sigma_data / n, out)
 
     def target(self, process: Process, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         a, s = process.coefficients(t, x0)
-        return (s * x0 - a * self.sigma_data**2 * eps) / (self.sigma_data * self._size(a, s))
+        return self.sign * (s * x0 - a * self.sigma_data**2 * eps) / (self.sigma_data * self._size(a, s))
 
     def given(self, process: Process, x: Tensor, t: Tensor) -> Tensor:
         """c_in y."""

@@ -21,6 +21,8 @@ from huggingvis.core.sampling import Sampling as Sampling
 from huggingvis.core.sampling import check_seeds
 
 VERSION = 1
+FITS = ("stretch", "crop", "fill")
+"""How a picture of control comes to the canvas's shape."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 
@@ -82,6 +84,8 @@ class AdapterUse:
     start: float = 0.0  #: it acts from this part of the steps, 0 to 1
     end: float = 1.0  #: until this part of the steps
     encoder: str = ""  #: folder of the image encoder that an IP-Adapter sees by
+    prepare: str = ""  #: what is made of the picture first: canny, lines, ... with numbers; none: it is taken as it is
+    fit: str = "stretch"  #: how the picture comes to the canvas's shape: stretch, crop or fill
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,8 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
         _number(f"adapters.{i}.weight", use.weight, -100.0, 100.0)
         _number(f"adapters.{i}.start", use.start, 0.0, 1.0)
         _number(f"adapters.{i}.end", use.end, use.start, 1.0)
+        if use.fit not in FITS:
+            raise unknown(f"way for adapters.{i}.fit", use.fit, FITS)
     return request
 
 

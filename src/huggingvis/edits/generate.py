@@ -29,6 +29,7 @@ from huggingvis.core.streams import noise_of
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
+from huggingvis.edits.idle import idle
 from huggingvis.edits.task import Task
 from huggingvis.edits.used import used
 from huggingvis.samplers.names import schedule_name, split_label
@@ -69,12 +70,17 @@ def repeat(
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:
-    """What `request` asks for that `system` cannot do or was not trained for; its pictures record these sentences."""
+    """What `request` asks for that `system` was not trained for, or that has no effect; its pictures record these.
+
+    Raises `UsageError` for what `system` cannot do at all: nobody should be warned of what is refused in the end.
+    """
+    request = possible(system, request)
     if system.adapts is not None and request.adapters:
         with system.lock, system.adapts.words(request):
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
+    said += idle(system, request) if request.prompt.negative else ()
     asked = canvas_of(request, system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:

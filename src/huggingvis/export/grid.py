@@ -21,13 +21,14 @@ class Sheet:
     """How a contact sheet looks. Lengths in pixels, colours in RGB.
 
     `columns`: None for the number of column labels, else as square as possible. `cell`: the longest side of every
-    picture, None for the largest one's own.
+    picture, None for the largest one's own. `title`: a line above all.
     """
 
     columns: int | None = None
     cell: int | None = None
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
+    title: str = ""
     gap: int = 8
     lettering: Lettering = field(default_factory=Lettering)
     background: tuple[int, int, int] = (255, 255, 255)
@@ -56,13 +57,16 @@ def contact_sheet(pictures: Sequence[Picture], sheet: Sheet, captions: Sequence[
     above = [letters.set(label, width) for label in sheet.column_labels]
     beside = [letters.set(label, max(width, 8 * letters.size)) for label in sheet.row_labels]
     left = sheet.gap + _extent([lines.width for lines in beside], sheet.gap)
-    top = sheet.gap + _extent([lines.height for lines in above], sheet.gap)
+    title = letters.set(sheet.title, columns * (width + sheet.gap) - sheet.gap)
+    head = sheet.gap + (_extent([title.height], sheet.gap) if title.lines else 0)
+    top = head + _extent([lines.height for lines in above], sheet.gap)
     text = [_extent([lines.height for lines in under[r * columns : (r + 1) * columns]], 0) for r in range(rows)]
     total = (left + columns * (width + sheet.gap), top + rows * (height + sheet.gap) + sum(text))
     canvas = Image.new("RGB", total, sheet.background)
     draw = ImageDraw.Draw(canvas)
+    _write(draw, title, left, sheet.gap, sheet.ink)
     for column, lines in enumerate(above):
-        _write(draw, lines, left + column * (width + sheet.gap), sheet.gap, sheet.ink)
+        _write(draw, lines, left + column * (width + sheet.gap), head, sheet.ink)
     for row in range(rows):
         y = top + row * (height + sheet.gap) + sum(text[:row])
         if beside:

@@ -18,8 +18,9 @@ from typing import Any, final
 from huggingvis.checkpoints.hub import USUAL, Fetching
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.checkpoints.resolve import resolve
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import UsageError, no_file
 from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
+from huggingvis.recipes.controls import Nets, check_net, parts_of, use_of
 
 KINDS = {"lora": ("lora",), "embedding": ("embedding",), "controlnet": ("controlnet", "t2i-adapter", "ip-adapter")}
 """By what an adapter's file is looked for as, the kinds of `checkpoints.kinds` that it may be."""
@@ -43,7 +44,8 @@ class Beside:
     Attributes:
         lora: `"style.safetensors:0.8"`, several of them, or weights by file.
         embedding: textual inversions, called by their words in the prompt.
-        control: `"canny.safetensors:edges.png:0.7"` or (file, picture, weight), or a list of them.
+        control: `"canny.safetensors:edges.png:0.7"`, `"canny=net.safetensors:photo.png"` (`recipes.controls`) or
+            (file, picture, weight), or a list of them.
         image_encoder: the folder of what an IP-Adapter of `control` sees by.
         image, mask: the file of a picture to start from, and of one that is white where that is made anew.
         strength: how much of it is made anew; None: as `FromPicture` and `Inpaint` have it.
@@ -113,18 +115,11 @@ def lora_of(word: str) -> AdapterUse:
 
 
 def control_of(told: Control, encoder: str = "") -> AdapterUse:
-    """FILE:PICTURE or FILE:PICTURE:WEIGHT, or a tuple of these. Raises `UsageError` where a picture is not named."""
+    """As `controls.parts_of`, or a tuple of file, picture and weight. Raises `UsageError` where none is named."""
     if isinstance(told, tuple) and 2 <= len(told) <= 3:
         path, image, weight = (*told, 1.0)[:3]
         return AdapterUse(str(path), float(weight), str(image), encoder=encoder)
-    rest, weight = _weighted(told) if isinstance(told, str) else ("", 1.0)
-    path, _, image = rest.rpartition(":")
-    if not path:
-        raise UsageError(
-            "--control takes a file and the picture that it reads, as in canny.safetensors:edges.png:0.7; found "
-            f"{told!r}."
-        )
-    return AdapterUse(path, weight, image, encoder=encoder)
+    return use_of(parts_of(told if isinstance(told, str) else ""), Nets(), encoder)
 
 
 def _weighted(word: str) -> tuple[str, float]:
@@ -145,6 +140,8 @@ def here(use: AdapterUse, kind: str, roots: Sequence[Path] = (), how: Fetching =
     """
     path = resolve(use.path, roots, kind=kind, how=how)
     found = kind_of(path)
+    if kind == "controlnet":
+        check_net(path, found)
     if found.adapter and found.name not in KINDS[kind]:
         right = next(words for name, words in _SAID_WITH.items() if found.name in KINDS[name])
         raise UsageError(f"{path} is {found.title}: give it with {right}.")
@@ -167,4 +164,4 @@ def check_files(request: Request, record: Path | None = None) -> None:
                     f"The record of {record} names it, as seen from the folder where that was made: go there, or name "
                     "it again by its flag (--image, --lora, ...)."
                 )
-            raise FileProblem(f"There is no file {path}. {why}")
+            raise no_file(path, why)

@@ -138,6 +138,11 @@ def compare_samplers(
     Raises `UsageError` for models that do not diffuse, for a folder with other things and where no cell could be
     measured, `NumericalTrouble` for NaN.
     """
+    if system.shows is not None:
+        raise UsageError(
+            f"{system.spec.name!r} was trained to change pictures and sees one beside its noise, which a comparison of "
+            "samplers does not give it. Compare a model that makes pictures from noise alone."
+        )
     plan = CellPlan.of(how.names, how.nfe, how.against is not None)
     kept = Kept(keep)
     how = _within(system, how, plan, say, kept)

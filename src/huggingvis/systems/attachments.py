@@ -28,10 +28,12 @@ from huggingvis.codecs.clip_pictures import clip_picture
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.picture_files import on_canvas, open_picture
+from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import open_picture
 from huggingvis.core.protocols import Generative
 from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.system import Spec, canvas_of
+from huggingvis.data.control_pictures import for_use, prepared
 from huggingvis.nets.unet import UNet
 from huggingvis.systems.prompt_reading import ClipReader
 
@@ -106,13 +108,15 @@ class Bench:
         return f"adapter{self.number}"
 
     def picture(self, use: AdapterUse) -> Tensor:
-        """The picture that an adapter reads, [1, 3, H, W] in [-1, 1], in the canvas's size. Raises as `named`."""
-        width, height = canvas_of(self.request, self.spec)
-        return torch.from_numpy(on_canvas(self.named(use), width, height))[None].to(self.device, self.dtype)
+        """What an adapter reads of its picture, [1, 3, H, W] in [-1, 1], in the canvas's size. Raises as `named`."""
+        x = for_use(replace(use, image=self.named(use)), canvas_of(self.request, self.spec))
+        return torch.from_numpy(x)[None].to(self.device, self.dtype)
 
     def seen(self, use: AdapterUse, side: int) -> Tensor:
         """The picture as CLIP's image tower of `side` pixels sees it, [1, 3, side, side]. Raises as `named`."""
-        return clip_picture(open_picture(self.named(use)), side)[None].to(self.device, self.dtype)
+        path = self.named(use)
+        picture = Picture(prepared(path, use.prepare, None)) if use.prepare else open_picture(path)
+        return clip_picture(picture, side)[None].to(self.device, self.dtype)
 
     def named(self, use: AdapterUse) -> str:
         """The file of the picture that an adapter reads. Raises `UsageError` where none is given."""

@@ -7,9 +7,12 @@ is assumed and said in a note; `prediction` overrides it. Book: chapter 5, "Chec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from huggingvis.checkpoints.diffusers_scheduler import Own, scheduler_config
+from huggingvis.checkpoints import diffusers_scheduler_edm
+from huggingvis.checkpoints.diffusers_scheduler import Own, own_solver, scheduler_config
 from huggingvis.checkpoints.single_file import Parts, Said, read_parts
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.checkpoints.single_file_towers import tower_net
@@ -28,7 +31,8 @@ from huggingvis.systems.stable_diffusion import USUAL_SCALE, Reads, made, other_
 
 USUAL_SIDE = 512
 SIDES = {("Stable Diffusion 2", "v"): 768, ("Stable Diffusion XL", "epsilon"): 1024,
-         ("Stable Diffusion XL", "v"): 1024, ("Stable Diffusion XL refiner", "epsilon"): 1024}  # fmt: skip
+         ("Stable Diffusion XL", "v"): 1024, ("Playground v2.5", "edm"): 1024, ("CosXL", "edm_v"): 1024,
+         ("Stable Diffusion XL refiner", "epsilon"): 1024}  # fmt: skip
 """Sides of the pictures that members were trained on, by what they predict, where that is not the usual."""
 PARTS = {"text": "text_encoder", "text_2": "text_encoder_2"}
 
@@ -47,15 +51,11 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
         lacking = {"U-Net": parts.unet, "autoencoder (give one with --vae)": vae, "text encoder": parts.towers}
         names = ", ".join(name for name, there in lacking.items() if not there)
         raise FileProblem(f"{path} is {layout.title}, but a picture needs more than it holds: it has no {names}.")
-    if layout.prediction not in PREDICTIONS and layout.prediction != "epsilon":
-        raise FileProblem(
-            f"{path} is {layout.title}, which predicts in EDM's terms; that is not bound here yet. Use Stable "
-            "Diffusion XL in its place."
-        )
     name = layout.member.name if layout.member else ""
     side = SIDES.get((name, layout.prediction), USUAL_SIDE)
-    own = own_of(parts)
-    origin = {"scheduler": scheduler_config(own.process, own.prediction)}
+    scheduler = scheduler_of(parts)
+    own = own_of(parts, scheduler)
+    origin = {"scheduler": scheduler}
     told = licence(parts.metadata) or ""
     spec = Spec(
         path.stem, "stable_diffusion", (side, side), licence=told, card={ORIGIN: origin}, path=str(path),
@@ -67,7 +67,8 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     if isinstance(vae, Path):
         codec = other_codec(vae, how, scale)
     else:
-        codec = KLLatents(channels_last(vae.to(dtype=how.of_codec)), 0.0, 1.0 / scale)
+        mean, std = parts.extra.get("edm_mean", 0.0), parts.extra.get("edm_std", 1.0)
+        codec = KLLatents(channels_last(vae.to(dtype=how.of_codec)), mean, std / scale)
     pooled = readers[-1].tower.config.projection or readers[-1].tower.config.dim
     scored = reads.sizes and parts.unet.config.vector_dim < pooled + 6 * 256  # the refiner is told five numbers
     conditioner = PromptConditioner(
@@ -89,12 +90,24 @@ def reads_of(parts: Parts) -> Reads:
     return Reads(skip=2 if whole else 1)
 
 
-def own_of(parts: Parts) -> Own:
-    """The family's noise table, and no solver: single files bring none."""
+def scheduler_of(parts: Parts) -> dict[str, Any]:
+    """A `scheduler_config.json` for what single files do not bring: the family's noise table, or EDM's levels."""
+    predicts = parts.layout.prediction
+    if predicts in ("edm", "edm_v"):
+        told = {name: float(x) for name, x in parts.extra.items() if name.startswith("edm_vpred.")}
+        return diffusers_scheduler_edm.settings_of(predicts, told)
     table = TableProcess.scaled_linear()
-    kind = "eps" if parts.layout.prediction == "epsilon" else parts.layout.prediction
     process = table.zero_terminal_snr() if parts.layout.zero_snr else table
-    return Own("", process, PREDICTIONS[kind](), None, unit=True)
+    return scheduler_config(process, PREDICTIONS["eps" if predicts == "epsilon" else predicts]())
+
+
+def own_of(parts: Parts, scheduler: Mapping[str, Any]) -> Own:
+    """The process and what is predicted; of tables no solver, for single files bring none."""
+    own = own_solver(scheduler)
+    if not isinstance(own.process, TableProcess):
+        return own
+    table = TableProcess.scaled_linear()
+    return Own("", table.zero_terminal_snr() if parts.layout.zero_snr else table, own.prediction, None, unit=True)
 
 
 def _reader(parts: Parts, part: str, reads: Reads, how: How) -> ClipReader:

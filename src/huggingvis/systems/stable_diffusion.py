@@ -26,6 +26,7 @@ from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
@@ -195,6 +196,8 @@ def usual(own: Own, reads: Reads, distilled: bool) -> Sampling:
     if own.solver is None:
         return Sampling("dpm++2m", "karras", 20, reads.scale)
     sampler, schedule = own.solver(1, 0.0)
+    if isinstance(own.prediction, Preconditioned):
+        return Sampling(OWN, OWN, 25, 3.0)  # as Playground v2.5's makers use it
     if distilled or isinstance(sampler, Consistency):
         return Sampling(OWN, OWN, 4, reads.scale)
     if isinstance(schedule, Trailing) and own.name.startswith("Euler"):

@@ -7,6 +7,7 @@ hvis generate --from webui.png --models ~/stable-diffusion-webui  what another p
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
 hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
 hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
+`hvis batch` makes a file of requests, `hvis grid` labelled sheets; `hvis control` shows what --control sees.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     remember_hashes()
     told = origin_of(args, usual)
-    early = _request(args, told, None)
+    early = request_of(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
     check_files(replace(early, adapters=adapters), args.picture)
@@ -111,11 +112,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
 
     output = output_of(args, folder, usual, screen)
-    system = _system(args, usual, told, screen)
+    system = system_of(args, usual, told, screen)
     loaded = time.perf_counter() - began
     if told is not None and not told.foreign and not _changed(args):
         return _repeat(told, system, output, loaded)
-    request = replace(_request(args, told, system), adapters=adapters)
+    request = replace(request_of(args, told, system), adapters=adapters)
     notes = _notes(system, request, screen, told)
     began = time.perf_counter()
     with _Watched(screen, request) as on_step:
@@ -138,7 +139,7 @@ def _changed(args: argparse.Namespace) -> bool:
     return said or args.prompt is not None or args.grid or bool(args.set or args.safety_checker) or beside_said(args)
 
 
-def _request(args: argparse.Namespace, told: Origin | None, system: System | None) -> Request:
+def request_of(args: argparse.Namespace, told: Origin | None, system: System | None) -> Request:
     """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
     if told is None:
         base = Request(sampling=system.defaults if system else Sampling())
@@ -186,7 +187,7 @@ def _room(args: argparse.Namespace) -> int:
     return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
 
 
-def _system(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
+def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
     from huggingvis import api
 
     device = args.device or usual.device

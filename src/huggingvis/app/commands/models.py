@@ -1,8 +1,8 @@
 """List, find, fetch and remove models: packaged ones, what was trained here, those of other programs and of hubs.
 
-hvis models list
-hvis models list --kind lora --models ~/ComfyUI       what A1111, Forge or ComfyUI keep
-hvis models find detail --kind lora                   where one of them is
+hvis models list                                      ours, what A1111, Forge or ComfyUI keep, and the hub's cache
+hvis models list --kind lora --models ~/ComfyUI       those of one kind
+hvis models find detail                               where those are that are called so, or have it in their names
 hvis models get owner/name --variant fp16             from the Hugging Face hub (HF_HOME, HF_ENDPOINT, HF_TOKEN)
 hvis models get modelscope:owner/name                 from ModelScope
 hvis models get owner/name@revision:file.safetensors  one file, of one revision
@@ -26,8 +26,14 @@ from huggingvis.app.locating import add_places, places, told
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen, size_of
 from huggingvis.checkpoints.local_folders import KINDS, find, listed
+from huggingvis.checkpoints.local_models import DAMAGED, Found, matching, overview
 from huggingvis.core.errors import Cancelled, FileProblem, UsageError, unknown
 from huggingvis.core.files import explain
+
+_NO_PLACES = (
+    "Say where models of other programs lie: `--models ~/stable-diffusion-webui`, or `models = [...]` in the settings "
+    "file that `hvis doctor` names."
+)
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -57,20 +63,34 @@ def run(args: argparse.Namespace, screen: Screen) -> Any:
 
 def _find(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[str, Any]:
     if args.name is None:
-        raise UsageError("Say what to find, as in `hvis models find detail --kind lora`.")
-    kind = args.kind or "checkpoint"
-    path = find(args.name, kind, _places(args, usual))
-    screen.say(str(path))
-    return {"name": args.name, "kind": kind, "path": str(path)}
+        raise UsageError("Say what to find, as in `hvis models find detail` or `hvis models find detail --kind lora`.")
+    if args.kind:
+        path = find(args.name, args.kind, _places(args, usual))
+        screen.say(str(path))
+        return {"name": args.name, "kind": args.kind, "path": str(path)}
+    there = overview(places(args, usual))
+    found = matching(args.name, there)
+    if not found:
+        raise unknown("model on this machine", args.name, [model.name for model in there], lister="hvis models list")
+    for model in found:
+        screen.say(f"{model.path}  ({_what(model)})")
+    first = found[0]
+    return {
+        "name": args.name, "kind": first.kind, "path": str(first.path),
+        "models": [{"kind": model.kind, **model.as_json()} for model in found],
+    }  # fmt: skip
+
+
+def _what(model: Found) -> str:
+    """A model of another program in words."""
+    kind = KINDS[model.kind].title if model.kind in KINDS else "of a kind that is not known here"
+    return f"{kind}, {DAMAGED}" if model.title == DAMAGED else model.title or kind
 
 
 def _places(args: argparse.Namespace, usual: Preferences) -> tuple[Path, ...]:
     there = places(args, usual)
     if not there:
-        raise UsageError(
-            "Say where models lie: `--models ~/stable-diffusion-webui`, or `models = [...]` in the settings file that "
-            "`hvis doctor` names."
-        )
+        raise UsageError(_NO_PLACES)
     return there
 
 
@@ -117,10 +137,12 @@ def _list(folder: Path, roots: Sequence[Path], screen: Screen) -> dict[str, Any]
         screen.say(f"{record['path']:<28}  {size_of(record['bytes']):>9}  {state}{extra}")
     if not shipped and not trained:
         screen.say(f"There are no models: none ships with this installation, and {folder} holds no runs.")
-    others = {kind: [{"name": m.name, "path": str(m.path)} for m in listed(kind, roots)] for kind in KINDS}
-    for kind, models in others.items():
-        if models:
-            screen.say(f"{len(models)} more by the name of `--kind {kind}`")
+    found = overview(roots)
+    for model in found:
+        screen.say(f"{model.name:<48}  {size_of(model.bytes):>9}  {_what(model)}")
+    if not roots:
+        screen.note(_NO_PLACES)
+    others = {kind: [model.as_json() for model in found if model.kind == kind] for kind in (*KINDS, "other")}
     return {"packaged": shipped, "runs": trained, "others": others}
 
 

@@ -94,7 +94,8 @@ class _Part:
     def sentence(self) -> str:
         rank = f", rank {_span(self.ranks)}" if self.ranks else ""
         whole = not self.alphas or (len(self.ranks) == len(self.alphas) == 1 and [*self.ranks] == [*self.alphas])
-        return f"{self.layers} layers{rank}" + ("" if whole else f", alpha {_span(self.alphas)}")
+        layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
+        return f"{layers}{rank}" + ("" if whole else f", alpha {_span(self.alphas)}")
 
 
 def _counts(values: Counter[Any]) -> dict[str, int]:
@@ -165,7 +166,8 @@ class _Layers:
             sentences.append(f"It brings embeddings along: {listed(sorted(map(plain, self.bundled)))}.")
         if self.unread:
             some = plain(listed(self.unread, 2))
-            sentences.append(f"{len(self.unread)} of its tensors are no part of a LoRA and are not used ({some}).")
+            are = "is" if len(self.unread) == 1 else "are"
+            sentences.append(f"{len(self.unread)} of its tensors {are} no part of a LoRA and {are} not used ({some}).")
         facts = {
             "spelling": spelling.value,
             "methods": sorted(methods),

@@ -175,6 +175,8 @@ class BetaIndex:
 class Distilled:
     """N of the `known` even indices k T/known - 1 that a distilled network was taught, evenly spaced and from the top.
 
+    From a picture with strength s the last floor(N s) of these are walked, as with every grid. `LCMScheduler` of
+    diffusers counts otherwise there: it spreads all N steps over the lowest floor(`known` s) indices.
     Raises `UsageError` where that are fewer than N.
     """
 

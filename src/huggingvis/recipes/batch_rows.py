@@ -1,0 +1,96 @@
+"""Rows of a batch from what Python has: prompts, requests, tables of values, or a file of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingvis.core import config
+from huggingvis.core.errors import HvisError, UsageError
+from huggingvis.core.request import Limits, Prompt, Request, check
+from huggingvis.core.request_fields import files_of, place_of, with_field
+from huggingvis.core.row_files import Cells, read_rows
+from huggingvis.recipes.batching import Row
+
+Told = str | Path | Iterable[str | Request | Mapping[str, Any]]
+_FAULTS_SHOWN = 10
+_TABLES = tuple(config.types_of(Request))
+
+
+def rows_of(told: Told, base: Request | None = None) -> list[Row]:
+    """The rows that a file, or prompts, requests and tables of values ask for, on top of `base`.
+
+    Raises `UsageError` that tells of every row that no model could make, `FileProblem` for a file that is no such.
+    """
+    if isinstance(told, str | Path):
+        items: list[Any] = list(read_rows(told))
+    else:
+        items = list(told)
+    rows, faults = list[Row](), list[tuple[int, str]]()
+    for n, item in enumerate(items, start=1):
+        try:
+            row = row_of(item, n, base)
+        except HvisError as error:
+            faults.append((item.number if isinstance(item, Cells) else n, str(error)))
+            continue
+        if (fault := fault_of(row.request)) is not None:
+            faults.append((row.number, fault))
+        rows.append(row)
+    if faults:
+        raise faulty(faults, len(items))
+    return rows
+
+
+def row_of(item: Any, number: int, base: Request | None = None) -> Row:
+    """One row. Raises `UsageError` for what is none, and for a field that a request does not have."""
+    if isinstance(item, Request):
+        return Row(item, number)
+    if isinstance(item, Cells):
+        return _of_values(item, base)
+    if isinstance(item, str):
+        return _of_values(Cells(number, {"prompt": item}), base)
+    if isinstance(item, Mapping):
+        return _of_values(Cells(number, item), base)
+    raise UsageError(f"A row is a prompt, a Request or a table of values; found {type(item).__name__}.")
+
+
+def _of_values(cells: Cells, base: Request | None) -> Row:
+    values = dict(cells.values)
+    values.pop("version", None)
+    model = values.pop("model", None)
+    tables = {name: values.pop(name) for name in _TABLES if isinstance(values.get(name), dict | list | tuple)}
+    request = config.from_dict(Request, tables, base=base or Request(Prompt()))
+    for name in sorted(values, key=lambda name: name.startswith("prompt:")):  # what is searched must be there first
+        request = with_field(request, name, values[name])
+    if base is not None:
+        return Row(request, cells.number, model)
+    said = {place.partition(".")[2] for place in map(place_of, values) if place.startswith("sampling.")}
+    return Row(request, cells.number, model, frozenset({*said, *tables.get("sampling", ())}))
+
+
+def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> UsageError:
+    """The error for rows that are wrong, each with what is wrong with it."""
+    alike: dict[str, list[int]] = {}
+    for number, fault in faults:
+        alike.setdefault(fault, []).append(number)
+    shown = [f"{name} {_first(numbers)}: {fault}" for fault, numbers in list(alike.items())[:_FAULTS_SHOWN]]
+    more = len(alike) - len(shown)
+    end = [f"... and {more} more."] if more else []
+    return UsageError(
+        "\n".join([f"{len(faults)} of {count} requests cannot be made; nothing was begun.", *shown, *end])
+    )
+
+
+def _first(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} and {len(numbers) - 1} more"
+
+
+def fault_of(request: Request) -> str | None:
+    """What is wrong with a request whatever model makes it, or None."""
+    try:
+        check(request, Limits(multiple=1, prompt_required=False, options=tuple(request.options)))
+    except HvisError as error:
+        return str(error)
+    gone = next((path for path in files_of(request) if not Path(path).exists()), None)
+    return None if gone is None else f"There is no file {gone}. Check the path."

@@ -1,0 +1,256 @@
+"""Files of requests on the command line and in Python: each row made once, faults told, stopped and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import FOX, pixels
+from refusals import left, refused, small_files
+
+from huggingvis import api
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Request, Sampling
+from huggingvis.export.image import read_provenance
+
+ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
+
+
+def write(name: str, text: str) -> Path:
+    Path(name).write_text(text, encoding="utf-8")
+    return Path(name)
+
+
+def states(said: Any) -> list[str]:
+    return [row["state"] for row in said.document["rows"]]
+
+
+def test_a_table_is_made_row_by_row_on_top_of_the_flags(hvis: Any, tiny_model: Path) -> None:
+    table = write("rows.csv", ROWS)
+    said = hvis(["batch", table, "--model", tiny_model, "--steps", 2, "--negative", "dark", "-o", "new", "--json"])
+    assert said.code == 0, said.err
+    first, second = said.document["rows"]
+    assert (said.document["made"], first["row"], second["row"]) == (2, 2, 3)
+    one, two = (read_provenance(row["pictures"][0]).request() for row in (first, second))
+    assert one == Request(Prompt("a fox", "dark"), Canvas(48, 32), Sampling(steps=2, seed=7, guidance_scale=2.0))
+    assert (two.prompt.text, two.sampling.seed, two.canvas) == ("a pizza", 8, Canvas())
+    assert pixels(first["pictures"][0]).shape == (32, 48, 3)
+    assert Path(first["pictures"][0]).name == f"00002-a-fox-{first['address']}.png"
+    # the numbers that no row says are the model's own, as `generate` has them
+    alone = hvis(
+        ["generate", "a pizza", "--seed", 8, "--model", tiny_model, "--steps", 2, "--negative", "dark", "--json"]
+    )
+    assert alone.document["request"] == two.to_dict()
+    assert np.array_equal(pixels(alone.document["pictures"][0]["path"]), pixels(second["pictures"][0]))
+
+
+def test_what_is_there_is_not_made_again_and_no_model_is_loaded_for_it(
+    hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = write("rows.txt", f"{FOX}\n--prompt {FOX} --seed 1\n{FOX}\n")
+    words = ["batch", lines, "--model", tiny_model, "--steps", 1, "--json"]
+    said = hvis(words)
+    assert states(said) == ["made", "made", "kept"]  # the third is the first
+    assert said.document["rows"][2]["pictures"] == said.document["rows"][0]["pictures"]
+    first, second = (Path(row["pictures"][0]) for row in said.document["rows"][:2])
+    before, stamp = first.read_bytes(), first.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "load", lambda *what, **how: pytest.fail("a model is loaded"))
+        assert states(hvis(words)) == ["kept"] * 3
+    second.unlink()
+    write("rows.txt", f"# other places, other numbers\n--prompt {FOX} --seed 1\n\n{FOX}\n")
+    changed = hvis(words)
+    assert states(changed) == ["made", "kept"]
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == (before, stamp)
+    assert states(hvis([*words[:-2], 2, "--json"])) == ["made", "made"]  # other steps are other pictures
+
+
+def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "moved")
+    lines = write("rows.txt", FOX)
+    words = ["batch", lines, "--steps", 1, "--json", "--model"]
+    assert states(hvis([*words, tiny_model])) == ["made"]
+    assert states(hvis([*words, model])) == ["kept"]
+    weights = next(model.glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert states(hvis([*words, model])) == ["made"]
+
+
+def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_path: Path) -> None:
+    """A new field of the record, as usual, must not make every picture of every batch anew."""
+    from huggingvis.recipes.addresses import Identities, address
+
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    source = FromPicture(str(tmp_path / "a.png"), 0.5)
+    full = Request(Prompt("a fox"), Canvas(64), Sampling(steps=7), source, adapters=(AdapterUse("absent", 0.5),))
+
+    def of(request: Request, said: frozenset[str] | None = None, model: str = "m", **how: str) -> str:
+        return address(request, said, model, how, Identities())
+
+    assert of(full) == "fe7df114ff10" and of(Request(Prompt("a fox"))) == "8d19975a57dc"
+    others = [of(full), of(full, frozenset()), of(full, frozenset({"steps"})), of(full, model="n"),
+              of(full, vae="v"), of(replace(full, source=replace(source, strength=0.6))),
+              of(replace(full, options={"a": "b"}))]  # fmt: skip
+    assert len({*others}) == len(others)
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    moved = replace(full, source=replace(source, path=str(tmp_path / "b.png")))
+    assert of(moved) == others[0]
+    (tmp_path / "b.png").write_bytes(b"another picture")
+    assert of(moved) != others[0]
+
+
+def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: Any) -> None:
+    table = write("rows.csv", "prompt,steps,image\na,x,\nb,0,\nc,3,absent.png\nd,4,\n")
+    said = hvis(["batch", table, "--model", "not looked for", "-o", "new"])
+    refused(said, 2, "3 of 4 requests cannot be made; nothing was begun.",
+            "line 2: column 'steps': 'steps' must be a whole number, but 'x' was found.",
+            "line 3: steps must be between 1 and 10000, found 0",
+            "line 4: There is no file absent.png")  # fmt: skip
+    assert left() == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "prompt,stpes\na,3\n",
+            "line 2: column 'stpes': There is no flag or field of a request called 'stpes'. Did you",
+        ),
+        (
+            "prompt,stpes\na,3\nb,4\nc,4\n",
+            "3 of 3 requests cannot be made; nothing was begun. line 2 and 2 more: column",
+        ),
+        ("prompt,device\na,cpu\n", "'device' is said once for all rows: give --device to the command"),
+        ("prompt,size\na,big\n", "column 'size': --size takes width and height"),
+        ("prompt,prompt:dog\na fox,cat\n", "'dog' is to be replaced, but is in neither prompt"),
+        ("prompt,refine.scale\na fox,99\n", "refine.scale must be a number between 1 and 16"),
+    ],
+)
+def test_columns_that_are_none(text: str, sentence: str, hvis: Any) -> None:
+    refused(hvis(["batch", write("rows.csv", text), "--model", "not looked for"]), 2, sentence)
+
+
+def test_a_row_that_fails_does_not_stop_the_rest(hvis: Any, tiny_model: Path) -> None:
+    lines = [{"prompt": FOX, "sampling": {"steps": 1}}, {"prompt": FOX, "size": "33x32"}, {"prompt": FOX, "seed": 2},
+             {"prompt": FOX, "model": "absent"}, {"prompt": "", "model": "absent"}]  # fmt: skip
+    file = write("rows.jsonl", "\n".join(map(json.dumps, lines)))
+    said = hvis(["batch", file, "--model", tiny_model, "--steps", 2, "--json"])
+    assert said.code == 1 and states(said) == ["made", "failed", "made", "failed", "failed"]
+    assert "line 2 failed: width must be a multiple of 8 pixels, found 33" in said.paragraph
+    assert said.paragraph.count("no model or run folder") == 1 and "line 5 failed: as line 4." in said.paragraph
+    assert "3 rows of 5 failed" in said.document["error"]["message"]
+    assert "no model or run folder called 'absent'" in said.document["rows"][3]["error"]
+    summary = json.loads(Path("out/rows.summary.json").read_text())
+    assert [row["state"] for row in summary["rows"]] == states(said) and summary["failed"] == 3
+    assert summary["rows"][1]["error"].startswith("width must be a multiple")
+    assert len(list(Path("out").glob("*.png"))) == 2
+
+
+def test_each_model_is_loaded_once_and_the_rows_keep_their_order(
+    hvis: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    record = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps({**record, "name": "other"}))
+    loaded, load = [], api.load
+    monkeypatch.setattr(api, "load", lambda model=None, **how: (loaded.append(Path(model).name), load(model, **how))[1])
+    rows = [{"prompt": FOX, "model": str(m), "seed": n} for n, m in enumerate((other, tiny_model, other, tiny_model))]
+    file = write("rows.json", json.dumps(rows))
+    said = hvis(["batch", file, "--steps", 1, "--json"])
+    assert said.code == 0 and loaded == ["other", "small"]
+    made = [read_provenance(row["pictures"][0]).made for row in said.document["rows"]]
+    assert [(one["model"], one["seed"]) for one in made] == [("other", 0), ("small", 1), ("other", 2), ("small", 3)]
+
+
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(
+    hvis: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.app.screen import Screen
+
+    @contextlib.contextmanager
+    def progress(self: Screen, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda done: signal.raise_signal(signal.SIGINT) if done == 5 else None
+
+    lines = write("rows.txt", "".join(f"{FOX} --seed {n}\n" for n in range(4)))
+    words = ["batch", lines, "--model", tiny_model, "--steps", 2, "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "progress", progress)
+        said = hvis(words)
+    assert said.code == 130 and states(said) == ["made", "made", "left", "left"]
+    assert "The same command goes on from there" in said.paragraph
+    assert [name for name in left("out") if not name.endswith(".png")] == ["rows.summary.json"]
+    assert states(hvis(words)) == ["kept", "kept", "made", "made"]
+
+
+def test_several_pictures_of_a_row_and_a_row_half_made(hvis: Any, tiny_model: Path) -> None:
+    words = ["batch", write("rows.txt", FOX), "--model", tiny_model, "--steps", 1, "-n", 3, "--json"]
+    (row,) = hvis(words).document["rows"]
+    paths = [Path(path) for path in row["pictures"]]
+    assert [path.name.rpartition(row["address"])[2] for path in paths] == [".png", "-2.png", "-3.png"]
+    kept, lost = paths[0].stat().st_mtime_ns, pixels(paths[1])
+    paths[1].unlink()
+    (again,) = hvis(words).document["rows"]
+    assert again["state"] == "made" and again["pictures"] == row["pictures"]
+    assert paths[0].stat().st_mtime_ns == kept and np.array_equal(pixels(paths[1]), lost)
+    assert read_provenance(paths[1]).made["seed"] == 1 and not np.array_equal(pixels(paths[2]), lost)
+
+
+def test_without_metadata_nothing_tells_of_the_prompt(hvis: Any, tiny_model: Path) -> None:
+    said = hvis(["batch", write("rows.txt", FOX), "--model", tiny_model, "--steps", 1, "--no-metadata", "--json"])
+    (path,) = map(Path, said.document["rows"][0]["pictures"])
+    assert path.name == f"00001-{said.document['rows'][0]['address']}.png"
+    assert b"fox" not in path.read_bytes()
+
+
+def test_a_disk_that_fills_up_ends_the_batch(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", f"{FOX}\n{FOX} --seed 1\n")
+    with small_files(500):
+        said = hvis(["batch", lines, "--model", tiny_model, "--steps", 1])
+    refused(said, 3, "Could not write", "larger than this system allows")
+    assert left("out") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["absent.txt"], 3, "There is no file absent.txt"),
+        ([], 2, "required: FILE"),
+        (["rows.txt", "--model", "absent"], 2, "There is no model or run folder called 'absent'"),
+        (["rows.txt", "--from", "a.png"], 2, "leave out --from and --grid"),
+        (["rows.txt", "--grid"], 2, "`hvis grid` makes labelled sheets"),
+    ],
+)
+def test_mistakes_of_the_command(words: list[str], code: int, sentence: str, hvis: Any) -> None:
+    write("rows.txt", FOX)
+    said = hvis(["batch", *words])
+    assert said.code == code and sentence in said.paragraph and "Traceback" not in said.err
+
+
+def test_in_python(hvis: Any, tiny_model: Path) -> None:
+    system = api.load(tiny_model, device="cpu")
+    base = Request(sampling=Sampling(steps=1, guidance_scale=2.0))
+    told: list[str] = []
+    rows = [FOX, {"prompt": FOX, "seed": 3}, Request(Prompt(FOX), sampling=Sampling(steps=2)), {"prompt": ""}]
+    done = api.batch(rows, "out", model=system, base=base, on_row=lambda outcome: told.append(outcome.state))
+    assert told == ["made"] * 3 + ["failed"] and [o.state for o in done.outcomes] == told
+    assert "The prompt is empty" in str(done.outcomes[3].error)
+    assert str(done).startswith("4 rows: 3 made, 1 failed, in")
+    requests = [read_provenance(path).request() for path in done.paths]
+    assert [(r.sampling.steps, r.sampling.seed) for r in requests] == [(1, 0), (1, 3), (2, 0)]
+    assert api.batch(rows[:3], "out", model=system, base=base).count("kept") == 3
+    own = api.batch([FOX], "own", model=system)
+    assert read_provenance(own.paths[0]).request().sampling == system.defaults
+    with pytest.raises(UsageError, match="row 2: There is no field of a request called 'step'"):
+        api.batch([FOX, {"prompt": FOX, "step": 3}], "out", model=system)
+    with pytest.raises(UsageError, match="A row is a prompt, a Request or a table of values; found int"):
+        api.batch([3], "out", model=system)  # type: ignore[list-item]

@@ -1,0 +1,65 @@
+"""What has no effect is said: negative prompts without guidance; models that see a picture are not compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+from tiny_pipelines import pipeline, unet
+
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Prompt, Request, Sampling
+from huggingvis.edits.generate import notes
+from huggingvis.recipes.comparing import Comparison, compare_samplers
+from huggingvis.systems.pipelines import How, bind_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+NOTHING = "The negative prompt has no effect"
+
+
+def test_a_negative_prompt_without_guidance(tmp_path: Path) -> None:
+    pipeline().save_pretrained(tmp_path)
+    system = bind_folder(tmp_path, How())
+    asked = Request(Prompt("a fox", "fog"), sampling=replace(system.defaults, guidance_scale=1.0))
+    (said,) = notes(system, asked)
+    assert said.startswith(f"{NOTHING}: at guidance_scale 1 ")
+    assert notes(system, replace(asked, prompt=Prompt("a fox"))) == ()
+    assert notes(system, replace(asked, sampling=system.defaults)) == ()
+    labelled = replace(asked, sampling=Sampling("Euler a", "karras", 4, 1.0))
+    assert notes(system, labelled)[0].startswith(NOTHING)
+
+
+def test_a_negative_prompt_of_a_model_that_is_told_its_guidance(tmp_path: Path) -> None:
+    made = pipeline(
+        "LatentConsistencyModelPipeline", unet=unet(time_cond_proj_dim=16), scheduler=diffusers.LCMScheduler()
+    )
+    made.save_pretrained(tmp_path)
+    system = bind_folder(tmp_path, How())
+    (said,) = notes(system, Request(Prompt("a fox", "fog"), sampling=system.defaults))
+    assert said.startswith(NOTHING) and "is told its guidance as a number" in said
+
+
+def test_a_model_that_fills_holes_is_not_compared(tmp_path: Path) -> None:
+    pipeline("StableDiffusionInpaintPipeline", unet=unet(in_channels=9)).save_pretrained(tmp_path)
+    system = bind_folder(tmp_path, How())
+    with pytest.raises(UsageError, match="Compare a model that makes pictures from noise alone") as caught:
+        compare_samplers(system, Comparison(samplers=("ddim",), nfe=(2,)))
+    assert "--image" not in str(caught.value)
+
+
+def test_what_is_refused_is_not_warned_of_before(tmp_path: Path, hvis: Any) -> None:
+    pipeline().save_pretrained(tmp_path / "model")
+    said = hvis(["generate", "a fox", "--model", tmp_path / "model", "--size", "24x24", "--schedule", "karas"])
+    assert said.code == 2 and "karras" in said.paragraph and "was trained on pictures" not in said.err
+
+
+def test_a_file_that_is_called_otherwise_is_named(tmp_path: Path, hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("style.safetensors", "photo.png"):
+        Path(name).write_bytes(b"0")
+    for words in (["--lora", "stlye.safetensors"], ["--image", "foto.png"]):
+        said = hvis(["generate", "a fox", *words])
+        assert said.code == 3 and "Did you mean" in said.paragraph, said.paragraph
