@@ -347,16 +347,18 @@ def explore(
     return contact_sheet(tiles.pictures, sheet, tiles.captions), found
 
 
-def export(pictures: Sequence[Picture], folder: str | Path, *, metadata: bool = True) -> list[Path]:
-    """Save pictures as numbered PNGs that carry their request; nothing is overwritten.
+def export(
+    pictures: Sequence[Picture], folder: str | Path, *, metadata: bool = True, extension: str = ".png"
+) -> list[Path]:
+    """Save pictures as numbered files (.png, .jpg, .webp) that carry their request; nothing is overwritten.
 
     Without `metadata` neither the files nor their names say anything of how the pictures were made.
     """
     from huggingvis.export.image import save_numbered
 
     if not metadata:
-        return [save_numbered(picture.bare(), folder, "") for picture in pictures]
-    return [save_numbered(picture, folder, _words(picture)) for picture in pictures]
+        return [save_numbered(picture.bare(), folder, "", extension) for picture in pictures]
+    return [save_numbered(picture, folder, _words(picture), extension) for picture in pictures]
 
 
 def _words(picture: Picture) -> str:

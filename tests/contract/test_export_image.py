@@ -76,7 +76,7 @@ def test_parameters_text_is_what_the_community_reads(tmp_path):
         "狐狸, (red:1.2)",
         "Negative prompt: blurry, text",
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, Seed: 9, Size: 24x16, "
-        'Model hash: 0123456789, Model: "tiny, v1", Denoising strength: 0.5, Version: huggingvis 0.1',
+        'Model hash: 0123456789, Model: "tiny, v1", Denoising strength: 0.5, RNG: CPU, Version: huggingvis 0.1',
     ]
     parsed = Infotext.parse(text)
     assert parsed == describe(picture()) and parsed.settings["Model"] == "tiny, v1"
@@ -118,8 +118,12 @@ def test_pictures_of_other_tools_and_bare_ones(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "other.png", pnginfo=chunks)
     found = read_provenance(tmp_path / "other.png")
     assert found.request_json is None and found.made == {}
-    with pytest.raises(FileProblem, match="was not made by this library.*a cat"):
-        found.request()
+    assert found.request().prompt == Prompt("a cat") and found.request().sampling.sampler == "euler-a"
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("Title", "a cat")
+    Image.new("RGB", (4, 4)).save(tmp_path / "titled.png", pnginfo=chunks)
+    with pytest.raises(FileProblem, match="was not made by this library.*Title .'a cat'"):
+        read_provenance(tmp_path / "titled.png").request()
     with pytest.raises(FileProblem, match="neither a `huggingvis` record nor a `parameters` text"):
         read_provenance(save(picture(None), tmp_path / "bare.png"))
     for name in ("bare.jpg", "bare.webp"):

@@ -47,6 +47,11 @@ def place() -> Path:
     return folder / "huggingvis" / "config.toml"
 
 
+def hashes_place() -> Path:
+    """Where the hashes of large files are remembered, beside the settings."""
+    return place().with_name("hashes.json")
+
+
 def preferences() -> Preferences:
     """The user's preferences, or the usual ones. Raises `FileProblem` or `UsageError` for an unusable file."""
     path = place()

@@ -1,6 +1,7 @@
 """What those who serve pictures to others ask for: a safety checker, and files that say nothing of their making.
 
     --safety-checker FOLDER     pictures that it refuses come out black, and say so
+    --format jpeg               another kind of file than PNG: jpeg or webp
     --no-metadata               no request, no `parameters` text, no EXIF, and no words in the file's name
 
 Neither is in the way of anybody who does not ask.
@@ -14,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from huggingvis.app.arguments import one_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
 
 if TYPE_CHECKING:
     from huggingvis.core.media import Picture
+
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+"""Kinds of files, and how their names end."""
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,10 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--no-metadata", action="store_true", help="write pictures without prompt, settings or any other record"
     )
+    words.add_argument(
+        "--format", metavar="NAME", type=one_of("format", tuple(FORMATS)), default="png",
+        help=f"of the files: {', '.join(FORMATS)} (default png; the others lose a little)",
+    )  # fmt: skip
 
 
 @final
@@ -42,6 +51,7 @@ class Output:
     folder: Path
     screen: Screen
     metadata: bool = True
+    format: str = "png"
     judge: Callable[[Picture], Picture] | None = None
 
     def checked(self, picture: Picture) -> Picture:
@@ -57,7 +67,7 @@ class Output:
         """The file of a picture."""
         from huggingvis import api
 
-        (path,) = api.export([picture], self.folder, metadata=self.metadata)
+        (path,) = api.export([picture], self.folder, metadata=self.metadata, extension=FORMATS[self.format])
         return path
 
     def name(self, words: str) -> str:
@@ -76,4 +86,4 @@ def output_of(args: argparse.Namespace, folder: Path, usual: Preferences, screen
         with told(screen, USUAL) as how:
             path = resolve(args.safety_checker, places(args, usual), how=how)
         judge = api.safety_checker(path, device=args.device or usual.device)
-    return Output(folder, screen, not args.no_metadata, judge)
+    return Output(folder, screen, not args.no_metadata, args.format, judge)

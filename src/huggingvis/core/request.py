@@ -17,6 +17,10 @@ from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.rules import number as _number
 from huggingvis.core.rules import path as _path
 from huggingvis.core.rules import whole as _whole
+from huggingvis.core.sampling import MAX_SEED as MAX_SEED
+from huggingvis.core.sampling import OWN as OWN
+from huggingvis.core.sampling import Sampling as Sampling
+from huggingvis.core.sampling import check_seeds
 from huggingvis.core.sizes import Refine as Refine
 from huggingvis.core.sizes import Refiner as Refiner
 from huggingvis.core.sizes import Tiles as Tiles
@@ -27,14 +31,11 @@ from huggingvis.core.sources import check_source
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
-MAX_SEED = 2**63 - 1
 FITS = ("stretch", "crop", "fill")
 """How a picture of control comes to the canvas's shape."""
 EMPHASIS = ("original", "no-norm", "ignore", "none")
 """What weights in a prompt do to a text tower's states: multiply them and restore their mean, only multiply, nothing;
 with the last, brackets are letters."""
-OWN = "own"
-"""The name of the sampler, and of the schedule, that a model came with."""
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 
@@ -61,20 +62,6 @@ class Canvas:
     #: pixels a side of the parts that latents become pictures in and back; none: parts where the whole would take much
     #: memory; 0: always the whole
     vae_tile: int | None = None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How belief becomes a sample: who integrates, on which times, how strongly guided, from which noise."""
-
-    sampler: str = "dpm++2m"  #: the sampler's name
-    schedule: str = "uniform"  #: how the times of the steps are spread
-    steps: int = 20  #: calls of the sampler
-    guidance_scale: float = 5.0  #: classifier-free guidance; 1 is none
-    guidance_rescale: float = 0.0  #: 0 to 1: how far the guided belief gets back the spread of the conditional one
-    guidance_interval: tuple[float, float] = (0.0, 1.0)  #: the times t (0 clean, 1 noise) between which guidance acts
-    eta: float = 0.0  #: 0 to 1: share of fresh noise in samplers that have one
-    seed: int = 0  #: start of the noise; picture i of the batch has a stream of its own
 
 
 Source = FromPicture | Inpaint | Outpaint
@@ -171,8 +158,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     _check_prompt(request.prompt, limits)
     _check_canvas(request.canvas, limits)
     _check_sampling(request.sampling, limits)
-    if request.canvas.count - 1 > MAX_SEED - request.sampling.seed:
-        raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
+    check_seeds(request.sampling, request.canvas.count, (limits.multiple, limits.side))
     if request.source is not None:
         check_source(request.source)
     _check_sizes(request, limits)
@@ -270,4 +256,3 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     if sampling.guidance_interval[0] > sampling.guidance_interval[1]:
         found = sampling.guidance_interval
         raise UsageError(f"guidance_interval must rise from near clean (t = 0) to noise (t = 1), found {found}.")
-    _whole("seed", sampling.seed, 0, MAX_SEED)

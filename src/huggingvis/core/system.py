@@ -23,7 +23,8 @@ from huggingvis.core.request import Limits, Request, Sampling
 class Spec:
     """What a system is: `family` names the file that binds it, `size` its native (width, height), `channels` 1 or 3.
 
-    `trained`: further sizes that it was trained on.
+    `trained`: further sizes that it was trained on. `path`: the file or folder that it was bound from, of a model of
+    others; `vae`: that of an autoencoder in the place of its own.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Spec:
     card: Mapping[str, Any] = field(default_factory=dict)
     channels: int = 3
     trained: tuple[tuple[int, int], ...] = ()
+    path: str = ""
+    vae: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import over_white
 from huggingvis.core.request import FromPicture, Request
 from huggingvis.core.sample import Grid
+from huggingvis.core.streams import aside
 from huggingvis.core.system import System
 from huggingvis.edits.placing import placed
 from huggingvis.edits.task import Task
@@ -56,7 +57,7 @@ def sample(task: Task, source: FromPicture) -> Tensor:
     """Samples [n, ...] in the model's space. Raises `FileProblem` or `UsageError` for a picture that cannot be used."""
     x = task.tensor(_picture(task, source))
     if task.system.shows is not None:
-        return task.from_noise(task.system.shows(x, None, task.noise))
+        return task.from_noise(task.system.shows(x, None, aside(task.noise)))
     grid = task.model.grid(task.model.process.pace)
     if source.strength == 1.0 and not bool(task.model.process.alpha(grid.times[0]).any()):
         return task.from_noise()  # nothing is left of the picture: the same noise makes the same as without it

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import SeedNoise
+from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Encodes, OnStep
 from huggingvis.core.request import Limits, Request, check
 from huggingvis.core.shapes import check_finite
+from huggingvis.core.streams import noise_of
 from huggingvis.core.system import System, canvas_of, nearest_trained
 from huggingvis.core.text_memory import remembering
 from huggingvis.core.version import __version__
@@ -32,11 +34,14 @@ from huggingvis.edits.idle import idle
 from huggingvis.edits.refiner import handed_over, of_both, opened
 from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
 from huggingvis.edits.task import Task
+from huggingvis.edits.used import used
 from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
 Makes = Callable[[Task], Tensor]
+Draws = Callable[[tuple[int, int]], Noise]
+"""The noise of a pass, by its canvas."""
 _MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick
 
 
@@ -124,36 +129,37 @@ def _chunk(
     system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
 ) -> Iterator[Picture]:
     began = time.perf_counter()
-    n, seeds = len(chunk), [request.sampling.seed + i for i in chunk]
-    asked, how = starting.asked(system, request), request.refine
+    n, how = len(chunk), request.refine
+    asked = starting.asked(system, request)
+    noise = partial(noise_of, request.sampling, chunk)
     with reused(system.device):
         system, once = cut(system, asked), refine.Once()
-        z, task = _latents(system, refine.first(asked), seeds, lambda task: starting.sample(once(task)), on_step)
+        z, task = _latents(system, refine.first(asked), n, noise, lambda task: starting.sample(once(task)), on_step)
         if how is not None:
             again, before = refine.second(system, asked), z
             system = cut(system, again)
-            z, task = _latents(system, again, seeds, lambda task: refine.Again(before, how)(once(task)), on_step)
+            z, task = _latents(system, again, n, noise, lambda task: refine.Again(before, how)(once(task)), on_step)
         x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
     pictures = []
     for i, signal in zip(chunk, x, strict=True):
-        own = {"batch_index": i, "seed": request.sampling.seed + i, "seconds": seconds}
+        own = {"batch_index": i, **request.sampling.seeds(i), "seconds": seconds}
         pictures.append(Picture.from_signal(signal, request, {**made, **own}))
     yield from starting.finish(task, pictures)
 
 
 def _latents(
-    system: System, request: Request, seeds: list[int], make: Makes, on_step: OnStep | None
+    system: System, request: Request, n: int, noise: Draws, make: Makes, on_step: OnStep | None
 ) -> tuple[Tensor, Task]:
     """Samples [n, ...] of one pass, and what it was."""
-    n, model = len(seeds), system.generator(request)
+    model = system.generator(request)
     with ExitStack() as stack:
         stack.enter_context(system.lock)
         more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
         for net in system.parts.values():
             stack.enter_context(remembering(net))
         cond = system.conditioner.prepare({**system.conditioner([seen(system, request)] * n), **more})
-        task = Task(system, request, model, n, cond, SeedNoise(seeds), on_step)
+        task = Task(system, request, model, n, cond, noise(canvas_of(request, system.spec)), on_step)
         return make(windowed(handed_over(task, stack))), task
 
 
@@ -168,6 +174,7 @@ def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
+        **used(system, request),
         **({"licence": system.spec.licence} if system.spec.licence else {}),
         **({"notes": list(said)} if said else {}),
         **({"refiner": f"{second.spec.name} {fingerprint(second)}"} if second else {}),

@@ -29,6 +29,7 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.request import Inpaint, Request
 from huggingvis.core.sample import Grid, Sampler, State
+from huggingvis.core.streams import aside
 from huggingvis.core.system import System
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.placing import NEAREST, Box, around, feathered, mixed, place_of, placed, surroundings
@@ -237,7 +238,7 @@ def made_anew(task: Task, work: Work, source: Inpaint) -> Tensor:
         start = eps if model.unit else eps * model.process.sigma(grid.times[0]).to(eps.dtype)
     shows, cond = task.system.shows, task.cond
     if shows is not None:
-        cond = {**cond, **shows(x, hole, task.noise)}
+        cond = {**cond, **shows(x, hole, aside(task.noise))}
     if shows is not None and source.method == "auto":
         return task.walk(start, grid, model.condition(cond, task.noise))
     model, grid = _held(model, grid, source, z, small, eps)

@@ -20,6 +20,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Grid
+from huggingvis.core.streams import aside
 from huggingvis.core.system import System, canvas_of
 
 
@@ -73,4 +74,4 @@ class Task:
         codec = self.system.codec
         if not isinstance(codec, Encodes):
             raise UsageError(f"{self.system.spec.name!r} has no encoder, so it cannot start from a picture.")
-        return codec.encode(x, self.noise) if isinstance(codec, EncodesByChance) else codec.encode(x)
+        return codec.encode(x, aside(self.noise)) if isinstance(codec, EncodesByChance) else codec.encode(x)

@@ -3,7 +3,8 @@
 A PNG carries our record as JSON in an iTXt chunk named `huggingvis` and the community's `parameters` text (see
 `export.infotext`); JPEG and WebP carry the same two in EXIF, as ImageDescription and UserComment. The record is
     {"format": 1, "request": {...}, "made": {...}}
-and `request` is what repeats the picture. Files appear whole or not at all.
+and `request` is what repeats the picture. What other programs wrote is read by `export.dialects`. Files appear whole or
+not at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,10 @@ from huggingvis.core.files import explain, write_atomically, write_new
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture, read
 from huggingvis.core.request import Request
+from huggingvis.export import dialects
+from huggingvis.export.dialects.reading import Reading
 from huggingvis.export.infotext import describe
+from huggingvis.export.texts import texts_of
 
 _CHUNK = "huggingvis"
 _FORMAT = 1
@@ -35,20 +40,34 @@ _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a file says about its making. `request_json` is None in pictures of other tools, `infotext` in bare ones."""
+    """What a file says about its making. `request_json` is None in pictures of other tools, `infotext` in bare ones.
+
+    `reading`: what another program's notes say, where there is no record of ours.
+    """
 
     path: Path
     request_json: str | None
     made: Mapping[str, Any]
     infotext: str | None
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def reading(self) -> Reading | None:
+        return None if self.request_json is not None else dialects.read(self.texts)
 
     def request(self) -> Request:
-        """The request that repeats the picture, or `FileProblem` saying what the file has in its place."""
+        """The request that repeats the picture, or as near as another program's notes come to one.
+
+        Raises `FileProblem` saying what the file has in its place.
+        """
         if self.request_json is not None:
             return Request.from_json(self.request_json)
+        if self.reading is not None:
+            return self.reading.request
+        names = ", ".join(f"{name} ({_shorten(text)!r})" for name, text in list(self.texts.items())[:4])
         raise FileProblem(
-            f"{self.path} was not made by this library, or its record was removed by another program; it only has "
-            f"the text {_shorten(self.infotext or '')!r}. Use that text's prompt and settings in a request of your own."
+            f"{self.path} was not made by this library, or its record was removed by another program; what it has is "
+            f"of no program that is known here: {names}. Use its words in a request of your own."
         )
 
 
@@ -62,13 +81,13 @@ def save(picture: Picture, path: Path | str) -> Path:
     return write_atomically(path, lambda file: file.write(data))
 
 
-def save_numbered(picture: Picture, folder: Path | str, words: str) -> Path:
+def save_numbered(picture: Picture, folder: Path | str, words: str, extension: str = ".png") -> Path:
     """Write `00007-a-fox-to-the-left.png` into `folder` (made if missing) with the next free number.
 
     `words` (usually the prompt) give the name. Never overwrites, whatever other processes write there meanwhile.
     """
     folder = Path(folder)
-    data = encode(picture, ".png")
+    data = encode(picture, extension)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = [int(m[0]) for p in folder.iterdir() if (m := re.match(r"\d{5,}(?=[-.])", p.name))]
@@ -79,7 +98,7 @@ def save_numbered(picture: Picture, folder: Path | str, words: str) -> Path:
     number = max(taken, default=0) + 1
     slug = slugify(words)
     while True:
-        path = folder / (f"{number:05d}-{slug}.png" if slug else f"{number:05d}.png")
+        path = folder / (f"{number:05d}-{slug}{extension}" if slug else f"{number:05d}{extension}")
         if write_new(path, lambda file: file.write(data)) is not None:
             return path
         number += 1
@@ -124,20 +143,22 @@ def read_provenance(path: Path | str) -> Provenance:
     Raises `FileProblem` when it is missing, no picture, damaged, or says nothing.
     """
     path = Path(path)
-    record, text = read(path, _texts)
-    if record is None and text is None:
+    texts = read(path, texts_of)
+    if not texts:
         raise FileProblem(
-            f"{path} does not say how it was made: it has neither a `{_CHUNK}` record nor a `parameters` text. "
-            "Programs that edit or send pictures often remove them; use the original file."
+            f"{path} does not say how it was made: it has neither a `{_CHUNK}` record nor a `parameters` text nor "
+            "another program's notes. Programs that edit or send pictures often remove them; use the original file."
         )
+    record = texts.get(_CHUNK)
     request, made = _open_record(path, record) if record is not None else (None, {})
-    return Provenance(path, request, made, text)
+    return Provenance(path, request, made, texts.get("parameters"), texts)
 
 
 def picture_facts(path: Path) -> dict[str, Any]:
     """What the picture file `path` shows of its making, in JSON values. Raises `FileProblem` as `read_provenance`."""
     picture, told = open_picture(path), read_provenance(path)
-    request = told.request().to_dict() if told.request_json is not None else None
+    reading = told.reading
+    request = told.request().to_dict() if told.request_json is not None or reading is not None else None
     return {
         "path": str(path),
         "format": "picture",
@@ -146,6 +167,10 @@ def picture_facts(path: Path) -> dict[str, Any]:
         "request": request,
         "made": dict(told.made),
         "parameters": told.infotext,
+        "program": reading.program if reading else "huggingvis" if told.request_json else None,
+        "files": [asdict(file) for file in reading.files] if reading else [],
+        "notes": list(reading.notes) if reading else [],
+        "texts": sorted(told.texts),
     }
 
 
@@ -192,19 +217,6 @@ def _exif(record: str | None, text: str | None) -> Image.Exif:
     if text is not None:
         exif[_EXIF] = {_COMMENT: _COMMENT_HEAD + text.encode("utf-16-be")}
     return exif
-
-
-def _texts(image: Image.Image) -> tuple[str | None, str | None]:
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        return image.text.get(_CHUNK), image.text.get("parameters")
-    exif = image.getexif()
-    description, comment = exif.get(_DESCRIPTION), exif.get_ifd(_EXIF).get(_COMMENT)
-    record = None
-    if isinstance(description, str) and description.startswith(f"{_CHUNK}:"):
-        record = description.removeprefix(f"{_CHUNK}:")
-    if not isinstance(comment, bytes) or not comment.startswith(_COMMENT_HEAD):
-        return record, None
-    return record, comment.removeprefix(_COMMENT_HEAD).decode("utf-16-be", errors="replace")
 
 
 def _shorten(text: str) -> str:

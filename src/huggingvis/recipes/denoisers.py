@@ -32,7 +32,7 @@ from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.samplers.grids import Schedule
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names, schedule_of
 from huggingvis.systems.unconditional import Unconditional
 
 PIXEL_SPREAD = 0.5
@@ -177,7 +177,7 @@ class Model:
         s = request.sampling
         asked = self.diffusion(
             sampler_of(s.sampler, s.eta),
-            schedule_of(s.schedule, s.steps),
+            schedule_asked(s),
             ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval),
             (self.shape[0], height, width),
         )

@@ -24,7 +24,7 @@ from huggingvis.objectives.denoise import Denoising
 from huggingvis.processes.non_uniform import at_speeds
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
-from huggingvis.samplers.names import sampler_of, schedule_of
+from huggingvis.samplers.names import sampler_of, schedule_asked
 
 
 class Estimator(Protocol):
@@ -181,7 +181,7 @@ class PairModel:
             self.model.process.pace,
             self.shape,
             sampler_of(sampling.sampler, sampling.eta),
-            schedule_of(sampling.schedule, sampling.steps),
+            schedule_asked(sampling),
             self.model.limits,
             device,
         )

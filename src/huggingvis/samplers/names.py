@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.process import Degradation, Process
 from huggingvis.core.sample import Sampler
+from huggingvis.core.sampling import Sampling
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.consistency import Consistency
@@ -41,6 +42,7 @@ from huggingvis.samplers.grids import (
     Simple,
     Trailing,
     Uniform,
+    WithoutPenultimate,
 )  # fmt: skip
 from huggingvis.samplers.grids.published import SDXL, SVD
 from huggingvis.samplers.grids.restart import usual as restarting
@@ -54,7 +56,7 @@ from huggingvis.samplers.reverse_diffusion import EulerMaruyama, ReverseDiffusio
 from huggingvis.samplers.sa_solver import SASolver
 from huggingvis.samplers.unipc import UniPC
 
-__all__ = ["sampler_of", "schedule_of"]
+__all__ = ["sampler_of", "schedule_asked", "schedule_of"]
 
 _ONE = "tests/interop/test_schedulers.py::test_"
 _MANY = "tests/interop/test_multistep_schedulers.py::test_"
@@ -66,6 +68,7 @@ _LAW = _GRIDS + "stochastic_samplers_draw_the_mixture"
 _SCORE = "tests/oracle/test_score.py::test_"
 _COLD = "tests/oracle/test_cold.py::test_"
 _SOFT = "tests/oracle/test_soft.py::test_"
+_WEBUI = "tests/interop/test_webui_schedules.py::test_"
 _EVERY = _ONE + "every_number_of_steps_asks_for_the_same_indices"
 
 
@@ -173,12 +176,18 @@ SCHEDULES = (
     ScheduleRow("beta", Beta, ("Beta",), (), ("use_beta_sigmas",), _GRID + "samplers_in_sigma"),
     ScheduleRow("beta-index", BetaIndex, (), ("beta",), proof=_FORMULAE + "beta_index"),
     ScheduleRow("kl-optimal", KLOptimal, ("KL Optimal",), ("kl_optimal",), proof=_FORMULAE + "kl_optimal"),
+    ScheduleRow("kl-optimal-open", lambda steps: KLOptimal(steps, open_end=True),
+                proof=_WEBUI + "kl_optimal_ends_with_the_least_level"),
     ScheduleRow("align-your-steps", AlignYourSteps, ("Align Your Steps",), ("AlignYourStepsScheduler SD1",),
                 ("sigmas=",), _GRID + "align_your_steps"),
     ScheduleRow("align-your-steps-xl", lambda steps: AlignYourSteps(steps, SDXL), (),
                 ("AlignYourStepsScheduler SDXL",), ("sigmas=",), _GRID + "align_your_steps"),
     ScheduleRow("align-your-steps-video", lambda steps: AlignYourSteps(steps, SVD), (),
                 ("AlignYourStepsScheduler SVD",), proof=_FORMULAE + "align_your_steps"),
+    # A1111's: as many levels as steps are called, and clean data after them
+    ScheduleRow("align-your-steps-all", lambda steps: AlignYourSteps(steps, all_called=True), proof=_WEBUI + "levels"),
+    ScheduleRow("align-your-steps-xl-all", lambda steps: AlignYourSteps(steps, SDXL, all_called=True),
+                proof=_WEBUI + "levels"),
     ScheduleRow("lu", lambda steps: LogSNR(steps, rounded=True), (), (), ("use_lu_lambdas",), _GRID + "lu_lambdas"),
     ScheduleRow("trailing", Trailing, (), (), ("timestep_spacing=trailing",), _EVERY),
     ScheduleRow("leading", lambda steps: Leading(steps, offset=1), (), (), ("timestep_spacing=leading",), _EVERY),
@@ -188,7 +197,9 @@ SCHEDULES = (
     ScheduleRow("sgm-uniform", lambda steps: Linspace(steps, rounded=False, open_end=True), ("SGM Uniform",),
                 ("sgm_uniform",), proof=_FORMULAE + "sgm_uniform"),
     ScheduleRow("simple", Simple, ("Simple",), ("simple",), proof=_FORMULAE + "simple"),
-    ScheduleRow("ddim-uniform", DDIMUniform, (), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
+    ScheduleRow("ddim-uniform", DDIMUniform, ("DDIM",), ("ddim_uniform",), proof=_FORMULAE + "ddim_uniform"),
+    ScheduleRow("ddim-uniform-knot", lambda steps: DDIMUniform(steps, clean_end=False),
+                proof=_WEBUI + "ddim_and_plms_walk_every_so_many_indices"),
     ScheduleRow("distilled", Distilled, (), (), ("original_inference_steps",), _ONE + "lcm"),
     ScheduleRow("shifted", Shifted, (), (), ("shift", "use_flow_sigmas"), _GRID + "flow_sigmas"),
     ScheduleRow("restart", restarting, ("Restart",), proof=_FORMULAE + "restarts_draw_the_mixture"),
@@ -251,6 +262,19 @@ def schedule_name(label: str) -> str:
     raise unknown("schedule", label, _shown(SCHEDULES), lister="hvis catalog schedules")
 
 
+def sampler_called(sampler: Sampler) -> str | None:
+    """Our name of a sampler; None for one that no name stands for."""
+    return next((row.name for row in SAMPLERS if sampler in (row.make(0.0), row.make(1.0))), None)
+
+
+def schedule_called(schedule: Schedule, steps: int) -> str | None:
+    """Our name of a builder of grids with `steps` calls: the same, or else the only one of its kind."""
+    made = {row.name: row.make(steps) for row in SCHEDULES}
+    same = [name for name, one in made.items() if one == schedule]
+    alike = [name for name, one in made.items() if type(one) is type(schedule)]
+    return same[0] if same else alike[0] if len(alike) == 1 else None
+
+
 def sampler_of(name: str, eta: float = 0.0) -> Sampler:
     """The sampler that `name` stands for, in any community's spelling. `eta` is DDIM's; others have their own noise.
 
@@ -258,6 +282,13 @@ def sampler_of(name: str, eta: float = 0.0) -> Sampler:
     """
     ours, _ = split_label(name)
     return next(row for row in SAMPLERS if row.name == ours).make(_eta(eta))
+
+
+def schedule_asked(asked: Sampling) -> Schedule:
+    """The builder of grids that a request's numbers ask for. Raises as `schedule_of`."""
+    if asked.discard_penultimate:
+        return WithoutPenultimate(schedule_of(asked.schedule, asked.steps + 1))
+    return schedule_of(asked.schedule, asked.steps)
 
 
 def schedule_of(name: str, steps: int) -> Schedule:

@@ -25,7 +25,7 @@ from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import Spec, System
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
 from huggingvis.processes.table import TableProcess
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.unconditional import Unconditional
 
 CONFIG = IsotropicConvConfig()
@@ -79,7 +79,7 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
         """Samples [1, 28, 28] in model space, by the sampler, schedule and steps of the request."""
         asked = request.sampling
         shape = (CONFIG.channels, CONFIG.size, CONFIG.size)
-        schedule = schedule_of(asked.schedule, asked.steps)
+        schedule = schedule_asked(asked)
         return Diffusion(denoise, process, shape, sampler_of(asked.sampler, asked.eta), schedule)
 
     spec = Spec("ddpm-mnist", "ddpm_mnist", (CONFIG.size, CONFIG.size), multiple=CONFIG.size, licence="MIT")

@@ -27,8 +27,8 @@ from huggingvis.core.system import Adapts, Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.picture_and_text import PictureAndText
 from huggingvis.guidance.told_scale import ToldScale
-from huggingvis.samplers.grids import Schedule
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.grids import Schedule, WithoutPenultimate
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.options import number
 from huggingvis.systems.prompt_plan import guided as conjoined
 from huggingvis.systems.prompt_plan import plan_of, stepwise
@@ -116,16 +116,17 @@ def assemble(
 def solver(own: Own, asked: Sampling) -> tuple[Sampler, Schedule]:
     """Sampler and grid that a request asks for; "own" is the model's. Raises `UsageError` where it has none."""
     if OWN not in (asked.sampler, asked.schedule):
-        return sampler_of(asked.sampler, asked.eta), schedule_of(asked.schedule, asked.steps)
+        return sampler_of(asked.sampler, asked.eta), schedule_asked(asked)
     if own.solver is None:
         raise UsageError(
             f"This model says no sampler of its own that we know ({own.name or 'none'}). Name one: --sampler dpm++2m "
             "--schedule karras."
         )
-    sampler, schedule = own.solver(asked.steps, asked.eta)
+    sampler, schedule = own.solver(asked.steps + asked.discard_penultimate, asked.eta)
+    schedule = WithoutPenultimate(schedule) if asked.discard_penultimate else schedule
     return (
         sampler if asked.sampler == OWN else sampler_of(asked.sampler, asked.eta),
-        schedule if asked.schedule == OWN else schedule_of(asked.schedule, asked.steps),
+        schedule if asked.schedule == OWN else schedule_asked(asked),
     )
 
 

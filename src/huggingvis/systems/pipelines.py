@@ -62,7 +62,8 @@ def bind_folder(folder: Path, how: How) -> System:
             f"{', '.join(near or sorted(_modules()))}."
         )
     system: System = importlib.import_module(module).bind_pipeline(folder, index, how)
-    return replace(system, spec=replace(system.spec, licence=licence({}, folder) or ""))
+    spec = replace(system.spec, licence=licence({}, folder) or "", path=str(folder), vae=str(how.vae or ""))
+    return replace(system, spec=spec)
 
 
 def name_of(folder: Path) -> str:

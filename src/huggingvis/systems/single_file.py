@@ -57,7 +57,10 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     own = own_of(parts, scheduler)
     origin = {"scheduler": scheduler}
     told = licence(parts.metadata) or ""
-    spec = Spec(path.stem, "stable_diffusion", (side, side), licence=told, card={ORIGIN: origin})
+    spec = Spec(
+        path.stem, "stable_diffusion", (side, side), licence=told, card={ORIGIN: origin}, path=str(path),
+        vae=str(how.vae or ""),
+    )  # fmt: skip
     reads = reads_of(parts)
     readers = [_reader(parts, part, reads, how) for part in layout.towers]
     scale = layout.member.scale if layout.member else USUAL_SCALE

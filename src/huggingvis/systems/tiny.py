@@ -36,7 +36,7 @@ from huggingvis.nets.plan_map import PlanMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.options import truth
 from huggingvis.systems.packaged import built, fill, packaged, read_as, write
 from huggingvis.systems.planner import Planner, PlannerConfig
@@ -265,7 +265,7 @@ def assemble(
         plan = plan_of(request)
         free = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
         guidance = (guided(plan, free), *stepwise(plan))
-        schedule = schedule_of(s.schedule, s.steps)
+        schedule = schedule_asked(s)
         sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
         plans = planner if truth(request, PLAN, True) else None
         prior = PlanPrior(plans, channels, *shape[1:]) if channels else None

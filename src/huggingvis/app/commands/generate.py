@@ -3,6 +3,7 @@
 hvis generate "a fox to the left of a pizza" --seed 7 -n 4 -o out/
 hvis generate --from out/00001-a-fox-to-the-left.png              the same picture again, from its own record
 hvis generate --from out/00001-a-fox-to-the-left.png --steps 50   the same request with other numbers
+hvis generate --from webui.png --models ~/stable-diffusion-webui  what another program notes of its picture
 hvis generate --model runs/rdm --set database=folder:photos       with what only this kind of model reads
 hvis generate "a red fox" --model model.safetensors --lora style.safetensors:0.8      a checkpoint of the community
 hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5           from a picture
@@ -23,6 +24,7 @@ from huggingvis.app.arguments import add_record, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, check_files
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
+from huggingvis.app.origins import Origin, origin_of, remember_hashes
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.previewing import add_preview, previewed
 from huggingvis.app.prompting import Words, add_prompting, drafts, notes_of, prompt_of, requests_of, streamed
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep, Step
     from huggingvis.core.system import System
-    from huggingvis.export.image import Provenance
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
@@ -85,7 +86,8 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
-    told = _provenance(args)
+    remember_hashes()
+    told = origin_of(args, usual)
     early = request_of(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
@@ -104,11 +106,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     system = system_of(args, usual, told, screen)
     loaded = time.perf_counter() - began
     watch = previewed(args, system, screen)
-    if told is not None and not _changed(args):
-        return _repeat(args.picture, told.request(), system, output, loaded, watch)
+    if told is not None and not told.foreign and not _changed(args):
+        return _repeat(told, system, output, loaded, watch)
     request = replace(request_of(args, told, system), refiner=refiner)
     requests = requests_of(request, drafted)
-    notes = notes_of(api.notes, system, requests, screen)
+    notes = _notes(system, requests, screen, told)
     began = time.perf_counter()
     with _Watched(screen, request, watch) as on_step:
         saved, kept = _saved(streamed(api.stream, system, requests, on_step), request, output)
@@ -124,16 +126,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     }
 
 
-def _provenance(args: argparse.Namespace) -> Provenance | None:
-    if args.picture is None:
-        return None
-    from huggingvis.export.image import read_provenance
-
-    told = read_provenance(args.picture)
-    told.request()
-    return told
-
-
 def _changed(args: argparse.Namespace) -> bool:
     """Whether anything was said that a repeated picture would not have."""
     said = any(words_of(cls, args) for cls in (Words, Canvas, Sampling))
@@ -141,14 +133,14 @@ def _changed(args: argparse.Namespace) -> bool:
     return said or args.prompt is not None or bool(beside) or sizes_said(args)
 
 
-def request_of(args: argparse.Namespace, told: Provenance | None, system: System | None) -> Request:
+def request_of(args: argparse.Namespace, told: Origin | None, system: System | None) -> Request:
     """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
     if told is None:
         base = Request(sampling=system.defaults if system else Sampling())
     else:
-        base = told.request()
-        seed = told.made.get("seed", base.sampling.seed)
-        base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, seed=seed))
+        base = told.request(system)
+        seeds = {name: told.made.get(name, getattr(base.sampling, name)) for name in ("seed", "variation_seed")}
+        base = replace(base, canvas=replace(base.canvas, count=1), sampling=replace(base.sampling, **seeds))
     return replace(
         base,
         prompt=prompt_of(args, base.prompt),
@@ -189,12 +181,12 @@ def _room(args: argparse.Namespace) -> int:
     return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
 
 
-def system_of(args: argparse.Namespace, usual: Preferences, told: Provenance | None, screen: Screen) -> System:
+def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
     from huggingvis import api
 
     device = args.device or usual.device
-    said = {"vae": args.vae, "prediction": args.prediction, "precision": args.precision}
-    named = args.model or (None if told else usual.model)
+    said = {"vae": args.vae or (told.vae if told else None), "prediction": args.prediction, "precision": args.precision}
+    named = args.model or (usual.model if told is None else told.model or (usual.model if told.foreign else None))
     if named is not None or told is None:
         model = located(named, args, usual, screen)
         return api.load(model, device=device, **said)
@@ -208,6 +200,14 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Provenance | N
         f"{told.path} was made by the model {made_by!r}, which is neither a packaged one nor a run in {usual.runs}. "
         "Say where it is with --model."
     )
+
+
+def _notes(system: System, requests: Sequence[Request], screen: Screen, told: Origin | None) -> list[str]:
+    from huggingvis import api
+
+    for note in (before := told.said() if told else ()):
+        screen.note(note)
+    return [*before, *notes_of(api.notes, system, requests, screen)]
 
 
 class _Watched:
@@ -268,13 +268,11 @@ def _sheet(pictures: list[Picture], request: Request, output: Output) -> str:
     return str(path)
 
 
-def _repeat(
-    path: Path, request: Request, system: System, output: Output, loaded: float, watch: OnStep | None
-) -> dict[str, Any]:
+def _repeat(told: Origin, system: System, output: Output, loaded: float, watch: OnStep | None) -> dict[str, Any]:
     from huggingvis import api
 
-    screen = output.screen
-    notes = notes_of(api.notes, system, (request,), screen)
+    path, request, screen = told.path, told.request(), output.screen
+    notes = _notes(system, (request,), screen, told)
     began = time.perf_counter()
     try:
         with _Watched(screen, request, watch) as on_step:

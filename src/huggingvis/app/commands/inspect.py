@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingvis.app.locating import add_places, places
+from huggingvis.app.picture_lines import lines_of
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen, size_of
 from huggingvis.checkpoints.local_folders import KINDS, lookup
@@ -43,6 +44,10 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
 
     facts = api.inspect(_located(args), base=args.base, hashes=not args.no_hash)
+    if facts["kind"] == "picture":
+        for name, text in lines_of(facts):
+            screen.say(f"{name:<12}  {_plain(text)}")
+        return facts
     if "summary" not in facts:
         _rows(facts, screen)
         return facts

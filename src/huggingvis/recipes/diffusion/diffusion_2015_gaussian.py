@@ -37,7 +37,7 @@ from huggingvis.recipes.courses import Course, scatter
 from huggingvis.recipes.evaluation import Evaluation
 from huggingvis.recipes.picture_training import restored
 from huggingvis.recipes.setting import Setting
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_names, schedule_of
+from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.fixed_size import FixedSize
 from huggingvis.train.run import Run
 
@@ -114,7 +114,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     data = swiss_roll(config.noise).sample(SHOWN, torch.Generator().manual_seed(0)).float().T.to(device)  # [2, N]
 
     def course(asked: Sampling) -> Course:
-        sampler, grid = sampler_of(asked.sampler, asked.eta), schedule_of(asked.schedule, asked.steps)
+        sampler, grid = sampler_of(asked.sampler, asked.eta), schedule_asked(asked)
         denoise = NetDenoiser(net, process, ToldVariance(V()))
         model = Diffusion(denoise, process, tuple(data.shape), sampler, grid, device=device)
         return Course(model, process, data, scatter)

@@ -57,7 +57,7 @@ from huggingvis.recipes.retrieval import (
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Pictures, View, open_split
 from huggingvis.samplers.grids import Schedule
-from huggingvis.samplers.names import sampler_of, schedule_of
+from huggingvis.samplers.names import sampler_of, schedule_asked, schedule_of
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -188,7 +188,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
         s, (width, height) = request.sampling, canvas_of(request, plain.spec)
         guidance = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
         shape = (facts.channels, height, width)
-        inner = _diffusion(trained, sampler_of(s.sampler, s.eta), schedule_of(s.schedule, s.steps), guidance, shape)
+        inner = _diffusion(trained, sampler_of(s.sampler, s.eta), schedule_asked(s), guidance, shape)
         return Retrieving(inner, databases(request), neighbours_asked(request, config.neighbours), device)
 
     return replace(

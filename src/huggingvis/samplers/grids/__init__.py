@@ -10,6 +10,7 @@ from huggingvis.samplers.grids.knots import BetaIndex, DDIMUniform, Distilled, L
 from huggingvis.samplers.grids.levels import Beta, Karras, KLOptimal, LogSNR, Polyexponential
 from huggingvis.samplers.grids.published import AlignYourSteps
 from huggingvis.samplers.grids.restart import Interval, Restart
+from huggingvis.samplers.grids.shorter import WithoutPenultimate
 
 __all__ = [
     "AlignYourSteps",
@@ -30,4 +31,5 @@ __all__ = [
     "Simple",
     "Trailing",
     "Uniform",
+    "WithoutPenultimate",
 ]

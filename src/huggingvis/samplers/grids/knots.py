@@ -105,7 +105,8 @@ class Linspace:
         if self.rounded:
             return on_knots(table, index.round(), self.clean_end)
         if not self.chord:
-            return on_knots(table, index, self.clean_end)
+            only = points == 1  # k-diffusion counts down from T - 1, so that its one call is there, not at 0
+            return on_knots(table, index + only * (table.steps - 1), self.clean_end)
         below = index.floor()
         above = (below + 1).clamp(max=table.steps - 1)
         rho_below, rho_above = (torch.exp(-table.log_snr(table.time_of_index(k)) / 2) for k in (below, above))
@@ -133,9 +134,13 @@ class Simple:
 @final
 @dataclass(frozen=True)
 class DDIMUniform:
-    """Every floor(T/N)-th index from 1 as far as there are any: more than N of them where N does not divide T."""
+    """Every floor(T/N)-th index from 1 as far as there are any: more than N of them where N does not divide T.
+
+    `clean_end`: end at t = 0, as the schedule "DDIM" does; A1111's samplers DDIM and PLMS end at the first knot.
+    """
 
     steps: int
+    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -143,7 +148,7 @@ class DDIMUniform:
     def __call__(self, process: Process) -> Grid:
         table = table_of(process, "ddim-uniform", self.steps)
         index = torch.arange(1, table.steps, table.steps // self.steps, dtype=torch.float64).flip(0)
-        return on_knots(table, index, clean_end=True)
+        return on_knots(table, index, self.clean_end)
 
 
 @final
