@@ -64,6 +64,11 @@ class Provenance:
             return Request.from_json(self.request_json)
         if self.reading is not None:
             return self.reading.request
+        if _CHUNK in self.texts:
+            raise FileProblem(
+                f"{self.path} was made by this library, but not from one request: it is a sheet of several pictures, "
+                "or was prepared from another picture. Name a picture that was generated."
+            )
         names = ", ".join(f"{name} ({_shorten(text)!r})" for name, text in list(self.texts.items())[:4])
         raise FileProblem(
             f"{self.path} was not made by this library, or its record was removed by another program; what it has is "
@@ -167,7 +172,7 @@ def picture_facts(path: Path) -> dict[str, Any]:
         "request": request,
         "made": dict(told.made),
         "parameters": told.infotext,
-        "program": reading.program if reading else "huggingvis" if told.request_json else None,
+        "program": reading.program if reading else "huggingvis" if _CHUNK in told.texts else None,
         "files": [asdict(file) for file in reading.files] if reading else [],
         "notes": list(reading.notes) if reading else [],
         "texts": sorted(told.texts),
