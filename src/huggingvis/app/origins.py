@@ -157,6 +157,7 @@ def _find(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
             continue
         path = _here(file, args, usual)
         if file.kind == "checkpoint":
+            path = path or _packaged(file)
             origin.model = path or origin.model
             if path is None and usual.model is None:
                 raise UsageError(_no_model(origin, file))
@@ -186,6 +187,13 @@ def _here(file: Wanted, args: argparse.Namespace, usual: Preferences) -> str | N
     except UsageError:  # several go by that name
         return None
     return str(found) if found else None
+
+
+def _packaged(file: Wanted) -> str | None:
+    """The name of a model of this package; files of others have hashes."""
+    from huggingvis.api import packaged_models
+
+    return file.name if not file.hash and file.name in packaged_models() else None
 
 
 def _compare(origin: Origin, file: Wanted, path: str) -> None:

@@ -27,6 +27,8 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     request, made = facts["request"] or {}, facts["made"]
     if request:
         yield from _asked(request, made)
+    for axis, told in made.get("grid", {}).items():
+        yield axis, f"{told['name']} {', '.join(map(str, told['values']))}"
     yield from _with(made)
     for file in facts["files"]:
         digits = f", hash {file['hash']}" if file["hash"] else ""
@@ -41,6 +43,9 @@ def _asked(request: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[tupl
     prompt = request.get("prompt", {})
     yield "prompt", prompt.get("text")
     yield "negative", prompt.get("negative")
+    yield "typed", prompt.get("written")
+    yield "typed, not", prompt.get("written_negative")
+    yield "styles", ", ".join(prompt.get("styles") or ())
     canvas, sampling = request.get("canvas", {}), request.get("sampling", {})
     if canvas.get("width") and canvas.get("height"):
         yield "canvas", f"{canvas['width']}x{canvas['height']}"
