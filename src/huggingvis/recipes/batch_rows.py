@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError
-from huggingvis.core.request import Limits, Prompt, Request, check
+from huggingvis.core.request import OWN, Limits, Prompt, Request, Sampling, check
 from huggingvis.core.request_fields import files_of, place_of, with_field
 from huggingvis.core.row_files import Cells, read_rows
 from huggingvis.recipes.batching import Row
@@ -86,10 +86,24 @@ def _first(numbers: Sequence[int]) -> str:
     return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} and {len(numbers) - 1} more"
 
 
+def _check_names(sampling: Sampling) -> None:
+    """Raises `UsageError` for a sampler or a schedule that no model has."""
+    usual = Sampling()
+    if sampling.sampler not in (OWN, usual.sampler):
+        from huggingvis.samplers.names import split_label
+
+        split_label(sampling.sampler)
+    if sampling.schedule not in (OWN, usual.schedule):
+        from huggingvis.samplers.names import schedule_name
+
+        schedule_name(sampling.schedule)
+
+
 def fault_of(request: Request) -> str | None:
     """What is wrong with a request whatever model makes it, or None."""
     try:
         check(request, Limits(multiple=1, prompt_required=False, options=tuple(request.options)))
+        _check_names(request.sampling)
     except HvisError as error:
         return str(error)
     gone = next((path for path in files_of(request) if not Path(path).exists()), None)
