@@ -225,6 +225,10 @@ def test_control_lists_and_shows(hvis: Any, photo: str) -> None:
     said = hvis(["control", "soft-edges", photo, "--fit", "fill", "--size", "96x48"])
     assert said.code == 0 and said.out.startswith("out/00001-soft-edges-photo.png  (96x48 pixels")
     assert pixels("out/00001-soft-edges-photo.png").shape == (48, 96, 3)
+    hvis(["control", "canny", photo, "--low", 5, "--high", 9, "-o", "flags.png"])
+    said = hvis(["control", "canny,low=5,high=9", photo, "-o", "words.png", "--json"])
+    assert said.document["numbers"] == {"low": 5.0, "high": 9.0} and said.document["how"] == "canny"
+    assert (pixels("words.png") == pixels("flags.png")).all()
 
 
 @pytest.mark.parametrize(
@@ -234,6 +238,7 @@ def test_control_lists_and_shows(hvis: Any, photo: str) -> None:
         (["canny"], 2, "Name the picture too, as in `hvis control canny photo.png`"),
         (["canny", "absent.png"], 3, "There is no file absent.png"),
         (["canny", "photo.png", "--low", "x"], 2, "'low' must be a number"),
+        (["canny,lwo=5", "photo.png"], 2, "Did you mean '--low'"),
         (["canny", "photo.png", "--size", "0"], 2, "1 to 8192 pixels"),
         (["canny", "photo.png", "--fit", "croop"], 2, "Did you mean 'crop'"),
         (["canny", "photo.png", "-o", "no/such/a.txt"], 2, "Pictures are saved as"),

@@ -35,8 +35,9 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="how it comes to the canvas's shape: stretch, crop or fill (default stretch)",
     )  # fmt: skip
     if words and not words[0].startswith("-"):
-        found = kind_named(words[0])
-        parser.prog, parser.description = f"{parser.prog} {words[0]}", (found.__doc__ or "").partition("\n")[0]
+        how = words[0].partition(",")[0]
+        found = kind_named(how)
+        parser.prog, parser.description = f"{parser.prog} {how}", (found.__doc__ or "").partition("\n")[0]
         add_record(parser, found)
         return
     rows = "\n".join(f"  {name:<11}  {line}" for name, line in _lines().items())
@@ -55,15 +56,16 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         return {"ways": _lines()}
     if args.picture is None:
         raise UsageError(f"Name the picture too, as in `hvis control {args.how} photo.png`.")
-    kind = kind_named(args.how)
-    numbers = config.to_dict(parse(kind, words_of(kind, args)))
+    how, *told = args.how.split(",")  # numbers as in --control canny,low=50
+    kind = kind_named(how)
+    numbers = config.to_dict(parse(kind, [*(f"--{word}" for word in told), *words_of(kind, args)]))
     folder = preferences().output
     if args.output is not None:
         check_file(args.output)
     else:
         check_folder(folder)
-    made = api.control(args.how, args.picture, numbers=numbers, size=_size(args.size), fit=args.fit)
-    name = str(name_of(args.how))
+    made = api.control(how, args.picture, numbers=numbers, size=_size(args.size), fit=args.fit)
+    name = str(name_of(how))
     words = f"{name.replace('_', ' ')} {args.picture.stem}"
     path = save(made, args.output) if args.output is not None else save_numbered(made, folder, words)
     bright = float((made.pixels > 127).mean())
