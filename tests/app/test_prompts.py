@@ -15,7 +15,7 @@ from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline, pipeline_pixart
 
 from huggingvis.codecs.prompt_styles import read_styles, styled
-from huggingvis.codecs.prompt_templates import Wildcards, expand, has_gaps
+from huggingvis.codecs.prompt_templates import Wildcards, expand, has_gaps, never_closed
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Prompt, Request, check
 from huggingvis.export.image import read_provenance
@@ -142,6 +142,15 @@ def test_expanded_on_the_command_line(hvis: Any, lists: Wildcards) -> None:
     assert hvis(words[:-1]).out.splitlines()[0] == f"3: {told[0]['prompt']}"
 
 
+def test_a_brace_that_is_never_closed_is_pointed_at(hvis: Any, tiny_model: Path) -> None:
+    assert [never_closed(text) for text in ("a {b|c} {", "{a {b|c}", r"\{a", "{a}}", "a")] == [8, 0, None, None, None]
+    for words in (["prompt", "explain", "a {2$$a|b fox"],
+                  ["generate", "a {2$$a|b fox", "--model", tiny_model, "--steps", 1]):  # fmt: skip
+        said = hvis(words)
+        assert said.code == 0 and "(Letter 3 of the prompt.)" in said.paragraph
+        assert "'{' is never closed" in said.paragraph
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -152,7 +161,7 @@ def test_expanded_on_the_command_line(hvis: Any, lists: Wildcards) -> None:
         (["prompt", "expand", "a", "--style", "film"], "Name it with --styles"),
         (["prompt", "explain", "a", "--emphasis", "orignal"], "Did you mean 'original'"),
         (["generate", "a (cat:1..2) dog", "--model", "{model}"], "'1..2' was found"),
-        (["generate", "a <lora:absent:1>", "--model", "{model}"], "no LoRA called 'absent'"),
+        (["generate", "a <lora:absent:1>", "--model", "{model}"], "no LoRA called 'absent': no folder of models"),
         (["generate", "a <lora:absent:much>", "--model", "{model}"], "a weight in it is no number"),
         (["generate", "a fox", "--emphasis", "loud", "--model", "{model}"], "no emphasis called 'loud'"),
     ],
@@ -186,6 +195,8 @@ def test_the_record_holds_what_was_drawn_and_what_was_typed(hvis: Any, tiny_mode
         assert request.sampling.seed == one["seed"]
     again = hvis(["generate", "--from", told["pictures"][1]["path"], "--model", tiny_model, "--json"]).document
     assert again["repeats"]["identical"]
+    lines = dict(line.split("  ", 1) for line in hvis(["inspect", told["pictures"][0]["path"]]).out.splitlines())
+    assert lines["typed"].strip() == "a {fox|pizza} of __colour__" and lines["styles"].strip() == "neat"
 
 
 def test_a_plain_prompt_is_one_request(hvis: Any, tiny_model: Path) -> None:

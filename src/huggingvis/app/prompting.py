@@ -22,10 +22,10 @@ from huggingvis.app.arguments import record_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences, place
 from huggingvis.app.screen import Screen
-from huggingvis.codecs.prompt_problems import PromptProblem
+from huggingvis.codecs.prompt_problems import PromptProblem, pointed
 from huggingvis.codecs.prompt_script import script
 from huggingvis.codecs.prompt_styles import Style, read_styles, styled
-from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps
+from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps, never_closed
 from huggingvis.codecs.prompt_tree import Extra
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import EMPHASIS, AdapterUse, Prompt, Request
@@ -100,6 +100,7 @@ def drafts(
     gaps = any(map(has_gaps, whole))
     if _wildcards(args) is None and (gap := WILDCARD.search(" ".join(whole))):
         screen.note(f"{gap[0]} is read as words: name the folder of such lists with --wildcards.")
+    note_braces(whole, screen)
     found = []
     for i in range(count) if gaps else range(1):
         filled = expanded(typed.text, typed.negative, args, request.sampling.seed + i)
@@ -123,6 +124,13 @@ def expanded(text: str, negative: str, args: argparse.Namespace, seed: int) -> t
     """Both prompts with styles around them and their gaps filled by `seed`. Raises as `drafts`."""
     whole = styled(text, negative, args.style, _styles(args))
     return expand(whole[0], seed, lists := _wildcards(args)), expand(whole[1], seed, lists)
+
+
+def note_braces(texts: Sequence[str], screen: Screen) -> None:
+    """Say which brace is a letter because nothing closes it."""
+    for text in texts:
+        if (at := never_closed(text)) is not None:
+            screen.note(pointed("The brace '{' is never closed: it and what follows are read as letters.", text, at))
 
 
 def requests_of(request: Request, drafted: Sequence[Draft]) -> tuple[Request, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from huggingvis.checkpoints.hub import USUAL, Fetching, fetch
 from huggingvis.checkpoints.hub_names import Remote, remote
 from huggingvis.checkpoints.local_folders import KINDS, listed, lookup, of_another_kind
-from huggingvis.core.errors import no_file, unknown
+from huggingvis.core.errors import UsageError, no_file, unknown
 
 _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 OWN = frozenset({"runs", "out", "data", "models", "weights", "checkpoints", "loras", "embeddings"})
@@ -49,6 +49,11 @@ def resolve(
     names = [model.name for model in listed(kind, roots)]
     if not names and os.path.splitext(text)[1] in _FILES:
         raise no_file(text, "Check the path, or say with --models in which folder your models are.")
+    if not names and not known and not roots:
+        raise UsageError(
+            f"There is no {KINDS[kind].title} called {text!r}: no folder of models was named. Give the path of its "
+            "file, or say with --models in which folder your models are."
+        )
     raise unknown("model or run folder" if kind == "checkpoint" else KINDS[kind].title, text, [*known, *names])
 
 

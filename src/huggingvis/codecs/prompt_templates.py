@@ -82,6 +82,18 @@ def has_gaps(text: str) -> bool:
     return WILDCARD.search(text) is not None or any(_choice(text, at) for at in range(len(text)) if text[at] == "{")
 
 
+def never_closed(text: str) -> int | None:
+    """The place of the first brace that opens and has no end, or None."""
+    places, at = list[int](), 0
+    while at < len(text):
+        if text[at] == "{":
+            places.append(at)
+        elif text[at] == "}" and places:
+            places.pop()
+        at += 2 if text[at] == "\\" else 1
+    return places[0] if places else None
+
+
 def expand(text: str, seed: int, wildcards: Wildcards | None = None) -> str:
     """`text` with its gaps filled by what `seed` draws; without `wildcards` their names are letters.
 

@@ -16,7 +16,7 @@ from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.explaining import Reader, explained, reader_of, sentences
 from huggingvis.app.locating import add_places
 from huggingvis.app.preferences import preferences
-from huggingvis.app.prompting import add_prompting, expanded
+from huggingvis.app.prompting import add_prompting, expanded, note_braces
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import EMPHASIS, MAX_SEED
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Any:
     told = explained(filled, args.steps, args.emphasis, reader)
     for line in sentences(told):
         screen.say(line)
+    note_braces(filled, screen)
     for note in told["notes"]:
         screen.note(note)
     return told
