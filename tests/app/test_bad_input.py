@@ -44,6 +44,7 @@ WRONG = {
     "no such sampler": Wrong((FOX, "--sampler", "foo"), ("no sampler called 'foo'. `hvis catalog samplers` lists",)),
     "unknown schedule": Wrong((FOX, "--schedule", "karas"), ("no schedule called 'karas'", "karras")),
     "unknown flag": Wrong((FOX, "--stpes", "3"), ("--stpes", "'--steps'")),
+    "another program's flag": Wrong((FOX, "--cfg_scale", "3"), ("'--cfg-scale'", "Here it is '--guidance-scale'")),
     "steps in words": Wrong((FOX, "--steps", "ten"), ("steps", "a whole number", "'ten'")),
     "no steps": Wrong((FOX, "--steps", "0"), ("steps must be between 1", "found 0")),
     "guidance nan": Wrong((FOX, "--guidance-scale", "nan"), ("guidance_scale must be a number between 0 and 100",)),

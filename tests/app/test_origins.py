@@ -144,6 +144,25 @@ def test_other_kinds_of_files(hvis: Any, tiny_model: Path) -> None:
     assert hvis(["generate", "a fox", "--model", tiny_model, "--format", "bmp"]).code == 2
 
 
+def test_the_model_of_the_package_is_known_by_name(hvis: Any, tmp_path: Path) -> None:
+    """Sites keep `parameters` and drop what else a picture says."""
+    settings = {"Steps": 1, "Sampler": "Euler", "Seed": 5, "Size": "64x64", "RNG": "CPU", "Model": "tiny"}
+    path = png(tmp_path / "a.png", {"parameters": infotext("a fox", "", settings)})
+    assert made(hvis(["generate", "--from", path, "--json"])).shape == (64, 64, 3)
+    other = png(tmp_path / "b.png", {"parameters": infotext("a fox", "", {**settings, "Model hash": "6ce0161689"})})
+    said = hvis(["generate", "--from", other])
+    assert said.code == 2 and "which is not among the models here" in said.paragraph
+
+
+def test_a_sheet_says_that_it_is_one(hvis: Any, tiny_model: Path) -> None:
+    drawn = hvis(["grid", "a fox", "--model", tiny_model, "--steps", 1, "--x", "seed=1,2", "--json"])
+    sheet = drawn.document["grid"]
+    said = hvis(["generate", "--from", sheet])
+    assert said.code == 3 and "it is a sheet of several pictures" in said.paragraph
+    lines = dict(line.split("  ", 1) for line in hvis(["inspect", sheet]).out.splitlines())
+    assert lines["notes of"].strip() == "huggingvis" and lines["x"].strip() == "seed 1, 2"
+
+
 def test_inspect_shows_what_there_is(hvis: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "Model hash": "6ce0161689", "Model": "v1-5", "ADetailer model": "face"}
     path = png(tmp_path / "a.png", {"parameters": infotext("a fox, 狐狸", "dark", settings)})
@@ -200,7 +219,7 @@ def test_sources_of_random_numbers(hvis: Any, model: Path, system: System) -> No
     ensd = drawn(system, sampler="euler-a", rng="cpu", eta_noise_seed_delta=31337)[0]
     assert ensd.tobytes() != pictures["euler-a", "cpu"]
     said = hvis(["generate", PROMPT, "--model", model, "--size", 16, "--rng", "nv"])
-    assert said.code == 2 and "There is no source of random numbers (rng) called 'nv'" in said.paragraph
+    assert said.code == 2 and "called 'nv'. A1111's NV and GPU are 'philox'." in said.paragraph
 
 
 def test_a_web_ui_folder_copied_elsewhere_still_serves(hvis: Any, models: Path, tmp_path: Path) -> None:

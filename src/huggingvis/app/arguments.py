@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import flags, parse
+from huggingvis.core.request_fields import place_of
 
 T = TypeVar("T")
 
@@ -27,9 +28,22 @@ class Parser(argparse.ArgumentParser):
             return found
         word = left[0].partition("=")[0]
         if word.startswith("-"):
-            raise unknown("flag", word, self.options())
+            raise self._unknown(word)
         raise UsageError(
             f"The word {word!r} is one too many. Put a sentence in quotation marks; see `{self.prog} --help`."
+        )
+
+    def _unknown(self, word: str) -> UsageError:
+        """For a flag that there is none of, in another program's words perhaps: `--cfg-scale`."""
+        try:
+            meant = f"--{place_of(word.lstrip('-')).rpartition('.')[2].replace('_', '-')}"
+        except UsageError:
+            meant = ""
+        known = self.options()
+        return (
+            unknown("flag", word, known)
+            if meant not in known
+            else UsageError(f"There is no flag called {word!r}. Here it is {meant!r}.")
         )
 
     def options(self) -> list[str]:

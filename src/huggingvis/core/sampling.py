@@ -54,6 +54,10 @@ def check_seeds(sampling: Sampling, count: int, sides: tuple[int, int]) -> None:
     if count - 1 > MAX_SEED - max(sampling.seed, sampling.variation_seed):
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
     if sampling.rng not in RNGS:
+        if sampling.rng.lower() in ("nv", "gpu"):
+            raise UsageError(
+                f"There is no source of random numbers (rng) called {sampling.rng!r}. A1111's NV and GPU are 'philox'."
+            )
         raise unknown("source of random numbers (rng)", sampling.rng, RNGS)
     rules.whole("gpu_threads", sampling.gpu_threads, 0, _MOST_THREADS)
     rules.whole("eta_noise_seed_delta", sampling.eta_noise_seed_delta, -_LARGEST_DELTA, _LARGEST_DELTA)
