@@ -73,6 +73,31 @@ def test_what_is_there_is_not_made_again_and_no_model_is_loaded_for_it(
     assert states(hvis([*words[:-2], 2, "--json"])) == ["made", "made"]  # other steps are other pictures
 
 
+def test_pictures_of_another_format(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", FOX)
+    words = [
+        "batch",
+        lines,
+        "--model",
+        tiny_model,
+        "--steps",
+        1,
+        "-n",
+        2,
+        "--format",
+        "jpeg",
+        "--json",
+    ]
+    said = hvis(words)
+    paths = [Path(path) for path in said.document["rows"][0]["pictures"]]
+    assert [path.suffix for path in paths] == [".jpg"] * 2 and paths[0].read_bytes()[:2] == b"\xff\xd8"
+    assert states(hvis(words)) == ["kept"]
+    assert states(hvis([*words, "--format", "png"])) == ["made"]
+    sheet = hvis(["grid", FOX, "--model", tiny_model, "--steps", 1, "--x", "seed=1", "--format", "webp", "--json"])
+    assert sheet.document["grid"].endswith(".webp") and sheet.document["rows"][0]["pictures"][0].endswith(".webp")
+    assert hvis(["batch", write("rows.csv", "prompt,format\na,webp\n"), "--model", tiny_model]).code == 2
+
+
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "moved")
     lines = write("rows.txt", FOX)

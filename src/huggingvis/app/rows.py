@@ -29,6 +29,7 @@ from huggingvis.recipes.batching import Row
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",
     "--safety-checker", "--no-metadata", "--preview", "--preview-every", "--preview-decoder",
+    "--format",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
 _TABLES = tuple(config.types_of(Request))

@@ -19,7 +19,7 @@ from huggingvis.app.commands import generate
 from huggingvis.app.locating import located
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
-from huggingvis.app.serving import output_of
+from huggingvis.app.serving import FORMATS, output_of
 from huggingvis.core.errors import Cancelled, HvisError, SomeFailed, UsageError
 from huggingvis.core.files import check_folder
 
@@ -67,7 +67,8 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     with screen.progress("sampling", steps) as tick:
         batch = batching.Batch(
             folder, models.load, models.place, how=_how(args), metadata=output.metadata,
-            judge=output.checked if output.judge else None, on_row=_Told(screen, name), on_step=_counted(tick),
+            extension=FORMATS[output.format], judge=output.checked if output.judge else None,
+            on_row=_Told(screen, name), on_step=_counted(tick),
         )  # fmt: skip
         return batching.run(rows, batch)
 

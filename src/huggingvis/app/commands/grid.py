@@ -21,6 +21,7 @@ from huggingvis.app.commands import generate
 from huggingvis.app.commands.batch import finished, folder_of, made
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
+from huggingvis.app.serving import FORMATS
 from huggingvis.core.axes import MOST_CELLS, Axis
 from huggingvis.core.errors import UsageError
 
@@ -56,6 +57,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     more: dict[str, Any] = {"axes": axes.to_dict()}
     if not done.stopped and done.paths:
         sheet = sheet_of(axes, done.outcomes)
-        more["grid"] = str(save(sheet.bare() if args.no_metadata else sheet, folder / f"{name}.png"))
+        more["grid"] = str(save(sheet.bare() if args.no_metadata else sheet, folder / f"{name}{FORMATS[args.format]}"))
         screen.say(f"{more['grid']}  (all of them on one sheet)")
     return finished(done, folder / f"{name}.summary.json", screen, more)
