@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from huggingvis.codecs.prompt_passes import in_second_pass
+from huggingvis.codecs.prompt_script import Steps
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
@@ -64,12 +66,12 @@ def second(system: System, request: Request) -> Request:
         steps=walked(how, system.limits),
         guidance_scale=own.guidance_scale if how.guidance_scale is None else how.guidance_scale,
     )
-    text, negative = request.prompt.text, request.prompt.negative
-    prompt = replace(
-        request.prompt,
-        text=text if how.prompt is None else how.prompt,
-        negative=negative if how.negative is None else how.negative,
-    )
+    text = request.prompt.text if how.prompt is None else how.prompt
+    negative = request.prompt.negative if how.negative is None else how.negative
+    if request.prompt.emphasis != "none":  # with it brackets are letters
+        steps = Steps(how.steps, before=own.steps)
+        text, negative = in_second_pass(text, steps), in_second_pass(negative, steps, negative=True)
+    prompt = replace(request.prompt, text=text, negative=negative)
     canvas = replace(request.canvas, width=width, height=height)
     return replace(request, prompt=prompt, canvas=canvas, sampling=sampling, source=None, refine=None)
 
