@@ -75,19 +75,7 @@ def test_what_is_there_is_not_made_again_and_no_model_is_loaded_for_it(
 
 def test_pictures_of_another_format(hvis: Any, tiny_model: Path) -> None:
     lines = write("rows.txt", FOX)
-    words = [
-        "batch",
-        lines,
-        "--model",
-        tiny_model,
-        "--steps",
-        1,
-        "-n",
-        2,
-        "--format",
-        "jpeg",
-        "--json",
-    ]
+    words = ["batch", lines, "--model", tiny_model, "--steps", 1, "-n", 2, "--format", "jpeg", "--json"]
     said = hvis(words)
     paths = [Path(path) for path in said.document["rows"][0]["pictures"]]
     assert [path.suffix for path in paths] == [".jpg"] * 2 and paths[0].read_bytes()[:2] == b"\xff\xd8"
