@@ -132,6 +132,12 @@ def test_a_model_that_knows_less_says_what_it_leaves_out(hvis: Any, tiny_model: 
     assert "knows no clip_skip (2)" in said.paragraph and "has no schedule 'normal'" in said.paragraph
 
 
+def test_a_part_made_anew_is_asked_for_with_its_strength(hvis: Any, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "Denoising strength": 0.75, "Mask blur": 4}
+    said = hvis(["inspect", png(tmp_path / "a.png", {"parameters": infotext("a fox", "", settings)})])
+    assert "give them with --image, --mask and --strength 0.75" in said.out
+
+
 def test_other_kinds_of_files(hvis: Any, tiny_model: Path) -> None:
     for kind, ending in (("jpeg", ".jpg"), ("webp", ".webp")):
         said = hvis(["generate", "a fox", "--model", tiny_model, "--format", kind, "--json", "--steps", 2])

@@ -239,7 +239,7 @@ def _source(told: Told, request: Request) -> None:
     if masks:
         told.notes.append(
             f"A part of a picture was made anew with strength {strength:g}; that picture and its mask are not named: "
-            "give them with --image and --mask, or the whole is made from noise."
+            f"give them with --image, --mask and --strength {strength:g}, or the whole is made from noise."
         )
     else:
         told.notes.append(
