@@ -73,6 +73,27 @@ def test_what_is_there_is_not_made_again_and_no_model_is_loaded_for_it(
     assert states(hvis([*words[:-2], 2, "--json"])) == ["made", "made"]  # other steps are other pictures
 
 
+def test_pictures_of_a_row_that_draws_words_have_a_seed_each(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", "a {fox|pizza}\n")
+    said = hvis(["batch", lines, "--model", tiny_model, "--steps", 1, "-n", 3, "--json"])
+    made = [read_provenance(row["pictures"][0]) for row in said.document["rows"]]
+    assert [one.made["seed"] for one in made] == [0, 1, 2]
+    alone = hvis(["generate", "a {fox|pizza}", "--model", tiny_model, "--steps", 1, "-n", 3, "--json"])
+    prompts = [read_provenance(one["path"]).request().prompt for one in alone.document["pictures"]]
+    assert [one.request().prompt for one in made] == prompts
+
+
+def test_pictures_are_of_the_kind_of_file_that_is_asked_for(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", FOX)
+    words = ["batch", lines, "--model", tiny_model, "--steps", 1, "--json", "--format"]
+    assert states(hvis([*words, "webp"])) == ["made"] and states(hvis([*words, "webp"])) == ["kept"]
+    said = hvis([*words, "jpeg"])
+    assert states(said) == ["made"]
+    assert sorted(p.suffix for p in Path("out").iterdir()) == [".jpg", ".json", ".webp"]
+    assert read_provenance(said.document["rows"][0]["pictures"][0]).request().prompt.text == FOX
+    refused(hvis(["batch", write("rows.csv", "prompt,format\na fox,webp\n")]), 2, "'format' is said once for all rows")
+
+
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "moved")
     lines = write("rows.txt", FOX)

@@ -28,7 +28,7 @@ from huggingvis.recipes.batching import Row
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",
-    "--safety-checker", "--no-metadata", "--preview", "--preview-every", "--preview-decoder",
+    "--safety-checker", "--no-metadata", "--format", "--preview", "--preview-every", "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
 _TABLES = tuple(config.types_of(Request))
@@ -91,6 +91,7 @@ class RowReader:
         said |= set(tables.get("sampling", ()))
         said |= {place.partition(".")[2] for place in map(place_of, fields) if place.startswith("sampling.")}
         drafted = drafts(args, request, Prompt(), self.usual, self.screen)
+        said |= {"seed"} if len(drafted) > 1 else set()  # each has the next one, whatever the model's own is
         of = None if model is None else str(model)
         return [Row(one, cells.number, of, frozenset(said)) for one in requests_of(request, drafted)]
 

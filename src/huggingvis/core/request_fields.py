@@ -21,7 +21,7 @@ from typing import Any
 from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import flags, from_text
-from huggingvis.core.request import AdapterUse, Prompt, Request
+from huggingvis.core.request import AdapterUse, Request
 
 ALIASES: Mapping[str, str] = {
     "prompt": "prompt.text", "negative": "prompt.negative", "negative_prompt": "prompt.negative",
@@ -105,7 +105,9 @@ def replaced(request: Request, old: str, new: str) -> Request:
             f"{old!r} is to be replaced, but is in neither prompt: {told.text!r}. Search for words as they "
             "stand there, capitals too."
         )
-    return replace(request, prompt=Prompt(told.text.replace(old, new), told.negative.replace(old, new)))
+    new_words = told.text.replace(old, new), told.negative.replace(old, new)
+    prompt = replace(told, text=new_words[0], negative=new_words[1], written="", written_negative="")
+    return replace(request, prompt=prompt)  # what was typed has become other words
 
 
 def files_of(request: Request) -> Iterator[str]:

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from huggingvis.codecs.prompt_passes import continued
+from huggingvis.codecs.prompt_script import Steps
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import Noise, ReplayNoise
+from huggingvis.core.noise import Noise, Replayed
 from huggingvis.core.protocols import Cond, Encodes
 from huggingvis.core.request import Limits, Refine, Request
 from huggingvis.core.sample import Grid
@@ -35,7 +37,7 @@ SYSTEM = {
     "name": "Hires fix (second pass)",
     "chapter": 6,
     "paper": "2108.01073",
-    "files": ["core/upscalers.py", "core/sizes.py", "edits/generate.py"],
+    "files": ["core/upscalers.py", "core/sizes.py", "edits/generate.py", "codecs/prompt_passes.py"],
     "built": "tests/walks/test_large_pictures.py::test_a_second_pass_of_the_shipped_model",
     "exact": ["tests/interop/test_large_pictures.py::test_a_second_pass_is_two_requests"],
     "trained": None,
@@ -65,10 +67,11 @@ def second(system: System, request: Request) -> Request:
         guidance_scale=own.guidance_scale if how.guidance_scale is None else how.guidance_scale,
     )
     text, negative = request.prompt.text, request.prompt.negative
+    counted = Steps(how.steps, before=own.steps)
     prompt = replace(
         request.prompt,
-        text=text if how.prompt is None else how.prompt,
-        negative=negative if how.negative is None else how.negative,
+        text=continued(text if how.prompt is None else how.prompt, counted),
+        negative=continued(negative if how.negative is None else how.negative, counted, negative=True),
     )
     canvas = replace(request.canvas, width=width, height=height)
     return replace(request, prompt=prompt, canvas=canvas, sampling=sampling, source=None, refine=None)
@@ -106,9 +109,12 @@ def walked(how: Refine, limits: Limits) -> int:
 @final
 @dataclass
 class Once:
-    """What a prompt leaves open, such as a plan of the picture, is drawn in the first pass and kept for the second."""
+    """What a prompt leaves open, such as a plan of the picture, is drawn in the first pass and kept for the second.
 
-    draws: list[Tensor] | None = None
+    What the second asks for beyond that, for a prompt of its own, is drawn afresh.
+    """
+
+    draws: tuple[Tensor, ...] = ()
 
     def __call__(self, task: Task) -> Task:
         """The task, whose model's prior draws what it drew before."""
@@ -117,25 +123,12 @@ class Once:
         model, prior = task.generator.diffusion, task.generator.diffusion.prior
 
         def drawn(cond: Cond, noise: Noise) -> Cond:
-            if self.draws is not None:
-                return prior(cond, ReplayNoise(self.draws))
-            recorded = _Recorded(noise)
-            told = prior(cond, recorded)
-            self.draws = recorded.draws
+            kept = Replayed(noise, self.draws)
+            told = prior(cond, kept)
+            self.draws = tuple(kept.draws)
             return told
 
         return replace(task, generator=replace(model, prior=drawn))
-
-
-class _Recorded:
-    """Another's noise, written down."""
-
-    def __init__(self, noise: Noise):
-        self.noise, self.draws = noise, list[Tensor]()
-
-    def draw(self, like: Tensor) -> Tensor:
-        self.draws.append(self.noise.draw(like))
-        return self.draws[-1]
 
 
 @final

@@ -30,7 +30,7 @@ from huggingvis.recipes.addresses import Identities, address
 
 MADE, KEPT, FAILED, LEFT = "made", "kept", "failed", "left"
 """What became of a row: its pictures are new, were there, could not be made, or were not reached."""
-_NAMED = re.compile(r"(?:^|-)([0-9a-f]{12})(?:-(\d+))?\.png$")
+_NAMED = re.compile(r"(?:^|-)([0-9a-f]{12})(?:-(\d+))?$")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Batch:
         place: the path of that model, or its fingerprint, told without loading it.
         how: what else decides the pictures, as precision and the like, in JSON values.
         metadata: whether pictures say how they were made, and their names.
+        extension: the kind of their files.
         judge: what may be saved of a picture.
         on_row: told what became of each row.
         on_step: told of every step.
@@ -101,6 +102,7 @@ class Batch:
     place: Callable[[str | None], Path | str]
     how: Mapping[str, Any] = field(default_factory=dict)
     metadata: bool = True
+    extension: str = ".png"
     judge: Callable[[Picture], Picture] | None = None
     on_row: Callable[[Outcome], None] = _nothing
     on_step: OnStep | None = None
@@ -147,7 +149,7 @@ def run(rows: Sequence[Row], batch: Batch) -> Done:
     check_folder(batch.folder)
     identities = Identities()
     addresses = [address(row.request, row.said, batch.place(row.model), batch.how, identities) for row in rows]
-    work = _Work(rows, addresses, batch, _there(batch.folder))
+    work = _Work(rows, addresses, batch, _there(batch))
     stopped = False
     try:
         for numbers in _together(rows):
@@ -175,10 +177,10 @@ def _together(rows: Sequence[Row]) -> Iterator[list[int]]:
         yield [i for numbers in by_adapters.values() for i in numbers]
 
 
-def _there(folder: Path) -> dict[tuple[str, int], Path]:
+def _there(batch: Batch) -> dict[tuple[str, int], Path]:
     """The pictures that earlier runs made: (address, number within the row) -> path."""
-    paths = sorted(folder.glob("*.png")) if folder.is_dir() else []
-    named = ((_NAMED.search(path.name), path) for path in paths)
+    paths = sorted(batch.folder.glob(f"*{batch.extension}")) if batch.folder.is_dir() else []
+    named = ((_NAMED.search(path.stem), path) for path in paths)
     return {(m[1], int(m[2] or 1)): path for m, path in named if m is not None}
 
 
@@ -233,7 +235,7 @@ class _Work:
         words = slugify(row.request.prompt.text or Path(row.model or "picture").name) if self.batch.metadata else ""
         name = "-".join(part for part in (f"{row.number:05d}", words, told, str(n) if n > 1 else "") if part)
         self.batch.folder.mkdir(parents=True, exist_ok=True)
-        return self.batch.folder / f"{name}.png"
+        return self.batch.folder / f"{name}{self.batch.extension}"
 
 
 class _Making:

@@ -66,7 +66,7 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     steps = sum(row.request.canvas.count * row.request.sampling.steps for row in rows)
     with screen.progress("sampling", steps) as tick:
         batch = batching.Batch(
-            folder, models.load, models.place, how=_how(args), metadata=output.metadata,
+            folder, models.load, models.place, how=_how(args), metadata=output.metadata, extension=output.extension,
             judge=output.checked if output.judge else None, on_row=_Told(screen, name), on_step=_counted(tick),
         )  # fmt: skip
         return batching.run(rows, batch)
