@@ -20,6 +20,7 @@ from huggingvis import api
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Request, Sampling
 from huggingvis.export.image import read_provenance
+from huggingvis.recipes.addresses import Identities, address
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
 
@@ -92,6 +93,17 @@ def test_pictures_are_of_the_kind_of_file_that_is_asked_for(hvis: Any, tiny_mode
     assert sorted(p.suffix for p in Path("out").iterdir()) == [".jpg", ".json", ".webp"]
     assert read_provenance(said.document["rows"][0]["pictures"][0]).request().prompt.text == FOX
     refused(hvis(["batch", write("rows.csv", "prompt,format\na fox,webp\n")]), 2, "'format' is said once for all rows")
+
+
+def test_files_beside_the_request_count_as_what_they_hold(tmp_path: Path) -> None:
+    vae = tmp_path / "vae.safetensors"
+    found = []
+    for data in (b"one", b"two", b"one"):
+        vae.write_bytes(data)
+        found.append(address(Request(Prompt(FOX)), None, "model", {"vae": vae}, Identities()))
+    assert found[0] == found[2] != found[1]
+    moved = vae.rename(tmp_path / "moved.safetensors")
+    assert address(Request(Prompt(FOX)), None, "model", {"vae": moved}, Identities()) == found[0]
 
 
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ class Sheet:
     ink: tuple[int, int, int] = (32, 32, 32)
 
 
-def cell_for(side: int) -> int:
+def cell_for(side: int, least: int = LEAST_CELL) -> int:
     """The cell of pictures of that longest side: whole times as large, so that pixels stay squares of one size."""
-    return side * math.ceil(LEAST_CELL / side)
+    return side * math.ceil(least / side)
 
 
 def contact_sheet(pictures: Sequence[Picture], sheet: Sheet, captions: Sequence[str] = ()) -> Picture:

@@ -89,7 +89,7 @@ class Batch:
         folder: where its pictures go, and where they are looked for.
         load: the system that a row's model names.
         place: the path of that model, or its fingerprint, told without loading it.
-        how: what else decides the pictures, as precision and the like, in JSON values.
+        how: what else decides the pictures, as precision and the like, in JSON values and paths of files.
         metadata: whether pictures say how they were made, and their names.
         extension: the kind of their files.
         judge: what may be saved of a picture.

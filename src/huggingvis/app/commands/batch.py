@@ -90,9 +90,10 @@ def finished(done: Done, summary: Path, screen: Screen, more: dict[str, Any]) ->
 
 def _how(args: argparse.Namespace) -> dict[str, Any]:
     """What decides pictures beside model and request; only what was said, so that new flags change no address."""
-    said = {"vae": args.vae, "prediction": args.prediction, "safety_checker": args.safety_checker}
-    precision = {} if args.precision == "auto" else {"precision": args.precision}
-    return {**{name: value for name, value in said.items() if value}, **precision}
+    files = {"vae": args.vae, "safety_checker": args.safety_checker}
+    here = {name: Path(word) if Path(word).exists() else word for name, word in files.items() if word}
+    said = {"prediction": args.prediction, "precision": None if args.precision == "auto" else args.precision}
+    return {**here, **{name: value for name, value in said.items() if value}}
 
 
 class _Models:
