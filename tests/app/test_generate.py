@@ -12,7 +12,7 @@ import pytest
 from command_line import FOX, SHORT, needs_packaged, pixels
 
 from huggingvis.core.config import to_dict
-from huggingvis.core.request import Sampling
+from huggingvis.core.request import Prompt, Sampling
 
 
 def test_generate_says_where_the_pictures_are_and_what_the_model_does_not_know(hvis: Any, tiny_model: Path) -> None:
@@ -45,7 +45,7 @@ def test_flags_reach_the_request_and_labels_of_other_programs_are_understood(hvi
         **to_dict(Sampling()), "sampler": "dpm++2m", "schedule": "karras", "steps": 3, "guidance_scale": 1.5,
         "guidance_interval": [0.0, 1.0], "seed": 5,
     }  # fmt: skip
-    assert document["request"]["prompt"] == {"text": FOX, "negative": "pizza"}
+    assert document["request"]["prompt"] == to_dict(Prompt(FOX, "pizza"))
     (made,) = document["pictures"]
     assert (made["seed"], made["batch_index"], made["model"]) == (5, 0, "small")
     assert pixels(made["path"]).shape == (32, 48, 3)

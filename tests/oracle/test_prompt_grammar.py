@@ -8,7 +8,7 @@ import random
 import pytest
 
 from huggingvis.codecs.prompt_grammar import parse
-from huggingvis.codecs.prompt_passes import continued
+from huggingvis.codecs.prompt_passes import in_second_pass
 from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import Reading, Span, Steps, script, weighed
 from huggingvis.codecs.prompt_tree import Alternating, Break, Extra, Part, Prompt, Scheduled, Weighted, Words
@@ -125,16 +125,24 @@ def test_a_second_pass_goes_on_from_the_first() -> None:
     assert held("a [b:13] c", second) == [(3, "a  c"), (10, "a b c")]
 
 
-@pytest.mark.parametrize("text", ["a [b:c:.5] d", "[b::1.5] [[c:d:1.2]|e] (f [g:13]:1.2)", "[[a::0.2]:b:1.9] AND c :2"])
-def test_a_prompt_for_the_second_pass_says_the_same_in_its_own_steps(text: str) -> None:
-    second, own = Steps(10, before=10), Steps(10)
-    told = script(continued(text, second))
-    assert [told.at(n, own) for n in range(1, 11)] == [script(text).at(n, second) for n in range(1, 11)]
-
-
-def test_a_prompt_in_which_nothing_changes_is_the_same_in_a_second_pass() -> None:
-    for text in ("a (fox:1.2) \\(plain\\) <lora:ink:0.8> BREAK [b|c]", "a fox AND a cat :0.5 ", "no [weight:of: this"):
-        assert continued(text, Steps(10, before=10)) == text
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a [red:blue:0.5] fox", "a blue fox"),
+        ("a [red:blue:1.5] fox", "a [red:blue:5] fox"),
+        ("a [red:blue:15] (fox:1.2)", "a [red:blue:5] (fox:1.2)"),
+        ("a [fox::0.3] [in snow:1.2] AND [old|[new:odd:7]] :0.5", "a  [in snow:1] AND [old|odd] :0.5"),
+        ("a [red:blue:2.5] fox BREAK <lora:ink:1>", "a red fox BREAK <lora:ink:1>"),
+        ("plain (words)", "plain (words)"),
+    ],
+)
+def test_what_the_second_pass_reads_is_a_prompt_of_its_own(text: str, left: str) -> None:
+    passes = Steps(10, before=10)
+    assert in_second_pass(text, passes) == left
+    for step in range(1, 11):
+        assert [said.reading for said in script(left).at(step, Steps(10))] == [
+            said.reading for said in script(text).at(step, passes)
+        ]
 
 
 WEIGHTS = [  # facts that the web UI's own examples state

@@ -22,6 +22,7 @@ from huggingvis.core.protocols import Step
 from huggingvis.core.request import Canvas, Prompt, Refine, Refiner, Request, Tiles
 from huggingvis.core.system import System
 from huggingvis.edits.preview import Preview
+from huggingvis.edits.refine import second
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.taesd import bind_decoder
 
@@ -75,6 +76,17 @@ def test_a_second_pass_may_ask_for_more_than_the_first(tiny: System) -> None:
     (found,) = hv.generate(request, model=tiny)
     (one,) = hv.generate(replace(request, refine=Refine(1.5, 2, 0.8, prompt="a fox")), model=tiny)
     assert found.size == (96, 96) and not np.array_equal(found.pixels, one.pixels)
+
+
+def test_a_schedule_that_ended_in_the_first_pass_does_not_begin_anew(tiny: System) -> None:
+    twice = Refine(2.0, 4, 0.9)
+    changing = Prompt("[a red heart:a blue heart:0.5] and [(dark:1.2)::1.5]", "[day:night:0.2]")
+    for told in (changing, replace(changing, emphasis="none")):  # then brackets weigh nothing, but schedules hold
+        seen = second(tiny, asked(tiny, 10, prompt=told, refine=twice)).prompt
+        assert (seen.text, seen.negative) == ("a blue heart and [(dark:1.2)::2]", "night")
+    own = replace(twice, prompt="[red:blue:1.5] heart", negative="[a:b:12]")
+    seen = second(tiny, asked(tiny, 10, prompt=changing, refine=own)).prompt
+    assert (seen.text, seen.negative) == ("[red:blue:2] heart", "[a:b:2]")
 
 
 def test_a_panorama_of_the_shipped_model(tiny: System) -> None:

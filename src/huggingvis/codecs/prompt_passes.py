@@ -1,8 +1,8 @@
-"""A prompt for the second of two passes: what changes in it is counted from the first, and said in steps of the second.
+"""A prompt in a second pass: schedules go on from the first, as AUTOMATIC1111's web UI has them.
 
-In `[a:b:when]` parts from 0 to 1 and the steps of the first pass are over, those from 1 to 2 and beyond its last step
-are of the second (`prompt_script.Steps`). So "[a:b:0.5]" reads b all along and "[a:b:1.5]" changes half way. Words that
-alternate begin anew. Book: chapter 6, "A second pass".
+Fractions from 0 to 1 and whole steps up to the first pass's last are over when the second begins; those from 1 to 2,
+and steps after that one, are of the second. What is left is a prompt of its own. Book: chapter 6, "What a prompt can
+say".
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 from huggingvis.codecs.prompt_grammar import parse
-from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import Steps
-from huggingvis.codecs.prompt_tree import Alternating, Node, Nodes, Scheduled, Weighted
+from huggingvis.codecs.prompt_tree import Alternating, Node, Nodes, Prompt, Scheduled, Weighted
 
 
-def continued(text: str, steps: Steps, *, negative: bool = False) -> str:
-    """`text` with its changes at steps of the second pass; what is no prompt of this language stays as it is."""
-    try:
-        told = parse(text, conjunctions=not negative)
-    except PromptProblem:  # told where the prompt is read, if it is read so
-        return text
-    return str(replace(told, parts=tuple(replace(part, body=_told(part.body, steps)) for part in told.parts)))
+def in_second_pass(text: str, steps: Steps, *, negative: bool = False) -> str:
+    """`text` as the second pass reads it over its own steps; `steps.before` is how many the first had.
+
+    Raises `PromptProblem` where it cannot be read.
+    """
+    parts = parse(text, conjunctions=not negative).parts
+    return str(Prompt(tuple(replace(part, body=_left(part.body, steps)) for part in parts)))
 
 
-def _told(nodes: Nodes, steps: Steps) -> Nodes:
-    return tuple(_one(node, steps) for node in nodes)
+def _left(nodes: Nodes, steps: Steps) -> Nodes:
+    return tuple(kept for node in nodes for kept in _of(node, steps))
 
 
-def _one(node: Node, steps: Steps) -> Node:
+def _of(node: Node, steps: Steps) -> Nodes:
     if isinstance(node, Weighted):
-        return replace(node, body=_told(node.body, steps))
+        return (replace(node, body=_left(node.body, steps)),)
     if isinstance(node, Alternating):
-        return replace(node, options=tuple(_told(option, steps) for option in node.options))
-    if isinstance(node, Scheduled):
-        before = None if node.before is None else _told(node.before, steps)
-        return replace(node, before=before, after=_told(node.after, steps), when=str(max(0, steps.when(node.when))))
-    return node
+        return (replace(node, options=tuple(_left(option, steps) for option in node.options)),)
+    if not isinstance(node, Scheduled):
+        return (node,)
+    before, after = _left(node.before or (), steps), _left(node.after, steps)
+    last = steps.when(node.when)
+    if last < 1:
+        return after
+    if last >= steps.total:
+        return before
+    return (replace(node, before=None if node.before is None else before, after=after, when=str(last)),)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from huggingvis.codecs.prompt_passes import continued
+from huggingvis.codecs.prompt_passes import in_second_pass
 from huggingvis.codecs.prompt_script import Steps
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
@@ -66,12 +66,13 @@ def second(system: System, request: Request) -> Request:
         steps=walked(how, system.limits),
         guidance_scale=own.guidance_scale if how.guidance_scale is None else how.guidance_scale,
     )
-    text, negative = request.prompt.text, request.prompt.negative
-    counted = Steps(how.steps, before=own.steps)
+    passes = Steps(how.steps, before=own.steps)
+    text = request.prompt.text if how.prompt is None else how.prompt
+    negative = request.prompt.negative if how.negative is None else how.negative
     prompt = replace(
         request.prompt,
-        text=continued(text if how.prompt is None else how.prompt, counted),
-        negative=continued(negative if how.negative is None else how.negative, counted, negative=True),
+        text=in_second_pass(text, passes),
+        negative=in_second_pass(negative, passes, negative=True),
     )
     canvas = replace(request.canvas, width=width, height=height)
     return replace(request, prompt=prompt, canvas=canvas, sampling=sampling, source=None, refine=None)
