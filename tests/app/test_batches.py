@@ -18,9 +18,10 @@ from refusals import left, refused, small_files
 
 from huggingvis import api
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.export.image import read_provenance
 from huggingvis.recipes.addresses import Identities, address
+from huggingvis.recipes.batch_rows import rows_of
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
 
@@ -93,6 +94,16 @@ def test_pictures_are_of_the_kind_of_file_that_is_asked_for(hvis: Any, tiny_mode
     assert sorted(p.suffix for p in Path("out").iterdir()) == [".jpg", ".json", ".webp"]
     assert read_provenance(said.document["rows"][0]["pictures"][0]).request().prompt.text == FOX
     refused(hvis(["batch", write("rows.csv", "prompt,format\na fox,webp\n")]), 2, "'format' is said once for all rows")
+
+
+def test_the_order_of_columns_does_not_matter(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"")
+    values = {"strength": 0.5, "mask": str(picture), "prompt:fox": "cat", "image": str(picture), "prompt": FOX}
+    (row,) = rows_of([values])
+    assert row.request.prompt.text == FOX.replace("fox", "cat")
+    assert row.request.source == Inpaint(str(picture), str(picture), 0.5)
+    assert rows_of([dict(reversed(values.items()))])[0] == row
 
 
 def test_files_beside_the_request_count_as_what_they_hold(tmp_path: Path) -> None:

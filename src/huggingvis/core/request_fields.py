@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -92,6 +92,18 @@ def with_field(request: Request, name: str, value: Any) -> Request:
         told = from_text(kind, value) if isinstance(value, str) else _own_type(kind, value)
         _put(plain, place, told)
     return config.from_words(Request, plain, owner="")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as they must be set: a picture to start from and its mask before their numbers, search and replace last."""
+    first = ("source.path", "source.mask")
+
+    def rank(name: str) -> int:
+        plain = plain_name(name)
+        place = ALIASES.get(plain, plain)
+        return first.index(place) if place in first else len(first) + plain.startswith("prompt:")
+
+    return sorted(names, key=rank)
 
 
 def replaced(request: Request, old: str, new: str) -> Request:
