@@ -103,6 +103,24 @@ def test_a_record_finds_the_autoencoder_that_took_the_model_s_place(
     assert "is not here and is left out: give it with --vae FILE" in lost.document["notes"][0]
 
 
+def test_a_record_knows_the_pictures_that_it_starts_from(hvis: Any, model: Path, tmp_path: Path) -> None:
+    picture, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(picture)
+    Image.new("L", (16, 16), 255).save(mask)
+    said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--mask", mask, "--size", 16, *SHORT])
+    path = said.document["pictures"][0]["path"]
+    files = read_provenance(path).made["files"]
+    assert [(file["kind"], file["path"], file["sha256"]) for file in files] == [
+        ("picture", str(one), read_hashes(one).sha256) for one in (picture, mask)
+    ]
+    repeat = ["generate", "--from", path, "--json", "--precision", "float32"]
+    again = hvis(repeat)
+    assert again.document["repeats"]["identical"] is True and "has changed" not in again.err
+    Image.new("RGB", (16, 16), (30, 30, 200)).save(picture)
+    (said,) = [note for note in hvis(repeat).document["notes"] if "has changed since the picture was made" in note]
+    assert str(picture) in said and str(mask) not in said
+
+
 def test_a_picture_of_the_web_ui_is_made_from_its_own_words(
     hvis: Any, models: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.commands import generate
 from huggingvis.app.locating import located
+from huggingvis.app.origins import remember_hashes
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import output_of
@@ -60,6 +61,7 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     """What became of the rows, each told on the screen as it ends; `name`: what one is called there."""
     from huggingvis.recipes import batching
 
+    remember_hashes()
     folder = check_folder(folder_of(args, usual))
     output = output_of(args, folder, usual, screen)
     models = _Models(args, usual, screen)
