@@ -24,7 +24,7 @@ def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
     assert said.code == 0
     assert verbs == [
         "batch", "catalog", "compare", "control", "data", "doctor", "evaluate", "explain", "explore", "generate",
-        "grid", "inspect", "models", "train",
+        "grid", "inspect", "models", "prompt", "train",
     ]  # fmt: skip
     assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
     assert hvis(["--version"]).out == f"hvis {__version__}\n"

@@ -15,7 +15,7 @@ from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeli
 from torch import Tensor
 
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.noise import Noise, ReplayNoise
+from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.request import OWN, Canvas, FromPicture, Prompt, Refine, Refiner, Request, Sampling, Tiles
 from huggingvis.core.system import System
 from huggingvis.edits import generate as walks
@@ -49,16 +49,10 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 @torch.inference_mode()
-def latents(system: System, request: Request, noise: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def latents(system: System, request: Request, noise: list[Tensor]) -> Tensor:
     """What the walk of `generate` decodes, from given noise."""
-    monkeypatch.setattr(walks, "SeedNoise", lambda seeds: _replayed(noise))
-    found = walks._latents(walks.cut(system, request), request, [0], walks._sample, None)
-    monkeypatch.undo()
-    return found
-
-
-def _replayed(noise: list[Tensor]) -> Noise:
-    return ReplayNoise(noise)
+    cut = walks.cut(system, request)
+    return walks._latents(cut, request, 1, lambda canvas: ReplayNoise(noise), walks.starting.sample, None)[0]
 
 
 # ---- a second pass ---------------------------------------------------------------------------------------------------
@@ -83,7 +77,7 @@ def test_a_second_pass_is_two_requests(upscaler: str, source: bool, system: Syst
         assert np.abs(both[i].pixels.astype(int) - second.pixels.astype(int)).max() <= 1
 
 
-def test_a_second_pass_of_latents_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_pass_of_latents_is_theirs(tmp_path: Path) -> None:
     """Latents interpolated, then diffusers' image-to-image from latents."""
     made = pipeline(scheduler=SOLVERS["ddim"]())
     system = bound(made, tmp_path)
@@ -97,11 +91,11 @@ def test_a_second_pass_of_latents_is_theirs(tmp_path: Path, monkeypatch: pytest.
     how = Refine(1.5, 8, 0.4, upscaler="Latent (bicubic antialiased)")
     request = asked(refine=how)
     with torch.inference_mode():
-        z = latents(system, walks.refine.first(request), [start()], monkeypatch)
+        z = latents(system, walks.refine.first(request), [start()])
         second = walks.refine.second(system, request)
         assert (second.canvas.width, second.sampling.steps) == (24, 20)
-        monkeypatch.setattr(walks, "SeedNoise", lambda seeds: ReplayNoise(drawn(3, 1, (1, 4, 12, 12))))
-        ours = walks._latents(system, second, [0], walks.refine.Again(z, how), None)
+        noise = ReplayNoise(drawn(3, 1, (1, 4, 12, 12)))
+        ours, _ = walks._latents(system, second, 1, lambda canvas: noise, walks.refine.Again(z, how), None)
     assert_close(ours, theirs)
 
 
@@ -168,7 +162,9 @@ def refiner(scheduler: Any = None, **more: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "at"), [("ddim", 0.8), ("euler", 0.55), ("dpm++2m", 0.7)])
 def test_base_and_refiner_are_those_of_diffusers(
-    name: str, at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    at: float,
+    tmp_path: Path,
 ) -> None:
     base, second = pipeline_xl(scheduler=SOLVERS[name]()), refiner(SOLVERS[name]())
     second.save_pretrained(tmp_path / "refiner")
@@ -180,19 +176,19 @@ def test_base_and_refiner_are_those_of_diffusers(
     half = base(**told, latents=start(), denoising_end=at).images
     theirs = second(**told, image=half, denoising_start=at).images
     request = asked(refiner=Refiner(str(tmp_path / "refiner"), at))
-    assert_close(latents(system, request, [start()], monkeypatch), theirs)
-    alone = latents(system, asked(), [start()], monkeypatch)
+    assert_close(latents(system, request, [start()]), theirs)
+    alone = latents(system, asked(), [start()])
     assert float((alone - theirs).abs().max()) > 1e-2  # the second model matters
 
 
-def test_the_ends_of_a_handover(xl: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ends_of_a_handover(xl: System) -> None:
     """At 1 the first model is alone, at 0 the second; a refiner with the first one's weights changes nothing."""
-    alone = latents(xl, asked(), [start()], monkeypatch)
+    alone = latents(xl, asked(), [start()])
     at_end, itself = (
         asked(refiner=Refiner(f"{xl.example}/{name}", at)) for name, at in (("refiner", 1.0), ("base", 0.5))
     )
-    assert torch.equal(latents(xl, at_end, [start()], monkeypatch), alone)
-    assert_close(latents(xl, itself, [start()], monkeypatch), alone)
+    assert torch.equal(latents(xl, at_end, [start()]), alone)
+    assert_close(latents(xl, itself, [start()]), alone)
     told = []
     from_refiner = walks.replace(
         itself, options={"aesthetic_score": "7"}, refiner=Refiner(f"{xl.example}/refiner", 0.0)
@@ -220,7 +216,10 @@ def test_a_refiner_of_other_latents_is_refused(xl: System, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("name", "wrap", "width"), [("ddim", True, 16), ("dpm++2m", False, 20)])
 def test_a_panorama_is_that_of_diffusers(
-    name: str, wrap: bool, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    wrap: bool,
+    width: int,
+    tmp_path: Path,
 ) -> None:
     """Windows of 8 latents at every 4th; their window is fixed at 64, so its corners are told in its place."""
     made = pipeline("StableDiffusionPanoramaPipeline", scheduler=SOLVERS[name]())
@@ -232,7 +231,7 @@ def test_a_panorama_is_that_of_diffusers(
     told = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "guidance_scale": 7.5}
     theirs = made(**told, latents=x, height=16, width=2 * width, circular_padding=wrap, output_type="latent").images
     request = asked(canvas=Canvas(2 * width, 16), tiles=Tiles(wrap_x=wrap))
-    assert_close(latents(system, request, [x], monkeypatch), theirs)
+    assert_close(latents(system, request, [x]), theirs)
 
 
 def test_windows_as_large_as_the_canvas_are_the_picture(xl: System) -> None:
@@ -241,11 +240,11 @@ def test_windows_as_large_as_the_canvas_are_the_picture(xl: System) -> None:
     assert np.array_equal(plain.pixels, tiled.pixels)
 
 
-def test_xl_hears_of_a_window_as_of_a_picture(xl: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xl_hears_of_a_window_as_of_a_picture(xl: System) -> None:
     """With a canvas of two windows that share nothing, each is the picture of its noise alone."""
     x = drawn(5, 1, (1, 4, 8, 16))[0]
-    wide = latents(xl, asked(canvas=Canvas(32, 16), tiles=Tiles(overlap=0.0)), [x], monkeypatch)
-    halves = [latents(xl, asked(), [part], monkeypatch) for part in x.chunk(2, -1)]
+    wide = latents(xl, asked(canvas=Canvas(32, 16), tiles=Tiles(overlap=0.0)), [x])
+    halves = [latents(xl, asked(), [part]) for part in x.chunk(2, -1)]
     assert float((wide - torch.cat(halves, -1)).abs().max()) < 1e-4
 
 

@@ -8,7 +8,6 @@ from huggingvis.checkpoints.kinds import Kind, Subject
 from huggingvis.checkpoints.looks.nets import refusal
 from huggingvis.checkpoints.report import Told, base_of
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.hollow import hollow
 
 
 @final
@@ -19,8 +18,8 @@ class _IPAdapter(Kind):
         return subject.foreign("an IP-Adapter")
 
     def tell(self, subject: Subject) -> Told:
-
         from huggingvis.checkpoints.ip_adapter_files import ip_file, projection_of  # they need torch
+        from huggingvis.core.hollow import hollow
 
         base = None
         try:
