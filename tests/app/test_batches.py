@@ -18,8 +18,10 @@ from refusals import left, refused, small_files
 
 from huggingvis import api
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.export.image import read_provenance
+from huggingvis.recipes.addresses import Identities, address
+from huggingvis.recipes.batch_rows import rows_of
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
 
@@ -84,6 +86,48 @@ def test_pictures_of_another_format(hvis: Any, tiny_model: Path) -> None:
     sheet = hvis(["grid", FOX, "--model", tiny_model, "--steps", 1, "--x", "seed=1", "--format", "webp", "--json"])
     assert sheet.document["grid"].endswith(".webp") and sheet.document["rows"][0]["pictures"][0].endswith(".webp")
     assert hvis(["batch", write("rows.csv", "prompt,format\na,webp\n"), "--model", tiny_model]).code == 2
+
+
+def test_pictures_of_a_row_that_draws_words_have_a_seed_each(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", "a {fox|pizza}\n")
+    said = hvis(["batch", lines, "--model", tiny_model, "--steps", 1, "-n", 3, "--json"])
+    made = [read_provenance(row["pictures"][0]) for row in said.document["rows"]]
+    assert [one.made["seed"] for one in made] == [0, 1, 2]
+    alone = hvis(["generate", "a {fox|pizza}", "--model", tiny_model, "--steps", 1, "-n", 3, "--json"])
+    prompts = [read_provenance(one["path"]).request().prompt for one in alone.document["pictures"]]
+    assert [one.request().prompt for one in made] == prompts
+
+
+def test_pictures_are_of_the_kind_of_file_that_is_asked_for(hvis: Any, tiny_model: Path) -> None:
+    lines = write("rows.txt", FOX)
+    words = ["batch", lines, "--model", tiny_model, "--steps", 1, "--json", "--format"]
+    assert states(hvis([*words, "webp"])) == ["made"] and states(hvis([*words, "webp"])) == ["kept"]
+    said = hvis([*words, "jpeg"])
+    assert states(said) == ["made"]
+    assert sorted(p.suffix for p in Path("out").iterdir()) == [".jpg", ".json", ".webp"]
+    assert read_provenance(said.document["rows"][0]["pictures"][0]).request().prompt.text == FOX
+    refused(hvis(["batch", write("rows.csv", "prompt,format\na fox,webp\n")]), 2, "'format' is said once for all rows")
+
+
+def test_the_order_of_columns_does_not_matter(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"")
+    values = {"strength": 0.5, "mask": str(picture), "prompt:fox": "cat", "image": str(picture), "prompt": FOX}
+    (row,) = rows_of([values])
+    assert row.request.prompt.text == FOX.replace("fox", "cat")
+    assert row.request.source == Inpaint(str(picture), str(picture), 0.5)
+    assert rows_of([dict(reversed(values.items()))])[0] == row
+
+
+def test_files_beside_the_request_count_as_what_they_hold(tmp_path: Path) -> None:
+    vae = tmp_path / "vae.safetensors"
+    found = []
+    for data in (b"one", b"two", b"one"):
+        vae.write_bytes(data)
+        found.append(address(Request(Prompt(FOX)), None, "model", {"vae": vae}, Identities()))
+    assert found[0] == found[2] != found[1]
+    moved = vae.rename(tmp_path / "moved.safetensors")
+    assert address(Request(Prompt(FOX)), None, "model", {"vae": moved}, Identities()) == found[0]
 
 
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ def test_numbers_that_are_not_finite_are_not_told(hvis: Any, tiny_model: Path, i
 
 def test_wrong_names_are_refused_before_the_model_is_loaded(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingvis import api
+    from huggingvis.api import training
 
-    monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    for where in (api, training):
+        monkeypatch.setattr(where, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     refused(hvis(["compare", "samplers", "--samplers", "ddim,huen"]), 2, "no sampler called 'huen'", "'heun'")
     refused(hvis(["compare", "samplers", "--samplers", "euler-a"]), 2, "draws fresh noise")
     refused(hvis(["compare", "samplers", "--schedule", "karas"]), 2, "no schedule called 'karas'", "karras")

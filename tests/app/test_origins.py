@@ -12,6 +12,7 @@ import torch
 from command_line import pixels
 from foreign_pictures import exif_comment, infotext, png
 from PIL import Image
+from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
 
@@ -82,6 +83,42 @@ def test_a_record_finds_its_model_and_knows_its_files(hvis: Any, models: Path, m
     assert "Sampler: DDIM, Schedule type: leading" in str(
         read_provenance(said.document["pictures"][0]["path"]).infotext
     )
+
+
+def test_a_record_finds_the_autoencoder_that_took_the_model_s_place(
+    hvis: Any, models: Path, model: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(models / "tiny-sd" / "vae", tmp_path / "other-vae"))
+    weights = other / "diffusion_pytorch_model.safetensors"
+    save_tensors({name: x * 1.05 for name, x in load_tensors(weights).items()}, weights)
+    said = hvis(["generate", PROMPT, "--model", model, "--vae", other, "--size", 16, *SHORT])
+    path = said.document["pictures"][0]["path"]
+    assert (made(hvis(["generate", PROMPT, "--model", model, "--size", 16, *SHORT])) != made(said)).any()
+    repeat = ["generate", "--from", path, "--json", "--precision", "float32"]
+    again = hvis(repeat)
+    assert again.code == 0 and again.document["repeats"]["identical"] is True, again.err
+    other.rename(tmp_path / "elsewhere")
+    lost = hvis(repeat)
+    assert lost.document["repeats"]["identical"] is False
+    assert "is not here and is left out: give it with --vae FILE" in lost.document["notes"][0]
+
+
+def test_a_record_knows_the_pictures_that_it_starts_from(hvis: Any, model: Path, tmp_path: Path) -> None:
+    picture, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(picture)
+    Image.new("L", (16, 16), 255).save(mask)
+    said = hvis(["generate", PROMPT, "--model", model, "--image", picture, "--mask", mask, "--size", 16, *SHORT])
+    path = said.document["pictures"][0]["path"]
+    files = read_provenance(path).made["files"]
+    assert [(file["kind"], file["path"], file["sha256"]) for file in files] == [
+        ("picture", str(one), read_hashes(one).sha256) for one in (picture, mask)
+    ]
+    repeat = ["generate", "--from", path, "--json", "--precision", "float32"]
+    again = hvis(repeat)
+    assert again.document["repeats"]["identical"] is True and "has changed" not in again.err
+    Image.new("RGB", (16, 16), (30, 30, 200)).save(picture)
+    (said,) = [note for note in hvis(repeat).document["notes"] if "has changed since the picture was made" in note]
+    assert str(picture) in said and str(mask) not in said
 
 
 def test_a_picture_of_the_web_ui_is_made_from_its_own_words(

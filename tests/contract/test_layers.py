@@ -181,7 +181,7 @@ def test_the_entry_points_need_only_the_standard_library_at_their_tops() -> None
         ("train/a.py", "from huggingvis import samplers", "train/a.py:1: train imports huggingvis.samplers"),
         ("odd/a.py", "", "odd/a.py: the folder odd has no level"),
         ("systems/judges/a.py", "from ...runtime import x", "systems/judges/a.py:1: systems imports"),
-        ("api.py", "from huggingvis.app import cli", "api.py:1: api imports huggingvis.app"),
+        ("api/making.py", "from huggingvis.app import cli", "api/making.py:1: api imports huggingvis.app"),
         ("samplers/a.py", "from huggingvis.processes import vp\nfrom .b import c\nimport huggingvis", ""),
         ("app/cli.py", "from huggingvis import __version__, api\nfrom huggingvis.core import x", ""),
     ],

@@ -43,6 +43,12 @@ def test_a_field_is_set_by_what_people_call_it(name: str, value: Any, wanted: Re
     assert with_field(FOX, name, value).adapters == FOX.adapters  # nothing else changes
 
 
+def test_search_and_replace_keeps_how_the_prompt_is_read() -> None:
+    told = Prompt("a red fox", "no fox", "no-norm", written="a {red|blue} fox", styles=("ink",))
+    found = with_field(Request(told), "prompt:fox", "cat").prompt
+    assert found == Prompt("a red cat", "no cat", "no-norm", styles=("ink",))
+
+
 def test_parts_that_are_there_are_changed_in_their_place() -> None:
     assert with_field(FOX, "adapters.0.weight", "-1").adapters == (AdapterUse("a.safetensors", -1.0),)
     started = with_field(with_field(FOX, "image", "a.png"), "strength", 0.3)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.picture_files import on_canvas
+from huggingvis.core.picture_files import open_picture
 from huggingvis.core.request import FITS, AdapterUse
 from huggingvis.data.control_arrays import gaussian, sobel
 from huggingvis.data.control_inputs.canny import Canny
@@ -139,7 +139,8 @@ def test_as_it_is_a_picture_comes_to_the_canvas_as_ever(tmp_path: Path) -> None:
     path = saved(squares(), tmp_path / "a.png")
     for words in ("", "none"):
         found = for_use(AdapterUse("net", image=str(path), prepare=words), (48, 32))
-        assert np.array_equal(found, on_canvas(path, 48, 32)) and found.dtype == np.float32
+        plain = open_picture(path).to_pil().convert("RGB").resize((48, 32), Image.Resampling.LANCZOS)
+        assert np.array_equal(found, Picture.from_pil(plain).to_signal()) and found.dtype == np.float32
 
 
 def test_three_ways_to_fit(tmp_path: Path) -> None:

@@ -84,11 +84,12 @@ def test_imports_are_taken_off_the_collector_once_and_only_where_nobody_had_pyto
 
 @pytest.mark.skipif(memory._glibc() is None, reason="this system's C library is not glibc")
 def test_memory_is_kept_until_the_last_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
+    calls, most = list[tuple[int, ...]](), 1 << 30
 
     class Recorded:
-        def mallopt(self, name: int, value: int) -> None:
+        def mallopt(self, name: int, value: int) -> int:
             calls.append((name, value))
+            return value <= most
 
         def malloc_trim(self, pad: int) -> None:
             calls.append((pad,))
@@ -98,3 +99,6 @@ def test_memory_is_kept_until_the_last_block_ends(monkeypatch: pytest.MonkeyPatc
     with memory.reused(cpu), memory.reused(cpu), memory.reused(torch.device("meta")):
         assert calls == list(memory._KEPT.items())
     assert calls[2:] == [*memory._USUAL.items(), (0,)]
+    calls, most = [], 32 << 20  # what glibc before 2.35 takes
+    with memory.reused(cpu):
+        assert calls[:2] == [(memory._MMAP_THRESHOLD, 1 << 30), (memory._MMAP_THRESHOLD, 32 << 20)]

@@ -60,11 +60,30 @@ def test_a_second_pass_of_the_shipped_model(tiny: System) -> None:
     assert np.abs(again.pixels.astype(int) - large[0].pixels).max() <= 2  # whatever the batch
 
 
+def test_a_second_pass_goes_on_with_a_prompt_that_changes(tiny: System) -> None:
+    """What changed in the first pass stays changed; what changes at 1.5 does so half way through the second."""
+    request = asked(tiny, 4, prompt=Prompt("a [fox:pizza:0.5]"))
+    (found,) = hv.generate(replace(request, refine=Refine(1.5, 4, 0.8)), model=tiny)
+    (told,) = hv.generate(replace(request, refine=Refine(1.5, 4, 0.8, prompt="a pizza")), model=tiny)
+    assert np.array_equal(found.pixels, told.pixels)
+    (late,) = hv.generate(replace(request, refine=Refine(1.5, 4, 0.8, prompt="a [fox:pizza:1.5]")), model=tiny)
+    assert not np.array_equal(late.pixels, told.pixels)
+
+
+def test_a_second_pass_may_ask_for_more_than_the_first(tiny: System) -> None:
+    """Each prompt that AND adds has a plan of its own, which nobody drew in the first pass."""
+    request = asked(tiny, 2, refine=Refine(1.5, 2, 0.8, prompt="a fox AND a pizza :0.5"))
+    (found,) = hv.generate(request, model=tiny)
+    (one,) = hv.generate(replace(request, refine=Refine(1.5, 2, 0.8, prompt="a fox")), model=tiny)
+    assert found.size == (96, 96) and not np.array_equal(found.pixels, one.pixels)
+
+
 def test_a_schedule_that_ended_in_the_first_pass_does_not_begin_anew(tiny: System) -> None:
     twice = Refine(2.0, 4, 0.9)
     changing = Prompt("[a red heart:a blue heart:0.5] and [(dark:1.2)::1.5]", "[day:night:0.2]")
-    seen = second(tiny, asked(tiny, 10, prompt=changing, refine=twice)).prompt
-    assert (seen.text, seen.negative) == ("a blue heart and [(dark:1.2)::2]", "night")
+    for told in (changing, replace(changing, emphasis="none")):  # then brackets weigh nothing, but schedules hold
+        seen = second(tiny, asked(tiny, 10, prompt=told, refine=twice)).prompt
+        assert (seen.text, seen.negative) == ("a blue heart and [(dark:1.2)::2]", "night")
     own = replace(twice, prompt="[red:blue:1.5] heart", negative="[a:b:12]")
     seen = second(tiny, asked(tiny, 10, prompt=changing, refine=own)).prompt
     assert (seen.text, seen.negative) == ("[red:blue:2] heart", "[a:b:2]")
@@ -109,6 +128,23 @@ def test_a_refiner_takes_over(tmp_path: Path) -> None:
     request = asked(system, refiner=Refiner(str(tmp_path / "base"), 0.5))
     (picture,) = hv.generate(request, model=system)
     assert str(picture.made["refiner"]).startswith("base ")
+
+
+def test_a_refiner_goes_on_with_a_prompt_that_changes(tmp_path: Path) -> None:
+    """A model that hands over to itself makes the same picture, where its sampler has no history."""
+    pipeline_xl().save_pretrained(tmp_path / "base")
+    system = bind_folder(tmp_path / "base", How())
+    request = asked(system, 6, prompt=Prompt("a [cat:dog:0.3]"))
+    request = replace(request, sampling=replace(request.sampling, sampler="euler"))
+
+    def walked(**more: object) -> torch.Tensor:
+        seen: list[torch.Tensor] = []
+        hv.generate(replace(request, **more), model=system, on_step=lambda step: seen.append(step.x))  # type: ignore[arg-type]
+        return seen[-1]
+
+    plain = walked()
+    handed, other = walked(refiner=Refiner(str(tmp_path / "base"), 0.5)), walked(prompt=Prompt("a cat"))
+    assert float((plain - handed).abs().max()) < 1e-5 < 1e-3 < float((plain - other).abs().max())
 
 
 def test_what_makes_pictures_in_one_go_refuses(tiny: System) -> None:

@@ -111,20 +111,31 @@ def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:
     told.request()
     origin = Origin(told)
     if told.reading is None:
-        origin.model = _recorded(told.made, args, usual)
+        origin.model = _recorded("checkpoint", told.made.get("model_path"), args, usual)
         origin.notes += _changed(told.made)
+        if args.model is None and args.vae is None:
+            _with_vae(origin, args, usual)
         return origin
     _find(origin, args, usual)
     origin.notes = [f"read from the notes of {told.reading.program}.", *origin.notes, *told.reading.notes]
     return origin
 
 
-def _recorded(made: Mapping[str, Any], args: argparse.Namespace, usual: Preferences) -> str | None:
-    """The model's own path, where it is still there, or what goes by its file's name here."""
-    path = made.get("model_path")
+def _recorded(kind: str, path: object, args: argparse.Namespace, usual: Preferences) -> str | None:
+    """A recorded path, where a file is still there, or what goes by that file's name here."""
     if not isinstance(path, str) or not path:
         return None
-    return path if Path(path).exists() else _here(Wanted("checkpoint", path), args, usual)
+    return path if Path(path).exists() else _here(Wanted(kind, path), args, usual)
+
+
+def _with_vae(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
+    """The autoencoder that the picture was made with in the place of its model's own."""
+    rows = [row for row in origin.made.get("files", ()) if isinstance(row, dict) and row.get("kind") == "vae"]
+    for row in rows:
+        origin.vae = _recorded("vae", row.get("path"), args, usual)
+        if origin.vae is None:
+            wanted = Wanted("vae", str(row.get("path")), hash=str(row.get("sha256", ""))[:10])
+            origin.notes.append(_missing(wanted, None))
 
 
 def _changed(made: Mapping[str, Any]) -> Iterator[str]:

@@ -57,11 +57,10 @@ def previewed(args: argparse.Namespace, system: System, screen: Screen) -> OnSte
     numbers = itertools.count(1)
 
     def show(pictures: list[Picture], step: Step) -> None:
-        from huggingvis.export.grid import Sheet, contact_sheet
+        from huggingvis.export.grid import Sheet, cell_for, contact_sheet
         from huggingvis.export.image import save
 
-        side = max(pictures[0].size)
-        cell = side * math.ceil(LEAST / side)
+        cell = cell_for(max(pictures[0].size), LEAST)
         columns = math.ceil(math.sqrt(len(pictures)))
         sheet = contact_sheet(pictures, Sheet(columns=columns, cell=cell)) if len(pictures) > 1 else _large(pictures[0])
         folder.mkdir(parents=True, exist_ok=True)

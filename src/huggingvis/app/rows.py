@@ -21,15 +21,14 @@ from huggingvis.app.sizes import refiner_of
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError, unknown
 from huggingvis.core.request import AdapterUse, Prompt, Request, Sampling
-from huggingvis.core.request_fields import names, place_of, plain_name, with_field
+from huggingvis.core.request_fields import in_order, names, place_of, plain_name, with_field
 from huggingvis.core.row_files import Cells
 from huggingvis.recipes.batch_rows import fault_of, faulty
 from huggingvis.recipes.batching import Row
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",
-    "--safety-checker", "--no-metadata", "--preview", "--preview-every", "--preview-decoder",
-    "--format",
+    "--safety-checker", "--no-metadata", "--format", "--preview", "--preview-every", "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
 _TABLES = tuple(config.types_of(Request))
@@ -85,13 +84,13 @@ class RowReader:
         request = replace(request, adapters=self._found(args), refiner=refiner)
         if tables:
             request = config.from_dict(Request, tables, base=request)
-        searched = {name: value for name, value in fields.items() if name.startswith("prompt:")}
-        for name, value in ({name: value for name, value in fields.items() if name not in searched} | searched).items():
-            request = with_field(request, name, value)
+        for name in in_order(fields):
+            request = with_field(request, name, fields[name])
         said = {word[2:].partition("=")[0].replace("-", "_") for word in words_of(Sampling, args)}
         said |= set(tables.get("sampling", ()))
         said |= {place.partition(".")[2] for place in map(place_of, fields) if place.startswith("sampling.")}
         drafted = drafts(args, request, Prompt(), self.usual, self.screen)
+        said |= {"seed"} if len(drafted) > 1 else set()  # each has the next one, whatever the model's own is
         of = None if model is None else str(model)
         return [Row(one, cells.number, of, frozenset(said)) for one in requests_of(request, drafted)]
 

@@ -54,6 +54,11 @@ class Output:
     format: str = "png"
     judge: Callable[[Picture], Picture] | None = None
 
+    @property
+    def extension(self) -> str:
+        """How the files' names end."""
+        return FORMATS[self.format]
+
     def checked(self, picture: Picture) -> Picture:
         """What may be saved of a picture; what the judge says against it is told."""
         if self.judge is None:
@@ -67,7 +72,7 @@ class Output:
         """The file of a picture."""
         from huggingvis import api
 
-        (path,) = api.export([picture], self.folder, metadata=self.metadata, extension=FORMATS[self.format])
+        (path,) = api.export([picture], self.folder, metadata=self.metadata, extension=self.extension)
         return path
 
     def name(self, words: str) -> str:

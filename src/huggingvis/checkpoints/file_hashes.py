@@ -49,8 +49,8 @@ class Hashes:
 def read_hashes(path: Path) -> Hashes:
     """The hashes of a file, in one pass through it. Raises `FileProblem` if it cannot be read."""
     try:
-        begin = read_header(path).begin if path.suffix == ".safetensors" else 0
-    except FileProblem:
+        begin = read_header(path).begin
+    except FileProblem:  # it is not safetensors
         begin = 0
     whole, tail = hashlib.sha256(), hashlib.sha256()
     try:

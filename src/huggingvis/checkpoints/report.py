@@ -10,24 +10,21 @@ Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from huggingvis.checkpoints.file_hashes import USUAL
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.lora_formats_bases import WIDTHS
 from huggingvis.checkpoints.single_file_family import FAMILY
 from huggingvis.checkpoints.training_notes import licence, notes, plain, triggers
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain
 
 if TYPE_CHECKING:
     from huggingvis.checkpoints.kinds import Kind, Subject
-
-_BLOCK = 1 << 20
 
 
 @final
@@ -191,24 +188,14 @@ def misfit(report: Report, base: Base) -> str | None:
 
 
 def hashes(report: Report) -> dict[str, str]:
-    """What others call the file by: one pass through it.
+    """What others call the file by: one pass through it, if it is not known from before (`checkpoints.file_hashes`).
 
     `sha256` of the file, and its first 10 digits, by which A1111 calls checkpoints (12 for embeddings). LoRAs in
     safetensors it calls by 12 digits of the hash of the bytes after the header, `addnet`, so that new metadata does not
     change it; kohya's trainers write that into the file. `a1111` is the one of these that A1111 shows.
     """
-    begin = report.subject.header.begin  # 0 where the file is not safetensors
-    whole, tail = hashlib.sha256(), hashlib.sha256()
-    try:
-        with report.path.open("rb") as file:
-            whole.update(file.read(begin))
-            while block := file.read(_BLOCK):
-                whole.update(block)
-                if begin:
-                    tail.update(block)
-    except OSError as error:
-        raise explain(error, report.path, "read") from error
-    found = {"sha256": whole.hexdigest()} | ({"addnet": tail.hexdigest()} if begin else {})
+    told = USUAL.of(report.path)
+    found = {"sha256": told.sha256} | ({"addnet": told.addnet} if told.addnet else {})
     digits = 12 if report.kind.adapter else 10
     known = report.subject.metadata.get("sshs_model_hash") or found.get("addnet") or ""
     shown = known if report.kind.name == "lora" and known else found["sha256"]

@@ -146,13 +146,23 @@ class Diffusion:
             return sample(denoise, self.process, self.sampler, x, grid, cond, noise=noise, on_step=on_step)
         told = {k.removeprefix(AFTER): v for k, v in cond.items() if k.startswith(AFTER)}
         own = {k: v for k, v in cond.items() if not k.startswith(AFTER)}
-        done = 0
+        done = levels = 0
         for part, who, what in zip(self.then.parts(grid), (denoise, self.then.denoise), (own, told), strict=True):
             if part is not None:
                 hears = None if on_step is None else _later(on_step, done, len(grid))
-                x = sample(who, self.process, self.sampler, x, part, what, noise=noise, on_step=hears)
-                done += len(part)
+                heard = _counting_on(who, levels)
+                x = sample(heard, self.process, self.sampler, x, part, what, noise=noise, on_step=hears)
+                done, levels = done + len(part), levels + len(set(part.times[:-1].tolist()))
         return x
+
+
+def _counting_on(denoise: Denoiser, passed: int) -> Denoiser:
+    """`denoise`, told its step as one of the whole walk, of which others went through `passed` levels before."""
+
+    def further(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+        return denoise(x, t, {**cond, "step": cond["step"] + passed} if "step" in cond else cond)
+
+    return further if passed else denoise
 
 
 def _later(on_step: OnStep, done: int, total: int) -> OnStep:

@@ -67,10 +67,13 @@ class ReplayNoise:
 
 @final
 class Replayed:
-    """Draws of `inner` that can be had again from the first; those that nobody had before are fresh."""
+    """Draws of `inner` that can be had again from the first; those that nobody had before are fresh.
 
-    def __init__(self, inner: Noise):
-        self.inner, self.draws, self.used = inner, list[Tensor](), 0
+    `draws`: what was drawn before.
+    """
+
+    def __init__(self, inner: Noise, draws: Sequence[Tensor] = ()):
+        self.inner, self.draws, self.used = inner, list(draws), 0
 
     def again(self) -> Replayed:
         """Itself, back at the first draw."""

@@ -40,14 +40,6 @@ def frames_of(path: Path | str) -> int:
     return read(Path(path), lambda image: int(getattr(image, "n_frames", 1)))
 
 
-def on_canvas(path: Path | str, width: int, height: int, channels: int = 3) -> np.ndarray:
-    """A picture file resized to a canvas, float32 [C, H, W] in [-1, 1], grey or RGB. Raises as `open_picture`."""
-    told = open_picture(path).to_pil().convert("RGB" if channels == 3 else "L")
-    if told.size != (width, height):
-        told = told.resize((width, height), Image.Resampling.LANCZOS)
-    return Picture.from_pil(told).to_signal()
-
-
 def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
     """What `take` makes of the opened picture. Raises `FileProblem` as `open_picture`."""
     try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import flags, from_text
-from huggingvis.core.request import AdapterUse, Prompt, Request
+from huggingvis.core.request import AdapterUse, Request
 
 ALIASES: Mapping[str, str] = {
     "prompt": "prompt.text", "negative": "prompt.negative", "negative_prompt": "prompt.negative",
@@ -94,6 +94,18 @@ def with_field(request: Request, name: str, value: Any) -> Request:
     return config.from_words(Request, plain, owner="")
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as they must be set: a picture to start from and its mask before their numbers, search and replace last."""
+    first = ("source.path", "source.mask")
+
+    def rank(name: str) -> int:
+        plain = plain_name(name)
+        place = ALIASES.get(plain, plain)
+        return first.index(place) if place in first else len(first) + plain.startswith("prompt:")
+
+    return sorted(names, key=rank)
+
+
 def replaced(request: Request, old: str, new: str) -> Request:
     """`request` with `new` for `old` in what should and what should not be seen. Raises `UsageError` where it is not.
 
@@ -105,7 +117,9 @@ def replaced(request: Request, old: str, new: str) -> Request:
             f"{old!r} is to be replaced, but is in neither prompt: {told.text!r}. Search for words as they "
             "stand there, capitals too."
         )
-    return replace(request, prompt=Prompt(told.text.replace(old, new), told.negative.replace(old, new)))
+    new_words = told.text.replace(old, new), told.negative.replace(old, new)
+    prompt = replace(told, text=new_words[0], negative=new_words[1], written="", written_negative="")
+    return replace(request, prompt=prompt)  # what was typed has become other words
 
 
 def files_of(request: Request) -> Iterator[str]:

@@ -114,14 +114,23 @@ def possible(system: System, request: Request) -> Request:
 
 def _named(request: Request, limits: Limits) -> Request:
     """A label such as "DPM++ 2M Karras" says sampler and schedule; names that only this system knows stay."""
-    asked = request.sampling
-    sampler, schedule = asked.sampler, asked.schedule
-    if sampler not in limits.samplers:
+    asked, again = request.sampling, request.refine
+    sampler, schedule = _solver(asked.sampler, asked.schedule, limits)
+    request = replace(request, sampling=replace(asked, sampler=sampler or "", schedule=schedule or ""))
+    if again is None:
+        return request
+    sampler, schedule = _solver(again.sampler, again.schedule, limits)
+    return replace(request, refine=replace(again, sampler=sampler, schedule=schedule))
+
+
+def _solver(sampler: str | None, schedule: str | None, limits: Limits) -> tuple[str | None, str | None]:
+    """Both by our names; None for one that is not said."""
+    if sampler and sampler not in limits.samplers:
         sampler, told = split_label(sampler)
         schedule = told or schedule
-    if schedule not in limits.schedules:
+    if schedule and schedule not in limits.schedules:
         schedule = schedule_name(schedule)
-    return replace(request, sampling=replace(asked, sampler=sampler, schedule=schedule))
+    return sampler, schedule
 
 
 @torch.inference_mode()

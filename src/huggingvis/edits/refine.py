@@ -25,7 +25,7 @@ from huggingvis.codecs.prompt_script import Steps
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import Noise, ReplayNoise
+from huggingvis.core.noise import Noise, Replayed
 from huggingvis.core.protocols import Cond, Encodes
 from huggingvis.core.request import Limits, Refine, Request
 from huggingvis.core.sample import Grid
@@ -37,7 +37,7 @@ SYSTEM = {
     "name": "Hires fix (second pass)",
     "chapter": 6,
     "paper": "2108.01073",
-    "files": ["core/upscalers.py", "core/sizes.py", "edits/generate.py"],
+    "files": ["core/upscalers.py", "core/sizes.py", "edits/generate.py", "codecs/prompt_passes.py"],
     "built": "tests/walks/test_large_pictures.py::test_a_second_pass_of_the_shipped_model",
     "exact": ["tests/interop/test_large_pictures.py::test_a_second_pass_is_two_requests"],
     "trained": None,
@@ -66,12 +66,14 @@ def second(system: System, request: Request) -> Request:
         steps=walked(how, system.limits),
         guidance_scale=own.guidance_scale if how.guidance_scale is None else how.guidance_scale,
     )
+    passes = Steps(how.steps, before=own.steps)
     text = request.prompt.text if how.prompt is None else how.prompt
     negative = request.prompt.negative if how.negative is None else how.negative
-    if request.prompt.emphasis != "none":  # with it brackets are letters
-        steps = Steps(how.steps, before=own.steps)
-        text, negative = in_second_pass(text, steps), in_second_pass(negative, steps, negative=True)
-    prompt = replace(request.prompt, text=text, negative=negative)
+    prompt = replace(
+        request.prompt,
+        text=in_second_pass(text, passes),
+        negative=in_second_pass(negative, passes, negative=True),
+    )
     canvas = replace(request.canvas, width=width, height=height)
     return replace(request, prompt=prompt, canvas=canvas, sampling=sampling, source=None, refine=None)
 
@@ -108,9 +110,12 @@ def walked(how: Refine, limits: Limits) -> int:
 @final
 @dataclass
 class Once:
-    """What a prompt leaves open, such as a plan of the picture, is drawn in the first pass and kept for the second."""
+    """What a prompt leaves open, such as a plan of the picture, is drawn in the first pass and kept for the second.
 
-    draws: list[Tensor] | None = None
+    What the second asks for beyond that, for a prompt of its own, is drawn afresh.
+    """
+
+    draws: tuple[Tensor, ...] = ()
 
     def __call__(self, task: Task) -> Task:
         """The task, whose model's prior draws what it drew before."""
@@ -119,25 +124,12 @@ class Once:
         model, prior = task.generator.diffusion, task.generator.diffusion.prior
 
         def drawn(cond: Cond, noise: Noise) -> Cond:
-            if self.draws is not None:
-                return prior(cond, ReplayNoise(self.draws))
-            recorded = _Recorded(noise)
-            told = prior(cond, recorded)
-            self.draws = recorded.draws
+            kept = Replayed(noise, self.draws)
+            told = prior(cond, kept)
+            self.draws = tuple(kept.draws)
             return told
 
         return replace(task, generator=replace(model, prior=drawn))
-
-
-class _Recorded:
-    """Another's noise, written down."""
-
-    def __init__(self, noise: Noise):
-        self.noise, self.draws = noise, list[Tensor]()
-
-    def draw(self, like: Tensor) -> Tensor:
-        self.draws.append(self.noise.draw(like))
-        return self.draws[-1]
 
 
 @final

@@ -14,7 +14,7 @@ from huggingvis.checkpoints.file_hashes import USUAL, Hashes
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import HvisError
-from huggingvis.core.request import OWN, Request
+from huggingvis.core.request import OWN, Inpaint, Request
 from huggingvis.core.system import Spec, System
 from huggingvis.samplers.names import sampler_called, schedule_called
 
@@ -40,6 +40,19 @@ def _files(spec: Spec, request: Request) -> Iterator[dict[str, Any]]:
         except HvisError:
             continue  # said when it is to be put on
         yield _row(kind, use.path)
+    for path in dict.fromkeys(_pictures(request)):
+        if Path(path).is_file():
+            yield {"kind": "picture", "path": path, "sha256": USUAL.of(path).sha256}
+
+
+def _pictures(request: Request) -> Iterator[str]:
+    """What it starts from, and what its adapters read."""
+    source = request.source
+    if source is not None:
+        yield source.path
+    if isinstance(source, Inpaint):
+        yield source.mask
+    yield from (use.image for use in request.adapters if use.image)
 
 
 def _row(kind: str, path: str) -> dict[str, Any]:

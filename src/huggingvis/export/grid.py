@@ -14,6 +14,8 @@ from huggingvis.core.media import Picture
 from huggingvis.export.lettering import Lettering, Lines
 
 _MOST_PIXELS = 1 << 28
+LEAST_CELL = 128
+"""Pixels of a picture on a sheet for people: smaller ones are enlarged, to be seen."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Sheet:
     lettering: Lettering = field(default_factory=Lettering)
     background: tuple[int, int, int] = (255, 255, 255)
     ink: tuple[int, int, int] = (32, 32, 32)
+
+
+def cell_for(side: int, least: int = LEAST_CELL) -> int:
+    """The cell of pictures of that longest side: whole times as large, so that pixels stay squares of one size."""
+    return side * math.ceil(least / side)
 
 
 def contact_sheet(pictures: Sequence[Picture], sheet: Sheet, captions: Sequence[str] = ()) -> Picture:

@@ -48,7 +48,8 @@ class Identities:
 def address(
     request: Request, said: frozenset[str] | None, model: Path | str, how: Mapping[str, Any], identities: Identities
 ) -> str:
-    """12 hex digits. `said` as in `batching.Row`; `model`: its path, or what else tells it from others.
+    """12 hex digits. `said` as in `batching.Row`; `model`: its path, or what else tells it from others; of `how` paths
+    (`Path`) count as what lies there.
 
     Raises `FileProblem` for a file that cannot be read.
     """
@@ -57,7 +58,8 @@ def address(
         plain["sampling"] = {"said": {name: getattr(request.sampling, name) for name in sorted(said)}}
     told = _with_bytes(plain, {path: identities(path) for _, path in named_files(plain) if os.path.exists(path)})
     model = identities(model) if isinstance(model, Path) else model
-    text = json.dumps([NUMERICS, told, model, dict(how)], sort_keys=True, allow_nan=False)
+    by = {name: identities(value) if isinstance(value, Path) else value for name, value in how.items()}
+    text = json.dumps([NUMERICS, told, model, by], sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=DIGITS // 2).hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import OWN, Limits, Prompt, Request, Sampling, check
-from huggingvis.core.request_fields import files_of, place_of, with_field
+from huggingvis.core.request_fields import files_of, in_order, place_of, with_field
 from huggingvis.core.row_files import Cells, read_rows
 from huggingvis.recipes.batching import Row
 
@@ -61,7 +61,7 @@ def _of_values(cells: Cells, base: Request | None) -> Row:
     model = values.pop("model", None)
     tables = {name: values.pop(name) for name in _TABLES if isinstance(values.get(name), dict | list | tuple)}
     request = config.from_dict(Request, tables, base=base or Request(Prompt()))
-    for name in sorted(values, key=lambda name: name.startswith("prompt:")):  # what is searched must be there first
+    for name in in_order(values):
         request = with_field(request, name, values[name])
     if base is not None:
         return Row(request, cells.number, model)

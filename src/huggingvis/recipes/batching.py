@@ -89,7 +89,7 @@ class Batch:
         folder: where its pictures go, and where they are looked for.
         load: the system that a row's model names.
         place: the path of that model, or its fingerprint, told without loading it.
-        how: what else decides the pictures, as precision and the like, in JSON values.
+        how: what else decides the pictures, as precision and the like, in JSON values and paths of files.
         metadata: whether pictures say how they were made, and their names.
         extension: `.png`, `.jpg` or `.webp`: how pictures are saved, and which are looked for.
         judge: what may be saved of a picture.
@@ -149,7 +149,7 @@ def run(rows: Sequence[Row], batch: Batch) -> Done:
     check_folder(batch.folder)
     identities = Identities()
     addresses = [address(row.request, row.said, batch.place(row.model), batch.how, identities) for row in rows]
-    work = _Work(rows, addresses, batch, _there(batch.folder, batch.extension))
+    work = _Work(rows, addresses, batch, _there(batch))
     stopped = False
     try:
         for numbers in _together(rows):
@@ -177,9 +177,9 @@ def _together(rows: Sequence[Row]) -> Iterator[list[int]]:
         yield [i for numbers in by_adapters.values() for i in numbers]
 
 
-def _there(folder: Path, extension: str) -> dict[tuple[str, int], Path]:
+def _there(batch: Batch) -> dict[tuple[str, int], Path]:
     """The pictures that earlier runs made: (address, number within the row) -> path."""
-    paths = sorted(folder.glob(f"*{extension}")) if folder.is_dir() else []
+    paths = sorted(batch.folder.glob(f"*{batch.extension}")) if batch.folder.is_dir() else []
     named = ((_NAMED.search(path.stem), path) for path in paths)
     return {(m[1], int(m[2] or 1)): path for m, path in named if m is not None}
 

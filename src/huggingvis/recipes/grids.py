@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture
 from huggingvis.core.row_files import Cells
-from huggingvis.export.grid import Sheet, contact_sheet, stacked
+from huggingvis.export.grid import Sheet, cell_for, contact_sheet, stacked
 from huggingvis.recipes.batching import Outcome, Row
-
-LEAST_CELL = 128
-"""Pixels of a picture on a sheet: smaller ones are enlarged, to be seen."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def sheet_of(axes: Axes, outcomes: Sequence[Outcome], made: dict[str, Any] | Non
     for block in range(z):
         part = slice(block * x * y, (block + 1) * x * y)
         sheet = Sheet(
-            x, side * ceil(LEAST_CELL / side),
+            x, cell_for(side),
             row_labels=axes.y.labels() if axes.y else (), column_labels=axes.x.labels() if axes.x else (),
             title=axes.z.labels()[block] if axes.z else "",
         )  # fmt: skip

@@ -55,7 +55,8 @@ def _count(libc: Any, more: int) -> None:
         if before and _inside:
             return
         for name, value in (_KEPT if _inside else _USUAL).items():
-            libc.mallopt(name, value)
+            if not libc.mallopt(name, value):
+                libc.mallopt(name, _USUAL[name])  # the most that older ones take; a refusal would leave 128 KiB
         if not _inside:
             libc.malloc_trim(0)
 

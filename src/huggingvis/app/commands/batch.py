@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.commands import generate
 from huggingvis.app.locating import located
+from huggingvis.app.origins import remember_hashes
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen
-from huggingvis.app.serving import FORMATS, output_of
+from huggingvis.app.serving import output_of
 from huggingvis.core.errors import Cancelled, HvisError, SomeFailed, UsageError
 from huggingvis.core.files import check_folder
 
@@ -60,15 +61,15 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     """What became of the rows, each told on the screen as it ends; `name`: what one is called there."""
     from huggingvis.recipes import batching
 
+    remember_hashes()
     folder = check_folder(folder_of(args, usual))
     output = output_of(args, folder, usual, screen)
     models = _Models(args, usual, screen)
     steps = sum(row.request.canvas.count * row.request.sampling.steps for row in rows)
     with screen.progress("sampling", steps) as tick:
         batch = batching.Batch(
-            folder, models.load, models.place, how=_how(args), metadata=output.metadata,
-            extension=FORMATS[output.format], judge=output.checked if output.judge else None,
-            on_row=_Told(screen, name), on_step=_counted(tick),
+            folder, models.load, models.place, how=_how(args), metadata=output.metadata, extension=output.extension,
+            judge=output.checked if output.judge else None, on_row=_Told(screen, name), on_step=_counted(tick),
         )  # fmt: skip
         return batching.run(rows, batch)
 
@@ -91,9 +92,10 @@ def finished(done: Done, summary: Path, screen: Screen, more: dict[str, Any]) ->
 
 def _how(args: argparse.Namespace) -> dict[str, Any]:
     """What decides pictures beside model and request; only what was said, so that new flags change no address."""
-    said = {"vae": args.vae, "prediction": args.prediction, "safety_checker": args.safety_checker}
-    precision = {} if args.precision == "auto" else {"precision": args.precision}
-    return {**{name: value for name, value in said.items() if value}, **precision}
+    files = {"vae": args.vae, "safety_checker": args.safety_checker}
+    here = {name: Path(word) if Path(word).exists() else word for name, word in files.items() if word}
+    said = {"prediction": args.prediction, "precision": None if args.precision == "auto" else args.precision}
+    return {**here, **{name: value for name, value in said.items() if value}}
 
 
 class _Models:

@@ -13,7 +13,6 @@ hvis generate "a red fox" --model owner/name --image cat.png --strength 0.5     
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,25 +30,21 @@ from huggingvis.app.prompting import Words, add_prompting, drafts, notes_of, pro
 from huggingvis.app.prompting import said as prompting_said
 from huggingvis.app.screen import Screen
 from huggingvis.app.serving import Output, add_serving, output_of
-from huggingvis.app.sizes import Size, add_sizes, calls_of, refiner_of, sizes_of, sizes_said
+from huggingvis.app.sizes import Size, add_sizes, refiner_of, sizes_of, sizes_said
 from huggingvis.app.sources import source_of
-from huggingvis.core.errors import Cancelled, HvisError, UsageError
+from huggingvis.app.watching import Watched, saved, sheet, stopped
+from huggingvis.core.errors import Cancelled, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from huggingvis.core.media import Picture
-    from huggingvis.core.protocols import OnStep, Step
+    from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
 """Room on the disk is asked for before the model is there to say its own size."""
-LEAST_CELL = 128
-"""Pixels of a picture on a sheet: smaller ones are enlarged, to be seen."""
 OTHER = {
     "model": "by another model",
     "weights": "with other weights",
@@ -112,14 +107,14 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     requests = requests_of(request, drafted)
     notes = _notes(system, requests, screen, told)
     began = time.perf_counter()
-    with _Watched(screen, request, watch) as on_step:
-        saved, kept = _saved(streamed(api.stream, system, requests, on_step), request, output)
+    with Watched(screen, request, watch) as on_step:
+        made, kept = saved(streamed(api.stream, system, requests, on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
-    sheet = _sheet(kept, request, output) if args.grid else None
-    screen.say(_summary(len(saved), seconds))
+    on_one = sheet(kept, request, output) if args.grid else None
+    screen.say(_summary(len(made), seconds))
     return {
-        "pictures": saved,
-        "grid": sheet,
+        "pictures": made,
+        "grid": on_one,
         "request": kept[0].request.to_dict() if kept[0].request else None,
         "notes": notes,
         "seconds": seconds,
@@ -210,64 +205,6 @@ def _notes(system: System, requests: Sequence[Request], screen: Screen, told: Or
     return [*before, *notes_of(api.notes, system, requests, screen)]
 
 
-class _Watched:
-    """Progress of a request's steps over all of its chunks; `watch` hears of each step too."""
-
-    def __init__(self, screen: Screen, request: Request, watch: OnStep | None = None):
-        self.bar = screen.progress("sampling", request.canvas.count * calls_of(request))
-        self.steps = request.sampling.steps if request.refine is None else None
-        self.done, self.watch = 0.0, watch
-
-    def __enter__(self) -> Callable[[Step], None]:
-        self.tick = self.bar.__enter__()
-        return self._step
-
-    def __exit__(self, *trouble: Any) -> None:
-        self.bar.__exit__(*trouble)
-
-    def _step(self, step: Step) -> None:
-        self.done += len(step.x) * (self.steps or step.total) / step.total  # a source may walk fewer steps, or more
-        self.tick(round(self.done))
-        if self.watch is not None:
-            self.watch(step)
-
-
-def _saved(pictures: Iterable[Picture], request: Request, output: Output) -> tuple[list[dict[str, Any]], list[Picture]]:
-    """Each picture saved as soon as it is made, so that what is finished stays when the rest is stopped or fails."""
-    saved: list[dict[str, Any]] = []
-    kept: list[Picture] = []
-    try:
-        for picture in map(output.checked, pictures):
-            path = output.save(picture)
-            kept.append(picture)
-            saved.append({"path": str(path), **picture.made})
-            output.screen.say(f"{path}  (seed {picture.made['seed']}, {picture.made['seconds']:.2f} s)")
-    except KeyboardInterrupt:
-        raise Cancelled(_stopped(len(saved), request.canvas.count, output.folder)) from None
-    except HvisError as error:
-        if saved:
-            output.screen.note(_stopped(len(saved), request.canvas.count, output.folder))
-        raise error
-    return saved, kept
-
-
-def _stopped(done: int, asked: int, folder: Path) -> str:
-    kept = f"{done} of {asked} pictures are finished and stay in {folder}" if done else "no picture was finished"
-    return f"Stopped while sampling: {kept}. Nothing half-written was left behind."
-
-
-def _sheet(pictures: list[Picture], request: Request, output: Output) -> str:
-    from huggingvis.export.grid import Sheet, contact_sheet
-    from huggingvis.export.image import save_numbered
-
-    side = max(max(picture.size) for picture in pictures)
-    cell = side * math.ceil(LEAST_CELL / side)  # whole pixels: enlarged ones stay squares of one size
-    words = request.prompt.text.strip() or Path(str(pictures[0].made["model"])).name
-    path = save_numbered(contact_sheet(pictures, Sheet(cell=cell)), output.folder, f"grid {output.name(words)}")
-    output.screen.say(f"{path}  (all of them on one sheet)")
-    return str(path)
-
-
 def _repeat(told: Origin, system: System, output: Output, loaded: float, watch: OnStep | None) -> dict[str, Any]:
     from huggingvis import api
 
@@ -275,10 +212,10 @@ def _repeat(told: Origin, system: System, output: Output, loaded: float, watch: 
     notes = _notes(system, (request,), screen, told)
     began = time.perf_counter()
     try:
-        with _Watched(screen, request, watch) as on_step:
+        with Watched(screen, request, watch) as on_step:
             picture, found = api.repeat(path, system=system, on_step=on_step)
     except KeyboardInterrupt:
-        raise Cancelled(_stopped(0, 1, output.folder)) from None
+        raise Cancelled(stopped(0, 1, output.folder)) from None
     for key, (before, now) in found.differs.items():
         notes.append(f"The picture was made {OTHER[key]}: {before} then, {now} now.")
         screen.note(notes[-1])

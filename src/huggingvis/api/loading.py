@@ -1,0 +1,66 @@
+"""Where models come from: `load`, the device they are on, and what looks at pictures before they are served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingvis.core.undisturbed import imported
+
+if TYPE_CHECKING:
+    import torch
+
+    from huggingvis.core.system import System
+    from huggingvis.systems.judges.safety import SafetyJudge
+
+    Model = System | str | Path | None
+
+
+def ready() -> None:
+    """Import what `load` and `generate` need, PyTorch above all: for those who would rather wait for it now."""
+    imported("torch", "huggingvis.edits.generate", "huggingvis.systems.packaged")
+
+
+def device_of(name: str | None = None) -> torch.device:
+    """The device called `name`; None or "auto" is CUDA or MPS where there is one, else the CPU. Raises `UsageError`."""
+    imported("torch")
+    from huggingvis.runtime.devices import device_of as found
+
+    return found(name)
+
+
+def load(
+    model: Model = None,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    vae: str | Path | None = None,
+    prediction: str | None = None,
+) -> System:
+    """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
+    run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
+    into the hub's cache where it is not there.
+
+    `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
+    (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
+    model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
+    Raises `UsageError` for an unknown name and for what such a model does not take, `FileProblem` for damaged or
+    missing files.
+    """
+    ready()
+    from huggingvis.core.system import System
+    from huggingvis.recipes.models import Wishes, bind_model
+
+    if isinstance(model, System):
+        return model
+    return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
+
+
+def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJudge:
+    """What looks at finished pictures for those who serve them: `checker(picture)` is the picture, or a black one.
+
+    `folder`: a `safety_checker` of diffusers. Raises `FileProblem` for another. Nothing uses it unless it is called.
+    """
+    from huggingvis.systems.judges.safety import bind
+
+    return bind(folder, device_of(device))

@@ -1,0 +1,119 @@
+"""Pictures of one request: `generate`, `stream` as they come, `notes` beforehand; `control` pictures, and `export`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingvis.api.loading import load
+from huggingvis.core.config import from_dict
+from huggingvis.core.errors import UsageError
+from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+
+if TYPE_CHECKING:
+    from huggingvis.api.loading import Model
+    from huggingvis.core.media import Picture
+    from huggingvis.core.protocols import OnStep
+    from huggingvis.core.system import System
+    from huggingvis.recipes.beside import Controls, Embeddings, Loras, Name
+
+
+def generate(
+    prompt: str | Request,
+    *,
+    model: Model = None,
+    count: int = 1,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    device: str | None = None,
+    on_step: OnStep | None = None,
+    lora: Loras = (),
+    embedding: Embeddings = (),
+    control: Controls | tuple[()] = (),
+    image_encoder: Name = "",
+    image: Name | None = None,
+    mask: Name | None = None,
+    strength: float | None = None,
+) -> list[Picture]:
+    """Pictures of a sentence, or of a whole `Request`, which says all but model and device itself.
+
+    Beside the sentence, as on the command line: `lora`, files with weights, `{"style.safetensors": 0.8}`; `embedding`,
+    learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a list of such, for ControlNets, T2I-Adapters
+    and IP-Adapters (these with their `image_encoder`); `image`, a picture's file to start from, with `strength` and a
+    `mask` that is white where it is made anew. Weights may also be OWNER/NAME at a hub.
+    Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
+    """
+    from huggingvis.recipes.beside import Beside
+
+    beside = Beside(lora, embedding, control, image_encoder, image, mask, strength)
+    if isinstance(prompt, Request):
+        if beside:
+            raise UsageError(
+                "A whole Request says itself what it starts from and which adapters it has: put them into its `source` "
+                "and `adapters`, or give a sentence."
+            )
+        system, request = load(model, device=device), prompt
+    else:
+        request = beside.added(Request(Prompt(prompt), Canvas(count=count)))
+        system = load(model, device=device)
+        request = replace(request, sampling=replace(sampling or system.defaults, seed=seed))
+    pictures = stream(system, request, on_step=on_step)
+    for note in notes(system, request):
+        warnings.warn(note, stacklevel=2)
+    return list(pictures)
+
+
+def notes(system: System, request: Request) -> tuple[str, ...]:
+    """What `request` asks for that `system` cannot do or was not trained for, in sentences."""
+    from huggingvis.edits.generate import notes as found
+
+    return found(system, request)
+
+
+def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
+    """The pictures of `generate`, each as soon as it is made."""
+    from huggingvis.edits.generate import stream as make
+
+    return make(system, request, on_step=on_step)
+
+
+def control(
+    how: str,
+    picture: str | Path,
+    *,
+    numbers: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
+) -> Picture:
+    """What a ControlNet sees of a picture file that is prepared by `how`: a file of data/control_inputs, as `canny`.
+
+    `numbers` differ from its defaults; `size` (width, height) of the canvas, to which the picture comes by `fit`:
+    stretch, crop or fill. Raises `UsageError` for an unknown way or number, `FileProblem` for no picture.
+    """
+    from huggingvis.core.media import Picture
+    from huggingvis.data.control_pictures import kind_named, prepared_by
+
+    return Picture(prepared_by(picture, from_dict(kind_named(how), dict(numbers or {})), size, fit))
+
+
+def export(
+    pictures: Sequence[Picture], folder: str | Path, *, metadata: bool = True, extension: str = ".png"
+) -> list[Path]:
+    """Save pictures as numbered files (.png, .jpg, .webp) that carry their request; nothing is overwritten.
+
+    Without `metadata` neither the files nor their names say anything of how the pictures were made.
+    """
+    from huggingvis.export.image import save_numbered
+
+    if not metadata:
+        return [save_numbered(picture.bare(), folder, "", extension) for picture in pictures]
+    return [save_numbered(picture, folder, _words(picture), extension) for picture in pictures]
+
+
+def _words(picture: Picture) -> str:
+    """What a picture's file is called after: its prompt, or else the model that made it."""
+    prompt = picture.request.prompt.text if picture.request else ""
+    return prompt.strip() or Path(str(picture.made.get("model", "picture"))).name
