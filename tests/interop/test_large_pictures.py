@@ -51,8 +51,8 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> System:
 @torch.inference_mode()
 def latents(system: System, request: Request, noise: list[Tensor]) -> Tensor:
     """What the walk of `generate` decodes, from given noise."""
-    cut = walks.cut(system, request)
-    return walks._latents(cut, request, 1, lambda canvas: ReplayNoise(noise), walks.starting.sample, None)[0]
+    one = walks._Pass(walks.cut(system, request), request, walks.starting.sample, lambda grid: grid)
+    return one.latents(1, lambda canvas: ReplayNoise(noise), walks.refine.Once(), None)[0]
 
 
 # ---- a second pass ---------------------------------------------------------------------------------------------------
@@ -95,7 +95,8 @@ def test_a_second_pass_of_latents_is_theirs(tmp_path: Path) -> None:
         second = walks.refine.second(system, request)
         assert (second.canvas.width, second.sampling.steps) == (24, 20)
         noise = ReplayNoise(drawn(3, 1, (1, 4, 12, 12)))
-        ours, _ = walks._latents(system, second, 1, lambda canvas: noise, walks.refine.Again(z, how), None)
+        again = walks._Pass(system, second, walks.refine.Again(z, how), walks.refine.walked_of(how))
+        ours, _ = again.latents(1, lambda canvas: noise, walks.refine.Once(), None)
     assert_close(ours, theirs)
 
 

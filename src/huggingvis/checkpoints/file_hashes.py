@@ -96,11 +96,14 @@ class Memory:
             raise explain(error, path, "read") from error
         key = f"{os.path.realpath(path)}|{told.st_size}|{told.st_mtime_ns}"
         with self.lock:
-            if key not in self.known:
-                self.known[key] = read_hashes(path)
-                if told.st_size >= LARGE:
-                    self._write()
-            return self.known[key]
+            if key in self.known:
+                return self.known[key]
+        found = read_hashes(path)  # nobody waits for another's file
+        with self.lock:
+            self.known[key] = found
+            if told.st_size >= LARGE:
+                self._write()
+        return found
 
     def _write(self) -> None:
         """What cannot be written is read again next time."""

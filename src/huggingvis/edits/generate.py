@@ -12,18 +12,20 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import Noise
-from huggingvis.core.protocols import Encodes, OnStep
+from huggingvis.core.protocols import Encodes, Generative, OnStep
 from huggingvis.core.request import Limits, Request, check
+from huggingvis.core.sample import Grid
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.streams import noise_of
 from huggingvis.core.system import System, canvas_of, nearest_trained
@@ -39,7 +41,8 @@ from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
 CHUNK = 8
-Makes = Callable[[Task], Tensor]
+Made = Callable[[], dict[str, Any]]
+"""How pictures are made, once they are."""
 Draws = Callable[[tuple[int, int]], Noise]
 """The noise of a pass, by its canvas."""
 _MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick
@@ -134,56 +137,71 @@ def _solver(sampler: str | None, schedule: str | None, limits: Limits) -> tuple[
 
 
 @torch.inference_mode()
-def _chunk(
-    system: System, request: Request, chunk: range, made: dict[str, Any], on_step: OnStep | None
-) -> Iterator[Picture]:
+def _chunk(system: System, request: Request, chunk: range, made: Made, on_step: OnStep | None) -> Iterator[Picture]:
     began = time.perf_counter()
     n, how = len(chunk), request.refine
     asked = starting.asked(system, request)
     noise = partial(noise_of, request.sampling, chunk)
     with reused(system.device):
         system, once = cut(system, asked), refine.Once()
-        z, task = _latents(system, refine.first(asked), n, noise, lambda task: starting.sample(once(task)), on_step)
+        first = _Pass(system, refine.first(asked), starting.sample, starting.walked(asked.source))
+        z, task = first.latents(n, noise, once, on_step)
         if how is not None:
-            again, before = refine.second(system, asked), z
+            again = refine.second(system, asked)
             system = cut(system, again)
-            z, task = _latents(system, again, n, noise, lambda task: refine.Again(before, how)(once(task)), on_step)
+            second = _Pass(system, again, refine.Again(z, how), refine.walked_of(how))
+            z, task = second.latents(n, noise, once, on_step)
         x = system.codec.decode(check_finite(z, "The sample")).float().cpu().numpy()  # [n, C, H, W]
     seconds = round((time.perf_counter() - began) / n, 3)
-    pictures = []
+    pictures, record = [], made()
     for i, signal in zip(chunk, x, strict=True):
         own = {"batch_index": i, **request.sampling.seeds(i), "seconds": seconds}
-        pictures.append(Picture.from_signal(signal, request, {**made, **own}))
+        pictures.append(Picture.from_signal(signal, request, {**record, **own}))
     yield from starting.finish(task, pictures)
 
 
-def _latents(
-    system: System, request: Request, n: int, noise: Draws, make: Makes, on_step: OnStep | None
-) -> tuple[Tensor, Task]:
-    """Samples [n, ...] of one pass, and what it was."""
-    model = system.generator(request)
-    with ExitStack() as stack:
-        stack.enter_context(system.lock)
-        more = stack.enter_context(system.adapts(request, n, model)) if system.adapts else {}
-        for net in system.parts.values():
-            stack.enter_context(remembering(net))
-        cond = system.conditioner.prepare({**system.conditioner([seen(system, request)] * n), **more})
-        task = Task(system, request, model, n, cond, noise(canvas_of(request, system.spec)), on_step)
-        return make(windowed(handed_over(task, stack))), task
+@dataclass(frozen=True)
+class _Pass:
+    """What is sampled in one go: the request of it, how latents are made, and which part of a grid they walk."""
+
+    system: System
+    request: Request
+    make: Callable[[Task], Tensor]
+    walked: Callable[[Grid], Grid]
+
+    def latents(self, n: int, noise: Draws, once: refine.Once, on_step: OnStep | None) -> tuple[Tensor, Task]:
+        """Samples [n, ...], and what they were made of."""
+        system, request = self.system, self.request
+        model = system.generator(request)
+        with ExitStack() as stack:
+            stack.enter_context(system.lock)
+            more = stack.enter_context(system.adapts(request, n, self._seen(model))) if system.adapts else {}
+            for net in system.parts.values():
+                stack.enter_context(remembering(net))
+            cond = system.conditioner.prepare({**system.conditioner([seen(system, request)] * n), **more})
+            task = Task(system, request, model, n, cond, noise(canvas_of(request, system.spec)), on_step)
+            return self.make(once(windowed(handed_over(task, stack)))), task
+
+    def _seen(self, model: Generative) -> Generative:
+        """The model as adapters see it, which act for parts of the steps that are walked."""
+        if not isinstance(model, Diffuses):
+            return model
+        whole = model.diffusion
+        return replace(whole, grid=lambda process: self.walked(whole.grid(process)))
 
 
-def _made(system: System, request: Request, chunk: int) -> dict[str, Any]:
-    said = notes(system, request)
+def _made(system: System, request: Request, chunk: int) -> Made:
+    said, files = notes(system, request), used(system, request)
     with system.lock:  # no other thread's adapters are on the nets
         weights = fingerprint(system)
     second = None if request.refiner is None else opened(system, request.refiner)
-    return {
+    return lambda: {
         "model": system.spec.name,
         "weights": weights,
         "backend": f"torch {torch.__version__} {system.device.type} eager",
         "version": __version__,
         "chunk": chunk,
-        **used(system, request),
+        **files(),
         **({"licence": system.spec.licence} if system.spec.licence else {}),
         **({"notes": list(said)} if said else {}),
         **({"refiner": f"{second.spec.name} {fingerprint(second)}"} if second else {}),

@@ -13,6 +13,7 @@ the saved and enlarged picture with the same seed. Book: chapter 6, "A second pa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -105,6 +106,11 @@ def walked(how: Refine, limits: Limits) -> int:
             f"{limits.steps:,} are possible. Ask for fewer steps or more strength."
         )
     return steps
+
+
+def walked_of(how: Refine) -> Callable[[Grid], Grid]:
+    """The part of a grid that the second pass walks."""
+    return lambda grid: _last(grid, how.steps)
 
 
 @final

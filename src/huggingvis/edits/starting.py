@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch import Tensor
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import frames_of
 from huggingvis.core.request import Inpaint, Request, Source
+from huggingvis.core.sample import Grid
 from huggingvis.core.system import System
+from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task
 
 
@@ -39,6 +41,14 @@ def edit_of(source: Source) -> Edit:
 def asked(system: System, request: Request) -> Request:
     """What the model is asked for. Raises `FileProblem` and `UsageError` for a source that cannot be used."""
     return request if request.source is None else edit_of(request.source).asked(system, request, request.source)
+
+
+def walked(source: Source | None) -> Callable[[Grid], Grid]:
+    """The part of a grid that is walked from a source."""
+    if source is None or source.strength in (0.0, 1.0):
+        return lambda grid: grid
+    strength = source.strength
+    return lambda grid: tail(grid, strength)
 
 
 def sample(task: Task) -> Tensor:

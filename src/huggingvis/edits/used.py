@@ -6,7 +6,8 @@ beside each says whether it is still the same file. Book: chapter 6, "Where a pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,59 @@ from huggingvis.core.system import Spec, System
 from huggingvis.samplers.names import sampler_called, schedule_called
 
 
-def used(system: System, request: Request) -> dict[str, Any]:
-    """`model_path`, `model_hash`, `files`, `sampler` and `schedule` of pictures' records, as far as there are any."""
-    found: dict[str, Any] = {}
-    spec = system.spec
-    if spec.path:
-        found["model_path"] = spec.path
-        if (model := _hashes(spec.path)) is not None:
-            found["model_hash"] = model.sha256
+def used(system: System, request: Request) -> Callable[[], dict[str, Any]]:
+    """`model_path`, `model_hash`, `files`, `sampler` and `schedule` of pictures' records, as far as there are any.
+
+    Hashes of large files take seconds, so that they are found beside the sampling: the record waits for them.
+    """
+    spec, solver = system.spec, _solver(system, request)
     files = list(_files(spec, request))
-    return {**found, **({"files": files} if files else {}), **_solver(system, request)}
+    hashes = _beside([path for path in dict.fromkeys((spec.path, *(path for _, path in files))) if path])
+
+    def told() -> dict[str, Any]:
+        found = hashes()
+        rows = [_row(kind, path, found.get(path)) for kind, path in files]
+        out: dict[str, Any] = {"model_path": spec.path} if spec.path else {}
+        if spec.path in found:
+            out["model_hash"] = found[spec.path].sha256
+        return {**out, **({"files": rows} if rows else {}), **solver}
+
+    return told
 
 
-def _files(spec: Spec, request: Request) -> Iterator[dict[str, Any]]:
+def _beside(paths: Sequence[str]) -> Callable[[], dict[str, Hashes]]:
+    """The hashes of those that are files and can be read, which another thread finds meanwhile."""
+    files = [path for path in paths if Path(path).is_file()]
+    if not files:
+        return dict
+
+    def found() -> dict[str, Hashes]:
+        out = {}
+        for path in files:
+            try:
+                out[path] = USUAL.of(path)
+            except HvisError:
+                continue  # it is named without one
+        return out
+
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="huggingvis-hashes")
+    future = thread.submit(found)
+    thread.shutdown(wait=False)
+    return future.result
+
+
+def _files(spec: Spec, request: Request) -> Iterator[tuple[str, str]]:
+    """(kind, path) of each file beside the model's own."""
     if spec.vae:
-        yield _row("vae", spec.vae)
+        yield "vae", spec.vae
     for use in request.adapters:
         try:
-            kind = kind_of(use.path).name
+            yield kind_of(use.path).name, use.path
         except HvisError:
             continue  # said when it is to be put on
-        yield _row(kind, use.path)
     for path in dict.fromkeys(_pictures(request)):
         if Path(path).is_file():
-            yield {"kind": "picture", "path": path, "sha256": USUAL.of(path).sha256}
+            yield "picture", path
 
 
 def _pictures(request: Request) -> Iterator[str]:
@@ -55,17 +85,14 @@ def _pictures(request: Request) -> Iterator[str]:
     yield from (use.image for use in request.adapters if use.image)
 
 
-def _row(kind: str, path: str) -> dict[str, Any]:
-    found = _hashes(path)
+def _row(kind: str, path: str, found: Hashes | None) -> dict[str, Any]:
+    row = {"kind": kind, "path": path}
     if found is None:
-        return {"kind": kind, "path": path}
+        return row
+    if kind == "picture":
+        return {**row, "sha256": found.sha256}
     shown = (found.addnet or found.sha256) if kind == "lora" else found.sha256
-    return {"kind": kind, "path": path, "sha256": found.sha256, "a1111": shown[:12]}
-
-
-def _hashes(path: str) -> Hashes | None:
-    """Of a file; folders have none."""
-    return USUAL.of(path) if Path(path).is_file() else None
+    return {**row, "sha256": found.sha256, "a1111": shown[:12]}
 
 
 def _solver(system: System, request: Request) -> dict[str, str]:
