@@ -107,6 +107,10 @@ class Grid:
         """(t, s) of each step."""
         return pairwise(self.times.unbind())
 
+    def ranks(self) -> dict[float, int]:
+        """Time -> how many of the grid's levels lie above it."""
+        return {level: n for n, level in enumerate(sorted(set(self.times.tolist()), reverse=True))}
+
     def clock_table(self, x: Tensor) -> dict[float, Tensor]:
         """Exact time -> what a network is told there of each sample in `x`, [B], where this grid decides it."""
         if self.clocks is None:
@@ -132,7 +136,7 @@ def sample(
     `cond` has a `step`, under that name how many of the grid's levels lie above the step's, [B].
     """
     clocks = grid.clock_table(x)
-    passed = {level: n for n, level in enumerate(sorted(set(grid.times.tolist()), reverse=True))}
+    passed = grid.ranks() if "step" in cond else {}
     beliefs: list[Belief] = []  # of the present step; the first is the one at its start
     last: Belief | None = None
     number = 0
@@ -154,7 +158,7 @@ def sample(
     with process.walked(grid.times) if isinstance(process, Process) else nullcontext():
         for i, (t, s) in enumerate(grid.pairs()):
             beliefs.clear()
-            number = passed[moments[i]]
+            number = passed.get(moments[i], i)
             if moments[i + 1] > moments[i]:
                 x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
             else:
