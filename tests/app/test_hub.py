@@ -123,8 +123,9 @@ def test_spellings(name: str, what: Remote) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tiny", "/a/b", "./a", "a/b/c", "C:/models/x", "a\\b", "a/..", "a/b@../x", "a b/c", "https://example.org/a/b"],
-)
+    ["tiny", "/a/b", "./a", "a/b/c", "C:/models/x", "a\\b", "a/..", "a/b@../x", "a b/c", "https://example.org/a/b",
+     "models/x.safetensors", "models/x.CKPT"],
+)  # fmt: skip
 def test_what_is_no_model_at_a_hub(name: str) -> None:
     assert remote(name) is None
 

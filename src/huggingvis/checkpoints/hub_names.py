@@ -22,6 +22,7 @@ _HOSTS = {
     "huggingface.co": HUGGING_FACE, "hf.co": HUGGING_FACE, "hf-mirror.com": HUGGING_FACE,
     "modelscope.cn": MODELSCOPE, "modelscope.ai": MODELSCOPE,
 }  # fmt: skip
+_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _SPELLING = re.compile(
     rf"(?:(?P<source>{HUGGING_FACE}|{MODELSCOPE}):)?(?P<repo>{_WORD}/{_WORD})"
@@ -59,6 +60,8 @@ def remote(name: str) -> Remote | None:
     if found is None or ".." in name or "--" in found["repo"]:
         return None
     plain = not (found["source"] or found["revision"] or found["file"])
+    if plain and found["repo"].lower().endswith(_FILES):
+        return None  # folder/model.safetensors is a file here, or was meant to be one
     file = found["file"].strip("/") if found["file"] else None
     return Remote(found["source"] or HUGGING_FACE, found["repo"], found["revision"], file, plain)
 
