@@ -235,9 +235,10 @@ def test_a_settings_file_that_cannot_be_read_is_named(hvis: Any, monkeypatch: py
     refused(hvis(["generate", FOX]), 3, "settings file", "cannot be read")
 
 
-def test_training_for_no_steps_is_refused(hvis: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["steps", "batch"])
+def test_training_for_no_steps_or_on_no_pictures_is_refused(hvis: Any, tmp_path: Path, name: str) -> None:
     data = images(tmp_path / "data")
-    refused(hvis(["train", "vae", "--data", f"folder:{data}", "--steps", 0]), 2, "steps must be 1 or more", "found 0")
+    refused(hvis(["train", "vae", "--data", f"folder:{data}", f"--{name}", 0]), 2, f"{name} must be 1 or more, found 0")
     assert left() == []
 
 

@@ -51,7 +51,7 @@ class Refuse(OnCorrupt):
         if problems:
             raise FileProblem(
                 f"{len(problems)} image(s) cannot be used: {_name_some(problems)}. "
-                "Repair or remove them, or ask for damaged files to be skipped."
+                "Repair or remove them; in Python, FolderOptions(on_corrupt=Skip()) leaves them out."
             )
 
 
