@@ -113,6 +113,27 @@ def _weights(run: str, step: int) -> dict[str, bytes]:
     return found
 
 
+def test_a_run_that_is_extended_goes_on_by_the_advice_given(
+    hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingvis.train.progress import Reporter
+
+    class Interrupting(Reporter):
+        def show(self, done: int, values: object) -> None:
+            if done == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    fit = importlib.import_module("huggingvis.train.fit")
+    reporter = fit.reporter
+    words = ["train", "vae", "--data", f"folder:{_pictures(tmp_path)}", *SMALL_VAE, "--steps", 2, "--run", "runs/vae"]
+    assert hvis(words).code == 0
+    monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
+    said = hvis(["train", "--run", "runs/vae", "--resume", "--steps", 5])
+    refused(said, 130, "Stopped after step 3 of 5", "To go on: hvis train --run runs/vae --resume --steps 5")
+    monkeypatch.setattr(fit, "reporter", reporter)
+    assert hvis(["train", "--run", "runs/vae", "--resume", "--steps", 5, "--json"]).document["from_step"] == 3
+
+
 def test_ctrl_c_while_training_saves_and_resumes(hvis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingvis.train.progress import Reporter
 

@@ -18,7 +18,8 @@ from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, Latent
 from huggingvis.core.system import Spec, System
-from huggingvis.edits.exploring import able, between, exploration, explorations, signals
+from huggingvis.edits.exploring import able, between, encoded, exploration, explorations, signals
+from huggingvis.objectives.likelihood import dequantise
 from huggingvis.recipes.loading import bind_run
 from huggingvis.systems.unconditional import Unconditional
 
@@ -139,6 +140,21 @@ def test_a_density_tells_bits_per_number() -> None:
     noise = Picture(np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8))
     record = exploration("bits")()(system, [noise]).record
     assert record["unit"] == "bits per number" and record["told"] == [pytest.approx(8.0)]
+
+
+def test_a_density_reads_pictures_as_it_learnt_them(vae: System, tmp_path: Path) -> None:
+    """Values spread over their bins: black at its bin's edge would lie far outside of what a flow draws."""
+    numbers = {"steps": 2, "batch": 16, "sample_every": 0, "net": {"levels": 1, "depth": 2, "width": 8}}
+    flow = bind_run(train("glow", tmp_path / "glow", {**numbers, "data": digits(tmp_path / "data")}).path)
+    shape = (flow.spec.size[1], flow.spec.size[0])
+    black = [Picture(np.zeros((*shape, 1), np.uint8))] * 2
+    model = able(flow, Encodes, "encoder")
+    z = encoded(flow, black, 3)
+    x = dequantise(signals(flow, black), torch.Generator().manual_seed(3))
+    assert torch.equal(z, model.encode(x)) and not torch.equal(z[0], z[1])
+    assert torch.equal(encoded(vae, black, 3), able(vae, Encodes, "encoder").encode(signals(vae, black)))
+    found = exploration("interpolate")(steps=2)(flow, black)
+    assert all(np.abs(tile.pixels.astype(int)).max() <= 1 for tile in found.tiles.pictures)
 
 
 def test_complete_keeps_what_is_seen_and_varies_the_rest(

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.media import Picture
-from huggingvis.core.protocols import Cond
+from huggingvis.core.protocols import Cond, Encodes, Likelihood
 from huggingvis.core.request import Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits import explore
+from huggingvis.objectives.likelihood import dequantise
 
 T = TypeVar("T")
 
@@ -98,6 +99,20 @@ def signals(system: System, pictures: Sequence[Picture]) -> Tensor:
     ]
     x = np.stack([Picture.from_pil(image).to_signal() for image in fitted])
     return torch.from_numpy(x).to(system.device)
+
+
+def encoded(system: System, pictures: Sequence[Picture], seed: int) -> Tensor:
+    """Latents [B, ...] of pictures.
+
+    A model with as many latents as values is a density of them, which learnt 8-bit values spread evenly over their bins
+    (Theis, van den Oord & Bethge 2015, arXiv 1511.01844): at a bin's edge, where black lies, latents are far from all
+    that it draws. So values are spread by `seed` before they are read.
+    """
+    model, x = able(system, Encodes, "encoder"), signals(system, pictures)
+    z = model.encode(x)
+    if not isinstance(model, Likelihood) or z[0].numel() != x[0].numel():
+        return z
+    return model.encode(dequantise(x, torch.Generator(x.device).manual_seed(seed)))
 
 
 def shown(system: System, x: Tensor) -> list[Picture]:

@@ -85,8 +85,12 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     try:
         done = api.train(recipe, folder, records.to_dict(numbers), resume=args.resume, device=device, shard=args.shard)
     except Cancelled as stopped:
-        going_on = f" To go on: {shlex.join(['hvis', 'train', '--run', str(folder), '--resume'])}"
-        raise Cancelled(f"{stopped}{going_on if (folder / 'config.toml').is_file() else ''}") from None
+        again = ["hvis", "train", "--run", str(folder), "--resume"]
+        stored, steps = _stored(folder), records.to_dict(numbers).get("steps")
+        if stored is None:
+            raise Cancelled(str(stopped)) from None
+        again += [] if stored[1].get("steps") == steps else ["--steps", str(steps)]
+        raise Cancelled(f"{stopped} To go on: {shlex.join(again)}") from None
     seconds = round(time.perf_counter() - began, 3)
     last, since = _last(done), before.get(done.path, 0)
     if done.parallel.writes:

@@ -13,9 +13,9 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Encodes, Latent
+from huggingvis.core.protocols import Latent
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, able, asked, between, shown, signals
+from huggingvis.edits.exploring import Finding, Tiles, able, asked, between, encoded, shown
 
 
 @final
@@ -28,7 +28,7 @@ class Exploration:
         path: slerp (round the sphere) or linear.
         rows: ways between draws, where no pictures are given.
         prompt: class of the pictures, for a model of classes; empty: its first.
-        seed: of the draws.
+        seed: of the draws, and of how values of pictures are spread for a flow.
     """
 
     steps: int = 8
@@ -65,5 +65,4 @@ class Exploration:
             return list(zip(z[::2], z[1::2], strict=True))
         if len(pictures) < 2:
             raise UsageError("A way leads from one picture to another: give two or more, or none to draw its ends.")
-        z = able(system, Encodes, "encoder").encode(signals(system, pictures))
-        return list(pairwise(z))
+        return list(pairwise(encoded(system, pictures, self.seed)))

@@ -11,9 +11,9 @@ import torch
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Encodes, Latent
+from huggingvis.core.protocols import Latent
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, able, asked, shown, signals
+from huggingvis.edits.exploring import Finding, Tiles, able, asked, encoded, shown
 
 DRAWS = 64
 """Draws from which the deviation of each number is taken."""
@@ -48,7 +48,7 @@ class Exploration:
         seeds = range(self.seed, self.seed + DRAWS)
         draws = model.latents(DRAWS, asked(system, self.prompt, DRAWS), noise=SeedNoise(seeds))
         flat = draws.flatten(1)  # [N, D]
-        start = able(system, Encodes, "encoder").encode(signals(system, pictures[:1]))[0] if pictures else draws[0]
+        start = encoded(system, pictures[:1], self.seed)[0] if pictures else draws[0]
         spread = flat.std(0).clamp(min=1e-6)  # [D]
         chosen = self.numbers if self.numbers is not None else self._strongest(system, model, start, spread)
         if not chosen or min(chosen) < 0 or max(chosen) >= flat.shape[1]:
