@@ -211,22 +211,10 @@ def _names(allowed: Allowance) -> dict[str, Any]:
         where = checked(numbers, _Numbers)
         if len(rest) > 2 and rest[2]:
             raise pickle.UnpicklingError("a tensor to be conjugated or negated")
-        return view(where, where.dtype, offset, size, stride)
+        return _view(where, where.dtype, offset, size, stride, allowed)
 
     def typed(numbers: object, offset: object, size: Any, stride: Any, *rest: object) -> Stored:
-        return view(checked(numbers, _Numbers), checked(rest[2], torch.dtype), offset, size, stride)
-
-    def view(where: _Numbers, dtype: torch.dtype, offset: object, size: Any, stride: Any) -> Stored:
-        found = Stored(dtype, tuple(size), tuple(stride), where.begin + checked(offset, int) * dtype.itemsize)
-        if len(found.shape) != len(found.stride) or not all(
-            type(n) is int and n >= 0 for n in (*size, *stride, offset)
-        ):
-            raise pickle.UnpicklingError("a tensor of an impossible shape")
-        held = where.size // dtype.itemsize
-        if offset + found.span > held or prod(found.shape) > held:  # type: ignore[operator]
-            raise pickle.UnpicklingError(f"a tensor that reaches beyond the {held} numbers stored for it")
-        allowed.spend("tensors", prod(found.shape) * dtype.itemsize)
-        return found
+        return _view(checked(numbers, _Numbers), checked(rest[2], torch.dtype), offset, size, stride, allowed)
 
     table: dict[str, Any] = {
         "collections.OrderedDict": Table,
@@ -250,3 +238,17 @@ def _names(allowed: Allowance) -> dict[str, Any]:
         table |= {f"{module}.{name}": made for name, made in plain.items()}
     table |= {f"torch.{name}": dtype for name, dtype in (_DTYPES | _STORAGES).items()}
     return table | {"torch.storage.UntypedStorage": torch.uint8}
+
+
+def _view(where: _Numbers, dtype: torch.dtype, offset: object, size: Any, stride: Any, allowed: Allowance) -> Stored:
+    """A tensor of a storage, if the storage holds it."""
+    first = checked(offset, int)
+    found = Stored(dtype, tuple(size), tuple(stride), where.begin + first * dtype.itemsize)
+    whole = all(type(n) is int and n >= 0 for n in (*found.shape, *found.stride, first))
+    if len(found.shape) != len(found.stride) or not whole:
+        raise pickle.UnpicklingError("a tensor of an impossible shape")
+    held = where.size // dtype.itemsize
+    if first + found.span > held or prod(found.shape) > held:
+        raise pickle.UnpicklingError(f"a tensor that reaches beyond the {held} numbers stored for it")
+    allowed.spend("tensors", prod(found.shape) * dtype.itemsize)
+    return found
