@@ -1,4 +1,4 @@
-"""What a request of the command line starts from: the flags of `core.sources`.
+"""What a request of the command line starts from: the flags of `core.request_sources`.
 
     --image cat.png --strength 0.5                        image-to-image; strength 0 gives the picture back
     --image cat.png --resize-mode crop                    cut to the canvas's shape instead of pulled to it
@@ -14,15 +14,16 @@ What may stand after --inpaint and --outpaint are the fields of `Inpaint` and `O
 from __future__ import annotations
 
 import argparse
-from typing import Any, TypeVar, get_args
+from dataclasses import replace
+from typing import TypeVar, get_args
 
 from huggingvis.app.arguments import one_of
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import Flag, flags, parse
 from huggingvis.core.request import FromPicture, Inpaint, Outpaint, Source
-from huggingvis.core.sources import Resize
+from huggingvis.core.request_sources.kind import Resize
 
-S = TypeVar("S", Inpaint, Outpaint)
+S = TypeVar("S", bound=Source)
 _OWN_FLAGS = ("path", "mask", "strength", "resize")
 """Fields that have a flag of their own."""
 
@@ -54,14 +55,14 @@ def sources_said(args: argparse.Namespace) -> bool:
 
 def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
     """What the flags say of a picture to start from, on top of `base`. Raises `UsageError` for what does not fit."""
+    if not sources_said(args):
+        return base
     path = args.image or (base.path if base else None)
     if path is None:
-        if sources_said(args):
-            raise UsageError(
-                "--mask, --strength, --resize-mode, --inpaint and --outpaint are about a picture to start from: give "
-                "it with --image."
-            )
-        return None
+        raise UsageError(
+            "--mask, --strength, --resize-mode, --inpaint and --outpaint are about a picture to start from: give it "
+            "with --image."
+        )
     mask = args.mask or (base.mask if isinstance(base, Inpaint) and not args.image else None)
     if args.outpaint is not None or (isinstance(base, Outpaint) and mask is None):
         if mask is not None or args.resize_mode is not None or args.inpaint is not None:
@@ -74,10 +75,9 @@ def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
         return _told(Inpaint(path, mask), args.inpaint, args, base if isinstance(base, Inpaint) else None)
     if args.inpaint is not None:
         raise UsageError("--inpaint says how a mask is filled: give the mask with --mask.")
-    usual = base if isinstance(base, FromPicture) else FromPicture(path)
-    return FromPicture(
-        path, usual.strength if args.strength is None else args.strength, args.resize_mode or usual.resize
-    )
+    if base is None or isinstance(base, Inpaint):  # whose mask goes with its picture
+        base = FromPicture(path)
+    return _told(replace(base, path=path), None, args, None)
 
 
 def _told(plain: S, words: str | None, args: argparse.Namespace, base: S | None) -> S:
@@ -86,7 +86,8 @@ def _told(plain: S, words: str | None, args: argparse.Namespace, base: S | None)
     said.append(f"--path={plain.path}")
     if isinstance(plain, Inpaint):
         said.append(f"--mask={plain.mask}")
-        said += [f"--resize={args.resize_mode}"] if args.resize_mode else []
+    if args.resize_mode is not None:
+        said.append(f"--resize={args.resize_mode}")
     if args.strength is not None:
         said.append(f"--strength={args.strength}")
     return parse(type(plain), said, base=base or plain)
@@ -109,8 +110,7 @@ def _pairs(kind: type, words: str) -> list[tuple[str, str]]:
 
 
 def _fields(kind: type) -> list[Flag]:
-    given: Any = ("",) * sum(flag.name in ("path", "mask") for flag in flags(kind))
-    return [flag for flag in flags(kind, base=kind(*given)) if flag.name not in _OWN_FLAGS]
+    return [flag for flag in flags(kind) if flag.name not in _OWN_FLAGS]
 
 
 def _help(what: str, kind: type) -> str:

@@ -14,6 +14,10 @@ from typing import Any
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.request_sources import FromPicture as FromPicture
+from huggingvis.core.request_sources import Inpaint as Inpaint
+from huggingvis.core.request_sources import Outpaint as Outpaint
+from huggingvis.core.request_sources import Source as Source
 from huggingvis.core.rules import number as _number
 from huggingvis.core.rules import path as _path
 from huggingvis.core.rules import whole as _whole
@@ -24,10 +28,6 @@ from huggingvis.core.sampling import check_seeds
 from huggingvis.core.sizes import Refine as Refine
 from huggingvis.core.sizes import Refiner as Refiner
 from huggingvis.core.sizes import Tiles as Tiles
-from huggingvis.core.sources import FromPicture as FromPicture
-from huggingvis.core.sources import Inpaint as Inpaint
-from huggingvis.core.sources import Outpaint as Outpaint
-from huggingvis.core.sources import check_source
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
@@ -62,10 +62,6 @@ class Canvas:
     #: pixels a side of the parts that latents become pictures in and back; none: parts where the whole would take much
     #: memory; 0: always the whole
     vae_tile: int | None = None
-
-
-Source = FromPicture | Inpaint | Outpaint
-"""What a picture may start from; each has a file in edits/, found by its name."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     _check_sampling(request.sampling, limits)
     check_seeds(request.sampling, request.canvas.count, (limits.multiple, limits.side))
     if request.source is not None:
-        check_source(request.source)
+        request.source.check()
     _check_sizes(request, limits)
     for name in request.options:
         if name not in limits.options:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from huggingvis.core.sources import Resize
+from huggingvis.core.request_sources.kind import Resize
 
 NEAREST, LANCZOS = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 GREY = 127.0
