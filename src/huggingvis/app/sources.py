@@ -21,7 +21,7 @@ from huggingvis.app.arguments import one_of
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import Flag, flags, parse
 from huggingvis.core.request import FromPicture, Inpaint, Outpaint, Source
-from huggingvis.core.request_sources.kind import Resize
+from huggingvis.core.resizing import Resize
 
 S = TypeVar("S", bound=Source)
 _OWN_FLAGS = ("path", "mask", "strength", "resize")

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
@@ -18,6 +18,7 @@ from huggingvis.core.request_sources import FromPicture as FromPicture
 from huggingvis.core.request_sources import Inpaint as Inpaint
 from huggingvis.core.request_sources import Outpaint as Outpaint
 from huggingvis.core.request_sources import Source as Source
+from huggingvis.core.resizing import Resize
 from huggingvis.core.rules import number as _number
 from huggingvis.core.rules import path as _path
 from huggingvis.core.rules import whole as _whole
@@ -31,7 +32,7 @@ from huggingvis.core.sizes import Tiles as Tiles
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
-FITS = ("stretch", "crop", "fill")
+FITS = get_args(Resize)
 """How a picture of control comes to the canvas's shape."""
 EMPHASIS = ("original", "no-norm", "ignore", "none")
 """What weights in a prompt do to a text tower's states: multiply them and restore their mean, only multiply, nothing;

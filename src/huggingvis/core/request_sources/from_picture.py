@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from huggingvis.core.request_sources.kind import Resize, SourceKind, check_started
+from huggingvis.core.request_sources.kind import SourceKind, check_started
+from huggingvis.core.resizing import Resize
 
 
 @dataclass(frozen=True)

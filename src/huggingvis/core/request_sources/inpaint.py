@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from huggingvis.core import rules
-from huggingvis.core.request_sources.kind import (
-    LONGEST_MARGIN,
-    Method,
-    Resize,
-    SourceKind,
-    check_resampling,
-    check_started,
-)
+from huggingvis.core.request_sources.kind import LONGEST_MARGIN, Method, SourceKind, check_resampling, check_started
+from huggingvis.core.resizing import Resize
 
 Fill = Literal["original", "fill", "noise", "nothing"]
 """What lies under a mask before the noise: what was there, blurred surroundings, latent noise, zero latents."""

@@ -10,8 +10,6 @@ from typing import ClassVar, Literal
 
 from huggingvis.core import rules
 
-Resize = Literal["stretch", "crop", "fill"]
-"""How a picture comes to the canvas's size: pulled to it, cut to its shape, or laid in with its edges drawn out."""
 Method = Literal["auto", "blend", "repaint"]
 """How a net learns of what is known: auto (told, if it can be told, else blend), blend, or repaint (resampling)."""
 
