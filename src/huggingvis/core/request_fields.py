@@ -36,7 +36,7 @@ ALIASES: Mapping[str, str] = {
 SIZE = "size"
 """Width and height in one, as in `96x64`; one number is both."""
 _INDEXED = re.compile(r"adapters\.(\d+)\.(\w+)")
-_SIDES = re.compile(r"\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*", re.IGNORECASE)
+_SIDES = re.compile(r"\s*([0-9]{1,9})(?:\s*[x×]\s*([0-9]{1,9}))?\s*", re.IGNORECASE)
 
 
 def names() -> list[str]:
@@ -129,11 +129,19 @@ def files_of(request: Request) -> Iterator[str]:
     yield from filter(None, (*begun, *of_adapters))
 
 
-def _sized(request: Request, words: str) -> Request:
+def sides_of(words: str, *, square: bool = True) -> tuple[int, int] | None:
+    """Width and height of `96x64`; None for words that say none. `square`: one number is both."""
     sides = _SIDES.fullmatch(words)
+    if sides is None or not (square or sides[2]):
+        return None
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def _sized(request: Request, words: str) -> Request:
+    sides = sides_of(words)
     if sides is None:
         raise UsageError(f"'size' must be width and height in pixels, such as 96x64, but {words!r} was found.")
-    return replace(request, canvas=replace(request.canvas, width=int(sides[1]), height=int(sides[2] or sides[1])))
+    return replace(request, canvas=replace(request.canvas, width=sides[0], height=sides[1]))
 
 
 def _put(plain: dict[str, Any], place: str, value: Any) -> None:

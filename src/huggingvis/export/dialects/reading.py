@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from huggingvis.core.request import Canvas, Request
+from huggingvis.core.request_fields import sides_of
 from huggingvis.core.sampling import MAX_SEED, OWN, Sampling
 from huggingvis.export.dialects.solvers import Solver
 
@@ -119,13 +120,11 @@ class Told:
         text = self.text(name)
         if text is None:
             return None
-        parts = text.lower().split("x")
-        if len(parts) == 2 and all(p.strip().isascii() and p.strip().isdigit() and len(p) < 8 for p in parts):
-            width, height = (int(part) for part in parts)
-            if all(_SIDES[0] <= side <= _SIDES[1] or (free and side == 0) for side in (width, height)):
-                return width, height
-        self.note(name, text)
-        return None
+        sides = sides_of(text, square=False)
+        if sides is None or not all(_SIDES[0] <= side <= _SIDES[1] or (free and side == 0) for side in sides):
+            self.note(name, text)
+            return None
+        return sides
 
     def canvas(self, width: str, height: str) -> Canvas:
         """Width and height from two numbers; none, if one is missing."""
