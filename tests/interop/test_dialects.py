@@ -18,7 +18,7 @@ from PIL import Image
 from huggingvis.core.errors import FileProblem, HvisError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Refine, Request, Sampling
-from huggingvis.core.sampling import OWN, RNGS
+from huggingvis.core.request_sampling import OWN, RNGS
 from huggingvis.export import dialects
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Wanted

@@ -14,6 +14,13 @@ from typing import Any, get_args
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.request_sampling import MAX_SEED as MAX_SEED
+from huggingvis.core.request_sampling import OWN as OWN
+from huggingvis.core.request_sampling import Sampling as Sampling
+from huggingvis.core.request_sampling import check_seeds
+from huggingvis.core.request_sizes import Refine as Refine
+from huggingvis.core.request_sizes import Refiner as Refiner
+from huggingvis.core.request_sizes import Tiles as Tiles
 from huggingvis.core.request_sources import FromPicture as FromPicture
 from huggingvis.core.request_sources import Inpaint as Inpaint
 from huggingvis.core.request_sources import Outpaint as Outpaint
@@ -22,13 +29,6 @@ from huggingvis.core.resizing import Resize
 from huggingvis.core.rules import number as _number
 from huggingvis.core.rules import path as _path
 from huggingvis.core.rules import whole as _whole
-from huggingvis.core.sampling import MAX_SEED as MAX_SEED
-from huggingvis.core.sampling import OWN as OWN
-from huggingvis.core.sampling import Sampling as Sampling
-from huggingvis.core.sampling import check_seeds
-from huggingvis.core.sizes import Refine as Refine
-from huggingvis.core.sizes import Refiner as Refiner
-from huggingvis.core.sizes import Tiles as Tiles
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Refine, Request
-from huggingvis.core.sampling import OWN, RNGS
+from huggingvis.core.request_sampling import OWN, RNGS
 from huggingvis.core.upscalers import upscaler_of
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of

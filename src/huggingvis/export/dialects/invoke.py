@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingvis.core.request import Prompt, Request
-from huggingvis.core.sampling import OWN
+from huggingvis.core.request_sampling import OWN
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of
 

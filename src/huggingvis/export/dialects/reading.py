@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingvis.core.request import Canvas, Request
 from huggingvis.core.request_fields import sides_of
-from huggingvis.core.sampling import MAX_SEED, OWN, Sampling
+from huggingvis.core.request_sampling import MAX_SEED, OWN, Sampling
 from huggingvis.export.dialects.solvers import Solver
 
 _SIDES = (1, 65_536)
