@@ -108,6 +108,6 @@ def test_flags_leave_a_kind_that_they_do_not_know() -> None:
     parser = argparse.ArgumentParser()
     add_sources(parser)
     base = Between("a.png", "b.png", 0.25)
-    assert source_of(parser.parse_args([]), base) == base  # type: ignore[arg-type]
-    assert source_of(parser.parse_args(["--image", "c.png"]), base) == replace(base, path="c.png")  # type: ignore[arg-type]
-    assert source_of(parser.parse_args(["--image", "c.png"]), None) == FromPicture("c.png")
+    assert source_of(parser.parse_args([]), base, {}) == base  # type: ignore[arg-type]
+    assert source_of(parser.parse_args(["--image", "c.png"]), base, {}) == replace(base, path="c.png")  # type: ignore[arg-type]
+    assert source_of(parser.parse_args(["--image", "c.png"]), None, {}) == FromPicture("c.png")

@@ -14,8 +14,9 @@ What may stand after --inpaint and --outpaint are the fields of `Inpaint` and `O
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from huggingvis.app.arguments import one_of
 from huggingvis.core.errors import UsageError, unknown
@@ -53,8 +54,11 @@ def sources_said(args: argparse.Namespace) -> bool:
     return any(word is not None for word in words) or args.strength is not None
 
 
-def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
-    """What the flags say of a picture to start from, on top of `base`. Raises `UsageError` for what does not fit."""
+def source_of(args: argparse.Namespace, base: Source | None, numbers: Mapping[str, Any]) -> Source | None:
+    """What the flags say of a picture to start from, on top of `base`; one that is begun here has `numbers`.
+
+    Raises `UsageError` for what does not fit.
+    """
     if not sources_said(args):
         return base
     path = args.image or (base.path if base else None)
@@ -70,18 +74,23 @@ def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
                 "--outpaint makes new canvas around the whole picture as it is, so --mask, --inpaint and --resize-mode "
                 "do not go with it. Do one after the other."
             )
-        return _told(Outpaint(path), args.outpaint, args, base if isinstance(base, Outpaint) else None)
+        return _told(_begun(Outpaint(path), numbers), args.outpaint, args, base)
     if mask is not None:
-        return _told(Inpaint(path, mask), args.inpaint, args, base if isinstance(base, Inpaint) else None)
+        return _told(_begun(Inpaint(path, mask), numbers), args.inpaint, args, base)
     if args.inpaint is not None:
         raise UsageError("--inpaint says how a mask is filled: give the mask with --mask.")
     if base is None or isinstance(base, Inpaint):  # whose mask goes with its picture
-        base = FromPicture(path)
-    return _told(replace(base, path=path), None, args, None)
+        return _told(_begun(FromPicture(path), numbers), None, args, None)
+    return _told(replace(base, path=path), None, args, base)
 
 
-def _told(plain: S, words: str | None, args: argparse.Namespace, base: S | None) -> S:
-    """`base`, else `plain`, with the path and mask of `plain` and what the flags say."""
+def _begun(plain: S, numbers: Mapping[str, Any]) -> S:
+    """With those of the numbers that its kind has."""
+    return replace(plain, **{flag.name: numbers[flag.name] for flag in flags(type(plain)) if flag.name in numbers})
+
+
+def _told(plain: S, words: str | None, args: argparse.Namespace, base: Source | None) -> S:
+    """`base` if it is of the kind of `plain`, else `plain`; with the files of `plain` and what the flags say."""
     said = [f"--{name}={value}" for name, value in _pairs(type(plain), words or "")]
     said.append(f"--path={plain.path}")
     if isinstance(plain, Inpaint):
@@ -90,7 +99,7 @@ def _told(plain: S, words: str | None, args: argparse.Namespace, base: S | None)
         said.append(f"--resize={args.resize_mode}")
     if args.strength is not None:
         said.append(f"--strength={args.strength}")
-    return parse(type(plain), said, base=base or plain)
+    return parse(type(plain), said, base=base if isinstance(base, type(plain)) else plain)
 
 
 def _pairs(kind: type, words: str) -> list[tuple[str, str]]:
