@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.request import FromPicture, Inpaint, Request
+from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.edits import from_picture, inpaint
+from huggingvis.edits import starting
 from huggingvis.edits.task import Task
 from huggingvis.systems.pipelines import How, bind_folder
 
@@ -25,9 +25,7 @@ def bound(made: Any, folder: Path) -> System:
 def latents(system: System, asked: Request, noise: list[Tensor]) -> Tensor:
     cond = system.conditioner([asked])
     task = Task(system, asked, system.generator(asked), 1, cond, ReplayNoise(noise))
-    if isinstance(asked.source, FromPicture):
-        return from_picture.sample(task, asked.source)
-    return inpaint.sample(task, asked.source) if isinstance(asked.source, Inpaint) else task.from_noise()
+    return starting.sample(task)
 
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:

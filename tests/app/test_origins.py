@@ -18,7 +18,7 @@ from tiny_pipelines import pipeline
 
 import huggingvis as hv
 from huggingvis.checkpoints.file_hashes import read_hashes
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
 from huggingvis.systems.pipelines import How, bind_folder
@@ -149,7 +149,8 @@ def test_files_that_are_not_here_or_are_others_are_said(hvis: Any, models: Path,
     paragraph = said.document["notes"][0]
     assert f"{model} is not the file that the picture was made with, whose hash begins with 0123456789." in paragraph
     assert "The lora 'gone' (hash aaebf6360f7d) is not here and is left out: give it with --lora FILE:0.7." in paragraph
-    assert "--image and --strength 0.5" in paragraph and "left out: Foo" in paragraph
+    assert "give it with --image, and it is made from that with strength 0.5;" in paragraph
+    assert "left out: Foo" in paragraph
     said = hvis(["generate", "--from", path])
     assert (
         said.code == 2
@@ -169,10 +170,24 @@ def test_a_model_that_knows_less_says_what_it_leaves_out(hvis: Any, tiny_model: 
     assert "knows no clip_skip (2)" in said.paragraph and "has no schedule 'normal'" in said.paragraph
 
 
-def test_a_part_made_anew_is_asked_for_with_its_strength(hvis: Any, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "Denoising strength": 0.75, "Mask blur": 4}
-    said = hvis(["inspect", png(tmp_path / "a.png", {"parameters": infotext("a fox", "", settings)})])
-    assert "give them with --image, --mask and --strength 0.75" in said.out
+def test_a_part_is_made_anew_by_the_numbers_of_the_notes(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "Size": "32x32", "Model": "dream", "Denoising strength": 0.75, "Mask blur": 2,
+                "Inpaint area": "Only masked", "Masked area padding": 4, "Masked content": "fill"}  # fmt: skip
+    path = png(tmp_path / "a.png", {"parameters": infotext("a fox", "", settings)})
+    said = hvis(["inspect", path])
+    assert "with --image and --mask, and it is made anew with strength 0.75, region masked" in said.out
+    picture, mask = (str(tmp_path / name) for name in ("in.png", "mask.png"))
+    Image.new("RGB", (32, 32), "teal").save(picture)
+    Image.new("L", (32, 32), 255).save(mask)
+    words = ["generate", "--from", path, "--model", tiny_model, "--image", picture, "--json"]
+    masked = hvis([*words, "--mask", mask, "--inpaint", "padding=8"])
+    assert masked.code == 0, masked.err
+    assert Request.from_dict(masked.document["request"]).source == Inpaint(
+        picture, mask, 0.75, region="masked", padding=8, blur=2.0, fill="fill"
+    )
+    plain = hvis([*words, "--strength", 0.5, "--resize-mode", "crop"])
+    assert Request.from_dict(plain.document["request"]).source == FromPicture(picture, 0.5, "crop")
+    assert Request.from_dict(hvis(words).document["request"]).source == FromPicture(picture, 0.75)
 
 
 def test_other_kinds_of_files(hvis: Any, tiny_model: Path) -> None:

@@ -27,6 +27,8 @@ FOX = Request(Prompt("a fox", "no fox"), adapters=(AdapterUse("a.safetensors", 0
         ("Guidance-Interval", "0,0.5", Request(FOX.prompt, sampling=Sampling(guidance_interval=(0.0, 0.5)))),
         ("guidance_interval", [0, 0.5], Request(FOX.prompt, sampling=Sampling(guidance_interval=(0.0, 0.5)))),
         ("size", "96x64", Request(FOX.prompt, Canvas(96, 64))),
+        ("size", " 96 × 64 ", Request(FOX.prompt, Canvas(96, 64))),
+        ("size", "96", Request(FOX.prompt, Canvas(96, 96))),
         ("width", "none", Request(FOX.prompt)),
         ("n", 3, Request(FOX.prompt, Canvas(count=3))),
         ("negative_prompt", "dark", Request(Prompt("a fox", "dark"))),
@@ -76,6 +78,7 @@ def test_every_value_of_the_record_has_a_name() -> None:
         ("adapters.0.wait", 1, "no field of a request"),
         ("strength", 0.5, "about a picture to start from, and there is none"),
         ("size", "large", "width and height in pixels, such as 96x64"),
+        ("size", "9" * 5000, "width and height in pixels, such as 96x64"),
     ],
 )
 def test_what_no_request_has_is_refused(name: str, value: Any, message: str) -> None:

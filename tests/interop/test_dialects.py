@@ -18,7 +18,7 @@ from PIL import Image
 from huggingvis.core.errors import FileProblem, HvisError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Refine, Request, Sampling
-from huggingvis.core.sampling import OWN, RNGS
+from huggingvis.core.request_sampling import OWN, RNGS
 from huggingvis.export import dialects
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Wanted
@@ -134,8 +134,32 @@ def test_everything_at_once() -> None:
 
 def test_pictures_that_it_began_with_are_asked_for() -> None:
     told = reading(infotext("a", "", {**SETTINGS, "Denoising strength": 0.6}))
-    assert "--image and --strength 0.6" in told.notes[0] and told.request.source is None
-    assert "--mask" in reading(infotext("a", "", {**SETTINGS, "Denoising strength": 1, "Mask blur": 4})).notes[0]
+    assert "give it with --image" in told.notes[0] and "with strength 0.6;" in told.notes[0]
+    assert told.request.source is None and told.started == {"strength": 0.6}
+    assert reading(infotext("a", "", {**SETTINGS, "Denoising strength": 0.6, "Hires upscale": 2})).started == {}
+
+
+MASKED = {"Denoising strength": 0.75, "Mask mode": "Inpaint not masked", "Mask blur": 4, "Inpaint area": "Only masked",
+          "Masked area padding": 16, "Masked content": "latent noise"}  # fmt: skip
+"""As the web UI writes them, each only where it is not as ever."""
+
+
+def test_a_mask_s_numbers_are_read_as_far_as_they_are_told() -> None:
+    told = reading(infotext("a", "", {**SETTINGS, **MASKED, "Mask blur": 4, "Conditional mask weight": 1.0}))
+    assert told.started == {
+        "strength": 0.75, "region": "masked", "padding": 16, "blur": 4.0, "fill": "noise", "invert": True
+    }  # fmt: skip
+    (note,) = told.notes
+    assert "with --image and --mask" in note
+    assert "with strength 0.75, region masked, padding 16, blur 4, fill noise, invert yes;" in note
+    for label, fill in (("original", "original"), ("fill", "fill"), ("latent nothing", "nothing")):
+        assert reading(infotext("a", "", {**SETTINGS, **MASKED, "Masked content": label})).started["fill"] == fill
+    odd = {**SETTINGS, **MASKED, "Masked content": "lama cleaner", "Conditional mask weight": 0.5}
+    told = reading(infotext("a", "", odd))
+    assert "fill" not in told.started and any("'lama cleaner' cannot be" in note for note in told.notes)
+    assert any("by 0.5 (Conditional mask weight)" in note for note in told.notes)
+    plain = reading(infotext("a", "", {**SETTINGS, "Denoising strength": 1, "Conditional mask weight": 1.0}))
+    assert plain.started == {"strength": 1.0}  # which a net trained for masks has without any
 
 
 def test_values_that_cannot_be_are_said_and_left_out() -> None:
@@ -331,7 +355,8 @@ def test_comfy_second_pass_and_from_a_picture() -> None:
             if isinstance(value, list) and value != latent and value != pixels:
                 node["inputs"][key] = [f"1{value[0]}", value[1]]
     told = dialects.read({"prompt": json.dumps(g.nodes)})
-    assert told is not None and any("cat.png" in note and "--strength 0.6" in note for note in told.notes)
+    assert told is not None and any("cat.png" in note and "strength 0.6" in note for note in told.notes)
+    assert told.started == {"strength": 0.6}
 
 
 @pytest.mark.parametrize("label", solvers.COMFY)

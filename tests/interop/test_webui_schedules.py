@@ -19,8 +19,8 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.noise import ReplayNoise
+from huggingvis.core.request_sampling import Sampling
 from huggingvis.core.sample import sample
-from huggingvis.core.sampling import Sampling
 from huggingvis.export.dialects import solvers
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers import names

@@ -51,6 +51,11 @@ class Origin:
     def foreign(self) -> bool:
         return self.told.request_json is None
 
+    @property
+    def started(self) -> Mapping[str, Any]:
+        """Numbers of a picture that it began with, where the notes have these and not the picture."""
+        return self.told.reading.started if self.told.reading else {}
+
     def request(self, system: System | None = None) -> Request:
         """What is asked for; of another program's notes on top of a `system`'s own numbers."""
         request, reading = self.told.request(), self.told.reading

@@ -22,6 +22,7 @@ from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Canvas, Refine, Refiner, Request, Tiles
+from huggingvis.core.request_fields import sides_of
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Size(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        sides = re.fullmatch(r"(\d+)(?:[x×](\d+))?", values.lower())
+        sides = sides_of(values)
         if sides is None:
             raise UsageError(f"--size takes width and height in pixels, as in --size 96x64; found {values!r}.")
-        _say(namespace, Canvas, [f"--width={sides[1]}", f"--height={sides[2] or sides[1]}"])
+        _say(namespace, Canvas, [f"--width={sides[0]}", f"--height={sides[1]}"])
 
 
 class _Hires(argparse.Action):
@@ -50,9 +51,9 @@ class _Hires(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        sides = re.fullmatch(r"(\d+)[x×](\d+)", values.lower())
+        sides = sides_of(values, square=False)
         if sides is not None:
-            _say(namespace, Sizes, [f"--refine.width={sides[1]}", f"--refine.height={sides[2]}"])
+            _say(namespace, Sizes, [f"--refine.width={sides[0]}", f"--refine.height={sides[1]}"])
         elif re.fullmatch(r"\d+(\.\d+)?", values):
             _say(namespace, Sizes, [f"--refine.scale={values}", "--refine.width=none", "--refine.height=none"])
         else:

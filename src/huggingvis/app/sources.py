@@ -1,4 +1,4 @@
-"""What a request of the command line starts from: the flags of `core.sources`.
+"""What a request of the command line starts from: the flags of `core.request_sources`.
 
     --image cat.png --strength 0.5                        image-to-image; strength 0 gives the picture back
     --image cat.png --resize-mode crop                    cut to the canvas's shape instead of pulled to it
@@ -14,15 +14,17 @@ What may stand after --inpaint and --outpaint are the fields of `Inpaint` and `O
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from huggingvis.app.arguments import one_of
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import Flag, flags, parse
 from huggingvis.core.request import FromPicture, Inpaint, Outpaint, Source
-from huggingvis.core.sources import Resize
+from huggingvis.core.resizing import Resize
 
-S = TypeVar("S", Inpaint, Outpaint)
+S = TypeVar("S", bound=Source)
 _OWN_FLAGS = ("path", "mask", "strength", "resize")
 """Fields that have a flag of their own."""
 
@@ -52,16 +54,19 @@ def sources_said(args: argparse.Namespace) -> bool:
     return any(word is not None for word in words) or args.strength is not None
 
 
-def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
-    """What the flags say of a picture to start from, on top of `base`. Raises `UsageError` for what does not fit."""
+def source_of(args: argparse.Namespace, base: Source | None, numbers: Mapping[str, Any]) -> Source | None:
+    """What the flags say of a picture to start from, on top of `base`; one that is begun here has `numbers`.
+
+    Raises `UsageError` for what does not fit.
+    """
+    if not sources_said(args):
+        return base
     path = args.image or (base.path if base else None)
     if path is None:
-        if sources_said(args):
-            raise UsageError(
-                "--mask, --strength, --resize-mode, --inpaint and --outpaint are about a picture to start from: give "
-                "it with --image."
-            )
-        return None
+        raise UsageError(
+            "--mask, --strength, --resize-mode, --inpaint and --outpaint are about a picture to start from: give it "
+            "with --image."
+        )
     mask = args.mask or (base.mask if isinstance(base, Inpaint) and not args.image else None)
     if args.outpaint is not None or (isinstance(base, Outpaint) and mask is None):
         if mask is not None or args.resize_mode is not None or args.inpaint is not None:
@@ -69,27 +74,32 @@ def source_of(args: argparse.Namespace, base: Source | None) -> Source | None:
                 "--outpaint makes new canvas around the whole picture as it is, so --mask, --inpaint and --resize-mode "
                 "do not go with it. Do one after the other."
             )
-        return _told(Outpaint(path), args.outpaint, args, base if isinstance(base, Outpaint) else None)
+        return _told(_begun(Outpaint(path), numbers), args.outpaint, args, base)
     if mask is not None:
-        return _told(Inpaint(path, mask), args.inpaint, args, base if isinstance(base, Inpaint) else None)
+        return _told(_begun(Inpaint(path, mask), numbers), args.inpaint, args, base)
     if args.inpaint is not None:
         raise UsageError("--inpaint says how a mask is filled: give the mask with --mask.")
-    usual = base if isinstance(base, FromPicture) else FromPicture(path)
-    return FromPicture(
-        path, usual.strength if args.strength is None else args.strength, args.resize_mode or usual.resize
-    )
+    if base is None or isinstance(base, Inpaint):  # whose mask goes with its picture
+        return _told(_begun(FromPicture(path), numbers), None, args, None)
+    return _told(replace(base, path=path), None, args, base)
 
 
-def _told(plain: S, words: str | None, args: argparse.Namespace, base: S | None) -> S:
-    """`base`, else `plain`, with the path and mask of `plain` and what the flags say."""
+def _begun(plain: S, numbers: Mapping[str, Any]) -> S:
+    """With those of the numbers that its kind has."""
+    return replace(plain, **{flag.name: numbers[flag.name] for flag in flags(type(plain)) if flag.name in numbers})
+
+
+def _told(plain: S, words: str | None, args: argparse.Namespace, base: Source | None) -> S:
+    """`base` if it is of the kind of `plain`, else `plain`; with the files of `plain` and what the flags say."""
     said = [f"--{name}={value}" for name, value in _pairs(type(plain), words or "")]
     said.append(f"--path={plain.path}")
     if isinstance(plain, Inpaint):
         said.append(f"--mask={plain.mask}")
-        said += [f"--resize={args.resize_mode}"] if args.resize_mode else []
+    if args.resize_mode is not None:
+        said.append(f"--resize={args.resize_mode}")
     if args.strength is not None:
         said.append(f"--strength={args.strength}")
-    return parse(type(plain), said, base=base or plain)
+    return parse(type(plain), said, base=base if isinstance(base, type(plain)) else plain)
 
 
 def _pairs(kind: type, words: str) -> list[tuple[str, str]]:
@@ -109,8 +119,7 @@ def _pairs(kind: type, words: str) -> list[tuple[str, str]]:
 
 
 def _fields(kind: type) -> list[Flag]:
-    given: Any = ("",) * sum(flag.name in ("path", "mask") for flag in flags(kind))
-    return [flag for flag in flags(kind, base=kind(*given)) if flag.name not in _OWN_FLAGS]
+    return [flag for flag in flags(kind) if flag.name not in _OWN_FLAGS]
 
 
 def _help(what: str, kind: type) -> str:

@@ -10,28 +10,29 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from huggingvis.core import config
 from huggingvis.core.errors import FileProblem, UsageError, unknown
+from huggingvis.core.request_sampling import MAX_SEED as MAX_SEED
+from huggingvis.core.request_sampling import OWN as OWN
+from huggingvis.core.request_sampling import Sampling as Sampling
+from huggingvis.core.request_sampling import check_seeds
+from huggingvis.core.request_sizes import Refine as Refine
+from huggingvis.core.request_sizes import Refiner as Refiner
+from huggingvis.core.request_sizes import Tiles as Tiles
+from huggingvis.core.request_sources import FromPicture as FromPicture
+from huggingvis.core.request_sources import Inpaint as Inpaint
+from huggingvis.core.request_sources import Outpaint as Outpaint
+from huggingvis.core.request_sources import Source as Source
+from huggingvis.core.resizing import Resize
 from huggingvis.core.rules import number as _number
 from huggingvis.core.rules import path as _path
 from huggingvis.core.rules import whole as _whole
-from huggingvis.core.sampling import MAX_SEED as MAX_SEED
-from huggingvis.core.sampling import OWN as OWN
-from huggingvis.core.sampling import Sampling as Sampling
-from huggingvis.core.sampling import check_seeds
-from huggingvis.core.sizes import Refine as Refine
-from huggingvis.core.sizes import Refiner as Refiner
-from huggingvis.core.sizes import Tiles as Tiles
-from huggingvis.core.sources import FromPicture as FromPicture
-from huggingvis.core.sources import Inpaint as Inpaint
-from huggingvis.core.sources import Outpaint as Outpaint
-from huggingvis.core.sources import check_source
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
-FITS = ("stretch", "crop", "fill")
+FITS = get_args(Resize)
 """How a picture of control comes to the canvas's shape."""
 EMPHASIS = ("original", "no-norm", "ignore", "none")
 """What weights in a prompt do to a text tower's states: multiply them and restore their mean, only multiply, nothing;
@@ -62,10 +63,6 @@ class Canvas:
     #: pixels a side of the parts that latents become pictures in and back; none: parts where the whole would take much
     #: memory; 0: always the whole
     vae_tile: int | None = None
-
-
-Source = FromPicture | Inpaint | Outpaint
-"""What a picture may start from; each has a file in edits/, found by its name."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def check(request: Request, limits: Limits = Limits()) -> Request:
     _check_sampling(request.sampling, limits)
     check_seeds(request.sampling, request.canvas.count, (limits.multiple, limits.side))
     if request.source is not None:
-        check_source(request.source)
+        request.source.check()
     _check_sizes(request, limits)
     for name in request.options:
         if name not in limits.options:

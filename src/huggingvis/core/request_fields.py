@@ -22,6 +22,7 @@ from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import flags, from_text
 from huggingvis.core.request import AdapterUse, Request
+from huggingvis.core.request_sources import beginnings, kind_after
 
 ALIASES: Mapping[str, str] = {
     "prompt": "prompt.text", "negative": "prompt.negative", "negative_prompt": "prompt.negative",
@@ -35,8 +36,7 @@ ALIASES: Mapping[str, str] = {
 SIZE = "size"
 """Width and height in one, as in `96x64`; one number is both."""
 _INDEXED = re.compile(r"adapters\.(\d+)\.(\w+)")
-_SIDES = re.compile(r"\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*", re.IGNORECASE)
-_PATHS = ("path", "mask", "image", "encoder", "model")
+_SIDES = re.compile(r"\s*([0-9]{1,9})(?:\s*[x×]\s*([0-9]{1,9}))?\s*", re.IGNORECASE)
 
 
 def names() -> list[str]:
@@ -96,7 +96,7 @@ def with_field(request: Request, name: str, value: Any) -> Request:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Names as they must be set: a picture to start from and its mask before their numbers, search and replace last."""
-    first = ("source.path", "source.mask")
+    first = [f"source.{field}" for field in beginnings()]
 
     def rank(name: str) -> int:
         plain = plain_name(name)
@@ -124,34 +124,33 @@ def replaced(request: Request, old: str, new: str) -> Request:
 
 def files_of(request: Request) -> Iterator[str]:
     """The files and folders that must be there for a request: pictures, masks, weights."""
-    for key, value in named_files(config.to_dict(request)):
-        if value and key != "model":  # a model may be a name that is found elsewhere
-            yield value
+    begun = request.source.files() if request.source else ()
+    of_adapters = (path for use in request.adapters for path in (use.path, use.image, use.encoder))
+    yield from filter(None, (*begun, *of_adapters))
 
 
-def named_files(plain: Any) -> Iterator[tuple[str, str]]:
-    """Key and value of everything in the plain form of a request that may name a file or folder."""
-    tables = plain if isinstance(plain, list) else plain.items() if isinstance(plain, dict) else ()
-    for item in tables:
-        key, value = item if isinstance(item, tuple) else ("", item)
-        if isinstance(value, str) and key in _PATHS:
-            yield key, value
-        elif key not in ("prompt", "options"):
-            yield from named_files(value)
+def sides_of(words: str, *, square: bool = True) -> tuple[int, int] | None:
+    """Width and height of `96x64`; None for words that say none. `square`: one number is both."""
+    sides = _SIDES.fullmatch(words)
+    if sides is None or not (square or sides[2]):
+        return None
+    return int(sides[1]), int(sides[2] or sides[1])
 
 
 def _sized(request: Request, words: str) -> Request:
-    sides = _SIDES.fullmatch(words)
+    sides = sides_of(words)
     if sides is None:
         raise UsageError(f"'size' must be width and height in pixels, such as 96x64, but {words!r} was found.")
-    return replace(request, canvas=replace(request.canvas, width=int(sides[1]), height=int(sides[2] or sides[1])))
+    return replace(request, canvas=replace(request.canvas, width=sides[0], height=sides[1]))
 
 
 def _put(plain: dict[str, Any], place: str, value: Any) -> None:
     """Writes a value at its place in the plain form of a request; what it is a part of must be there."""
     *parents, last = place.split(".")
+    if parents == ["source"]:
+        plain["source"] = _source(plain["source"], last)
     table: Any = plain
-    for depth, parent in enumerate(parents):
+    for parent in parents:
         if parent.isdecimal():
             if int(parent) >= len(table):
                 raise UsageError(
@@ -161,20 +160,21 @@ def _put(plain: dict[str, Any], place: str, value: Any) -> None:
             table = table[int(parent)]
             continue
         if table.get(parent) is None:
-            table[parent] = _begun(".".join(parents[: depth + 1]), last)
+            table[parent] = {}
         table = table[parent]
-    if place == "source.mask" and table.get(config.KIND) == "FromPicture":
-        table |= {config.KIND: "Inpaint", "strength": 1.0}
     table[last] = value
 
 
-def _begun(parent: str, last: str) -> dict[str, Any]:
-    """A part of a request that it had none of, when one field of it is said."""
-    if (parent, last) == ("source", "path"):
-        return {config.KIND: "FromPicture"}
-    if parent == "source":
-        raise UsageError(f"'source.{last}' is about a picture to start from, and there is none: name it as 'image'.")
-    return {}
+def _source(plain: dict[str, Any] | None, field: str) -> dict[str, Any]:
+    """The plain form of the source of which `field` is said: of another kind, where that makes it one."""
+    told = plain or {}
+    kind = kind_after(told.get(config.KIND), field)
+    if kind is not None:  # each has a usual strength of its own
+        kept = config.types_of(kind).keys() - {"strength"}
+        return {config.KIND: kind.__name__, **{name: value for name, value in told.items() if name in kept}}
+    if plain is None:
+        raise UsageError(f"'source.{field}' is about a picture to start from, and there is none: name it as 'image'.")
+    return plain
 
 
 def _own_type(kind: Any, value: Any) -> Any:

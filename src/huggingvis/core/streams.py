@@ -29,7 +29,7 @@ from torch import Tensor
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise, SeedNoise
 from huggingvis.core.philox import CudaStream
-from huggingvis.core.sampling import OWN, Sampling
+from huggingvis.core.request_sampling import OWN, Sampling
 
 __all__ = ["PictureNoise", "aside", "noise_of"]
 

@@ -26,6 +26,7 @@ from huggingvis.core.flags import parse
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture, read
 from huggingvis.core.request import FITS, AdapterUse
+from huggingvis.core.resizing import Box, place_on
 from huggingvis.data import control_inputs
 
 
@@ -108,11 +109,11 @@ def prepared_by(
     if fit not in FITS:
         raise unknown("way to fit a control picture", fit, FITS)
     if fit == "crop":
-        image = _cropped(image, size)
-    inner = _within(image.size, size) if fit == "fill" else size
-    if image.size != inner:
-        image = image.resize(inner, Image.Resampling.LANCZOS)
-    return _filled(_pixels(image, how), size)
+        image = image.crop(place_on(image.size, size, "fill"))
+    at = place_on(size, image.size, "fill" if fit == "fill" else "stretch")
+    if image.size != at.size:
+        image = image.resize(at.size, Image.Resampling.LANCZOS)
+    return _filled(_pixels(image, how), at, size)
 
 
 def for_use(use: AdapterUse, size: tuple[int, int]) -> np.ndarray:
@@ -148,28 +149,12 @@ def _coloured(image: Image.Image) -> bool:
     return float((np.ptp(rgb, axis=2) > 24).mean()) > 0.05
 
 
-def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part of the canvas's shape."""
-    scale = min(image.width / size[0], image.height / size[1])
-    width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-def _within(own: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The largest size of a picture's own shape on the canvas."""
-    scale = min(size[0] / own[0], size[1] / own[1])
-    return max(1, round(own[0] * scale)), max(1, round(own[1] * scale))
-
-
-def _filled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """In the middle of a canvas whose rest has the median colour of the rim."""
-    height, width = pixels.shape[:2]
-    if (width, height) == size:
+def _filled(pixels: np.ndarray, at: Box, size: tuple[int, int]) -> np.ndarray:
+    """`at` its place of a canvas whose rest has the median colour of the rim."""
+    if at.size == size:
         return pixels
     rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])  # [N, 3]
     whole = np.empty((size[1], size[0], 3), np.uint8)
     whole[:] = np.median(rim, axis=0).astype(np.uint8)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    whole[top : top + height, left : left + width] = pixels
+    whole[at.top : at.bottom, at.left : at.right] = pixels
     return whole

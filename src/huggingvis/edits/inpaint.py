@@ -3,9 +3,9 @@
 A net trained for it sees the mask and the masked picture beside x_t (Rombach et al. 2022, arXiv 2112.10752, Sec. 4.5;
 nine channels in Stable Diffusion). Any other net is blended: after each step what is known is put back, noised to the
 same level with one and the same noise (Song et al. 2020, arXiv 2011.13456, App. I.2; Avrahami, Fried & Lischinski 2022,
-arXiv 2206.02779). RePaint resamples (`edits.repaint`). A codec changes every pixel a little, so in the end the
-picture's own pixels are put back: p = (k new + (255 - k) old) / 255 with k the mask, to the bit the old ones where k is
-0. Book: chapter 6, "Inpainting".
+arXiv 2206.02779). RePaint resamples; `edits.repaint` has the sampler of both. A codec changes every pixel a little, so
+in the end the picture's own pixels are put back: p = (k new + (255 - k) old) / 255 with k the mask, to the bit the old
+ones where k is 0. Book: chapter 6, "Inpainting".
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from torch.nn import functional as F
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import Noise
 from huggingvis.core.picture_files import open_picture, over_white
-from huggingvis.core.process import Process
-from huggingvis.core.protocols import Bound
 from huggingvis.core.request import Inpaint, Request
-from huggingvis.core.sample import Grid, Sampler, State
+from huggingvis.core.resizing import Box, place_on
+from huggingvis.core.sample import Grid
 from huggingvis.core.streams import aside
 from huggingvis.core.system import System
 from huggingvis.edits.from_picture import tail
-from huggingvis.edits.placing import NEAREST, Box, around, feathered, mixed, place_of, placed, surroundings
+from huggingvis.edits.placing import NEAREST, around, feathered, mixed, placed, surroundings
 from huggingvis.edits.repaint import Replaced, jumping
 from huggingvis.edits.task import Task
 
@@ -62,34 +60,6 @@ SYSTEM = {
 
 HALF = 128
 """The grey from which a mask is white."""
-
-
-@final
-@dataclass(frozen=True)
-class Blended(Sampler):
-    """`inner`, with what is known put back after each step.
-
-    `hole` [B, 1, h, w]: 1 where x is made anew. `known` x_0 and its noise `eps`, [B, C, h, w].
-    """
-
-    inner: Sampler
-    hole: Tensor
-    known: Tensor
-    eps: Tensor
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """That of `inner`."""
-        return self.inner.order
-
-    def init(self) -> State:
-        return self.inner.init()
-
-    def step(
-        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
-    ) -> tuple[Tensor, State]:
-        x, state = self.inner.step(denoise, process, x, t, s, state, noise)
-        return torch.where(self.hole > 0, x, process.add_noise(self.known, self.eps, s)), state
 
 
 @final
@@ -166,7 +136,7 @@ def work_of(task: Task, source: Inpaint) -> Work:
     cut = placed(
         Image.fromarray(hole[box.top : box.bottom, box.left : box.right]).convert("L"), task.size, "fill", NEAREST
     )
-    return Work(picture, weight, box, place_of(box.size, task.size, "fill"), image, np.array(cut) >= HALF)
+    return Work(picture, weight, box, place_on(task.size, box.size, "fill"), image, np.array(cut) >= HALF)
 
 
 def _mask(source: Inpaint, picture: tuple[int, int]) -> Image.Image:
@@ -252,7 +222,7 @@ def _held(
     """The model that keeps what is known, and the grid that it walks."""
     if source.method == "repaint":
         return replace(model, sampler=Replaced(model.sampler, small, z)), jumping(grid, source.jump, source.resamples)
-    return replace(model, sampler=Blended(model.sampler, small, z, eps)), grid
+    return replace(model, sampler=Replaced(model.sampler, small, z, eps)), grid
 
 
 def _under(task: Task, work: Work, source: Inpaint, z: Tensor, small: Tensor) -> Tensor:

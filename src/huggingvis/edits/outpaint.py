@@ -18,10 +18,12 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import over_white
 from huggingvis.core.request import Inpaint, Outpaint, Request
-from huggingvis.core.sources import Fill, Ground
+from huggingvis.core.request_sources.inpaint import Fill
+from huggingvis.core.request_sources.outpaint import Ground
+from huggingvis.core.resizing import Box
 from huggingvis.core.system import System
 from huggingvis.edits.inpaint import Work, made_anew, put_back
-from huggingvis.edits.placing import Box, drawn_out, surroundings
+from huggingvis.edits.placing import drawn_out, surroundings
 from huggingvis.edits.task import Task
 
 SYSTEM = {

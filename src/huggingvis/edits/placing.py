@@ -7,49 +7,24 @@ Book: chapter 6, "Inpainting".
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image, ImageFilter
 
-from huggingvis.core.sources import Resize
+from huggingvis.core.resizing import Box, Resize, place_on
 
 NEAREST, LANCZOS = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 GREY = 127.0
-
-
-class Box(NamedTuple):
-    """A part of a picture in pixels; right and bottom are the first that do not belong to it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.right - self.left, self.bottom - self.top
 
 
 def placed(image: Image.Image, size: tuple[int, int], resize: Resize, how: Image.Resampling = LANCZOS) -> Image.Image:
     """`image` made (width, height) large: stretched; or of its own shape, cut, or laid in with its edges drawn out."""
     if image.size == size:
         return image
-    at = place_of(image.size, size, resize)
+    at = place_on(size, image.size, resize)
     sized = image.resize(at.size, how)
     if resize == "fill":
         return drawn_out(sized, at, size)
     return sized.crop((-at.left, -at.top, size[0] - at.left, size[1] - at.top))
-
-
-def place_of(picture: tuple[int, int], canvas: tuple[int, int], resize: Resize) -> Box:
-    """Where on a canvas (width, height) a picture of another size lies; of one that is cut, edges lie outside of it."""
-    if resize == "stretch":
-        return Box(0, 0, *canvas)
-    scale = (max if resize == "crop" else min)(canvas[0] / picture[0], canvas[1] / picture[1])
-    width, height = (max(1, round(side * scale)) for side in picture)
-    x, y = (canvas[0] - width) // 2, (canvas[1] - height) // 2
-    return Box(x, y, x + width, y + height)
 
 
 def drawn_out(image: Image.Image, at: Box, size: tuple[int, int]) -> Image.Image:

@@ -38,7 +38,7 @@ SYSTEM = {
     "name": "Hires fix (second pass)",
     "chapter": 6,
     "paper": "2108.01073",
-    "files": ["core/upscalers.py", "core/sizes.py", "edits/generate.py", "codecs/prompt_passes.py"],
+    "files": ["core/upscalers.py", "core/request_sizes.py", "edits/generate.py", "codecs/prompt_passes.py"],
     "built": "tests/walks/test_large_pictures.py::test_a_second_pass_of_the_shipped_model",
     "exact": ["tests/interop/test_large_pictures.py::test_a_second_pass_is_two_requests"],
     "trained": None,

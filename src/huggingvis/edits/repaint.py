@@ -50,14 +50,16 @@ SYSTEM = {
 @final
 @dataclass(frozen=True)
 class Replaced(Sampler):
-    """`inner`, with what is known put in after each step, noised afresh (eq. 8).
+    """`inner`, with what is known put in after each step (eq. 8): x_s = alpha_s x_0 + sigma_s eps outside the hole.
 
-    `hole` [B, 1, h, w] or as `known` [B, ...]: 1 where x is made up.
+    `hole` [B, 1, h, w] or as `known` x_0 [B, ...]: 1 where x is made up. `eps` as `known`: one and the same noise at
+    each step, as blending has it (`edits.inpaint`); None: fresh noise at each, as RePaint.
     """
 
     inner: Sampler
     hole: Tensor
     known: Tensor
+    eps: Tensor | None = None
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -71,7 +73,8 @@ class Replaced(Sampler):
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         x, state = self.inner.step(denoise, process, x, t, s, state, noise)
-        return torch.where(self.hole > 0, x, process.add_noise(self.known, noise.draw(self.known), s)), state
+        eps = noise.draw(self.known) if self.eps is None else self.eps
+        return torch.where(self.hole > 0, x, process.add_noise(self.known, eps, s)), state
 
 
 def jumping(grid: Grid, length: int, resamples: int, *, last: int = 1) -> Grid:

@@ -14,7 +14,7 @@ from huggingvis.codecs.tiles import Tiling, usual_side
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Encodes
-from huggingvis.core.request import FromPicture, Request
+from huggingvis.core.request import Request
 from huggingvis.core.system import System, canvas_of
 from huggingvis.core.upscalers import upscaler_of
 from huggingvis.edits import refine
@@ -34,7 +34,7 @@ def check_sizes(system: System, request: Request) -> Request:
             "pictures in one go. Leave that part of the request out."
         )
     if request.refine is not None:
-        if not isinstance(request.source, FromPicture | None):
+        if request.source is not None and not request.source.anew:
             raise UsageError(
                 "A second pass would make the known part of the picture anew too. Leave refine out, or enlarge the "
                 "finished picture by image-to-image."

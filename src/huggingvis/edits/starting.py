@@ -15,7 +15,7 @@ from torch import Tensor
 
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import frames_of
-from huggingvis.core.request import Inpaint, Request, Source
+from huggingvis.core.request import Request, Source
 from huggingvis.core.sample import Grid
 from huggingvis.core.system import System
 from huggingvis.edits.from_picture import tail
@@ -67,8 +67,7 @@ def notes(source: Source | None) -> tuple[str, ...]:
     """What of a source is not used, in sentences."""
     if source is None:
         return ()
-    paths = (source.path, source.mask) if isinstance(source, Inpaint) else (source.path,)
-    counts = {path: frames_of(path) for path in paths}
+    counts = {path: frames_of(path) for path in source.files()}
     return tuple(
         f"{path} is a moving picture of {count} frames: the first one is used."
         for path, count in counts.items()

@@ -15,7 +15,7 @@ from huggingvis.checkpoints.file_hashes import USUAL, Hashes
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import HvisError
-from huggingvis.core.request import OWN, Inpaint, Request
+from huggingvis.core.request import OWN, Request
 from huggingvis.core.system import Spec, System
 from huggingvis.samplers.names import sampler_called, schedule_called
 
@@ -77,11 +77,8 @@ def _files(spec: Spec, request: Request) -> Iterator[tuple[str, str]]:
 
 def _pictures(request: Request) -> Iterator[str]:
     """What it starts from, and what its adapters read."""
-    source = request.source
-    if source is not None:
-        yield source.path
-    if isinstance(source, Inpaint):
-        yield source.mask
+    if request.source is not None:
+        yield from request.source.files()
     yield from (use.image for use in request.adapters if use.image)
 
 

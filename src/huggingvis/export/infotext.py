@@ -18,8 +18,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.sampling import OWN, Sampling
-from huggingvis.core.sizes import Refine
+from huggingvis.core.request_sampling import OWN, Sampling
+from huggingvis.core.request_sizes import Refine
 from huggingvis.core.upscalers import upscaler_of
 from huggingvis.export.dialects import solvers
 

@@ -18,7 +18,7 @@ from typing import Any, final
 from huggingvis.core import config
 from huggingvis.core.files import explain
 from huggingvis.core.request import Request
-from huggingvis.core.request_fields import named_files
+from huggingvis.core.request_fields import files_of
 from huggingvis.core.version import NUMERICS
 
 DIGITS = 12
@@ -56,7 +56,8 @@ def address(
     plain = _told(request)
     if said is not None:  # of what was not said the model has its own
         plain["sampling"] = {"said": {name: getattr(request.sampling, name) for name in sorted(said)}}
-    told = _with_bytes(plain, {path: identities(path) for _, path in named_files(plain) if os.path.exists(path)})
+    named = [*files_of(request), *([request.refiner.model] if request.refiner else [])]
+    told = _with_bytes(plain, {path: identities(path) for path in named if os.path.exists(path)})
     model = identities(model) if isinstance(model, Path) else model
     by = {name: identities(value) if isinstance(value, Path) else value for name, value in how.items()}
     text = json.dumps([NUMERICS, told, model, by], sort_keys=True, allow_nan=False)

@@ -20,6 +20,7 @@ from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.errors import UsageError, no_file
 from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
+from huggingvis.core.request_fields import files_of
 from huggingvis.recipes.controls import Nets, check_net, parts_of, use_of
 
 KINDS = {"lora": ("lora",), "embedding": ("embedding",), "controlnet": ("controlnet", "t2i-adapter", "ip-adapter")}
@@ -153,10 +154,7 @@ def check_files(request: Request, record: Path | None = None) -> None:
 
     Raises `FileProblem`.
     """
-    source = request.source
-    pictures = (source.path, source.mask if isinstance(source, Inpaint) else "") if source else ()
-    of_adapters = (path for use in request.adapters for path in (use.path, use.image, use.encoder))
-    for path in filter(None, (*pictures, *of_adapters)):
+    for path in files_of(request):
         if not os.path.lexists(path):
             why = "Check the path."
             if record is not None:

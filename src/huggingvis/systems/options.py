@@ -9,6 +9,7 @@ import math
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Request
+from huggingvis.core.request_fields import sides_of
 
 
 def number(request: Request, name: str, usual: float) -> float:
@@ -28,10 +29,10 @@ def pair(request: Request, name: str, usual: tuple[int, int]) -> tuple[int, int]
     word = request.options.get(name)
     if word is None:
         return usual
-    parts = word.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+    sides = sides_of(word, square=False)
+    if sides is None:
         raise UsageError(f"{name} is two whole numbers such as 1024x1024, found {word!r}.")
-    return int(parts[0]), int(parts[1])
+    return sides
 
 
 def truth(request: Request, name: str, usual: bool) -> bool:

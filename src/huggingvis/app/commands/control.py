@@ -9,7 +9,6 @@ hvis generate "a red fox" --model model.safetensors --control canny:photo.png:0.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.files import check_file, check_folder
 from huggingvis.core.flags import parse
 from huggingvis.core.request import FITS
+from huggingvis.core.request_fields import sides_of
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -81,9 +81,9 @@ def _lines() -> dict[str, str]:
 
 
 def _size(words: str | None) -> tuple[int, int] | None:
-    sides = re.fullmatch(r"(\d+)(?:[x×](\d+))?", words.lower()) if words is not None else None
     if words is None:
         return None
-    if sides is None or not all(1 <= int(side or 1) <= 8192 for side in sides.groups()):
+    sides = sides_of(words)
+    if sides is None or not all(1 <= side <= 8192 for side in sides):
         raise UsageError(f"--size takes width and height, 1 to 8192 pixels, as in --size 512x768; found {words!r}.")
-    return int(sides[1]), int(sides[2] or sides[1])
+    return sides

@@ -141,7 +141,7 @@ def request_of(args: argparse.Namespace, told: Origin | None, system: System | N
         prompt=prompt_of(args, base.prompt),
         canvas=record_of(Canvas, args, base.canvas),
         sampling=record_of(Sampling, args, base.sampling),
-        source=source_of(args, base.source),
+        source=source_of(args, base.source, told.started if told else {}),
         **sizes_of(args, base),
         options={**base.options, **_options(args.set)},
     )

@@ -13,7 +13,9 @@ from typing import Any
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import Canvas, Prompt, Refine, Request
-from huggingvis.core.sampling import OWN, RNGS
+from huggingvis.core.request_sampling import OWN, RNGS
+from huggingvis.core.request_sources.inpaint import WIDEST_BLUR, Fill, Region
+from huggingvis.core.request_sources.kind import LONGEST_MARGIN
 from huggingvis.core.upscalers import upscaler_of
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of
@@ -25,7 +27,11 @@ _RNG = {"GPU": "philox", "NV": "philox", "CPU": "cpu"}
 _SAYS_NOTHING = ("Version", "User", "Hashes", "Created Date", "Face restoration", "Init image hash", "Eta DDIM",
                  "Downcast alphas_cumprod", "Pad conds", "Hires resize", "Denoising strength", "Clip skip",
                  "Model hash", "VAE hash", "Lora hashes", "TI hashes", "First pass size")  # fmt: skip
-_MASKS = ("Mask blur", "Masked content", "Inpaint area", "Masked area padding", "Mask mode", "Conditional mask weight")
+_CONTENTS: Mapping[str, Fill] = {
+    "original": "original", "fill": "fill", "latent noise": "noise", "latent nothing": "nothing",
+}  # fmt: skip
+_AREAS: Mapping[str, Region] = {"Whole picture": "whole", "Only masked": "masked"}
+_MODES = {"Inpaint masked": False, "Inpaint not masked": True}
 
 
 def read(texts: Mapping[str, str]) -> Reading | None:
@@ -46,7 +52,7 @@ def read(texts: Mapping[str, str]) -> Reading | None:
         refine=_refine(told, size),
         options=_options(told),
     )
-    _source(told, request)
+    _start(told, again=request.refine is not None)
     told.ignore(*_SAYS_NOTHING)
     if not info.settings:
         told.notes.append("It has a prompt and no settings: all numbers are the model's own.")
@@ -230,19 +236,21 @@ def _named(labels: Mapping[str, str], label: str) -> str:
     return next((name for name, theirs in labels.items() if theirs == label), label)
 
 
-def _source(told: Told, request: Request) -> None:
-    """What is to be said of a picture that it began with, which no text names."""
+def _start(told: Told, *, again: bool) -> None:
+    """The numbers of a picture that it began with. No text names that picture, its mask, or how they were resized.
+
+    `again`: the strength is a second pass's. What a mask has as ever is not written.
+    """
     strength = told.number("Denoising strength", 0.0, 1.0)
-    masks = [name for name in _MASKS if told.text(name) is not None]
-    if strength is None or request.refine is not None:
-        return
-    if masks:
-        told.notes.append(
-            f"A part of a picture was made anew with strength {strength:g}; that picture and its mask are not named: "
-            f"give them with --image, --mask and --strength {strength:g}, or the whole is made from noise."
-        )
-    else:
-        told.notes.append(
-            f"It was made from a picture with strength {strength:g}, which is not named: give it with --image and "
-            f"--strength {strength:g}, or the picture is made from noise."
-        )
+    masked = {
+        "region": told.choice("Inpaint area", _AREAS),
+        "padding": told.whole("Masked area padding", 0, LONGEST_MARGIN),
+        "blur": told.number("Mask blur", 0.0, WIDEST_BLUR),  # a Gaussian's deviation there too
+        "fill": told.choice("Masked content", _CONTENTS),
+        "invert": told.choice("Mask mode", _MODES),
+    }
+    weight = told.number("Conditional mask weight", 0.0, 1.0)
+    if weight is not None and weight != 1.0:
+        told.notes.append(f"Its net was shown the masked picture by {weight:g} (Conditional mask weight), here wholly.")
+    if strength is not None and not again:
+        told.start({name: value for name, value in {"strength": strength, **masked}.items() if value is not None})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from huggingvis.core.request import Canvas, Prompt, Refine, Request
-from huggingvis.core.sampling import OWN
+from huggingvis.core.request_sampling import OWN
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of, unknown_note
 
@@ -62,11 +62,7 @@ def read_graph(graph: Graph) -> Reading | None:
     if first is not None:
         refine = _refine(walk, last, canvas, told)
     elif "VAEEncode" in str(walk.kind_of_latents(last)):
-        strength = walk.number(last, "denoise", 1.0)
-        told.notes.append(
-            f"It was made from a picture of ComfyUI's own folder ({walk.picture or 'not named'}) with strength "
-            f"{strength:g}: give it with --image and --strength {strength:g}, or the picture is made from noise."
-        )
+        told.start({"strength": walk.number(last, "denoise", 1.0)}, walk.picture)
     files = walk.files(first or last)
     options = {"clip_skip": str(walk.skip)} if walk.skip > 1 else {}
     told.notes += [*walk.notes, *unknown_note(PROGRAM, walk.unknown)]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingvis.core.request import Prompt, Request
-from huggingvis.core.sampling import OWN
+from huggingvis.core.request_sampling import OWN
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Told, Wanted, sampling_of, solver_of
 
@@ -116,13 +116,11 @@ def _reading(told: Told, prompt: Prompt, files: list[Wanted], rng: str, options:
         numbers |= solver_of(told, PROGRAM, label, solvers.INVOKE.get(label))
     canvas = told.canvas("width", "height")
     strength = told.number("strength", 0.0, 1.0)
-    started = told.text("init_image") or (isinstance(told.values.get("init_image"), dict) and "a picture")
+    image = told.values.get("init_image")
     told.ignore("init_image", "denoising_strength")
-    if started:
-        told.notes.append(
-            f"It was made from a picture ({started}) with strength {strength or 0.75:g}: give it with --image and "
-            f"--strength {strength or 0.75:g}, or the picture is made from noise."
-        )
+    if isinstance(image, dict) or told.text("init_image"):
+        name = image.get("image_name", "") if isinstance(image, dict) else image
+        told.start({"strength": strength or 0.75}, str(name))
     if _WEIGHTS.search(prompt.text) or _WEIGHTS.search(prompt.negative):
         told.notes.append("InvokeAI's weights (word+, (words)--) mean nothing here: write (word:1.1) in their place.")
     told.ignore(*_SAYS_NOTHING)

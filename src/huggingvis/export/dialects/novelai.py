@@ -46,9 +46,7 @@ def read(texts: Mapping[str, str]) -> Reading | None:
         told.notes.append("Its {braces} weigh words by 1.05 there, and are no weights here: write (word:1.05).")
     if (strength := told.number("strength", 0.0, 1.0)) is not None and "noise" in told.values:
         told.number("noise", 0.0, 1.0)
-        told.notes.append(
-            f"It was made from a picture with strength {strength:g}: give it with --image and --strength {strength:g}."
-        )
+        told.start({"strength": strength})
     told.ignore(*_SAYS_NOTHING)
     told.notes.append("NovelAI's models are not published: with another one it is another picture.")
     source = texts.get("Source", "")

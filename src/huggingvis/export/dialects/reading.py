@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingvis.core.request import Canvas, Request
-from huggingvis.core.sampling import MAX_SEED, OWN, Sampling
+from huggingvis.core.request_fields import sides_of
+from huggingvis.core.request_sampling import MAX_SEED, OWN, Sampling
 from huggingvis.export.dialects.solvers import Solver
 
+C = TypeVar("C")
 _SIDES = (1, 65_536)
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
@@ -48,6 +50,8 @@ class Reading:
         numbers: of `Sampling`, those that they tell.
         files: what is needed beside the request.
         notes: sentences on what differs or is not understood.
+        started: of a picture that it began with and that is not among the notes, the numbers that they tell, by their
+            names in `core.request_sources`.
     """
 
     program: str
@@ -55,6 +59,7 @@ class Reading:
     numbers: Mapping[str, Any]
     files: tuple[Wanted, ...] = ()
     notes: tuple[str, ...] = ()
+    started: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,7 +68,7 @@ class Reading:
         """From what was read one by one; what nobody asked for is named."""
         sampling = replace(Sampling(sampler=OWN, schedule=OWN), **numbers)
         notes = (*told.notes, *unknown_note(program, told.left()))
-        return cls(program, replace(request, sampling=sampling), numbers, tuple(files), notes)
+        return cls(program, replace(request, sampling=sampling), numbers, tuple(files), notes, dict(told.started))
 
 
 @dataclass
@@ -76,6 +81,7 @@ class Told:
     values: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
+    started: dict[str, Any] = field(default_factory=dict)
 
     def text(self, name: str) -> str | None:
         """A text that is not empty."""
@@ -119,18 +125,23 @@ class Told:
         text = self.text(name)
         if text is None:
             return None
-        parts = text.lower().split("x")
-        if len(parts) == 2 and all(p.strip().isascii() and p.strip().isdigit() and len(p) < 8 for p in parts):
-            width, height = (int(part) for part in parts)
-            if all(_SIDES[0] <= side <= _SIDES[1] or (free and side == 0) for side in (width, height)):
-                return width, height
-        self.note(name, text)
-        return None
+        sides = sides_of(text, square=False)
+        if sides is None or not all(_SIDES[0] <= side <= _SIDES[1] or (free and side == 0) for side in sides):
+            self.note(name, text)
+            return None
+        return sides
 
     def canvas(self, width: str, height: str) -> Canvas:
         """Width and height from two numbers; none, if one is missing."""
         wide, high = (self.whole(name, *_SIDES) for name in (width, height))
         return Canvas(wide, high) if wide and high else Canvas()
+
+    def choice(self, name: str, ours: Mapping[str, C]) -> C | None:
+        """What `ours` has for a text."""
+        text = self.text(name)
+        if text is not None and text not in ours:
+            self.note(name, text)
+        return ours.get(text or "")
 
     def truth(self, name: str) -> bool:
         """Whether it says yes."""
@@ -139,6 +150,22 @@ class Told:
     def ignore(self, *names: str) -> None:
         """What says nothing of the picture's making."""
         self.asked.update(names)
+
+    def start(self, numbers: Mapping[str, Any], picture: str = "") -> None:
+        """It began with a picture: these are its numbers, those of a mask too where one of them is a mask's."""
+        self.started.update(numbers)
+        how = ", ".join(f"{name} {_word(value)}" for name, value in numbers.items())
+        named = f" ({picture})" if picture else ""
+        if numbers.keys() <= {"strength"}:
+            self.notes.append(
+                f"It was made from a picture{named}, which is not in the file: give it with --image, and it is made "
+                f"from that with {how}; else it is made from noise."
+            )
+        else:
+            self.notes.append(
+                f"A part of a picture{named} was made anew; that picture and its mask are not in the file: give them "
+                f"with --image and --mask, and it is made anew with {how}; else the whole is made from noise."
+            )
 
     def note(self, name: str, value: Any) -> None:
         self.notes.append(f"{name} {str(value)[:60]!r} cannot be, and is left out.")
@@ -151,6 +178,12 @@ class Told:
     def _take(self, name: str) -> Any:
         self.asked.add(name)
         return self.values.get(name)
+
+
+def _word(value: float | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def sampling_of(told: Told, names: Mapping[str, str]) -> dict[str, Any]:

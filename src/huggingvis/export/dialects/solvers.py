@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from huggingvis.core.sampling import OWN
+from huggingvis.core.request_sampling import OWN
 
 BROWNIAN = (
     "Its sampler draws the noise of its steps from a Brownian tree (torchsde), here they are drawn from the seed's own "
