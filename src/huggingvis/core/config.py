@@ -22,6 +22,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -92,10 +93,11 @@ def load(cls: type[T], path: Path, *, base: T | None = None) -> T:
         raise type(error)(f"{path}: {error}") from error
 
 
-def types_of(cls: type) -> dict[str, Any]:
+@cache
+def types_of(cls: type) -> Mapping[str, Any]:
     """The resolved type of each field that `cls(...)` takes, in order."""
     hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.init}
+    return types.MappingProxyType({f.name: hints[f.name] for f in fields(cls) if f.init})
 
 
 def default_of(field: Field[Any]) -> Any:
