@@ -37,7 +37,7 @@ demo: $(VENV)/.demo
 	echo "Your picture: $${picture:-in out/} (made in $$(( $$(date +%s) - start )) s, start of Python included)"
 
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --record=benchmarks/test-slow.json

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ def pytest_collection_finish() -> None:
 def interruptible() -> None:
     """A shell starts its background jobs deaf to ctrl-C; the tests that press it need to be heard."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """Files of tests need not outlive a power cut, and the disk takes milliseconds to promise it of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 Hvis = Callable[[Sequence[object]], Said]

@@ -32,7 +32,7 @@ NETS: dict[str, dict[str, Any]] = {
         "prior": {"dim": 16, "depth": 1, "heads": 2},
     },
     "nice": {"net": {"couplings": 2, "width": 16, "depth": 1}},
-    "ddpm": {"net": {"channels": [8, 8], "attention": [0, 0], "blocks": 1}, "samples": 4, "sample_steps": 2},
+    "ddpm": {"net": {"channels": [8], "attention": [0], "blocks": 1}, "samples": 4, "sample_steps": 2},
     "gan": {"hidden": [16], "critic_hidden": [16]},
 }
 

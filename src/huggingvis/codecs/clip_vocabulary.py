@@ -98,21 +98,30 @@ def _read(folder: Path) -> ClipFolder:
     added = {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
     if whole and not (folder / "vocab.json").is_file():
         ids = {**whole["model"]["vocab"], **{token: added[token] for token in (START, END) if token in added}}
-        merges = [_pair(merge) for merge in whole["model"]["merges"]]
+        vocabulary = Vocabulary(_numbered(ids), [_pair(merge) for merge in whole["model"]["merges"]])
     else:
-        ids = _json(folder / "vocab.json", needed=True)
-        merges = _lines(_text(folder / "merges.txt"))
+        vocabulary = _of_tables(_text(folder / "vocab.json"), _text(folder / "merges.txt"))
     added |= {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
     added |= _json(folder / "added_tokens.json")
     length = config.get("model_max_length", _LENGTH)
-    if not all(type(id) is int and id >= 0 for id in [*ids.values(), *added.values()]):
-        raise ValueError("an id that is no number")
     return ClipFolder(
-        Vocabulary(ids, merges),
+        vocabulary,
         _content(config.get("pad_token", END)),
         int(length) if 2 < length <= _LONGEST else _LENGTH,
-        {token: id for token, id in added.items() if token not in ids},
+        {token: id for token, id in _numbered(added).items() if token not in vocabulary.ids},
     )
+
+
+@lru_cache(maxsize=2)
+def _of_tables(ids: str, merges: str) -> Vocabulary:
+    """The two towers of SDXL bring the same tables, and so do most models: they take a quarter of a second."""
+    return Vocabulary(_numbered(_table(ids, "vocab.json")), _lines(merges))
+
+
+def _numbered(ids: dict[str, Any]) -> dict[str, int]:
+    if not all(type(id) is int and id >= 0 for id in ids.values()):
+        raise ValueError("an id that is no number")
+    return ids
 
 
 def write_folder(folder: Path, content: ClipFolder) -> Path:
@@ -193,14 +202,16 @@ def _text(path: Path) -> str:
         raise FileProblem(f"{path} should be UTF-8 text, but is not ({error}). Fetch it again.") from error
 
 
-def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The table in a JSON file; an empty one if there is no such file and none is `needed`."""
-    if not needed and not path.is_file():
-        return {}
+def _json(path: Path) -> dict[str, Any]:
+    """The table in a JSON file; an empty one if there is no such file."""
+    return _table(_text(path), str(path)) if path.is_file() else {}
+
+
+def _table(text: str, name: str) -> dict[str, Any]:
     try:
-        table = json.loads(_text(path))
+        table = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FileProblem(f"{path} should be JSON, but is not ({error}). Fetch it again.") from error
+        raise FileProblem(f"{name} should be JSON, but is not ({error}). Fetch it again.") from error
     if not isinstance(table, dict):
-        raise FileProblem(f"{path} should hold a JSON table, but holds a {type(table).__name__}. Fetch it again.")
+        raise FileProblem(f"{name} should hold a JSON table, but holds a {type(table).__name__}. Fetch it again.")
     return table
