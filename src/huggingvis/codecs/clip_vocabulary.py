@@ -94,28 +94,39 @@ def read_folder(folder: Path) -> ClipFolder:
 
 def _read(folder: Path) -> ClipFolder:
     config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
-    whole = _json(folder / "tokenizer.json")
-    added = {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
-    if whole and not (folder / "vocab.json").is_file():
-        ids = {**whole["model"]["vocab"], **{token: added[token] for token in (START, END) if token in added}}
-        vocabulary = Vocabulary(_numbered(ids), [_pair(merge) for merge in whole["model"]["merges"]])
+    whole = folder / "tokenizer.json"
+    if whole.is_file() and not (folder / "vocab.json").is_file():
+        vocabulary, found = _of_whole(_text(whole))
     else:
-        vocabulary = _of_tables(_text(folder / "vocab.json"), _text(folder / "merges.txt"))
-    added |= {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
-    added |= _json(folder / "added_tokens.json")
+        vocabulary, found = _of_tables(_text(folder / "vocab.json"), _text(folder / "merges.txt")), _added(_json(whole))
+    named = {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
+    added = _numbered({**found, **named, **_json(folder / "added_tokens.json")})
     length = config.get("model_max_length", _LENGTH)
     return ClipFolder(
         vocabulary,
         _content(config.get("pad_token", END)),
         int(length) if 2 < length <= _LONGEST else _LENGTH,
-        {token: id for token, id in _numbered(added).items() if token not in vocabulary.ids},
+        {token: id for token, id in added.items() if token not in vocabulary.ids},
     )
 
 
-@lru_cache(maxsize=2)
+# The two towers of SDXL bring the same tables, and so do most models: to read them takes a quarter of a second.
+@lru_cache(maxsize=4)
 def _of_tables(ids: str, merges: str) -> Vocabulary:
-    """The two towers of SDXL bring the same tables, and so do most models: they take a quarter of a second."""
     return Vocabulary(_numbered(_table(ids, "vocab.json")), _lines(merges))
+
+
+@lru_cache(maxsize=4)
+def _of_whole(text: str) -> tuple[Vocabulary, Mapping[str, int]]:
+    """What `tokenizer.json` says: the vocabulary, and tokens that were added to it."""
+    whole = _table(text, "tokenizer.json")
+    added = _added(whole)
+    ids = {**whole["model"]["vocab"], **{token: added[token] for token in (START, END) if token in added}}
+    return Vocabulary(_numbered(ids), [_pair(merge) for merge in whole["model"]["merges"]]), added
+
+
+def _added(whole: Mapping[str, Any]) -> dict[str, int]:
+    return {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
 
 
 def _numbered(ids: dict[str, Any]) -> dict[str, int]:
