@@ -33,6 +33,7 @@ T = TypeVar("T")
 KIND = "kind"  # the key that tells which record a table is, where a field allows several
 NONE = "none"  # the word for None in texts that have no null
 MAPPINGS = (dict, Mapping, collections.abc.Mapping)
+_hints = cache(typing.get_type_hints)  # every record that is read asks for those of its fields
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -93,11 +94,10 @@ def load(cls: type[T], path: Path, *, base: T | None = None) -> T:
         raise type(error)(f"{path}: {error}") from error
 
 
-@cache
-def types_of(cls: type) -> Mapping[str, Any]:
+def types_of(cls: type) -> dict[str, Any]:
     """The resolved type of each field that `cls(...)` takes, in order."""
-    hints = typing.get_type_hints(cls)
-    return types.MappingProxyType({f.name: hints[f.name] for f in fields(cls) if f.init})
+    hints = _hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls) if f.init}
 
 
 def default_of(field: Field[Any]) -> Any:
