@@ -36,8 +36,9 @@ demo: $(VENV)/.demo
 	picture=$$(find out -name '*.png' -newer out/.before | sort | tail -n 1); rm -f out/.before; \
 	echo "Your picture: $${picture:-in out/} (made in $$(( $$(date +%s) - start )) s, start of Python included)"
 
+# Bytecode is kept even where the environment says otherwise: without it, every process compiles all it imports.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --record=benchmarks/test-slow.json

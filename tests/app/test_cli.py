@@ -129,7 +129,10 @@ def test_catalogue_of_names(hvis: Any) -> None:
             assert ("slope" in row) is (axis == "samplers" and not row["stochastic"])
 
 
-def test_the_table_of_samplers_is_one_table(hvis: Any) -> None:
+def test_the_table_of_samplers_is_one_table(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingvis.recipes import sampler_facts
+
+    monkeypatch.setattr(sampler_facts, "STEPS", (4, 8))  # its numbers are measured by `test_catalogue_of_names`
     lines = hvis(["catalog", "samplers"]).out.splitlines()
     table = lines[: lines.index("")]
     starts = [table[0].index(head) for head in ("A1111", "ComfyUI", "diffusers", "order", "slope", "error@20", "test")]
@@ -185,6 +188,7 @@ def test_doctor_says_what_optional_parts_are_for(hvis: Any, monkeypatch: pytest.
     assert set(doctor.EXTRAS) == set(project["optional-dependencies"])
     monkeypatch.setattr(doctor, "_extras", lambda: {"book": {"matplotlib": None}, "test": {"pytest": "9"}})
     monkeypatch.setattr(doctor, "_fonts", lambda: dict.fromkeys(doctor.FONTS))
+    monkeypatch.setattr(doctor, "TIMES", 1)
     said = hvis(["doctor"])
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert "book building the book: not installed (matplotlib)" in lines and "missing" not in said.out

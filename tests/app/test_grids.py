@@ -83,6 +83,7 @@ def test_grids_that_are_none(words: list[str], sentence: str, hvis: Any) -> None
     refused(hvis(["grid", FOX, "--steps", "1", *words]), 2, sentence)
 
 
+@pytest.mark.filterwarnings("ignore:The model was trained on pictures of")
 def test_in_python(hvis: Any, tiny_model: Path) -> None:
     system = api.load(tiny_model, device="cpu")
     base = Request(Prompt(FOX), Canvas(40, 32), Sampling(steps=1, guidance_scale=2.0, seed=9))

@@ -24,7 +24,10 @@ from huggingvis.export.image import read_provenance
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.saving import save_file
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The model was trained on pictures of"),
+]
 PROMPT = "an astronaut riding a horse"
 SHORT = ("--steps", 3, "--precision", "float32", "--json")
 SETTINGS = {"Steps": 3, "Sampler": "Euler a", "CFG scale": 2, "Seed": 5, "Size": "16x16", "RNG": "CPU"}

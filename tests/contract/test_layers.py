@@ -54,6 +54,13 @@ def sources(root: Path) -> tuple[tuple[str, ast.Module], ...]:
     return tuple((path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten() -> Iterator[None]:
+    """Millions of syntax nodes would stay, and the collector of garbage would look through them in all later tests."""
+    yield
+    sources.cache_clear()
+
+
 def imports(file: str, tree: ast.AST, package: str = "huggingvis") -> Iterator[tuple[int, str]]:
     """(line, dotted module) of every import in a file; `from huggingvis import x` gives `huggingvis.x`."""
     here = [package, *file.split("/")[:-1]]

@@ -45,12 +45,18 @@ def latents(system: System, steps: int, noise: list[Tensor]) -> Tensor:
     return Task(system, request, system.generator(request), 1, cond, ReplayNoise(noise)).from_noise()
 
 
+@pytest.fixture(scope="module", params=SCHEDULERS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, System]:
+    """Their pipeline and our system of its folder."""
+    made, folder = pipeline_xl(scheduler=SCHEDULERS[request.param]()), tmp_path_factory.mktemp("xl")
+    made.save_pretrained(folder)
+    return made, bind_folder(folder, How())
+
+
 @pytest.mark.parametrize("steps", [6, 20])
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_latents_are_theirs(name: str, steps: int, tmp_path: Path) -> None:
-    made = pipeline_xl(scheduler=SCHEDULERS[name]())
-    made.save_pretrained(tmp_path)
-    system, high = bind_folder(tmp_path, How()), made.scheduler.config.sigma_max
+def test_latents_are_theirs(pair: tuple[Any, System], steps: int) -> None:
+    made, system = pair
+    high = made.scheduler.config.sigma_max
     begin = start() * ((high**2 + 1) ** 0.5 / high)  # theirs begins with a little more noise
     theirs = made(
         PROMPT, negative_prompt=NEGATIVE, num_inference_steps=steps, guidance_scale=3.0, latents=start(),

@@ -23,10 +23,7 @@ from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array_"),
-    pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning")
 
 FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(),

@@ -144,7 +144,6 @@ def stirred(config: PixArtConfig) -> PixArt:
     return net
 
 
-@pytest.mark.filterwarnings("ignore:__array_")
 @torch.no_grad()
 def test_twenty_guided_steps_are_the_pipelines() -> None:
     """DPM-Solver++ on their default betas, guidance 4.5, empty negative text with a mask of its own, sizes told."""

@@ -25,7 +25,6 @@ from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.plms import PNDM
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array"),
     pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`final_sigmas_type"),
 ]

@@ -35,8 +35,6 @@ from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.names import sampler_of
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("spacing", SPACINGS)

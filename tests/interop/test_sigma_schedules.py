@@ -43,7 +43,7 @@ from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, AsTheyCome
 from huggingvis.samplers.unipc import UniPC
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+pytestmark = pytest.mark.filterwarnings("ignore:`algorithm_type:FutureWarning")
 
 SIGMAS: dict[str, Callable[[int], Schedule]] = {"karras": Karras, "exponential": LogSNR, "beta": Beta}
 STEPS = 12

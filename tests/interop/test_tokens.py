@@ -127,8 +127,8 @@ def test_words_of_their_own_stand_alone(bundled):
     ("files", "word"),
     [
         ({}, "no vocab.json"),
-        ({"vocab.json": "{"}, "should be JSON"),
-        ({"vocab.json": "[]"}, "JSON table"),
+        ({"vocab.json": "{", "merges.txt": ""}, "should be JSON"),
+        ({"vocab.json": "[]", "merges.txt": ""}, "JSON table"),
         ({"vocab.json": '{"a": 0}'}, "no merges.txt"),
         ({"vocab.json": '{"a": 0}', "merges.txt": ""}, "startoftext"),
         ({"vocab.json": '{"a": "0"}', "merges.txt": ""}, "an id that is no number"),

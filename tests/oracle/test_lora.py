@@ -277,6 +277,7 @@ PEFT: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Adapter 'default'")  # that a bias has one dimension
 @pytest.mark.parametrize("kind", PEFT)
 def test_as_peft_computes_it(kind: str, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="the reference of adapters is not installed")

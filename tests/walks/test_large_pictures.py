@@ -89,6 +89,7 @@ def test_a_schedule_that_ended_in_the_first_pass_does_not_begin_anew(tiny: Syste
     assert (seen.text, seen.negative) == ("[red:blue:2] heart", "[a:b:2]")
 
 
+@pytest.mark.filterwarnings("ignore:The model was trained on pictures of")
 def test_a_panorama_of_the_shipped_model(tiny: System) -> None:
     (wide,) = hv.generate(asked(tiny, canvas=Canvas(128, 64), tiles=Tiles()), model=tiny)
     (plain,) = hv.generate(asked(tiny, canvas=Canvas(128, 64)), model=tiny)
@@ -113,6 +114,7 @@ def test_edges_that_meet(tiny: System) -> None:
         assert across < 2.5 * inside, (axis, across, inside)
 
 
+@pytest.mark.filterwarnings("ignore:The model was trained on pictures of")
 def test_tiles_of_the_autoencoder(tiny: System) -> None:
     request = asked(tiny, canvas=Canvas(128, 128))
     plain, one, many = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def test_models_of_pairs_learn_load_and_complete(tmp_path: Path, numbers: dict[s
     losses = course(run, "validation.mse")
     assert losses[-1] < losses[0] < 2
     system = bind_run(run.path)
+    system = replace(system, defaults=replace(system.defaults, steps=6))
     model = system.generator(Request(sampling=system.defaults))
     assert isinstance(model, Completes) and isinstance(model, Generative)
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1

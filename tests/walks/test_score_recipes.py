@@ -44,10 +44,10 @@ def test_a_score_recipe_learns_loads_and_draws(tmp_path: Path, recipe: str, proc
 
 def test_likelihood_of_a_run_is_explored_and_measured(tmp_path: Path) -> None:
     """One test-set definition: what `explore bits` tells of a density is what `evaluate` tells."""
-    train("score_sde", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data")})
+    train("score_sde", tmp_path / "run", {**SMALL, "data": digits(tmp_path / "data", side=8), "steps": 10})
     system = bind_run(tmp_path / "run")
     assert isinstance(system.generator(Request()), Density)
-    x = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0)).mul(255).round() / 127.5 - 1
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).round() / 127.5 - 1
     told = Exploration(draws=1)(system, [Picture.from_signal(one.numpy()) for one in x]).record
     batch = {"image": x, "label": torch.full((3,), -1)}
     found = measure_of(Run.open(tmp_path / "run"), torch.device("cpu")).each(batch, 4, 0)

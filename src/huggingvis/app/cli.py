@@ -58,13 +58,14 @@ def _guarded(words: list[str], screen: Screen) -> int:
         return _apologise(error, screen)
 
 
-def verbs() -> dict[str, str]:
-    """The verbs and what each does in a line, read without importing any."""
-    found = {}
-    for path in sorted(_COMMANDS.glob("[a-z]*.py")):
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = doc.partition("\n")[0]
-    return found
+def verbs() -> list[str]:
+    return sorted(path.stem for path in _COMMANDS.glob("[a-z]*.py"))
+
+
+def _purpose(verb: str) -> str:
+    """What a verb does, in a line, read without importing it."""
+    source = (_COMMANDS / f"{verb}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def _dispatch(words: list[str], screen: Screen) -> None:
@@ -85,7 +86,7 @@ def _dispatch(words: list[str], screen: Screen) -> None:
 
 def _introduce(words: list[str]) -> None:
     """`hvis`, `hvis --help`, `hvis --version`."""
-    table = "\n".join(f"  {verb:<10}  {line}" for verb, line in verbs().items())
+    table = "\n".join(f"  {verb:<10}  {_purpose(verb)}" for verb in verbs())
     parser = Parser(
         prog="hvis",
         usage="hvis VERB [words and flags of the verb]",

@@ -94,25 +94,45 @@ def read_folder(folder: Path) -> ClipFolder:
 
 def _read(folder: Path) -> ClipFolder:
     config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
-    whole = _json(folder / "tokenizer.json")
-    added = {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
-    if whole and not (folder / "vocab.json").is_file():
-        ids = {**whole["model"]["vocab"], **{token: added[token] for token in (START, END) if token in added}}
-        merges = [_pair(merge) for merge in whole["model"]["merges"]]
+    whole = folder / "tokenizer.json"
+    if whole.is_file() and not (folder / "vocab.json").is_file():
+        vocabulary, found = _of_whole(_text(whole))
     else:
-        ids = _json(folder / "vocab.json", needed=True)
-        merges = _lines(_text(folder / "merges.txt"))
-    added |= {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
-    added |= _json(folder / "added_tokens.json")
+        vocabulary, found = _of_tables(_text(folder / "vocab.json"), _text(folder / "merges.txt")), _added(_json(whole))
+    named = {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
+    added = _numbered({**found, **named, **_json(folder / "added_tokens.json")})
     length = config.get("model_max_length", _LENGTH)
-    if not all(type(id) is int and id >= 0 for id in [*ids.values(), *added.values()]):
-        raise ValueError("an id that is no number")
     return ClipFolder(
-        Vocabulary(ids, merges),
+        vocabulary,
         _content(config.get("pad_token", END)),
         int(length) if 2 < length <= _LONGEST else _LENGTH,
-        {token: id for token, id in added.items() if token not in ids},
+        {token: id for token, id in added.items() if token not in vocabulary.ids},
     )
+
+
+# The two towers of SDXL bring the same tables, and so do most models: to read them takes a quarter of a second.
+@lru_cache(maxsize=4)
+def _of_tables(ids: str, merges: str) -> Vocabulary:
+    return Vocabulary(_numbered(_table(ids, "vocab.json")), _lines(merges))
+
+
+@lru_cache(maxsize=4)
+def _of_whole(text: str) -> tuple[Vocabulary, Mapping[str, int]]:
+    """What `tokenizer.json` says: the vocabulary, and tokens that were added to it."""
+    whole = _table(text, "tokenizer.json")
+    added = _added(whole)
+    ids = {**whole["model"]["vocab"], **{token: added[token] for token in (START, END) if token in added}}
+    return Vocabulary(_numbered(ids), [_pair(merge) for merge in whole["model"]["merges"]]), added
+
+
+def _added(whole: Mapping[str, Any]) -> dict[str, int]:
+    return {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
+
+
+def _numbered(ids: dict[str, Any]) -> dict[str, int]:
+    if not all(type(id) is int and id >= 0 for id in ids.values()):
+        raise ValueError("an id that is no number")
+    return ids
 
 
 def write_folder(folder: Path, content: ClipFolder) -> Path:
@@ -193,14 +213,16 @@ def _text(path: Path) -> str:
         raise FileProblem(f"{path} should be UTF-8 text, but is not ({error}). Fetch it again.") from error
 
 
-def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The table in a JSON file; an empty one if there is no such file and none is `needed`."""
-    if not needed and not path.is_file():
-        return {}
+def _json(path: Path) -> dict[str, Any]:
+    """The table in a JSON file; an empty one if there is no such file."""
+    return _table(_text(path), str(path)) if path.is_file() else {}
+
+
+def _table(text: str, name: str) -> dict[str, Any]:
     try:
-        table = json.loads(_text(path))
+        table = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FileProblem(f"{path} should be JSON, but is not ({error}). Fetch it again.") from error
+        raise FileProblem(f"{name} should be JSON, but is not ({error}). Fetch it again.") from error
     if not isinstance(table, dict):
-        raise FileProblem(f"{path} should hold a JSON table, but holds a {type(table).__name__}. Fetch it again.")
+        raise FileProblem(f"{name} should hold a JSON table, but holds a {type(table).__name__}. Fetch it again.")
     return table

@@ -139,7 +139,7 @@ def recipes(*, root: Path = ROOT) -> dict[str, Recipe]:
     for path in _files(root, "recipes"):
         if path.parent == root / "recipes":
             continue  # shared by recipes, not itself one
-        recipe = Recipe(path.stem, path.parent.name, _module(root, path), _head(_docstring(_tree(path))))
+        recipe = Recipe(path.stem, path.parent.name, _module(root, path), _summary(path, _text(path)))
         if recipe.name in found:
             raise HvisError(f"Two recipes are called {recipe.name!r}: {found[recipe.name].module}, {recipe.module}.")
         found[recipe.name] = recipe
@@ -170,15 +170,26 @@ def _system(root: Path, path: Path) -> Iterator[SystemRecord]:
     here = path.relative_to(root).as_posix()
     try:
         text = _text(path)
-        literal = _literal(_parsed(path, text), "SYSTEM") if "SYSTEM" in text else None  # few have one
-        if literal is None:
-            return
-        literals = literal if isinstance(literal, list) and literal else [literal]
-        records = [config.from_dict(SystemRecord, _plain(one)) for one in literals]
+        records = _declared(path, text) if "SYSTEM" in text else ()  # few have one
     except HvisError as error:
         raise HvisError(f"SYSTEM in {here}: {error}") from error
     for record in records:
         yield replace(record, files=(here, *(file for file in record.files if file != here)))
+
+
+@cache
+def _declared(path: Path, text: str) -> tuple[SystemRecord, ...]:
+    literal = _literal(_parsed(path, text), "SYSTEM")
+    if literal is None:
+        return ()
+    literals = literal if isinstance(literal, list) and literal else [literal]
+    return tuple(config.from_dict(SystemRecord, _plain(one)) for one in literals)
+
+
+@cache
+def _summary(path: Path, text: str) -> str:
+    """The first paragraph of a file. Parsing all recipes takes a quarter of a second, and many commands ask for one."""
+    return _head(_docstring(_parsed(path, text)))
 
 
 def _plain(literal: Any) -> Any:
@@ -202,7 +213,7 @@ def _files(root: Path, axis: str) -> list[Path]:
 
 
 def _file_entries(root: Path, axis: str, path: Path) -> Iterator[Entry]:
-    tree = _tree(path)
+    tree = _parsed(path, _text(path))
     text = _docstring(tree)
     public = _literal(tree, "__all__")
     aliases = _literal(tree, "ALIASES") or {}
@@ -224,10 +235,6 @@ def _file_entries(root: Path, axis: str, path: Path) -> Iterator[Entry]:
             chapter=chapter.group(1) if chapter else None,
             aliases=tuple(alias for alias, name in aliases.items() if name == node.name),
         )
-
-
-def _tree(path: Path) -> ast.Module:
-    return _parsed(path, _text(path))
 
 
 def _text(path: Path) -> str:

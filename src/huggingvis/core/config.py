@@ -22,6 +22,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -32,6 +33,7 @@ T = TypeVar("T")
 KIND = "kind"  # the key that tells which record a table is, where a field allows several
 NONE = "none"  # the word for None in texts that have no null
 MAPPINGS = (dict, Mapping, collections.abc.Mapping)
+_hints = cache(typing.get_type_hints)  # every record that is read asks for those of its fields
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def load(cls: type[T], path: Path, *, base: T | None = None) -> T:
 
 def types_of(cls: type) -> dict[str, Any]:
     """The resolved type of each field that `cls(...)` takes, in order."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
 
 
