@@ -20,6 +20,7 @@ from huggingvis.core.rules import whole as _whole
 from huggingvis.core.sampling import MAX_SEED as MAX_SEED
 from huggingvis.core.sampling import OWN as OWN
 from huggingvis.core.sampling import Sampling as Sampling
+from huggingvis.core.sampling import Unsaid as Unsaid
 from huggingvis.core.sampling import check_seeds
 from huggingvis.core.sizes import Refine as Refine
 from huggingvis.core.sizes import Refiner as Refiner
@@ -89,7 +90,7 @@ class Request:
 
     prompt: Prompt = Prompt()
     canvas: Canvas = Canvas()
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Unsaid()  #: where it is left out, a model's own numbers
     source: Source | None = None
     refine: Refine | None = None
     adapters: tuple[AdapterUse, ...] = ()
@@ -97,9 +98,18 @@ class Request:
     refiner: Refiner | None = None
     tiles: Tiles | None = None
 
+    def with_own(self, own: Sampling) -> Request:
+        """The request with a model's `own` numbers where it says none."""
+        if not isinstance(self.sampling, Unsaid):
+            return self
+        return replace(self, sampling=replace(own, **self.sampling.said))
+
     def to_dict(self) -> dict[str, Any]:
-        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold."""
-        return {"version": VERSION, **config.to_dict(self)}
+        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold; no `sampling` that is unsaid."""
+        plain = {"version": VERSION, **config.to_dict(self)}
+        if self.sampling == Unsaid():
+            del plain["sampling"]
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
@@ -154,7 +164,7 @@ class Limits:
 
 def check(request: Request, limits: Limits = Limits()) -> Request:
     """The request itself if every value is possible. Raises `UsageError` saying what was expected and found."""
-    request = config.from_dict(Request, config.to_dict(request))  # types first, so that the rules meet numbers
+    request = Request.from_dict(request.to_dict())  # types first, so that the rules meet numbers
     _check_prompt(request.prompt, limits)
     _check_canvas(request.canvas, limits)
     _check_sampling(request.sampling, limits)

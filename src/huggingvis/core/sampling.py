@@ -5,7 +5,8 @@ Part of the `Request` (`core.request`); plain, without tensors. `core.streams` h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, final
 
 from huggingvis.core import rules
 from huggingvis.core.errors import UsageError, unknown
@@ -45,6 +46,18 @@ class Sampling:
         if self.variation_strength == 0.0:
             return {"seed": self.seed + i}
         return {"seed": self.seed, "variation_seed": self.variation_seed + i}
+
+
+@final
+@dataclass(frozen=True)
+class Unsaid(Sampling):
+    """The numbers of a request that says none: a model has its own in their place, but for those changed since."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Those that are not as ever."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: told[field.name] for field in fields(self) if told[field.name] != field.default}
 
 
 def check_seeds(sampling: Sampling, count: int, sides: tuple[int, int]) -> None:

@@ -104,7 +104,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
 
 def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
-    limits = of_both(system, request)
+    limits, request = of_both(system, request), request.with_own(system.defaults)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
     able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
     for name in (name for name, does in able.items() if getattr(request, name) and not does):
