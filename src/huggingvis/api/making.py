@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: str | Request, *, model: Model = None, device: str | None = None, on_step: OnStep | None = None, **asked: Any
+    prompt: str | Request,
+    *,
+    model: Model = None,
+    device: str | None = None,
+    on_step: OnStep | None = None,
+    **asked: Any,
 ) -> list[Picture]:
     """Pictures of a sentence, or of a whole `Request`, and of what else is `asked`; all else is the model's own.
 

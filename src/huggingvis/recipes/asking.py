@@ -10,7 +10,7 @@ whole, and what `recipes.beside` finds files for. Book: the three walks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
