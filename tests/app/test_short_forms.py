@@ -149,6 +149,15 @@ def test_a_request_without_numbers_has_the_model_s_own(system: System) -> None:
     assert row.asked_of(system).sampling == own
 
 
+def test_a_seed_of_minus_one_is_drawn_once_and_recorded(system: System, hvis: Any) -> None:
+    pair = hv.generate(PROMPT, model=system, steps=1, seed=-1, count=2)
+    assert pair[0].request is not None
+    seed = pair[0].request.sampling.seed
+    assert seed > 0 and [picture.made["seed"] for picture in pair] == [seed, seed + 1]
+    rows = rows_of([{"prompt": PROMPT, "seed": -1}, Request(Prompt(PROMPT), sampling=Sampling(seed=-1))])
+    assert len({seed, *(row.request.sampling.seed for row in rows)}) == 3
+
+
 def test_gaps_are_drawn_as_on_the_command_line(hvis: Any, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/colour.txt").write_text("red\nblue\ngreen\nwhite\n")

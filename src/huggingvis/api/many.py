@@ -60,7 +60,7 @@ def grid(
 
     right, down, blocks = (Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y, z))
     axes = Axes(right, down, blocks)
-    base = prompt if isinstance(prompt, Request) else None
+    base = prompt.with_seeds() if isinstance(prompt, Request) else None
     words = {} if base else {"prompt": prompt}
     rows = rows_of([{**words, **cells.values} for cells in axes.cells()], base)
     check_cells(rows)

@@ -21,7 +21,7 @@ from huggingvis.core.sampling import MAX_SEED as MAX_SEED
 from huggingvis.core.sampling import OWN as OWN
 from huggingvis.core.sampling import Sampling as Sampling
 from huggingvis.core.sampling import Unsaid as Unsaid
-from huggingvis.core.sampling import check_seeds
+from huggingvis.core.sampling import check_seeds, drawn
 from huggingvis.core.sizes import Refine as Refine
 from huggingvis.core.sizes import Refiner as Refiner
 from huggingvis.core.sizes import Tiles as Tiles
@@ -97,6 +97,10 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)  #: what only some models read, by name
     refiner: Refiner | None = None
     tiles: Tiles | None = None
+
+    def with_seeds(self) -> Request:
+        """The request with a number drawn for each seed that is -1."""
+        return replace(self, sampling=drawn(self.sampling))
 
     def with_own(self, own: Sampling) -> Request:
         """The request with a model's `own` numbers where it says none."""

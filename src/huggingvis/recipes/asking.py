@@ -46,7 +46,7 @@ def rows_asked(values: Mapping[str, Any], base: Request | None = None, number: i
     for name in in_order(told):
         _check(name, told[name])
         request = with_field(request, name, told[name])
-    request = beside.added(request)
+    request = beside.added(request).with_seeds()
     said = _said(before, tables, told)
     typed = "prompt" in tables or any(place_of(name) == "prompt.text" for name in told)
     if not typed or request.prompt.written or request.prompt.written_negative:

@@ -49,7 +49,7 @@ def rows_of_one(item: Any, number: int, base: Request | None = None) -> list[Row
     """
     if isinstance(item, Request):
         own = item.sampling
-        return [Row(item, number, said=frozenset(own.said) if isinstance(own, Unsaid) else None)]
+        return [Row(item.with_seeds(), number, said=frozenset(own.said) if isinstance(own, Unsaid) else None)]
     if isinstance(item, Cells):
         return rows_asked(item.values, base, number)
     if isinstance(item, str):
