@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from huggingvis.app.screen import size_of
+from huggingvis.core.config import to_dict
 from huggingvis.core.request import Request
 
 _FIRST = ("sampler", "schedule", "steps", "guidance_scale", "seed")
@@ -39,7 +40,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _asked(request: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    usual = Request().to_dict()
+    usual = to_dict(Request())
     prompt = request.get("prompt", {})
     yield "prompt", prompt.get("text")
     yield "negative", prompt.get("negative")

@@ -90,8 +90,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
-    said += idle(system, request) if request.prompt.negative else ()
-    said += starting.notes(request.source)
+    said += idle(system, request) + starting.notes(system, request)
     asked = canvas_of(seen(system, refine.first(starting.asked(system, request))), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
