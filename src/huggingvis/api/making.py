@@ -39,20 +39,19 @@ def generate(
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
     Raises `UsageError` for a name that is none, with the nearest, and for what the model cannot do, `FileProblem`.
     """
+    from huggingvis.edits.generate import prepared
     from huggingvis.recipes.asking import notes_asked, rows_asked
     from huggingvis.recipes.beside import check_files
 
-    whole = isinstance(prompt, Request)
-    rows = rows_asked(asked, prompt) if whole else rows_asked({"prompt": prompt, **asked})
+    rows = rows_asked(asked, prompt) if isinstance(prompt, Request) else rows_asked({"prompt": prompt, **asked})
     for row in rows:
         check_files(row.request)
     system = load(model, device=device)
-    requests = [row.asked_of(system) for row in rows]
-    pictures = [stream(system, request, on_step=on_step) for request in requests]
-    said = [] if whole else [*notes_asked(asked, Prompt(prompt))]
-    for note in dict.fromkeys(said + [note for request in requests for note in notes(system, request)]):
+    ready = [prepared(system, row.asked_of(system)) for row in rows]
+    said = () if isinstance(prompt, Request) else notes_asked(asked, Prompt(prompt))
+    for note in dict.fromkeys((*said, *(note for one in ready for note in one.notes))):
         warnings.warn(note, stacklevel=2)
-    return [picture for some in pictures for picture in some]
+    return [picture for one in ready for picture in one.pictures(on_step)]
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ from huggingvis.core.request import EMPHASIS, AdapterUse, Prompt, Request
 if TYPE_CHECKING:
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
-    from huggingvis.core.system import System
+    from huggingvis.edits.generate import Prepared
 
 LORAS = ("lora", "lyco")
 TABLE, FOLDER = "styles.csv", "wildcards"
@@ -128,19 +128,15 @@ def requests_of(request: Request, drafted: Sequence[Draft]) -> tuple[Request, ..
     )
 
 
-def streamed(
-    stream: Callable[..., Iterator[Picture]], system: System, requests: Sequence[Request], on_step: OnStep
-) -> Iterator[Picture]:
+def streamed(ready: Sequence[Prepared], on_step: OnStep) -> Iterator[Picture]:
     """The pictures of all requests."""
-    for request in requests:
-        yield from stream(system, request, on_step=on_step)
+    for one in ready:
+        yield from one.pictures(on_step)
 
 
-def notes_of(
-    notes: Callable[..., Sequence[str]], system: System, requests: Sequence[Request], screen: Screen
-) -> list[str]:
+def notes_of(ready: Sequence[Prepared], screen: Screen) -> list[str]:
     """What there is to know of the requests; each thing is said once."""
-    found = list(dict.fromkeys(note for request in requests for note in notes(system, request)))
+    found = list(dict.fromkeys(note for one in ready for note in one.notes))
     for note in found:
         screen.note(note)
     return found

@@ -32,6 +32,7 @@ from huggingvis.core.sources import check_source
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
+_MOST_TIMES = 16.0
 FITS = ("stretch", "crop", "fill")
 """How a picture of control comes to the canvas's shape."""
 EMPHASIS = ("original", "no-norm", "ignore", "none")
@@ -233,7 +234,12 @@ def _check_sizes(request: Request, limits: Limits) -> None:
     """The second pass, the second model, and what is done in parts."""
     refine, tiles = request.refine, request.tiles
     if refine is not None:
-        _number("refine.scale", refine.scale, 1.0, 16.0)
+        if not 1.0 <= refine.scale <= _MOST_TIMES:
+            raise UsageError(
+                f"refine.scale must be a number between 1 and {_MOST_TIMES:g}, how many times larger the second pass "
+                f"is, as in --hires 2; found {refine.scale:g}. A size in pixels is refine.width and refine.height, as "
+                "in --hires 96x96."
+            )
         _whole("refine.steps", refine.steps, 1, limits.steps)
         _number("refine.strength", refine.strength, 0.0, 1.0)
         upscaler_of(refine.upscaler)

@@ -41,6 +41,7 @@ from huggingvis.core.sampling import drawn
 if TYPE_CHECKING:
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
+    from huggingvis.edits.generate import Prepared
 
 PREDICTED = ("epsilon", "v")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -100,7 +101,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
     began = time.perf_counter()
-    from huggingvis import api
 
     output = output_of(args, folder, usual, screen)
     system = system_of(args, usual, told, screen)
@@ -110,10 +110,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         return _repeat(told, system, output, loaded, watch)
     request = replace(request_of(args, told, system), refiner=refiner)
     requests = requests_of(request, drafted)
-    notes = [*_notes(system, requests, screen, told), *_bound_otherwise(system, requests[0], told, screen)]
+    before, ready = _before(told, screen), _prepared(system, requests)
+    notes = [*before, *notes_of(ready, screen), *_bound_otherwise(ready[0], told, screen)]
     began = time.perf_counter()
     with Watched(screen, request, watch) as on_step:
-        made, kept = saved(streamed(api.stream, system, requests, on_step), request, output)
+        made, kept = saved(streamed(ready, on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     on_one = sheet(kept, request, output) if args.grid else None
     screen.say(_summary(len(made), seconds))
@@ -219,19 +220,25 @@ def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
     return args.prediction or (read if single and read in PREDICTED else None)
 
 
-def _notes(system: System, requests: Sequence[Request], screen: Screen, told: Origin | None) -> list[str]:
-    from huggingvis import api
+def _prepared(system: System, requests: Sequence[Request]) -> list[Prepared]:
+    from huggingvis.edits.generate import prepared
 
-    for note in (before := told.said() if told else ()):
+    return [prepared(system, request) for request in requests]
+
+
+def _before(told: Origin | None, screen: Screen) -> tuple[str, ...]:
+    """What there is to know of the picture that is repeated."""
+    said = told.said() if told else ()
+    for note in said:
         screen.note(note)
-    return [*before, *notes_of(api.notes, system, requests, screen)]
+    return said
 
 
-def _bound_otherwise(system: System, request: Request, told: Origin | None, screen: Screen) -> list[str]:
+def _bound_otherwise(ready: Prepared, told: Origin | None, screen: Screen) -> list[str]:
     """In what the model is loaded otherwise than for the picture that the request comes from."""
     from huggingvis.edits.used import bound
 
-    now = bound(system, request)
+    now = bound(ready.system, ready.request)
     return _differs({key: (told.made[key], now.get(key)) for key in now if key in told.made}, screen) if told else []
 
 
@@ -250,7 +257,7 @@ def _repeat(told: Origin, system: System, output: Output, loaded: float, watch: 
     from huggingvis import api
 
     path, request, screen = told.path, told.request(), output.screen
-    notes = _notes(system, (request,), screen, told)
+    notes = [*_before(told, screen), *notes_of(_prepared(system, (request,)), screen)]
     began = time.perf_counter()
     try:
         with Watched(screen, request, watch) as on_step:
