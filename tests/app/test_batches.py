@@ -234,6 +234,7 @@ def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: An
         ("prompt,size\na,big\n", "column 'size': --size takes width and height"),
         ("prompt,prompt:dog\na fox,cat\n", "'dog' is to be replaced, but is in neither prompt"),
         ("prompt,refine.scale\na fox,99\n", "refine.scale must be a number between 1 and 16"),
+        ("prompt,hires\na fox,96\n", "how many times larger the second pass is, as in --hires 2; found 96."),
     ],
 )
 def test_columns_that_are_none(text: str, sentence: str, hvis: Any) -> None:

@@ -145,7 +145,7 @@ def test_a_refiner_is_let_go_by_a_request_without_one_and_with_its_model(tmp_pat
     first = kept(system)
     gc.collect()
     assert first() is not None
-    hv.notes(system, asked(system))
+    notes(system, asked(system))
     gc.collect()
     assert first() is None
     again = kept(system)

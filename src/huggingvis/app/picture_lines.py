@@ -24,7 +24,10 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     width, height = facts["size"]
     yield "picture", f"{facts['path']}, {width}x{height} pixels, {size_of(facts['bytes'])}"
-    yield "notes of", facts["program"] or f"a program that is not known here: {', '.join(facts['texts'])}"
+    yield "notes of", facts["program"] or (
+        f"a program that is not known here: {', '.join(facts['texts'])}" if facts["texts"] else
+        "nobody: it does not say how it was made. Programs that edit or send pictures often remove such notes."
+    )  # fmt: skip
     request, made = facts["request"] or {}, facts["made"]
     if request:
         yield from _asked(request, made)

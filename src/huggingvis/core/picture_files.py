@@ -38,7 +38,7 @@ def over_white(path: Path | str, channels: int = 3) -> Image.Image:
 
 @dataclass(frozen=True)
 class Looks:
-    """What a picture file is: its frames, 1 unless it moves; (width, height) turned upright; whether one sees through."""
+    """What a picture file is: its frames, (width, height) turned upright, and whether one sees through some of it."""
 
     frames: int
     size: tuple[int, int]
@@ -53,8 +53,8 @@ def looks_of(path: Path | str) -> Looks:
 def _looks(image: Image.Image) -> Looks:
     frames = int(getattr(image, "n_frames", 1))
     upright = ImageOps.exif_transpose(image)
-    alpha = upright.convert("RGBA").getextrema()[3] if upright.has_transparency_data else (255, 255)
-    return Looks(frames, upright.size, alpha[0] < 255)
+    through = upright.has_transparency_data and bool((np.asarray(upright.convert("RGBA"))[:, :, 3] < 255).any())
+    return Looks(frames, upright.size, through)
 
 
 def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:

@@ -69,8 +69,11 @@ S = TypeVar("S", bound=Sampling)
 
 def drawn(sampling: S) -> S:
     """`sampling` with a number drawn for each seed that is -1; who asks draws once, and the record holds what was."""
-    seeds = [name for name in ("seed", "variation_seed") if getattr(sampling, name) == BY_CHANCE]
-    return replace(sampling, **{name: secrets.randbelow(_DRAWN_SEEDS) for name in seeds}) if seeds else sampling
+    seed, variation_seed = (
+        secrets.randbelow(_DRAWN_SEEDS) if asked == BY_CHANCE else asked
+        for asked in (sampling.seed, sampling.variation_seed)
+    )
+    return replace(sampling, seed=seed, variation_seed=variation_seed)
 
 
 def check_seeds(sampling: Sampling, count: int, sides: tuple[int, int]) -> None:
