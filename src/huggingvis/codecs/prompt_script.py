@@ -154,13 +154,11 @@ class Script:
                 here = " and then ".join(f"{w.total} steps" if w.total > 1 else "one step" for w in walks)
                 told.append((node.at, f"What {str(node)!r} changes to never comes: there are {here}."))
             elif isinstance(node, Weighted) and (found := _NO_CHANGE.fullmatch(str(node))):
-                told.append(
-                    (
-                        node.at,
-                        f"{str(node)!r} changes nothing: {found[3].strip()!r} is no number of steps, so that all of it "
-                        f"is read as words. Write [{found[1]}:{found[2]}:0.5], or [{found[1]}|{found[2]}|{found[3]}].",
-                    )
+                said = (
+                    f"{str(node)!r} changes nothing: {found[3].strip()!r} is no number of steps, so that all of it is "
+                    f"read as words. Write [{found[1]}:{found[2]}:0.5], or [{found[1]}|{found[2]}|{found[3]}]."
                 )
+                told.append((node.at, said))
         return tuple(pointed(said, self.text, at) for at, said in sorted(told))
 
     def _brackets(self) -> Iterator[tuple[int, str]]:
@@ -185,13 +183,8 @@ class Script:
         first = self.prompt.parts[0]
         if len(self.prompt.parts) == 1 and first.weight:
             at = first.at + len("".join(map(str, first.body))) + first.weight.index(":")
-            yield (
-                at,
-                (
-                    f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put "
-                    "them in brackets: (words:1.3)."
-                ),
-            )
+            said = f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put"
+            yield at, f"{said} them in brackets: (words:1.3)."
         if (tag := _OPEN_TAG.search(self.text)) is not None:
             yield tag.start(), "This tag has no end ('>') and is read as words."
 

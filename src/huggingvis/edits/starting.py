@@ -81,11 +81,17 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     ]
     if looks[source.path].transparent:
         said.append(f"{source.path} is transparent in places: it is laid over white.")
-    whole = not isinstance(source, Outpaint) and (isinstance(source, FromPicture) or source.region == "whole")
     size, canvas = looks[source.path].size, canvas_of(asked(system, request), system.spec)
-    if whole and source.resize == "stretch" and abs(math.log(size[0] * canvas[1] / (size[1] * canvas[0]))) > _BENT:
+    if _pulled(source) and abs(math.log(size[0] * canvas[1] / (size[1] * canvas[0]))) > _BENT:
         said.append(
             f"{source.path} has {size[0]}x{size[1]} pixels and is pulled to another shape, {canvas[0]}x{canvas[1]}. "
             "Keep its own with resize 'crop' or 'fill' (--resize-mode), or ask for a canvas of its shape."
         )
     return tuple(said)
+
+
+def _pulled(source: Source) -> bool:
+    """Whether the whole of a picture is made the canvas's shape."""
+    if isinstance(source, Outpaint) or source.resize != "stretch":
+        return False
+    return isinstance(source, FromPicture) or source.region == "whole"
