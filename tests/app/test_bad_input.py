@@ -159,6 +159,13 @@ def test_pictures_without_a_record_are_not_repeated(hvis: Any, tiny_model: Path,
     assert left() == []
 
 
+def test_of_a_picture_without_a_record_is_said_that_it_has_none(hvis: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "bare.png")
+    said = hvis(["inspect", tmp_path / "bare.png"])
+    assert said.code == 0 and "8x6 pixels" in said.out and "it does not say how it was made" in said.out
+    assert hvis(["inspect", tmp_path / "bare.png", "--json"]).document["request"] is None
+
+
 def test_empty_and_missing_data_folders(hvis: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for verb in (["train", "vae", "--data"], ["data", "preview"]):

@@ -19,6 +19,7 @@ from refusals import left, refused, small_files
 from huggingvis import api
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.row_files import read_rows
 from huggingvis.export.image import read_provenance
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.batch_rows import rows_of
@@ -143,6 +144,48 @@ def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tin
     assert states(hvis([*words, model])) == ["made"]
 
 
+def test_the_address_is_of_the_data_that_options_name_too(tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    data.mkdir()
+
+    def of(word: str) -> str:
+        return address(Request(Prompt(FOX), options={"database": word}), None, "m", {}, Identities())
+
+    (data / "a.png").write_bytes(b"one")
+    first = of(f"folder:{data}")
+    (data / "a.png").write_bytes(b"two")
+    assert of(f"folder:{data}") != first
+    (data / "a.png").write_bytes(b"one")
+    assert of(f"folder:{data.rename(tmp_path / 'moved')}") == first != of(str(tmp_path / "moved"))
+
+
+def test_files_are_looked_for_beside_the_rows_and_then_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder, names in ((there, "ab"), (here, "bc")):
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.png").write_bytes(b"")
+    monkeypatch.chdir(here)
+    rows = [{"prompt": "a.png", "image": f"{name}.png"} for name in "abc"]
+    (there / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = rows_of("../there/rows.jsonl")
+    paths = [row.request.source.path for row in made if row.request.source]
+    assert [Path(path) for path in paths] == [Path("../there/a.png"), Path("../there/b.png"), Path("c.png")]
+    assert {row.request.prompt.text for row in made} == {"a.png"}
+    (there / "rows.csv").write_text("control,lora\ncanny:a.png:0.7,b.png:0.5;c.png\n")
+    assert read_rows("../there/rows.csv")[0].values == {
+        "control": "canny:../there/a.png:0.7", "lora": "../there/b.png:0.5;c.png"
+    }  # fmt: skip
+
+
+def test_python_says_how_models_are_loaded(tiny_model: Path, tmp_path: Path) -> None:
+    rows, folder = [{"prompt": FOX, "steps": 1}], tmp_path / "out"
+    (first,) = api.batch(rows, folder, model=tiny_model, device="cpu").outcomes
+    (other,) = api.batch(rows, folder, model=tiny_model, vae="absent.safetensors").outcomes
+    assert first.state == "made" and other.state == "failed" and "leave out --vae" in str(other.error)
+    assert first.address != other.address
+
+
 def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_path: Path) -> None:
     """A new field of the record, as usual, must not make every picture of every batch anew."""
     from huggingvis.recipes.addresses import Identities, address
@@ -191,6 +234,7 @@ def test_rows_that_are_wrong_are_told_together_before_a_model_is_loaded(hvis: An
         ("prompt,size\na,big\n", "column 'size': --size takes width and height"),
         ("prompt,prompt:dog\na fox,cat\n", "'dog' is to be replaced, but is in neither prompt"),
         ("prompt,refine.scale\na fox,99\n", "refine.scale must be a number between 1 and 16"),
+        ("prompt,hires\na fox,96\n", "how many times larger the second pass is, as in --hires 2; found 96."),
     ],
 )
 def test_columns_that_are_none(text: str, sentence: str, hvis: Any) -> None:

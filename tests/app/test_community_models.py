@@ -59,6 +59,21 @@ def test_a_folder_and_its_single_file_make_the_same_picture(hvis: Any, model: Pa
     assert one.shape == (16, 16, 3) and one.std() > 1
 
 
+def test_how_a_model_was_loaded_is_recorded_and_told_where_it_is_otherwise(
+    hvis: Any, model: Path, tmp_path: Path
+) -> None:
+    path = save_file(bind_folder(model, How()), tmp_path / "tiny.safetensors")
+    words = ["generate", PROMPT, "--json", "--size", 16, "--prediction", "v", "--model", path, *SHORT]
+    (row,) = hvis(words).document["pictures"]
+    assert (row["precision"], row["prediction"]) == ("float32", "v")
+    again = hvis(["generate", "--from", row["path"], "--json", "--precision", "float32"]).document
+    assert again["repeats"]["identical"] and "then," not in "".join(again["notes"])
+    other = hvis(["generate", "--from", row["path"], "--json", "--steps", 1, "--precision", "bfloat16",
+                  "--prediction", "epsilon"]).document  # fmt: skip
+    said = "\n".join(other["notes"])
+    assert "in another precision (--precision): float32 then, bfloat16 now" in said and "v then, epsilon now" in said
+
+
 def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model: Path, lora: Path) -> None:
     plain = made(hvis(["generate", PROMPT, "--model", model, "--json", *SHORT]))
     said = hvis(["generate", PROMPT, "--model", model, "--lora", f"{lora}:0.5", "--json", *SHORT])

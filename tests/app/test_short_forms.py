@@ -19,8 +19,10 @@ from tiny_pipelines import pipeline
 import huggingvis as hv
 from huggingvis import api
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.request import AdapterUse, Prompt, Request, Sampling
+from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
+from huggingvis.edits.generate import possible
+from huggingvis.recipes.batch_rows import rows_of
 from huggingvis.systems.saving import save_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -109,15 +111,60 @@ def test_the_lines_of_the_page_run(
 
 def test_what_does_not_go_together_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    with pytest.raises(UsageError, match="a picture to start from: give its file as `image`"):
+    with pytest.raises(UsageError, match="a picture to start from, and there is none: name it as 'image'"):
         hv.generate(PROMPT, model="no/such/model", mask="mask.png")
     with pytest.raises(UsageError, match="`image` must be the path of a picture file, found a ndarray"):
-        hv.generate(PROMPT, model="no/such/model", image=np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+        hv.generate(PROMPT, model="no/such/model", image=np.zeros((4, 4, 3)))
     with pytest.raises(UsageError, match=r"is a LoRA: give it with --lora FILE:WEIGHT \(`lora` in Python\)"):
         hv.generate(PROMPT, model="no/such/model", control=("style.safetensors", "in.png"))
     with pytest.raises(UsageError, match="takes a file and the picture that it reads"):
         hv.generate(PROMPT, model="no/such/model", control="canny")
     with pytest.raises(FileProblem, match="There is no file absent.png"):
         hv.generate(PROMPT, model="no/such/model", image="absent.png")
-    with pytest.raises(UsageError, match="put them into its `source` and `adapters`"):
-        hv.generate(Request(Prompt(PROMPT), adapters=(AdapterUse("a"),)), model="no/such/model", image="in.png")
+    with pytest.raises(UsageError, match="no field of a request called 'stepz'. Did you mean 'steps'"):
+        hv.generate(PROMPT, model="no/such/model", stepz=3)
+
+
+def test_numbers_are_asked_for_by_the_names_of_batches(system: System) -> None:
+    (short,) = hv.generate(PROMPT, model=system, steps=1, cfg=2, negative="rain", sampler="Euler a", size=16, seed=5)
+    own = replace(system.defaults, steps=1, guidance_scale=2.0, sampler="euler-a", seed=5)
+    assert short.request is not None
+    assert (short.request.prompt, short.request.canvas) == (Prompt(PROMPT, "rain"), Canvas(16, 16))
+    assert short.request.sampling == own
+    (again,) = hv.generate(short.request, model=system, seed=6)
+    assert again.request == replace(short.request, sampling=replace(own, seed=6))
+
+
+def test_a_request_without_numbers_has_the_model_s_own(system: System) -> None:
+    def asked(sampling: Sampling) -> Sampling:
+        return possible(system, Request(Prompt(PROMPT), sampling=sampling)).sampling
+
+    own = system.defaults
+    assert own.guidance_scale != Sampling().guidance_scale
+    assert possible(system, Request(Prompt(PROMPT))).sampling == own
+    assert possible(system, Request.from_dict({"prompt": {"text": PROMPT}})).sampling == own
+    assert asked(replace(Request().sampling, seed=9)) == replace(own, seed=9)
+    assert asked(Sampling()) == Sampling()
+    (row,) = rows_of([Request(Prompt(PROMPT))])
+    assert row.asked_of(system).sampling == own
+
+
+def test_a_seed_of_minus_one_is_drawn_once_and_recorded(system: System, hvis: Any) -> None:
+    pair = hv.generate(PROMPT, model=system, steps=1, seed=-1, count=2)
+    assert pair[0].request is not None
+    seed = pair[0].request.sampling.seed
+    assert seed > 0 and [picture.made["seed"] for picture in pair] == [seed, seed + 1]
+    rows = rows_of([{"prompt": PROMPT, "seed": -1}, Request(Prompt(PROMPT), sampling=Sampling(seed=-1))])
+    assert len({seed, *(row.request.sampling.seed for row in rows)}) == 3
+
+
+def test_gaps_are_drawn_as_on_the_command_line(hvis: Any, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/colour.txt").write_text("red\nblue\ngreen\nwhite\n")
+    words = "a {big|small} __colour__ star"
+    told = hvis(["prompt", "expand", words, "--wildcards", tmp_path / "lists", "--seed", 4, "-n", 5, "--json"])
+    rows = rows_of([{"prompt": words, "wildcards": tmp_path / "lists", "seed": 4, "count": 5}])
+    assert [row.request.prompt.text for row in rows] == [one["prompt"] for one in told.document]
+    assert [row.request.sampling.seed for row in rows] == [4, 5, 6, 7, 8]
+    assert {(row.request.prompt.written, row.request.canvas.count) for row in rows} == {(words, 1)}
+    assert len(rows_of(["a {red|red}"])) == len(rows_of([Request(Prompt("a {red|blue}"))])) == 1

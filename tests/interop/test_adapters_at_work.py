@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,6 +30,7 @@ from huggingvis.core.request import OWN, AdapterUse, Canvas, Prompt, Request, Sa
 from huggingvis.core.system import System
 from huggingvis.edits.generate import fingerprint, generate, notes
 from huggingvis.edits.task import Task
+from huggingvis.systems.attachments import Attachments
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
@@ -115,6 +118,25 @@ def test_a_lora_changes_what_the_reference_changes_and_leaves_no_bit_behind(syst
     assert torch.equal(latents(system, asked()), before)
     assert torch.equal(latents(system, asked(AdapterUse(str(path), 0.0))), before)
     assert system.adapts is not None and system.adapts.notes(asked(AdapterUse(str(path)))) == ()
+
+
+def test_what_a_request_does_not_name_is_let_go(system: System, tmp_path: Path) -> None:
+    one, two = (a_lora(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    attachments = system.adapts
+    assert isinstance(attachments, Attachments)
+
+    def opened(path: Path) -> weakref.ref[Any]:
+        with attachments(asked(AdapterUse(str(path))), 1):
+            return weakref.ref(attachments._opened[str(path)][2])
+
+    first = opened(one)
+    gc.collect()
+    assert first() is not None and opened(one)() is first()
+    assert opened(two)() is not None
+    gc.collect()
+    assert first() is None
+    with attachments(asked(), 1):
+        assert not attachments._opened
 
 
 def test_two_loras_add_up(system: System, tmp_path: Path) -> None:

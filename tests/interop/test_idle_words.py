@@ -8,10 +8,11 @@ from typing import Any
 
 import diffusers
 import pytest
+from PIL import Image
 from tiny_pipelines import pipeline, unet
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Prompt, Request, Sampling
+from huggingvis.core.request import FromPicture, Prompt, Refine, Request, Sampling
 from huggingvis.edits.generate import notes
 from huggingvis.recipes.comparing import Comparison, compare_samplers
 from huggingvis.systems.pipelines import How, bind_folder
@@ -28,8 +29,31 @@ def test_a_negative_prompt_without_guidance(tmp_path: Path) -> None:
     assert said.startswith(f"{NOTHING}: at guidance_scale 1 ")
     assert notes(system, replace(asked, prompt=Prompt("a fox"))) == ()
     assert notes(system, replace(asked, sampling=system.defaults)) == ()
+    second = replace(asked, refine=Refine(1.0, 2, guidance_scale=7.0))
+    assert notes(system, second) == ()  # guided in the second pass
+    own = replace(second, refine=Refine(1.0, 2, negative="rain"))
+    assert [note.partition(" has no effect")[0] for note in notes(system, own)] == [
+        "The negative prompt", "The second pass's negative prompt"
+    ]  # fmt: skip
+    varied = replace(asked, prompt=Prompt("a fox"), sampling=replace(system.defaults, variation_seed=4))
+    assert "no effect at variation_strength 0" in notes(system, varied)[0]
     labelled = replace(asked, sampling=Sampling("Euler a", "karras", 4, 1.0))
     assert notes(system, labelled)[0].startswith(NOTHING)
+
+
+def test_what_becomes_of_a_picture_is_said(tmp_path: Path) -> None:
+    pipeline().save_pretrained(tmp_path / "model")
+    system = bind_folder(tmp_path / "model", How())
+    side = system.spec.size[0]
+
+    def said(size: tuple[int, int], alpha: int, **how: Any) -> str:
+        path = tmp_path / "in.png"
+        Image.new("RGBA", size, (255, 0, 0, alpha)).save(path)
+        return " ".join(notes(system, Request(Prompt("a fox"), source=FromPicture(str(path), **how))))
+
+    assert said((side, side), 255) == said((2 * side, side), 255, resize="crop") == ""
+    assert "is transparent in places: it is laid over white" in said((side, side), 99)
+    assert f"is pulled to another shape, {side}x{side}" in said((2 * side, side), 255)
 
 
 def test_a_negative_prompt_of_a_model_that_is_told_its_guidance(tmp_path: Path) -> None:

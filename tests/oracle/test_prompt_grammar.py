@@ -218,11 +218,19 @@ def marked(note: str) -> str:
         ("a photo, 16:9", ":", "weighs the whole prompt"),
         ("a <lora:ink:0.8", "<", "has no end"),
         ("a [x:y:30]", "[", "never comes: there are 20 steps"),
+        ("a [x:y:soon]", "[", "changes nothing: 'soon' is no number of steps"),
     ],
 )
 def test_odd_things_are_pointed_at(text: str, letter: str, words: str) -> None:
     notes = script(text).notes(Steps(20))
     assert words in notes[0] and marked(notes[0]) == letter
+
+
+def test_what_comes_in_a_second_pass_is_not_called_never() -> None:
+    first, again = Steps(20), Steps(10, before=20)
+    assert script("a [x:y:1.5]").notes(first, again) == ()
+    assert "there are 20 steps." in script("a [x:y:1.5]").notes(first)[0]
+    assert "there are 20 steps and then 10 steps" in script("a [x:y:40]").notes(first, again)[0]
 
 
 @pytest.mark.parametrize("text", ["a cat", "(a) [b] [c:d:.5] [e|f] \\( g <lora:x:1> h AND i :0.5", "a｜b （c）", ":)"])

@@ -15,7 +15,7 @@ from PIL import Image
 from source_pictures import STEPS, box_mask, load, noise, save
 
 from huggingvis.core.errors import FileProblem, HvisError, UsageError
-from huggingvis.core.picture_files import frames_of, open_picture, over_white
+from huggingvis.core.picture_files import looks_of, open_picture, over_white
 from huggingvis.core.request import Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Source
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate, notes
@@ -109,7 +109,7 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
 
 def test_of_moving_pictures_the_first_frame_is_used_and_that_is_said(system: System, tmp_path: Path) -> None:
     files = kinds(tmp_path)
-    assert frames_of(files["moving.gif"]) == 3 and frames_of(files["cmyk.jpg"]) == 1
+    assert looks_of(files["moving.gif"]).frames == 3 and looks_of(files["cmyk.jpg"]).frames == 1
     assert np.array_equal(open_picture(files["moving.webp"]).pixels, noise(12, 10))
     for name, count in (("moving.gif", 3), ("moving.webp", 2)):
         said = notes(system, request(FromPicture(str(files[name]), 0.5)))
@@ -212,7 +212,7 @@ def test_large_pictures_that_can_be_read_bring_no_warning(tmp_path: Path) -> Non
     Image.new("1", (30_000, 3_200)).save(path)  # 96 million pixels: Pillow warns from 89 on
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert frames_of(path) == 1
+        assert looks_of(path).frames == 1
 
 
 def test_a_model_without_an_encoder_says_so(system: System, tmp_path: Path) -> None:

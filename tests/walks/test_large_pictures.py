@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from huggingvis.core.request import Canvas, Prompt, Refine, Refiner, Request, Ti
 from huggingvis.core.system import System
 from huggingvis.edits.preview import Preview
 from huggingvis.edits.refine import second
+from huggingvis.edits.refiner import opened
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.taesd import bind_decoder
 
@@ -130,6 +133,27 @@ def test_a_refiner_takes_over(tmp_path: Path) -> None:
     request = asked(system, refiner=Refiner(str(tmp_path / "base"), 0.5))
     (picture,) = hv.generate(request, model=system)
     assert str(picture.made["refiner"]).startswith("base ")
+
+
+def test_a_refiner_is_let_go_by_a_request_without_one_and_with_its_model(tmp_path: Path) -> None:
+    pipeline_xl().save_pretrained(tmp_path / "base")
+    system, how = bind_folder(tmp_path / "base", How()), Refiner(str(tmp_path / "base"), 0.5)
+
+    def kept(by: System) -> weakref.ref[torch.nn.Module]:
+        second = opened(by, how)
+        assert opened(by, how) is second
+        return weakref.ref(second.parts["unet"])
+
+    first = kept(system)
+    gc.collect()
+    assert first() is not None
+    notes(system, asked(system))
+    gc.collect()
+    assert first() is None
+    again = kept(system)
+    del system
+    gc.collect()
+    assert again() is None
 
 
 def test_a_refiner_goes_on_with_a_prompt_that_changes(tmp_path: Path) -> None:

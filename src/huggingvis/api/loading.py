@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from huggingvis.core.undisturbed import imported
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from huggingvis.systems.judges.safety import SafetyJudge
 
     Model = System | str | Path | None
+
+
+class Loading(TypedDict, total=False):
+    """How `load` loads a model, for verbs that load models themselves."""
+
+    device: str | None
+    precision: str
+    vae: str | Path | None
+    prediction: str | None
 
 
 def ready() -> None:

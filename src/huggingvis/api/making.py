@@ -4,66 +4,54 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.api.loading import load
 from huggingvis.core.config import from_dict
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.core.request import Prompt, Request
 
 if TYPE_CHECKING:
     from huggingvis.api.loading import Model
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
-    from huggingvis.recipes.beside import Controls, Embeddings, Loras, Name
 
 
 def generate(
     prompt: str | Request,
     *,
     model: Model = None,
-    count: int = 1,
-    seed: int = 0,
-    sampling: Sampling | None = None,
     device: str | None = None,
     on_step: OnStep | None = None,
-    lora: Loras = (),
-    embedding: Embeddings = (),
-    control: Controls | tuple[()] = (),
-    image_encoder: Name = "",
-    image: Name | None = None,
-    mask: Name | None = None,
-    strength: float | None = None,
+    **asked: Any,
 ) -> list[Picture]:
-    """Pictures of a sentence, or of a whole `Request`, which says all but model and device itself.
+    """Pictures of a sentence, or of a whole `Request`, and of what else is `asked`; all else is the model's own.
 
-    Beside the sentence, as on the command line: `lora`, files with weights, `{"style.safetensors": 0.8}`; `embedding`,
-    learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a list of such, for ControlNets, T2I-Adapters
-    and IP-Adapters (these with their `image_encoder`); `image`, a picture's file to start from, with `strength` and a
-    `mask` that is white where it is made anew. Weights may also be OWNER/NAME at a hub.
+    Asked by the names that batches and grids know too: `count`, `seed`, `steps`, `cfg`, `negative`, `sampler`, `size`,
+    any other field of the request; `image`, a picture's file to start from, with `strength` and a `mask` that is white
+    where it is made anew; a part of the request whole, `refine=Refine(2.0)`. `lora`, files with weights,
+    `{"style.safetensors": 0.8}`; `embedding`, learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a
+    list of such, for ControlNets, T2I-Adapters and IP-Adapters (these with their `image_encoder`); weights may also be
+    OWNER/NAME at a hub. In a sentence `{red|blue}` is drawn by each picture's seed, and `__colour__` from the lists in
+    the folder `wildcards`; the prompt of a `Request` is read as it stands.
+
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
+    Raises `UsageError` for a name that is none, with the nearest, and for what the model cannot do, `FileProblem`.
     """
-    from huggingvis.recipes.beside import Beside
+    from huggingvis.edits.generate import prepared
+    from huggingvis.recipes.asking import notes_asked, rows_asked
+    from huggingvis.recipes.beside import check_files
 
-    beside = Beside(lora, embedding, control, image_encoder, image, mask, strength)
-    if isinstance(prompt, Request):
-        if beside:
-            raise UsageError(
-                "A whole Request says itself what it starts from and which adapters it has: put them into its `source` "
-                "and `adapters`, or give a sentence."
-            )
-        system, request = load(model, device=device), prompt
-    else:
-        request = beside.added(Request(Prompt(prompt), Canvas(count=count)))
-        system = load(model, device=device)
-        request = replace(request, sampling=replace(sampling or system.defaults, seed=seed))
-    pictures = stream(system, request, on_step=on_step)
-    for note in notes(system, request):
+    rows = rows_asked(asked, prompt) if isinstance(prompt, Request) else rows_asked({"prompt": prompt, **asked})
+    for row in rows:
+        check_files(row.request)
+    system = load(model, device=device)
+    ready = [prepared(system, row.asked_of(system)) for row in rows]
+    said = () if isinstance(prompt, Request) else notes_asked(asked, Prompt(prompt))
+    for note in dict.fromkeys((*said, *(note for one in ready for note in one.notes))):
         warnings.warn(note, stacklevel=2)
-    return list(pictures)
+    return [picture for one in ready for picture in one.pictures(on_step)]
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:

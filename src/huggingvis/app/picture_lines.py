@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from huggingvis.app.screen import size_of
+from huggingvis.core.config import to_dict
 from huggingvis.core.request import Request
 
 _FIRST = ("sampler", "schedule", "steps", "guidance_scale", "seed")
@@ -23,7 +24,10 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     width, height = facts["size"]
     yield "picture", f"{facts['path']}, {width}x{height} pixels, {size_of(facts['bytes'])}"
-    yield "notes of", facts["program"] or f"a program that is not known here: {', '.join(facts['texts'])}"
+    yield "notes of", facts["program"] or (
+        f"a program that is not known here: {', '.join(facts['texts'])}" if facts["texts"] else
+        "nobody: it does not say how it was made. Programs that edit or send pictures often remove such notes."
+    )  # fmt: skip
     request, made = facts["request"] or {}, facts["made"]
     if request:
         yield from _asked(request, made)
@@ -39,7 +43,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _asked(request: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    usual = Request().to_dict()
+    usual = to_dict(Request())
     prompt = request.get("prompt", {})
     yield "prompt", prompt.get("text")
     yield "negative", prompt.get("negative")

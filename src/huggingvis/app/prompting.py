@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,11 @@ from huggingvis.app.arguments import record_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences, place
 from huggingvis.app.screen import Screen
-from huggingvis.codecs.prompt_problems import PromptProblem, pointed
+from huggingvis.codecs.prompt_filling import Filling
+from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import script
-from huggingvis.codecs.prompt_styles import Style, read_styles, styled
-from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps, never_closed
+from huggingvis.codecs.prompt_styles import Style, read_styles
+from huggingvis.codecs.prompt_templates import Wildcards
 from huggingvis.codecs.prompt_tree import Extra
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import EMPHASIS, AdapterUse, Prompt, Request
@@ -33,7 +34,7 @@ from huggingvis.core.request import EMPHASIS, AdapterUse, Prompt, Request
 if TYPE_CHECKING:
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
-    from huggingvis.core.system import System
+    from huggingvis.edits.generate import Prepared
 
 LORAS = ("lora", "lyco")
 TABLE, FOLDER = "styles.csv", "wildcards"
@@ -96,41 +97,21 @@ def drafts(
         return (Draft(typed, request.adapters, 0, count),)
     before = {Path(tag.name).stem for tag in _tags(base)} if typed.text != base.text else set()
     adapters = tuple(use for use in request.adapters if Path(use.path).stem not in before)
-    whole = styled(typed.text, typed.negative, args.style, _styles(args))
-    gaps = any(map(has_gaps, whole))
-    if _wildcards(args) is None and (gap := WILDCARD.search(" ".join(whole))):
-        screen.note(f"{gap[0]} is read as words: name the folder of such lists with --wildcards.")
-    note_braces(whole, screen)
+    loaded = {Path(use.path).stem for use in adapters}
+    filling = filling_of(args)
+    for note in filling.notes(typed, "--wildcards"):
+        screen.note(note)
     found = []
-    for i in range(count) if gaps else range(1):
-        filled = expanded(typed.text, typed.negative, args, request.sampling.seed + i)
-        changed = filled != (typed.text, typed.negative)
-        prompt = replace(
-            typed,
-            text=filled[0],
-            negative=filled[1],
-            written=typed.text if changed else "",
-            written_negative=typed.negative if changed else "",
-            styles=tuple(args.style),
-        )
-        loaded = {Path(use.path).stem for use in adapters}
-        tags = [tag for tag in _tags(prompt) if Path(tag.name).stem not in loaded]
-        more = [_found(tag, prompt.text, args, usual, screen) for tag in tags]
-        found.append(Draft(prompt, (*adapters, *more), i, 1 if gaps else count))
+    for part in filling.parts(typed, request.sampling.seed, count):
+        tags = [tag for tag in _tags(part.prompt) if Path(tag.name).stem not in loaded]
+        more = [_found(tag, part.prompt.text, args, usual, screen) for tag in tags]
+        found.append(Draft(part.prompt, (*adapters, *more), part.first, part.count))
     return tuple(found)
 
 
-def expanded(text: str, negative: str, args: argparse.Namespace, seed: int) -> tuple[str, str]:
-    """Both prompts with styles around them and their gaps filled by `seed`. Raises as `drafts`."""
-    whole = styled(text, negative, args.style, _styles(args))
-    return expand(whole[0], seed, lists := _wildcards(args)), expand(whole[1], seed, lists)
-
-
-def note_braces(texts: Sequence[str], screen: Screen) -> None:
-    """Say which brace is a letter because nothing closes it."""
-    for text in texts:
-        if (at := never_closed(text)) is not None:
-            screen.note(pointed("The brace '{' is never closed: it and what follows are read as letters.", text, at))
+def filling_of(args: argparse.Namespace) -> Filling:
+    """What the flags put around prompts and into their gaps. Raises `UsageError` and `FileProblem`."""
+    return Filling(_wildcards(args), tuple(args.style), _styles(args))
 
 
 def requests_of(request: Request, drafted: Sequence[Draft]) -> tuple[Request, ...]:
@@ -147,19 +128,15 @@ def requests_of(request: Request, drafted: Sequence[Draft]) -> tuple[Request, ..
     )
 
 
-def streamed(
-    stream: Callable[..., Iterator[Picture]], system: System, requests: Sequence[Request], on_step: OnStep
-) -> Iterator[Picture]:
+def streamed(ready: Sequence[Prepared], on_step: OnStep) -> Iterator[Picture]:
     """The pictures of all requests."""
-    for request in requests:
-        yield from stream(system, request, on_step=on_step)
+    for one in ready:
+        yield from one.pictures(on_step)
 
 
-def notes_of(
-    notes: Callable[..., Sequence[str]], system: System, requests: Sequence[Request], screen: Screen
-) -> list[str]:
+def notes_of(ready: Sequence[Prepared], screen: Screen) -> list[str]:
     """What there is to know of the requests; each thing is said once."""
-    found = list(dict.fromkeys(note for request in requests for note in notes(system, request)))
+    found = list(dict.fromkeys(note for one in ready for note in one.notes))
     for note in found:
         screen.note(note)
     return found

@@ -86,6 +86,7 @@ class RowReader:
             request = config.from_dict(Request, tables, base=request)
         for name in in_order(fields):
             request = with_field(request, name, fields[name])
+        request = request.with_seeds()
         said = {word[2:].partition("=")[0].replace("-", "_") for word in words_of(Sampling, args)}
         said |= set(tables.get("sampling", ()))
         said |= {place.partition(".")[2] for place in map(place_of, fields) if place.startswith("sampling.")}

@@ -34,6 +34,7 @@ _MARKED = re.compile(r"[()\[\]\\]|\bBREAK\b")
 """A text without any of these is words of one weight."""
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _LETTERS = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
+_NO_CHANGE = re.compile(r"\[([^\[\]():|\\]*):([^\[\]():|\\]*):([^\[\]():|\\]*)\]")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _OPEN_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^>]*\Z")
 
@@ -144,13 +145,20 @@ class Script:
         for part in self.prompt.parts:
             yield from _every((*part.body, *part.rest))
 
-    def notes(self, steps: Steps | None = None) -> tuple[str, ...]:
-        """What is read otherwise than it may be meant, each pointing at a letter."""
+    def notes(self, steps: Steps | None = None, again: Steps | None = None) -> tuple[str, ...]:
+        """What is read otherwise than it may be meant, each pointing at a letter; `again`: of a second pass."""
         told = [*self._brackets(), *self._numbers()]
+        walks = [walk for walk in (steps, again) if walk is not None]
         for node in self.nodes():
-            if steps is not None and isinstance(node, Scheduled) and steps.when(node.when) >= steps.total:
-                here = f"{steps.total} steps" if steps.total > 1 else "one step"
+            if isinstance(node, Scheduled) and walks and all(w.when(node.when) >= w.total for w in walks):
+                here = " and then ".join(f"{w.total} steps" if w.total > 1 else "one step" for w in walks)
                 told.append((node.at, f"What {str(node)!r} changes to never comes: there are {here}."))
+            elif isinstance(node, Weighted) and (found := _NO_CHANGE.fullmatch(str(node))):
+                said = (
+                    f"{str(node)!r} changes nothing: {found[3].strip()!r} is no number of steps, so that all of it is "
+                    f"read as words. Write [{found[1]}:{found[2]}:0.5], or [{found[1]}|{found[2]}|{found[3]}]."
+                )
+                told.append((node.at, said))
         return tuple(pointed(said, self.text, at) for at, said in sorted(told))
 
     def _brackets(self) -> Iterator[tuple[int, str]]:
@@ -175,13 +183,8 @@ class Script:
         first = self.prompt.parts[0]
         if len(self.prompt.parts) == 1 and first.weight:
             at = first.at + len("".join(map(str, first.body))) + first.weight.index(":")
-            yield (
-                at,
-                (
-                    f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put "
-                    "them in brackets: (words:1.3)."
-                ),
-            )
+            said = f"{first.weight.strip()!r} at the end weighs the whole prompt, as between AND; to weigh words, put"
+            yield at, f"{said} them in brackets: (words:1.3)."
         if (tag := _OPEN_TAG.search(self.text)) is not None:
             yield tag.start(), "This tag has no end ('>') and is read as words."
 

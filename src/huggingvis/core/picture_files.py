@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,9 +36,25 @@ def over_white(path: Path | str, channels: int = 3) -> Image.Image:
     return image.convert("RGB" if channels == 3 else "L")
 
 
-def frames_of(path: Path | str) -> int:
-    """How many frames a picture file has: 1 unless it moves. Raises as `open_picture`."""
-    return read(Path(path), lambda image: int(getattr(image, "n_frames", 1)))
+@dataclass(frozen=True)
+class Looks:
+    """What a picture file is: its frames, (width, height) turned upright, and whether one sees through some of it."""
+
+    frames: int
+    size: tuple[int, int]
+    transparent: bool
+
+
+def looks_of(path: Path | str) -> Looks:
+    """What a picture file is. Raises as `open_picture`."""
+    return read(Path(path), _looks)
+
+
+def _looks(image: Image.Image) -> Looks:
+    frames = int(getattr(image, "n_frames", 1))
+    upright = ImageOps.exif_transpose(image)
+    through = upright.has_transparency_data and bool((np.asarray(upright.convert("RGBA"))[:, :, 3] < 255).any())
+    return Looks(frames, upright.size, through)
 
 
 def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:

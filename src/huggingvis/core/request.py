@@ -17,7 +17,8 @@ from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.request_sampling import MAX_SEED as MAX_SEED
 from huggingvis.core.request_sampling import OWN as OWN
 from huggingvis.core.request_sampling import Sampling as Sampling
-from huggingvis.core.request_sampling import check_seeds
+from huggingvis.core.request_sampling import Unsaid as Unsaid
+from huggingvis.core.request_sampling import check_seeds, drawn
 from huggingvis.core.request_sizes import Refine as Refine
 from huggingvis.core.request_sizes import Refiner as Refiner
 from huggingvis.core.request_sizes import Tiles as Tiles
@@ -32,6 +33,7 @@ from huggingvis.core.rules import whole as _whole
 from huggingvis.core.upscalers import upscaler_of
 
 VERSION = 1
+_MOST_TIMES = 16.0
 FITS = get_args(Resize)
 """How a picture of control comes to the canvas's shape."""
 EMPHASIS = ("original", "no-norm", "ignore", "none")
@@ -86,7 +88,7 @@ class Request:
 
     prompt: Prompt = Prompt()
     canvas: Canvas = Canvas()
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Unsaid()  #: where it is left out, a model's own numbers
     source: Source | None = None
     refine: Refine | None = None
     adapters: tuple[AdapterUse, ...] = ()
@@ -94,9 +96,22 @@ class Request:
     refiner: Refiner | None = None
     tiles: Tiles | None = None
 
+    def with_seeds(self) -> Request:
+        """The request with a number drawn for each seed that is -1."""
+        return replace(self, sampling=drawn(self.sampling))
+
+    def with_own(self, own: Sampling) -> Request:
+        """The request with a model's `own` numbers where it says none."""
+        if not isinstance(self.sampling, Unsaid):
+            return self
+        return replace(self, sampling=replace(own, **self.sampling.said))
+
     def to_dict(self) -> dict[str, Any]:
-        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold."""
-        return {"version": VERSION, **config.to_dict(self)}
+        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold; no `sampling` that is unsaid."""
+        plain = {"version": VERSION, **config.to_dict(self)}
+        if self.sampling == Unsaid():
+            del plain["sampling"]
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
@@ -151,7 +166,7 @@ class Limits:
 
 def check(request: Request, limits: Limits = Limits()) -> Request:
     """The request itself if every value is possible. Raises `UsageError` saying what was expected and found."""
-    request = config.from_dict(Request, config.to_dict(request))  # types first, so that the rules meet numbers
+    request = Request.from_dict(request.to_dict())  # types first, so that the rules meet numbers
     _check_prompt(request.prompt, limits)
     _check_canvas(request.canvas, limits)
     _check_sampling(request.sampling, limits)
@@ -216,7 +231,12 @@ def _check_sizes(request: Request, limits: Limits) -> None:
     """The second pass, the second model, and what is done in parts."""
     refine, tiles = request.refine, request.tiles
     if refine is not None:
-        _number("refine.scale", refine.scale, 1.0, 16.0)
+        if not 1.0 <= refine.scale <= _MOST_TIMES:
+            raise UsageError(
+                f"refine.scale must be a number between 1 and {_MOST_TIMES:g}, how many times larger the second pass "
+                f"is, as in --hires 2; found {refine.scale:g}. A size in pixels is refine.width and refine.height, as "
+                "in --hires 96x96."
+            )
         _whole("refine.steps", refine.steps, 1, limits.steps)
         _number("refine.strength", refine.strength, 0.0, 1.0)
         upscaler_of(refine.upscaler)

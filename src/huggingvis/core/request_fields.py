@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from huggingvis.core import config
@@ -31,6 +32,7 @@ ALIASES: Mapping[str, str] = {
     "batch_size": "canvas.count", "n": "canvas.count",
     "image": "source.path", "mask": "source.mask", "strength": "source.strength", "denoising": "source.strength",
     "denoising_strength": "source.strength", "clip_skip": "options.clip_skip",
+    "hires": "refine.scale", "refiner": "refiner.model",
 }  # fmt: skip
 """What people and other programs call a field -> its place."""
 SIZE = "size"
@@ -84,7 +86,7 @@ def with_field(request: Request, name: str, value: Any) -> Request:
         return replaced(request, place.partition(":")[2], str(value))
     if place == SIZE:
         return _sized(request, str(value))
-    plain = config.to_dict(request)
+    plain = {name: part for name, part in request.to_dict().items() if name != "version"}
     if place.startswith("options."):
         plain["options"] = {**plain["options"], place.partition(".")[2]: str(value)}
     else:
@@ -178,7 +180,9 @@ def _source(plain: dict[str, Any] | None, field: str) -> dict[str, Any]:
 
 
 def _own_type(kind: Any, value: Any) -> Any:
-    """Whole numbers that JSON or a table wrote as 20.0 are whole."""
+    """Whole numbers that JSON or a table wrote as 20.0 are whole; the path of a file is a text."""
+    if isinstance(value, Path) and str in config.members(kind):
+        return str(value)
     whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
     return int(value) if whole and int in config.members(kind) and float not in config.members(kind) else value
 

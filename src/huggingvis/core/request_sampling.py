@@ -5,18 +5,23 @@ Part of the `Request` (`core.request`); plain, without tensors. `core.streams` h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, final
 
 from huggingvis.core import rules
 from huggingvis.core.errors import UsageError, unknown
 
 MAX_SEED = 2**63 - 1
+BY_CHANCE = -1
+"""A seed that is to be drawn, as other programs have it."""
 OWN = "own"
 """The name of the sampler, and of the schedule, that a model came with."""
 RNGS = (OWN, "cpu", "philox", "comfy", "invoke")
 """Where noise may come from."""
 _MOST_THREADS = 1 << 24
 _LARGEST_DELTA = 1 << 32
+_DRAWN_SEEDS = 1 << 32  # as many as other programs can repeat
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Sampling:
     guidance_rescale: float = 0.0  #: 0 to 1: how far the guided belief gets back the spread of the conditional one
     guidance_interval: tuple[float, float] = (0.0, 1.0)  #: the times t (0 clean, 1 noise) between which guidance acts
     eta: float = 0.0  #: 0 to 1: share of fresh noise in samplers that have one
-    seed: int = 0  #: start of the noise; picture i of the batch has a stream of its own
+    seed: int = 0  #: start of the noise, -1: a random one; picture i of the batch has a stream of its own
     #: whose random numbers: own, cpu (A1111's), philox (a GPU's, A1111's NV), comfy or invoke (a GPU's for the steps)
     rng: str = OWN
     gpu_threads: int = 0  #: resident threads of the GPU whose numbers are repeated; 0: as many as there are numbers
@@ -45,6 +50,30 @@ class Sampling:
         if self.variation_strength == 0.0:
             return {"seed": self.seed + i}
         return {"seed": self.seed, "variation_seed": self.variation_seed + i}
+
+
+@final
+@dataclass(frozen=True)
+class Unsaid(Sampling):
+    """The numbers of a request that says none: a model has its own in their place, but for those changed since."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Those that are not as ever."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: told[field.name] for field in fields(self) if told[field.name] != field.default}
+
+
+S = TypeVar("S", bound=Sampling)
+
+
+def drawn(sampling: S) -> S:
+    """`sampling` with a number drawn for each seed that is -1; who asks draws once, and the record holds what was."""
+    seed, variation_seed = (
+        secrets.randbelow(_DRAWN_SEEDS) if asked == BY_CHANCE else asked
+        for asked in (sampling.seed, sampling.variation_seed)
+    )
+    return replace(sampling, seed=seed, variation_seed=variation_seed)
 
 
 def check_seeds(sampling: Sampling, count: int, sides: tuple[int, int]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,28 @@ Draws = Callable[[tuple[int, int]], Noise]
 _MOST_OF_A_TENSOR = 4096  # numbers of each tensor that the fingerprint reads: enough to tell trainings apart, and quick
 
 
+@final
+@dataclass(frozen=True)
+class Prepared:
+    """A request that `system` can do, with sampler and schedule by our names, and what there is to know of it."""
+
+    system: System
+    request: Request
+    notes: tuple[str, ...]
+
+    def pictures(self, on_step: OnStep | None = None) -> Iterator[Picture]:
+        """Each picture as soon as its chunk is made."""
+        made, count = _made(self, CHUNK), self.request.canvas.count
+        chunks = (range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
+        return (picture for chunk in chunks for picture in _chunk(self.system, self.request, chunk, made, on_step))
+
+
+def prepared(system: System, request: Request) -> Prepared:
+    """The request, checked once for its notes and its pictures. Raises `UsageError`, `FileProblem`."""
+    request = possible(system, request)
+    return Prepared(system, request, _notes(system, request))
+
+
 def generate(system: System, request: Request, *, on_step: OnStep | None = None) -> list[Picture]:
     """The pictures that `request` asks of `system`; picture i draws its noise from seed + i.
 
@@ -59,24 +81,22 @@ def generate(system: System, request: Request, *, on_step: OnStep | None = None)
 
 def stream(system: System, request: Request, *, on_step: OnStep | None = None) -> Iterator[Picture]:
     """As `generate`, each picture as soon as its chunk is made; the request is checked at once."""
-    request = possible(system, request)
-    made, count = _made(system, request, CHUNK), request.canvas.count
-    chunks = (range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK))
-    return (picture for chunk in chunks for picture in _chunk(system, request, chunk, made, on_step))
+    return prepared(system, request).pictures(on_step)
 
 
 def repeat(
     system: System, request: Request, batch_index: int, *, chunk: int = CHUNK, on_step: OnStep | None = None
 ) -> Picture:
     """Picture `batch_index` of a request again, from the `chunk` it was made in: the same bits on the same machine."""
-    request = possible(system, request)
+    ready = prepared(system, request)
+    request = ready.request
     if not 0 <= batch_index < request.canvas.count:
         raise UsageError(
             f"The request makes {request.canvas.count} pictures, numbered from 0; there is no number {batch_index}."
         )
     first = batch_index - batch_index % chunk
     together = range(first, min(first + chunk, request.canvas.count))
-    return list(_chunk(system, request, together, _made(system, request, chunk), on_step))[batch_index - first]
+    return list(_chunk(system, request, together, _made(ready, chunk), on_step))[batch_index - first]
 
 
 def notes(system: System, request: Request) -> tuple[str, ...]:
@@ -84,14 +104,16 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
 
     Raises `UsageError` for what `system` cannot do at all: nobody should be warned of what is refused in the end.
     """
-    request = possible(system, request)
+    return prepared(system, request).notes
+
+
+def _notes(system: System, request: Request) -> tuple[str, ...]:
     if system.adapts is not None and request.adapters:
         with system.lock, system.adapts.words(request):
             said = system.conditioner.notes(request) + system.adapts.notes(request)
     else:
         said = system.conditioner.notes(request)
-    said += idle(system, request) if request.prompt.negative else ()
-    said += starting.notes(request.source)
+    said += idle(system, request) + starting.notes(system, request)
     asked = canvas_of(seen(system, refine.first(starting.asked(system, request))), system.spec)
     own = nearest_trained(system.spec, asked)
     if asked != own:
@@ -104,7 +126,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
 
 def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
-    limits = of_both(system, request)
+    limits, request = of_both(system, request), request.with_own(system.defaults)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
     able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
     for name in (name for name, does in able.items() if getattr(request, name) and not does):
@@ -190,8 +212,9 @@ class _Pass:
         return replace(whole, grid=lambda process: self.walked(whole.grid(process)))
 
 
-def _made(system: System, request: Request, chunk: int) -> Made:
-    said, files = notes(system, request), used(system, request)
+def _made(ready: Prepared, chunk: int) -> Made:
+    system, request, said = ready.system, ready.request, ready.notes
+    files = used(system, request)
     with system.lock:  # no other thread's adapters are on the nets
         weights = fingerprint(system)
     second = None if request.refiner is None else opened(system, request.refiner)

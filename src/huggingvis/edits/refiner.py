@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import AFTER, Diffuses, Diffusion, Successor, compose
@@ -42,9 +43,15 @@ SYSTEM = {
 }
 
 
+Stamp = tuple[str, int]
+_KEPT: WeakKeyDictionary[nn.Module, tuple[Stamp, System]] = WeakKeyDictionary()
+"""The second model of each first one, by its net."""
+
+
 def of_both(system: System, request: Request) -> Limits:
     """What a system accepts together with the request's refiner, which reads options of its own."""
     if request.refiner is None:
+        _KEPT.pop(_net(system), None)
         return system.limits
     more = opened(system, request.refiner).limits.options
     return replace(system.limits, options=tuple(dict.fromkeys((*system.limits.options, *more))))
@@ -53,6 +60,7 @@ def of_both(system: System, request: Request) -> Limits:
 def opened(system: System, refiner: Refiner) -> System:
     """The second model, on the first one's device and in its precision; the last one is kept.
 
+    It is let go with the first one, and by a request of it that names another or none (`of_both`).
     Raises `FileProblem` for what is no model, `UsageError` for one of other latents.
     """
     path = Path(refiner.model)
@@ -62,18 +70,25 @@ def opened(system: System, refiner: Refiner) -> System:
             f"{INDEX}. Name one that lies on this machine."
         )
     marker = path if path.is_file() else path / INDEX
-    nets, codec = next(iter(system.parts.values())), system.codec
-    dtype = next(nets.parameters()).dtype
-    of_codec = next(codec.parameters()).dtype if isinstance(codec, KLLatents) else dtype
-    second = _bound(os.path.realpath(path), marker.stat().st_mtime_ns, str(system.device), dtype, of_codec)
-    _check_latents(system, second)
-    return second
+    net, stamp = _net(system), (os.path.realpath(path), marker.stat().st_mtime_ns)
+    kept = _KEPT.get(net)
+    if kept is None or kept[0] != stamp:
+        del kept
+        _KEPT.pop(net, None)  # before the other one takes as much
+        _KEPT[net] = kept = stamp, _bound(Path(stamp[0]), system, next(net.parameters()).dtype)
+    _check_latents(system, kept[1])
+    return kept[1]
 
 
-@lru_cache(maxsize=1)
-def _bound(path: str, stamp: int, device: str, dtype: torch.dtype, codec: torch.dtype) -> System:
-    how = How(torch.device(device), dtype, codec)
-    return bind_file(Path(path), how) if os.path.isfile(path) else bind_folder(Path(path), how)
+def _bound(path: Path, system: System, dtype: torch.dtype) -> System:
+    codec = system.codec
+    how = How(system.device, dtype, next(codec.parameters()).dtype if isinstance(codec, KLLatents) else dtype)
+    return bind_file(path, how) if path.is_file() else bind_folder(path, how)
+
+
+def _net(system: System) -> nn.Module:
+    """What is the same object in all forms of one system."""
+    return next(iter(system.parts.values()))
 
 
 def handed_over(task: Task, stack: ExitStack) -> Task:

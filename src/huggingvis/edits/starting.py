@@ -7,6 +7,7 @@ source may decide the canvas), `sample` (latents), `finish` (pixels as they leav
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -14,12 +15,15 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 
 from huggingvis.core.media import Picture
-from huggingvis.core.picture_files import frames_of
+from huggingvis.core.picture_files import looks_of
 from huggingvis.core.request import Request, Source
 from huggingvis.core.sample import Grid
-from huggingvis.core.system import System
+from huggingvis.core.system import System, canvas_of
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task
+
+_BENT = 0.03
+"""How much a shape may change, as the logarithm of width / height: sizes are rounded to what a model makes."""
 
 
 class Edit(Protocol):
@@ -63,13 +67,23 @@ def finish(task: Task, pictures: Sequence[Picture]) -> list[Picture]:
     return list(pictures) if source is None else edit_of(source).finish(task, source, pictures)
 
 
-def notes(source: Source | None) -> tuple[str, ...]:
-    """What of a source is not used, in sentences."""
+def notes(system: System, request: Request) -> tuple[str, ...]:
+    """What of a source is not used, or not as it is, in sentences."""
+    source = request.source
     if source is None:
         return ()
-    counts = {path: frames_of(path) for path in source.files()}
-    return tuple(
-        f"{path} is a moving picture of {count} frames: the first one is used."
-        for path, count in counts.items()
-        if count > 1
-    )
+    looks = {path: looks_of(path) for path in source.files()}
+    said = [
+        f"{path} is a moving picture of {one.frames} frames: the first one is used."
+        for path, one in looks.items()
+        if one.frames > 1
+    ]
+    if looks[source.path].transparent:
+        said.append(f"{source.path} is transparent in places: it is laid over white.")
+    size, canvas = looks[source.path].size, canvas_of(asked(system, request), system.spec)
+    if source.pulled and abs(math.log(size[0] * canvas[1] / (size[1] * canvas[0]))) > _BENT:
+        said.append(
+            f"{source.path} has {size[0]}x{size[1]} pixels and is pulled to another shape, {canvas[0]}x{canvas[1]}. "
+            "Keep its own with resize 'crop' or 'fill' (--resize-mode), or ask for a canvas of its shape."
+        )
+    return tuple(said)

@@ -1,4 +1,4 @@
-"""What pictures were made with beside their request: files and their hashes, and the solver that a model came with.
+"""What pictures were made with beside their request: files and their hashes, precision, prediction, a model's solver.
 
 A record names files by paths, which mean nothing on another machine and may hold something else tomorrow; the hash
 beside each says whether it is still the same file. Book: chapter 6, "Where a picture comes from".
@@ -13,19 +13,20 @@ from typing import Any
 
 from huggingvis.checkpoints.file_hashes import USUAL, Hashes
 from huggingvis.checkpoints.kinds import kind_of
-from huggingvis.core.diffusion import Diffuses
+from huggingvis.core.diffusion import Diffuses, NetDenoiser
 from huggingvis.core.errors import HvisError
+from huggingvis.core.process import PREDICTIONS, Around
 from huggingvis.core.request import OWN, Request
 from huggingvis.core.system import Spec, System
 from huggingvis.samplers.names import sampler_called, schedule_called
 
 
 def used(system: System, request: Request) -> Callable[[], dict[str, Any]]:
-    """`model_path`, `model_hash`, `files`, `sampler` and `schedule` of pictures' records, as far as there are any.
+    """What `bound` tells, and `model_path`, `model_hash`, `files`, `sampler` and `schedule`, as far as there are any.
 
     Hashes of large files take seconds, so that they are found beside the sampling: the record waits for them.
     """
-    spec, solver = system.spec, _solver(system, request)
+    spec, solver = system.spec, {**bound(system, request), **_solver(system, request)}
     files = list(_files(spec, request))
     hashes = _beside([path for path in dict.fromkeys((spec.path, *(path for _, path in files))) if path])
 
@@ -38,6 +39,22 @@ def used(system: System, request: Request) -> Callable[[], dict[str, Any]]:
         return {**out, **({"files": rows} if rows else {}), **solver}
 
     return told
+
+
+def bound(system: System, request: Request) -> dict[str, str]:
+    """`precision` of the nets and `prediction`, how their output is read, of models whose files leave both open."""
+    if not system.spec.path:
+        return {}
+    dtype = next(next(iter(system.parts.values())).parameters()).dtype
+    told = {"precision": str(dtype).removeprefix("torch.")}
+    model = system.generator(request)
+    if not isinstance(model, Diffuses) or not isinstance(model.diffusion.denoise, NetDenoiser):
+        return told
+    read = model.diffusion.denoise.prediction
+    while isinstance(read, Around):
+        read = read.inner
+    name = next((name for name, kind in PREDICTIONS.items() if type(read) is kind), "")
+    return {**told, "prediction": "epsilon" if name == "eps" else name} if name else told
 
 
 def _beside(paths: Sequence[str]) -> Callable[[], dict[str, Hashes]]:

@@ -147,21 +147,29 @@ def read_provenance(path: Path | str) -> Provenance:
 
     Raises `FileProblem` when it is missing, no picture, damaged, or says nothing.
     """
-    path = Path(path)
-    texts = read(path, texts_of)
-    if not texts:
+    told = _provenance(Path(path))
+    if not told.texts:
         raise FileProblem(
             f"{path} does not say how it was made: it has neither a `{_CHUNK}` record nor a `parameters` text nor "
             "another program's notes. Programs that edit or send pictures often remove them; use the original file."
         )
+    return told
+
+
+def _provenance(path: Path) -> Provenance:
+    """As `read_provenance`, empty for a file that says nothing."""
+    texts = read(path, texts_of)
     record = texts.get(_CHUNK)
     request, made = _open_record(path, record) if record is not None else (None, {})
     return Provenance(path, request, made, texts.get("parameters"), texts)
 
 
 def picture_facts(path: Path) -> dict[str, Any]:
-    """What the picture file `path` shows of its making, in JSON values. Raises `FileProblem` as `read_provenance`."""
-    picture, told = open_picture(path), read_provenance(path)
+    """What the picture file `path` shows of its making, in JSON values; `texts` is empty where it says nothing.
+
+    Raises `FileProblem` for what is no picture, or damaged.
+    """
+    picture, told = open_picture(path), _provenance(path)
     reading = told.reading
     request = told.request().to_dict() if told.request_json is not None or reading is not None else None
     return {

@@ -58,6 +58,8 @@ def address(
         plain["sampling"] = {"said": {name: getattr(request.sampling, name) for name in sorted(said)}}
     named = [*files_of(request), *([request.refiner.model] if request.refiner else [])]
     told = _with_bytes(plain, {path: identities(path) for path in named if os.path.exists(path)})
+    if isinstance(told.get("options"), dict):
+        told["options"] = {name: _with_data(word, identities) for name, word in told["options"].items()}
     model = identities(model) if isinstance(model, Path) else model
     by = {name: identities(value) if isinstance(value, Path) else value for name, value in how.items()}
     text = json.dumps([NUMERICS, told, model, by], sort_keys=True, allow_nan=False)
@@ -84,6 +86,24 @@ def _with_bytes(plain: Any, bytes_of: Mapping[str, str]) -> Any:
     if isinstance(plain, list):
         return [_with_bytes(value, bytes_of) for value in plain]
     return bytes_of.get(plain, plain) if isinstance(plain, str) else plain
+
+
+def _with_data(word: str, identities: Identities) -> str:
+    """An option with what a file or folder holds in the place of its path: `database=folder:photos`."""
+    kind, colon, path = word.rpartition(":")
+    for before, name in (("", word), (kind + colon, path)):
+        if name and os.path.exists(name):
+            return f"{before}{identities(name)}"
+    return word
+
+
+def how_loaded(
+    precision: str | None = None, vae: Path | str | None = None, prediction: str | None = None
+) -> dict[str, Any]:
+    """What of a model's loading decides pictures, for `address`; only what was said, so that new ways change none."""
+    file = Path(vae) if vae and Path(vae).exists() else vae
+    said = {"vae": file, "prediction": prediction, "precision": None if precision == "auto" else precision}
+    return {name: value for name, value in said.items() if value}
 
 
 def _of_file(path: Path) -> str:

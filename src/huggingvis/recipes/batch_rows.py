@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError
-from huggingvis.core.request import OWN, Limits, Prompt, Request, Sampling, check
-from huggingvis.core.request_fields import files_of, in_order, place_of, with_field
+from huggingvis.core.request import OWN, Limits, Request, Sampling, Unsaid, check
+from huggingvis.core.request_fields import files_of
 from huggingvis.core.row_files import Cells, read_rows
+from huggingvis.recipes.asking import rows_asked
 from huggingvis.recipes.batching import Row
 
 Told = str | Path | Iterable[str | Request | Mapping[str, Any]]
 _FAULTS_SHOWN = 10
-_TABLES = tuple(config.types_of(Request))
 
 
 def rows_of(told: Told, base: Request | None = None) -> list[Row]:
@@ -29,44 +28,35 @@ def rows_of(told: Told, base: Request | None = None) -> list[Row]:
         items = list(told)
     rows, faults = list[Row](), list[tuple[int, str]]()
     for n, item in enumerate(items, start=1):
+        number = item.number if isinstance(item, Cells) else n
         try:
-            row = row_of(item, n, base)
+            made = rows_of_one(item, number, base)
         except HvisError as error:
-            faults.append((item.number if isinstance(item, Cells) else n, str(error)))
+            faults.append((number, str(error)))
             continue
-        if (fault := fault_of(row.request)) is not None:
-            faults.append((row.number, fault))
-        rows.append(row)
+        fault = next(filter(None, (fault_of(row.request) for row in made)), None)
+        faults += [] if fault is None else [(number, fault)]
+        rows += made
     if faults:
         raise faulty(faults, len(items))
     return rows
 
 
-def row_of(item: Any, number: int, base: Request | None = None) -> Row:
-    """One row. Raises `UsageError` for what is none, and for a field that a request does not have."""
+def rows_of_one(item: Any, number: int, base: Request | None = None) -> list[Row]:
+    """The rows of one item: several where its pictures draw words of their own.
+
+    Raises `UsageError` for what is none, and for a field that a request does not have.
+    """
     if isinstance(item, Request):
-        return Row(item, number)
+        own = item.sampling
+        return [Row(item.with_seeds(), number, said=frozenset(own.said) if isinstance(own, Unsaid) else None)]
     if isinstance(item, Cells):
-        return _of_values(item, base)
+        return rows_asked(item.values, base, number)
     if isinstance(item, str):
-        return _of_values(Cells(number, {"prompt": item}), base)
+        return rows_asked({"prompt": item}, base, number)
     if isinstance(item, Mapping):
-        return _of_values(Cells(number, item), base)
+        return rows_asked(item, base, number)
     raise UsageError(f"A row is a prompt, a Request or a table of values; found {type(item).__name__}.")
-
-
-def _of_values(cells: Cells, base: Request | None) -> Row:
-    values = dict(cells.values)
-    values.pop("version", None)
-    model = values.pop("model", None)
-    tables = {name: values.pop(name) for name in _TABLES if isinstance(values.get(name), dict | list | tuple)}
-    request = config.from_dict(Request, tables, base=base or Request(Prompt()))
-    for name in in_order(values):
-        request = with_field(request, name, values[name])
-    if base is not None:
-        return Row(request, cells.number, model)
-    said = {place.partition(".")[2] for place in map(place_of, values) if place.startswith("sampling.")}
-    return Row(request, cells.number, model, frozenset({*said, *tables.get("sampling", ())}))
 
 
 def faulty(faults: Sequence[tuple[int, str]], count: int, name: str = "row") -> UsageError:

@@ -24,7 +24,7 @@ from huggingvis.core.media import Picture
 from huggingvis.core.protocols import OnStep
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.edits.generate import notes, stream
+from huggingvis.edits.generate import prepared
 from huggingvis.export.image import save, slugify
 from huggingvis.recipes.addresses import Identities, address
 
@@ -168,11 +168,12 @@ def write_summary(done: Done, path: Path, more: Mapping[str, Any] | None = None)
 
 
 def _together(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Places of the rows of each model, in the order in which models and their adapters first appear."""
+    """Places of the rows of each model, in the order in which models and what goes on top of them first appear."""
     models: dict[str | None, dict[str, list[int]]] = {}
     for i, row in enumerate(rows):
-        adapters = json.dumps(config.to_dict(row.request)["adapters"])
-        models.setdefault(row.model, {}).setdefault(adapters, []).append(i)
+        plain = config.to_dict(row.request)
+        beside = json.dumps([plain["adapters"], plain["refiner"]])
+        models.setdefault(row.model, {}).setdefault(beside, []).append(i)
     for by_adapters in models.values():
         yield [i for numbers in by_adapters.values() for i in numbers]
 
@@ -251,8 +252,8 @@ class _Making:
         pictures: Iterator[Picture] = iter(())
         try:
             request = self.row.asked_of(self.system)
-            pictures = stream(self.system, request, on_step=self.batch.on_step)
-            self.notes = notes(self.system, request)
+            ready = prepared(self.system, request)
+            self.notes, pictures = ready.notes, ready.pictures(self.batch.on_step)
         except Exception as error:
             self.error = _reason(error)
         while self.error is None:

@@ -1,4 +1,4 @@
-"""What a request has beside its words, as people name it: adapters and a picture to start from.
+"""What a request has beside its words, as people name it: adapters, and the files of all it names.
 
     hvis generate "a fox" --lora style.safetensors:0.8 --control canny.safetensors:edges.png:0.7
     hv.generate("a fox", lora={"style.safetensors": 0.8}, control=("canny.safetensors", "edges.png", 0.7))
@@ -19,7 +19,7 @@ from huggingvis.checkpoints.hub import USUAL, Fetching
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.errors import UsageError, no_file
-from huggingvis.core.request import AdapterUse, FromPicture, Inpaint, Request, Source
+from huggingvis.core.request import AdapterUse, Request
 from huggingvis.core.request_fields import files_of
 from huggingvis.recipes.controls import Nets, check_net, parts_of, use_of
 
@@ -40,7 +40,7 @@ Controls = Control | list[Control]
 @final
 @dataclass(frozen=True)
 class Beside:
-    """What Python calls of `generate` say.
+    """The adapters that calls in Python name.
 
     Attributes:
         lora: `"style.safetensors:0.8"`, several of them, or weights by file.
@@ -48,28 +48,20 @@ class Beside:
         control: `"canny.safetensors:edges.png:0.7"`, `"canny=net.safetensors:photo.png"` (`recipes.controls`) or
             (file, picture, weight), or a list of them.
         image_encoder: the folder of what an IP-Adapter of `control` sees by.
-        image, mask: the file of a picture to start from, and of one that is white where that is made anew.
-        strength: how much of it is made anew; None: as `FromPicture` and `Inpaint` have it.
     """
 
     lora: Loras = ()
     embedding: Embeddings = ()
     control: Controls | tuple[()] = ()
     image_encoder: Name = ""
-    image: Name | None = None
-    mask: Name | None = None
-    strength: float | None = None
-
-    def __bool__(self) -> bool:
-        return self != Beside()
 
     def added(self, request: Request) -> Request:
-        """`request` with all this, as files that are here. Raises `UsageError` for words that say nothing of the kind,
-        `FileProblem` for files that are not there or are something else.
+        """`request` with all this in the place of its adapters, as files that are here.
+
+        Raises `UsageError` for words that say nothing of the kind, `FileProblem` for files that are not there or are
+        something else.
         """
-        told = replace(request, adapters=self._adapters() or request.adapters, source=self._source() or request.source)
-        check_files(told)
-        return told
+        return replace(request, adapters=self._adapters() or request.adapters)
 
     def _adapters(self) -> tuple[AdapterUse, ...]:
         if isinstance(self.lora, Mapping):
@@ -83,27 +75,9 @@ class Beside:
         asked += [("embedding", use) for use in words] + [("controlnet", use) for use in pictured]
         return tuple(here(use, kind) for kind, use in asked)
 
-    def _source(self) -> Source | None:
-        if self.image is None:
-            if self.mask is not None or self.strength is not None:
-                raise UsageError("`mask` and `strength` are about a picture to start from: give its file as `image`.")
-            return None
-        path = _file(self.image, "image")
-        usual = FromPicture(path) if self.mask is None else Inpaint(path, _file(self.mask, "mask"))
-        return usual if self.strength is None else replace(usual, strength=self.strength)
-
 
 def _each(told: Name | Sequence[Name] | Any) -> Sequence[Name]:
     return [told] if isinstance(told, str | Path) else told
-
-
-def _file(named: object, called: str) -> str:
-    if not isinstance(named, str | Path):
-        raise UsageError(
-            f"`{called}` must be the path of a picture file, found a {type(named).__name__}. Save the picture first "
-            "(hv.export), so that what is made of it can be made again."
-        )
-    return str(named)
 
 
 # ---- one adapter -----------------------------------------------------------------------------------------------------

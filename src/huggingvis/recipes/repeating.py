@@ -45,8 +45,8 @@ def repeat(path: str | Path, *, system: System, on_step: OnStep | None = None) -
     before, after = open_picture(path).pixels.astype(int), picture.pixels.astype(int)
     apart = int(abs(before - after).max()) if before.shape == after.shape else 255
     differs = {
-        key: (told.made.get(key), picture.made[key])
-        for key in ("model", "weights", "backend", "version")
-        if told.made.get(key) != picture.made[key]
+        key: (told.made[key], picture.made.get(key))
+        for key in ("model", "weights", "backend", "version", "precision", "prediction")
+        if key in told.made and told.made[key] != picture.made.get(key)
     }
     return picture, Repetition(apart, differs)

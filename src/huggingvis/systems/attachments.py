@@ -154,7 +154,7 @@ def check_all_steps(use: AdapterUse, title: str) -> None:
 
 @final
 class Attachments:
-    """Adapters on one system. Files are read once and kept, until they change on the disk."""
+    """Adapters on one system. Files are read once, and kept until they change or a request does not name them."""
 
     def __init__(self, bench: Bench):
         self.bench = bench
@@ -172,6 +172,8 @@ class Attachments:
                 f"{self.bench.spec.name!r} is making pictures with adapters of its own request. Wait for them, or load "
                 "the model a second time."
             )
+        named = {use.path for use in request.adapters}
+        self._opened = {path: opened for path, opened in self._opened.items() if path in named}
         told: dict[str, Tensor] = {}
         with ExitStack() as stack, torch.no_grad():
             self._busy = bool(request.adapters)

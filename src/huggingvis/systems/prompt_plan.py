@@ -150,9 +150,11 @@ def words_of(request: Request) -> tuple[str, str]:
 
 def grammar_notes(request: Request) -> tuple[str, ...]:
     """What of the prompts is read otherwise than it may be meant, and which of their tags load nothing."""
-    plan = plan_of(request)
-    said = [*plan.prompt.notes(plan.steps)]
-    said += [note.replace("of the prompt.", "of the negative prompt.") for note in plan.negative.notes(plan.steps)]
+    plan, how = plan_of(request), request.refine
+    again = None if how is None else Steps(how.steps, before=plan.steps.total)
+    said = [*plan.prompt.notes(plan.steps, again if how and how.prompt is None else None)]
+    away = plan.negative.notes(plan.steps, again if how and how.negative is None else None)
+    said += [note.replace("of the prompt.", "of the negative prompt.") for note in away]
     loaded = {Path(use.path).stem for use in request.adapters}
     for tag in (*plan.prompt.extras, *plan.negative.extras):
         if tag.kind not in LORAS:

@@ -92,10 +92,11 @@ def finished(done: Done, summary: Path, screen: Screen, more: dict[str, Any]) ->
 
 def _how(args: argparse.Namespace) -> dict[str, Any]:
     """What decides pictures beside model and request; only what was said, so that new flags change no address."""
-    files = {"vae": args.vae, "safety_checker": args.safety_checker}
-    here = {name: Path(word) if Path(word).exists() else word for name, word in files.items() if word}
-    said = {"prediction": args.prediction, "precision": None if args.precision == "auto" else args.precision}
-    return {**here, **{name: value for name, value in said.items() if value}}
+    from huggingvis.recipes.addresses import how_loaded
+
+    looked_at = args.safety_checker
+    judge = {"safety_checker": Path(looked_at) if Path(looked_at).exists() else looked_at} if looked_at else {}
+    return {**how_loaded(args.precision, args.vae, args.prediction), **judge}
 
 
 class _Models:

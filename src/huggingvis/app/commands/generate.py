@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,14 @@ from huggingvis.app.watching import Watched, saved, sheet, stopped
 from huggingvis.core.errors import Cancelled, UsageError
 from huggingvis.core.files import check_folder
 from huggingvis.core.request import OWN, Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request_sampling import drawn
 
 if TYPE_CHECKING:
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
+    from huggingvis.edits.generate import Prepared
 
+PREDICTED = ("epsilon", "v")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BYTES_OF_A_RECORD = 1 << 14
 USUAL_SIDE = 1024
@@ -50,6 +53,8 @@ OTHER = {
     "weights": "with other weights",
     "backend": "on another backend",
     "version": "by another version of huggingvis",
+    "precision": "in another precision (--precision)",
+    "prediction": "by a net whose output was read otherwise (--prediction)",
 }
 
 
@@ -83,6 +88,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     remember_hashes()
     told = origin_of(args, usual)
+    draw_seeds(args, told.request().sampling if told else None)
     early = request_of(args, told, None)
     _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
     adapters = adapters_of(args, early.adapters, usual, screen)
@@ -95,7 +101,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     count = record_of(Canvas, args).count
     check_folder(folder, room=_room(args) * max(1, count))
     began = time.perf_counter()
-    from huggingvis import api
 
     output = output_of(args, folder, usual, screen)
     system = system_of(args, usual, told, screen)
@@ -105,10 +110,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         return _repeat(told, system, output, loaded, watch)
     request = replace(request_of(args, told, system), refiner=refiner)
     requests = requests_of(request, drafted)
-    notes = _notes(system, requests, screen, told)
+    before, ready = _before(told, screen), _prepared(system, requests)
+    notes = [*before, *notes_of(ready, screen), *_bound_otherwise(ready[0], told, screen)]
     began = time.perf_counter()
     with Watched(screen, request, watch) as on_step:
-        made, kept = saved(streamed(api.stream, system, requests, on_step), request, output)
+        made, kept = saved(streamed(ready, on_step), request, output)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     on_one = sheet(kept, request, output) if args.grid else None
     screen.say(_summary(len(made), seconds))
@@ -119,6 +125,15 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "notes": notes,
         "seconds": seconds,
     }
+
+
+def draw_seeds(args: argparse.Namespace, base: Sampling | None = None) -> None:
+    """Draw the seeds that are asked for as -1, in `base` too, so that all that reads `args` has the same."""
+    asked = record_of(Sampling, args, base)
+    found = drawn(asked)
+    words = [f"--{name}={getattr(found, name)}" for name in ("seed", "variation_seed")
+             if getattr(found, name) != getattr(asked, name)]  # fmt: skip
+    setattr(args, Sampling.__qualname__, [*words_of(Sampling, args), *words])
 
 
 def _changed(args: argparse.Namespace) -> bool:
@@ -180,7 +195,8 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
     from huggingvis import api
 
     device = args.device or usual.device
-    said = {"vae": args.vae or (told.vae if told else None), "prediction": args.prediction, "precision": args.precision}
+    vae, prediction = (args.vae, args.prediction) if told is None else (args.vae or told.vae, _read_as(args, told))
+    said = {"vae": vae, "prediction": prediction, "precision": args.precision}
     named = args.model or (usual.model if told is None else told.model or (usual.model if told.foreign else None))
     if named is not None or told is None:
         model = located(named, args, usual, screen)
@@ -197,28 +213,58 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
     )
 
 
-def _notes(system: System, requests: Sequence[Request], screen: Screen, told: Origin | None) -> list[str]:
-    from huggingvis import api
+def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
+    """How the output of a single file's net is read: as is said, else as it was for the picture of a record."""
+    read = told.made.get("prediction")
+    single = args.model is None and told.model is not None and Path(told.model).suffix == ".safetensors"
+    return args.prediction or (read if single and read in PREDICTED else None)
 
-    for note in (before := told.said() if told else ()):
+
+def _prepared(system: System, requests: Sequence[Request]) -> list[Prepared]:
+    from huggingvis.edits.generate import prepared
+
+    return [prepared(system, request) for request in requests]
+
+
+def _before(told: Origin | None, screen: Screen) -> tuple[str, ...]:
+    """What there is to know of the picture that is repeated."""
+    said = told.said() if told else ()
+    for note in said:
         screen.note(note)
-    return [*before, *notes_of(api.notes, system, requests, screen)]
+    return said
+
+
+def _bound_otherwise(ready: Prepared, told: Origin | None, screen: Screen) -> list[str]:
+    """In what the model is loaded otherwise than for the picture that the request comes from."""
+    from huggingvis.edits.used import bound
+
+    now = bound(ready.system, ready.request)
+    return _differs({key: (told.made[key], now.get(key)) for key in now if key in told.made}, screen) if told else []
+
+
+def _differs(found: Mapping[str, tuple[Any, Any]], screen: Screen) -> list[str]:
+    notes = [
+        f"The picture was made {OTHER[key]}: {before} then, {now} now."
+        for key, (before, now) in found.items()
+        if before != now
+    ]
+    for note in notes:
+        screen.note(note)
+    return notes
 
 
 def _repeat(told: Origin, system: System, output: Output, loaded: float, watch: OnStep | None) -> dict[str, Any]:
     from huggingvis import api
 
     path, request, screen = told.path, told.request(), output.screen
-    notes = _notes(system, (request,), screen, told)
+    notes = [*_before(told, screen), *notes_of(_prepared(system, (request,)), screen)]
     began = time.perf_counter()
     try:
         with Watched(screen, request, watch) as on_step:
             picture, found = api.repeat(path, system=system, on_step=on_step)
     except KeyboardInterrupt:
         raise Cancelled(stopped(0, 1, output.folder)) from None
-    for key, (before, now) in found.differs.items():
-        notes.append(f"The picture was made {OTHER[key]}: {before} then, {now} now.")
-        screen.note(notes[-1])
+    notes += _differs(found.differs, screen)
     saved = output.save(picture)
     seconds = {"load": round(loaded, 3), "sample": round(time.perf_counter() - began, 3)}
     same = "the same bits as" if found.identical else f"up to {found.apart}/255 away from"

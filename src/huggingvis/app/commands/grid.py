@@ -41,6 +41,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if args.picture is not None:
         raise UsageError("A grid is made of a prompt and flags: leave out --from.")
     usual = preferences()
+    generate.draw_seeds(args)
     from huggingvis.app.rows import RowReader
     from huggingvis.export.image import save, slugify
     from huggingvis.recipes.grids import Axes, check_cells, sheet_of

@@ -16,8 +16,9 @@ from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.explaining import Reader, explained, reader_of, sentences
 from huggingvis.app.locating import add_places
 from huggingvis.app.preferences import preferences
-from huggingvis.app.prompting import add_prompting, expanded, note_braces
+from huggingvis.app.prompting import add_prompting, filling_of
 from huggingvis.app.screen import Screen
+from huggingvis.codecs.prompt_filling import unclosed
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import EMPHASIS, MAX_SEED
 
@@ -47,19 +48,18 @@ def run(args: argparse.Namespace, screen: Screen) -> Any:
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
     if args.what == "expand":
         return [_expand(args, args.seed + i, screen) for i in range(args.count)]
-    filled = expanded(args.prompt, args.negative, args, args.seed)
+    filled = filling_of(args).texts(args.prompt, args.negative, args.seed)
     reader: Reader = reader_of(args, preferences(), screen)
     told = explained(filled, args.steps, args.emphasis, reader)
     for line in sentences(told):
         screen.say(line)
-    note_braces(filled, screen)
-    for note in told["notes"]:
+    for note in (*unclosed(*filled), *told["notes"]):
         screen.note(note)
     return told
 
 
 def _expand(args: argparse.Namespace, seed: int, screen: Screen) -> dict[str, Any]:
-    prompt, negative = expanded(args.prompt, args.negative, args, seed)
+    prompt, negative = filling_of(args).texts(args.prompt, args.negative, seed)
     screen.say(f"{seed}: {prompt}")
     if negative:
         screen.say(f"{' ' * len(str(seed))}  negative: {negative}")

@@ -20,5 +20,9 @@ class FromPicture(SourceKind):
     strength: float = 0.6  #: 0 to 1: share of the noising that is done and undone; 0 gives the picture back
     resize: Resize = "stretch"  #: how the picture comes to the canvas's size: stretch, crop or fill
 
+    @property
+    def pulled(self) -> bool:
+        return self.resize == "stretch"
+
     def check(self) -> None:
         check_started(self)

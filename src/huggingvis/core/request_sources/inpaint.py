@@ -41,6 +41,10 @@ class Inpaint(SourceKind):
     def files(self) -> tuple[str, ...]:
         return self.path, self.mask
 
+    @property
+    def pulled(self) -> bool:
+        return self.resize == "stretch" and self.region == "whole"
+
     def check(self) -> None:
         check_started(self)
         check_resampling(self.jump, self.resamples)

@@ -37,6 +37,11 @@ class SourceKind(ABC):
         """Every file that it reads: each must be there, has its hash in the record, and decides the picture."""
         return (self.path,)
 
+    @property
+    def pulled(self) -> bool:
+        """Whether the whole picture takes the shape of the canvas, whatever its own."""
+        return False
+
     @abstractmethod
     def check(self) -> None:
         """Raises `UsageError` for values that cannot be, by their names in the request."""
