@@ -472,6 +472,18 @@ def test_headers_that_make_no_sense_are_told_of_or_refused_in_words(tensors: Fac
             assert "\n" not in str(error) and len(str(error)) < 800
 
 
+def test_a_folder_of_downloads_says_what_lists_it(hvis: Any, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    refused(hvis(["inspect", loose]), 3, "is no model", "It is empty")
+    for name in "abcd":
+        hollow(loose / f"{name}.safetensors", kohya(768))
+    refused(
+        hvis(["inspect", loose]), 3, "a.safetensors, b.safetensors, c.safetensors and 1 more", "models list --models"
+    )
+    assert report_of(loose).title == "a folder that is no model"
+
+
 def test_folders_that_lie(hvis: Any, tmp_path: Path) -> None:
     for text, word in (("[1]", "JSON object"), ("{", "parse"), ("[" * 100_000, "parse")):
         (tmp_path / "model_index.json").write_text(text)

@@ -36,7 +36,8 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
         ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         ("model.gguf", b"GGUF\x03\x00\x00\x00" * 9, "GGUF"),
         ("picture.pt", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "PNG"),
-        ("text.ckpt", b'{"error": "not found"}', "not a checkpoint"),
+        ("text.ckpt", b'{"error": "not found"}', "JSON"),
+        ("reserved.safetensors", bytes(5000), "download reserved"),
         ("noise.bin", bytes(range(32, 96)), "not a checkpoint"),
     ):
         (tmp_path / name).write_bytes(content)

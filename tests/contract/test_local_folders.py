@@ -346,6 +346,9 @@ def test_all_models_are_listed_by_what_they_are(a1111: Path, tmp_path: Path) -> 
 
 def test_they_are_listed_and_found_by_the_command(hvis: Any, a1111: Path) -> None:
     size = written(a1111 / "models/Lora/add_detail.safetensors", LORA)
+    (a1111.parent / "loose").mkdir()
+    (a1111.parent / "loose/word.pt").write_bytes(b"")  # nothing but its whole would tell
+    assert "word.pt` tells what it is" in hvis(["models", "list", "--models", a1111.parent / "loose"]).out
     said = hvis(["models", "list", "--models", a1111])
     (line,) = [line for line in said.out.splitlines() if line.startswith("add_detail")]
     assert line.endswith("a LoRA for Stable Diffusion 1") and f"{size / 1024:.1f} KiB" in line

@@ -19,7 +19,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 from safetensors.torch import save_file as save_tensors
-from tiny_pipelines import NEGATIVE, PROMPT, pipeline, start, text, tokenizer
+from tiny_pipelines import NEGATIVE, PROMPT, pipeline, pipeline_xl, start, text, tokenizer
 from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -137,6 +137,31 @@ def test_what_a_request_does_not_name_is_let_go(system: System, tmp_path: Path) 
     assert first() is None
     with attachments(asked(), 1):
         assert not attachments._opened
+
+
+def test_a_lora_of_xl_changes_both_towers_as_in_diffusers(tmp_path: Path) -> None:
+    """In kohya's spelling, `te1` and `te2`, read by diffusers' own loader."""
+    pytest.importorskip("peft", reason="diffusers loads LoRAs through peft, which is not installed")
+    made, g = pipeline_xl(), torch.Generator().manual_seed(0)
+    made.save_pretrained(tmp_path / "xl")
+    system = bind_folder(tmp_path / "xl", How())
+    layers = {f"lora_te{number}_text_model_encoder_layers_0_self_attn_{side}_proj": (width, width)
+              for number, width in ((1, 32), (2, 48)) for side in ("q", "out")}  # fmt: skip
+    layers["lora_unet_" + LAYER.replace(".", "_")] = (32, 80)
+    tensors = {}
+    for name, (out, into) in layers.items():
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, into, generator=g)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(out, 4, generator=g)
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    save_tensors(tensors, tmp_path / "whole.safetensors")
+    made.load_lora_weights(tmp_path / "whole.safetensors")
+    whole = latents(system, asked(AdapterUse(str(tmp_path / "whole.safetensors"))))
+    assert_close(whole, theirs(made))
+    for part in ("te1", "te2", "unet"):
+        rest = {name: x for name, x in tensors.items() if not name.startswith(f"lora_{part}_")}
+        save_tensors(rest, tmp_path / f"{part}.safetensors")
+        without = latents(system, asked(AdapterUse(str(tmp_path / f"{part}.safetensors"))))
+        assert float((whole - without).abs().max()) > 1e-3
 
 
 def test_two_loras_add_up(system: System, tmp_path: Path) -> None:

@@ -354,13 +354,20 @@ def test_two_embeddings_of_one_word_are_refused(tokens):
         TextualInversions(tokens, {"clip_l": Tower(8)}, words)
 
 
-@pytest.mark.parametrize("form", ["diffusers.safetensors", "a1111.pt"])
+@pytest.mark.parametrize("form", ["diffusers.safetensors", "a1111.pt", "written.safetensors", "kohya.safetensors"])
 def test_a_prompt_is_read_as_diffusers_reads_it(tmp_path, tokens, form):
+    """Files of others, and those that are written here."""
     transformers = pytest.importorskip("transformers")
     from diffusers.loaders import TextualInversionLoaderMixin
 
     vectors, file = numbers(3, 32), tmp_path / form
-    WRITERS[form](file, vectors)
+    ours_to_write = Embedding("written", {"width_32": vectors}, "<w>")
+    if form == "written.safetensors":
+        (file,) = save_diffusers(tmp_path / "written", ours_to_write)
+    elif form == "kohya.safetensors":
+        file = save_kohya(file, ours_to_write)
+    else:
+        WRITERS[form](file, vectors)
     (embedding,) = load_embeddings(file)
     tokens.save(tmp_path)
     config = transformers.CLIPTextConfig(

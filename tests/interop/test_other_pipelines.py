@@ -50,15 +50,19 @@ def test_pixart(name: str, tmp_path: Path) -> None:
     assert cond["tokens"].shape == (1, PIPELINES[name], 20) and cond["tokens_mask"].sum() < 60
 
 
-@pytest.mark.parametrize("name", ["euler", "ddim"])
+@pytest.mark.parametrize("name", ["ddim", "pndm", "euler", "euler_a", "dpm++2m_karras"])
 def test_pixart_by_another_solver(name: str, tmp_path: Path) -> None:
     table = {"beta_schedule": "linear", "beta_end": 0.02}
     made = pipeline_pixart(scheduler={
-        "euler": lambda: diffusers.EulerDiscreteScheduler(**table),
         "ddim": lambda: diffusers.DDIMScheduler(**table, clip_sample=False),
+        "pndm": lambda: diffusers.PNDMScheduler(**table, skip_prk_steps=True),
+        "euler": lambda: diffusers.EulerDiscreteScheduler(**table),
+        "euler_a": lambda: diffusers.EulerAncestralDiscreteScheduler(**table),
+        "dpm++2m_karras": lambda: diffusers.DPMSolverMultistepScheduler(**table, use_karras_sigmas=True),
     }[name]())  # fmt: skip
     system = bound(made, tmp_path)
-    assert_close(latents(system, request(), [start()]), pixart_latents(made, latents=start()))
+    theirs = pixart_latents(made, latents=start(), generator=torch.Generator().manual_seed(3))
+    assert_close(latents(system, request(), [start(), *drawn(3, STEPS)]), theirs)
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (24, 8)])

@@ -66,6 +66,8 @@ class Header:
 _IMPOSTORS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull` in its repository"),
     (b"<", "a web page, so the download met a login or an error: open the address in a browser and download again"),
+    (b"{", "text in JSON, settings or a server's refusal: read it in an editor, and download the file that was meant"),
+    (bytes(64), "empty space, which a download reserved and did not fill: let it end, or download again"),
     (b"GGUF", "a GGUF file, whose quantised blocks are not read here: get the safetensors version of the model"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras): convert it to safetensors first"),
     (b"\x89PNG", "a PNG picture"),

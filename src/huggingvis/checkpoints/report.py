@@ -182,8 +182,8 @@ def misfit(report: Report, base: Base) -> str | None:
     if told.base is None or base.takes(told.base) is not False:
         return None
     return (
-        f"{name} is {report.title} for {told.base}, but the model is {base}: none of it would fit. Use it with the "
-        f"base that it was made for, or get a version for {base.name}."
+        f"{name} is {report.title} for {told.base}, but the model is {base}: it has layers of other sizes. Use it "
+        f"with the base that it was made for, or get a version for {base.name}."
     )
 
 

@@ -26,7 +26,9 @@ def unwrap(path: Path, content: Any, inside: str | None) -> dict[str, Leaf]:
         return {"": content}
     if not isinstance(content, Mapping):
         what = content.kind if isinstance(content, Unbuilt) else type(content).__name__
-        raise FileProblem(f"{path} holds a {what}, not a table of named tensors (a state_dict).")
+        raise FileProblem(
+            f"{path} holds a {what}, not a table of named tensors. Where it was made, save its `state_dict()` instead."
+        )
     if inside is not None:
         if not isinstance(content.get(inside), Mapping):
             raise unknown(f"table of weights in {path}", inside, tables(content) or map(str, content))

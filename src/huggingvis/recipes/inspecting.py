@@ -27,7 +27,7 @@ def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool 
     subject, told_sha = _looked_at(path)
     report = report_of(subject)
     kind = {"kind": report.kind.name}
-    if report.kind.name == "own" or (subject.is_folder and report.kind.name == "other"):
+    if report.kind.name in ("own", "folder"):
         from huggingvis.recipes.loading import folder_facts
 
         found = {**folder_facts(subject.path), **kind} if not subject.settings else report.as_json()

@@ -33,7 +33,7 @@ from huggingvis.core.system import System
 from huggingvis.edits.exploring import able
 from huggingvis.metrics.features import Features
 from huggingvis.recipes.evaluation import Evaluation
-from huggingvis.systems.packaged import is_model, read_record
+from huggingvis.systems.packaged import is_model, no_model, read_record
 from huggingvis.train.run import Run
 
 
@@ -147,10 +147,7 @@ def folder_facts(path: Path) -> dict[str, Any]:
         told = {"format": "model folder", "name": record["name"], "family": record["family"]}
         return {"path": str(path), **told, **({"size": record["size"]} if "size" in record else {}), **_parts(path)}
     if not (path / "config.toml").is_file():
-        raise FileProblem(
-            f"{path} is a folder, but neither a model (it has no model.json) nor a run (it has no config.toml). Give "
-            "one of these, or a file."
-        )
+        raise no_model(path, "Give one of these, or a file.")
     run = Run.open(path)
     saved = run.checkpoints()
     return {

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.eight_bits import SCALE, packed, unpacked
 from huggingvis.checkpoints.io import load, save
+from huggingvis.checkpoints.local_folders import SUFFIXES
+from huggingvis.checkpoints.report import listed, plain
 from huggingvis.core.config import default_of, from_dict, types_of
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain, to_disk, write_atomically
@@ -103,11 +105,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """`model.json` of a folder; `FileProblem` where it is missing or damaged."""
     path = folder / RECORD
     if not path.is_file():
-        raise FileProblem(
-            f"{folder} is no model: expected a model.json of this library, a config.toml of a run, or a "
-            f"model_index.json of diffusers in it. {_part(folder)}Give a complete model folder, or leave the model out "
-            "to use the one that ships with the package."
-        )
+        advice = "Give a complete model folder, or leave the model out to use the one that ships with the package."
+        raise no_model(folder, advice)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -117,11 +116,24 @@ def read_record(folder: Path) -> dict[str, Any]:
     return _Record(path, record)
 
 
-def _part(folder: Path) -> str:
+def no_model(folder: Path, advice: str) -> FileProblem:
+    """The error for a folder that holds no model, with what it seems to hold instead."""
+    return FileProblem(
+        f"{folder} is no model: expected a model.json of this library, a config.toml of a run, or a model_index.json "
+        f"of diffusers in it. {_instead(folder)}{advice}"
+    )
+
+
+def _instead(folder: Path) -> str:
     """What a folder that is no model may be."""
     if (folder / "config.json").is_file():
         return "Its config.json is of one part of a model: name the folder that holds them all. "
-    return "It is empty. " if folder.is_dir() and not any(folder.iterdir()) else ""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    files = [name for name in names if name.lower().endswith(SUFFIXES)]
+    if files:
+        tells = f"`hvis models list --models {folder}` tells what each is"
+        return f"It holds {plain(listed(files, 3))}: name the one that you mean; {tells}. "
+    return "It is empty. " if folder.is_dir() and not names else ""
 
 
 def read_as(folder: Path, kind: type[T]) -> T:

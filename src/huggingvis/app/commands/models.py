@@ -83,7 +83,7 @@ def _find(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[
 
 def _what(model: Found) -> str:
     """A model of another program in words."""
-    kind = KINDS[model.kind].title if model.kind in KINDS else "of a kind that is not known here"
+    kind = KINDS[model.kind].title if model.kind in KINDS else f"`hvis inspect {model.path}` tells what it is"
     return f"{kind}, {DAMAGED}" if model.title == DAMAGED else model.title or kind
 
 
