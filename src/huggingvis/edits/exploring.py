@@ -102,7 +102,7 @@ def unlike(system: System, pictures: Sequence[Picture]) -> tuple[str, ...]:
         changes = {
             "its colours were left out": grey and bool((pixels != pixels[:, :, :1]).any()),
             f"{1 - share:.0%} of it was cut off": share < 0.8,
-            "it was enlarged": w < width or h < height,
+            "it was enlarged": 2 * w <= width or 2 * h <= height,
         }
         if made := [change for change, is_so in changes.items() if is_so]:
             known = f"{width}x{height} pixels{' in grey' if grey else ''}"
