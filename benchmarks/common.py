@@ -123,17 +123,14 @@ def _short(value: float) -> float:
 
 @dataclass
 class Report:
-    """A run of the script `path` as it is recorded; made at its beginning, written at its end.
-
-    `keep`: also written after each row, so that a run that is cut off leaves what it has measured.
-    """
+    """A run of the script `path` as it is recorded: written after each row, so that one that is cut off leaves what it
+    has measured, and at its end."""
 
     path: str
     options: argparse.Namespace
     packages: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    keep: bool = False
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -149,8 +146,7 @@ class Report:
             self.rows.append(r)
             ratios = "".join(f", {value:.3g} x {name}" for name, value in r["ratios"].items())
             print(f"{r['what']}, {r['who']}: {r['median']:.4g} [{r['min']:.4g}-{r['max']:.4g}] {r['unit']}{ratios}")
-        if self.keep:
-            self._write(finished=False)
+        self._write(finished=False)
 
     def write(self) -> Path:
         """The JSON in the folder of results. Raises `ValueError` for a number that is not finite."""

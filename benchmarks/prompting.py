@@ -1,14 +1,15 @@
 """What weights in a prompt and what negative prompts do to the shipped model's pictures, told by the world's judge.
 
-    python benchmarks/prompting.py                              both questions, a few minutes of one core
+    python benchmarks/prompting.py                              both questions, ten minutes of one core
     python benchmarks/prompting.py weights --values 0.5 1 1.5   other weights
     python benchmarks/prompting.py negative --each 8
 
 weights: "a (red:w) circle to the left of a blue star" for every colour and shape: how often the first thing has its
 colour, how often the second has its own, and how often both are there at all. negative: a shape without a colour word,
 with each colour as negative prompt: how often that colour comes, beside without; and two things of which one is the
-negative prompt: how often it is left out. All settings start from the same noise. Shares stand with the half width of
-their 95 % interval. `curves/prompting.json` and `.png` are written.
+negative prompt: how often it is left out. A model that plans before it draws is asked with its plan and without: the
+plan, which is made of the whole sentence, says most of what is drawn. All settings start from the same noise. Shares
+stand with the half width of their 95 % interval. `curves/prompting.json` and `.png` are written.
 """
 
 from __future__ import annotations
@@ -42,15 +43,17 @@ CHUNK = 64
 SHAPES = [shape.id for shape in objects_v1().shapes]
 Asked = tuple[Prompt, Callable[[Detections], dict[str, bool]]]
 """A prompt, and what of it is answered by what is found in its picture."""
+PLAN = "plan"
 
 
-def judged(system: System, asked: Sequence[Asked], seed: int) -> dict[str, dict[str, float]]:
-    """The share of each answer, with the half width of its interval; picture i from seed + i."""
+def judged(system: System, asked: Sequence[Asked], like: Request) -> dict[str, dict[str, float]]:
+    """The share of each answer, with the half width of its interval; picture i from the seed of `like` + i."""
     judge = bind_world()
     answers: dict[str, list[bool]] = {}
     for start in range(0, len(asked), CHUNK):
         part = asked[start : start + CHUNK]
-        for found, (_, right) in zip(judge(drawn(system, [p for p, _ in part], seed + start)), part, strict=True):
+        requests = [replace(like, prompt=prompt) for prompt, _ in part]
+        for found, (_, right) in zip(judge(drawn(system, requests, like.sampling.seed + start)), part, strict=True):
             for name, yes in right(found).items():
                 answers.setdefault(name, []).append(yes)
     return {name: {"share": round(float(np.mean(yes)), 4), "plus_minus": wide(yes)} for name, yes in answers.items()}
@@ -64,12 +67,11 @@ def wide(yes: Sequence[bool]) -> float:
 
 
 @torch.inference_mode()
-def drawn(system: System, prompts: Sequence[Prompt], seed: int) -> np.ndarray:
+def drawn(system: System, requests: Sequence[Request], seed: int) -> np.ndarray:
     """A picture for each, uint8 [N, H, W, 3]."""
-    requests = [Request(prompt, sampling=system.defaults) for prompt in prompts]
     cond = system.conditioner.prepare(system.conditioner(requests))
-    noise = SeedNoise([seed + i for i in range(len(prompts))])
-    x = system.codec.decode(system.generator(requests[0]).sample(len(prompts), cond, noise=noise))
+    noise = SeedNoise([seed + i for i in range(len(requests))])
+    x = system.codec.decode(system.generator(requests[0]).sample(len(requests), cond, noise=noise))
     return np.stack([Picture.from_signal(one.numpy()).pixels for one in x.float().cpu()])
 
 
@@ -158,20 +160,29 @@ def main() -> int:
         "command": command(__file__, sys.argv[1:]), "model": system.spec.name, "weights": fingerprint(system),
         "seed": given.seed, "machine": machine(cores()), "versions": versions(()), "points": [],
     }  # fmt: skip
-    for about, asked in points(given):
-        began = time.perf_counter()
-        told = judged(system, asked, given.seed)
-        seconds = round(time.perf_counter() - began, 1)
-        record["points"].append({**about, "pictures": len(asked), **told, "seconds": seconds})
-        print(record["points"][-1], flush=True)
-        write_json(HERE / "curves" / "prompting.json", record)
-    spots = [point for point in record["points"] if point["question"] == "weights"]
-    if len(spots) > 1:
-        names = ("first colour", "second colour", "both there")
-        curves = [Curve(name, [(p["weight"], p[name]["share"]) for p in spots], marked=True) for name in names]
-        save(plot(curves, Axes(system.spec.name, "weight of the first colour", "share right")),
-             HERE / "curves" / "prompting.png")  # fmt: skip
+    for how in [{PLAN: "yes"}, {PLAN: "no"}] if PLAN in system.limits.options else [{}]:
+        like = Request(sampling=system.defaults, options=how)
+        for about, asked in points(given):
+            began = time.perf_counter()
+            told = judged(system, asked, like)
+            seconds = round(time.perf_counter() - began, 1)
+            record["points"].append({**about, **how, "pictures": len(asked), **told, "seconds": seconds})
+            print(record["points"][-1], flush=True)
+            write_json(HERE / "curves" / "prompting.json", record)
+    if given.what != "negative" and len(given.values) > 1:
+        axes = Axes(system.spec.name, "weight of the first colour", "share right")
+        save(plot(list(curves(record["points"])), axes), HERE / "curves" / "prompting.png")
     return 0
+
+
+def curves(found: Sequence[dict[str, Any]]) -> Iterator[Curve]:
+    """Shares by the weight, of each way of drawing."""
+    spots = [point for point in found if point["question"] == "weights"]
+    for plan in dict.fromkeys(point.get(PLAN) for point in spots):
+        own = [point for point in spots if point.get(PLAN) == plan]
+        for name in ("first colour", "second colour", "both there"):
+            way = {"yes": f"{name}, planned", "no": f"{name}, no plan"}.get(str(plan), name)
+            yield Curve(way, [(point["weight"], point[name]["share"]) for point in own], marked=True)
 
 
 def _options() -> argparse.ArgumentParser:

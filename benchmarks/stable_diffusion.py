@@ -9,7 +9,8 @@ channels last). Ours runs in what `--precision auto` chooses here, and in float3
 
 Whole processes tell import, the time from their start to the end of the first guided step, and peak memory: of that,
 and of loading the U-Net alone from float32 to bfloat16. In one process the nets take turns: a U-Net step (2 x 4x64x64,
-77 tokens; not the first of a walk, so ours knows the text) and decoding to 512x512. Before it is timed, our float32
+77 tokens; in the middle of a walk: each does one that is not timed before, so ours knows the text and has its memory)
+and decoding to 512x512. Before it is timed, our float32
 must give diffusers' numbers, within 1e-4 of their length; the others' distance is told beside them. The targets: 0.5 of
 the step, 0.55 of the start, 0.15 s above torch, 2.3 GiB.
 """
@@ -20,6 +21,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ def main() -> None:
     adds = parser(__doc__, repeats=3, threads=0)
     adds.add_argument("--small", action="store_true", help="tiny nets, to see whether it runs: no result to keep")
     options = adds.parse_args()
-    report = Report(__file__, options, (THEIRS, "transformers"), keep=True)
+    report = Report(__file__, options, (THEIRS, "transformers"))
     if options.small:
         report.notes.append("Tiny nets: these numbers say only that it runs.")
     with tempfile.TemporaryDirectory() as place:
@@ -101,6 +104,25 @@ def add(
 # ---- nets in turns ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Contender:
+    """What is timed, and the setting that it is called in."""
+
+    act: Callable[[], Any]
+    setting: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def result(self) -> Any:
+        with self.setting():
+            return self.act()
+
+    def seconds(self, before: int) -> float:
+        """Of one call, after `before` others in the same setting."""
+        with self.setting():
+            for _ in range(before):
+                self.act()
+            return clock(self.act)
+
+
 def warm(report: Report, folder: Path) -> None:
     """A step, and decoding."""
     os.environ["OMP_NUM_THREADS"] = str(report.options.threads)
@@ -108,24 +130,25 @@ def warm(report: Report, folder: Path) -> None:
 
     torch.set_num_threads(report.options.threads)
     with torch.inference_mode():
-        take_turns(report, "U-Net step", steps(folder, report.options.seed))
+        take_turns(report, "U-Net step", steps(folder, report.options.seed), before=1)
         take_turns(report, "decoding", decodings(folder, report.options.seed))
 
 
-def take_turns(report: Report, what: str, acts: Mapping[str, Callable[[], Any]]) -> None:
+def take_turns(report: Report, what: str, nets: Mapping[str, Contender], *, before: int = 0) -> None:
     """Seconds of each contender, and how far its result is from that of diffusers in float32."""
-    exact = acts[THEIRS]()
+    exact = nets[THEIRS].result()
     length = float(exact.norm())
-    apart = {who: float((act().float() - exact).norm()) / length for who, act in acts.items() if who != THEIRS}
+    apart = {who: float((net.result().float() - exact).norm()) / length for who, net in nets.items() if who != THEIRS}
     if (far := apart[f"{OURS} float32"]) > CLOSE:
         raise SystemExit(f"{what}: ours is {far:.2g} from diffusers', so times cannot be compared.")
     shape = "x".join(map(str, exact.shape))
-    facts = {who: {"gives": shape, "apart": float(f"{apart.get(who, 0.0):.1g}")} for who in acts}
-    found = interleaved({who: partial(clock, act) for who, act in acts.items()}, report.options.repeats)
+    facts = {who: {"gives": shape, "apart": float(f"{apart.get(who, 0.0):.1g}")} for who in nets}
+    timed = {who: partial(net.seconds, before) for who, net in nets.items()}
+    found = interleaved(timed, report.options.repeats, warm=0)
     add(report, what, "s", found, facts)
 
 
-def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
+def steps(folder: Path, seed: int) -> dict[str, Contender]:
     """One call for both halves of guidance, 2 latents."""
     import torch
     from diffusers import UNet2DConditionModel
@@ -143,7 +166,7 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
         memory = TextMemory()
         for place in places(net):
             place.memory = memory
-        return reusing(lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)}))
+        return lambda: net(x.to(dtype), torch.full((2,), 500.0), {"tokens": tokens.to(dtype)})
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net(x.to(net.dtype), 500, tokens.to(net.dtype)).sample
@@ -152,7 +175,7 @@ def steps(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     return contenders(ours, diffusers, theirs, best)
 
 
-def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
+def decodings(folder: Path, seed: int) -> dict[str, Contender]:
     """One latent to one picture."""
     import torch
     from diffusers import AutoencoderKL
@@ -165,7 +188,7 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
 
     def ours(dtype: torch.dtype) -> Callable[[], Any]:
         net = from_diffusers(folder / "vae", dtype=dtype, channels_last=True)
-        return reusing(lambda: net.decode(z.to(dtype)))
+        return lambda: net.decode(z.to(dtype))
 
     def diffusers(net: Any) -> Callable[[], Any]:
         return lambda: net.decode(z.to(net.dtype)).sample
@@ -174,30 +197,22 @@ def decodings(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
     return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
 
 
-def reusing(act: Callable[[], Any]) -> Callable[[], Any]:
-    """`act` as our pictures are made: with memory that goes from layer to layer, and back to the system at its end."""
+def contenders(
+    ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any
+) -> dict[str, Contender]:
+    """Ours in what `auto` chooses and in float32, as pictures are made: with memory that goes from layer to layer and
+    back to the system at the end; theirs as it comes and at its best."""
     import torch
 
     from huggingvis.runtime.memory import reused
-
-    def run() -> Any:
-        with reused(torch.device("cpu")):
-            return act()
-
-    return run
-
-
-def contenders(ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any) -> dict[str, Any]:
-    """Ours in what `auto` chooses and in float32; theirs as it comes and at its best."""
-    import torch
-
     from huggingvis.runtime.precision import usual
 
+    cpu = torch.device("cpu")
     return {
-        OURS: ours(usual(torch.device("cpu"))),
-        f"{OURS} float32": ours(torch.float32),
-        THEIRS: diffusers(theirs),
-        f"{THEIRS} bfloat16": diffusers(best.to(memory_format=torch.channels_last)),
+        OURS: Contender(ours(usual(cpu)), partial(reused, cpu)),
+        f"{OURS} float32": Contender(ours(torch.float32), partial(reused, cpu)),
+        THEIRS: Contender(diffusers(theirs)),
+        f"{THEIRS} bfloat16": Contender(diffusers(best.to(memory_format=torch.channels_last))),
     }
 
 
