@@ -201,4 +201,7 @@ def test_a_collapsed_codebook_is_named_with_advice(tmp_path: Path, capsys: pytes
     for step, used, said in ((500, 2.0, True), (500, 60.0, False), (250, 2.0, False), (510, 2.0, False)):
         CollapseWatch(512)(TrainStep(step, 1000, {"loss._perplexity": used}, {}, None, None, run))  # type: ignore[arg-type]
         heard = capsys.readouterr().err
-        assert ("share 2.0 of 512 codes" in heard and "FSQ" in heard) if said else heard == ""
+        assert ("step 500: Codebook collapse: the pictures of a batch share 2.0 of 512 codes" in heard) is said
+        assert heard == "" or "FSQ" in heard
+    (record,) = run.metrics()
+    assert (record["step"], record["trouble"].partition(":")[0]) == (500, "Codebook collapse")
