@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import huggingvis as hv
 from huggingvis.checkpoints import diffusers_vq
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
@@ -156,6 +157,11 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(theirs(x).sample, net(x)[0], atol=1e-5)
         assert torch.allclose(diffusers_vq.from_diffusers(there)(x)[0], net(x)[0], atol=1e-6)
+    theirs.register_to_config(sample_size=8)
+    theirs.save_pretrained(there)
+    system = hv.load(there, device="cpu")
+    assert torch.equal(system.encode(x), net.encode(x))
+    assert torch.allclose(system.decode(system.encode(x)), net(x)[0].clamp(-1, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("likelihood", ["logistic", "gaussian", "grey"])
