@@ -11,7 +11,7 @@ READMES = ("README.md", "README.zh.md")
 COMMUNITY = "docs/community-files.md"
 PAGES = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/samplers.md", "docs/prompts.md", COMMUNITY,
          "docs/batches-and-grids.md", "docs/control.md", "docs/from-pictures.md", "docs/large-pictures.md",
-         "docs/provenance.md",
+         "docs/provenance.md", "docs/models-in-python.md",
          "docs/models/tiny.md", "docs/models/judge-world.md")  # fmt: skip
 EXAMPLES = "CONTRIBUTING.md"
 SCORED = (*READMES, "docs/models/tiny.md", "docs/models/judge-world.md")

@@ -6,6 +6,7 @@ The verbs live in `huggingvis.api` and are loaded on first use (PEP 562), so imp
 from __future__ import annotations
 
 import importlib
+from inspect import Signature, getdoc, signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,22 @@ __all__ = [
 
 
 class _FolderAndVerb(ModuleType):
-    """`train` and `export` are folders as well as verbs: the folder's module answers calls by the verb."""
+    # `train` and `export` are folders as well as verbs: the folder's module answers calls, and questions, by the verb.
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _verb(self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self._verb(*args, **kwargs)
+
+    @property
+    def _verb(self) -> Any:
+        return _verb(self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> Signature:
+        return signature(self._verb)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return f"hv.{self._verb.__name__}{self.__signature__}\n\n{getdoc(self._verb)}"
 
 
 def _verb(name: str) -> Any:

@@ -25,7 +25,9 @@ from diffusers_nets import (
 )
 from torch import Tensor, nn
 
+import huggingvis as hv
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
+from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.blocks import Upsample
 from huggingvis.nets.unet import UNet
@@ -143,3 +145,9 @@ def test_diffusers_loads_and_runs_our_autoencoder(tmp_path: Path) -> None:
     x = draw(1, 3, 16, 16)
     assert relative(net.encode(x), theirs.encode(x).latent_dist.mean) < 1e-5
     assert diffusers_autoencoder.from_diffusers(folder).config == net.config
+    theirs.register_to_config(sample_size=[16, 24])
+    theirs.save_pretrained(folder)
+    system, wide = hv.load(folder, device="cpu"), draw(1, 3, 16, 24)
+    assert system.spec.size == (24, 16) and torch.equal(system.encode(wide), net.encode(wide))
+    with pytest.raises(UsageError, match="hvis explore reconstruct PICTURE"):
+        system.sample()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Hvis
+from PIL import Image
 from small_runs import digits, picture, train
 
 import huggingvis as hv
@@ -18,7 +19,7 @@ from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Encodes, Latent
 from huggingvis.core.system import Spec, System
-from huggingvis.edits.exploring import able, between, encoded, exploration, explorations, signals
+from huggingvis.edits.exploring import able, between, encoded, exploration, explorations
 from huggingvis.objectives.likelihood import dequantise
 from huggingvis.recipes.loading import bind_run
 from huggingvis.systems.unconditional import Unconditional
@@ -83,13 +84,13 @@ def test_latent_diffusion_reconstructs_by_its_autoencoder(tiny_model: Path) -> N
     finding = hv.explore("reconstruct", system, [noise])[1]
     codec = system.codec
     assert isinstance(codec, Encodes)
-    y = codec.decode(codec.encode(signals(system, [noise])))[0]
+    y = codec.decode(codec.encode(system.signals([noise])))[0]
     assert np.array_equal(finding.tiles.pictures[1].pixels, Picture.from_signal(y.numpy()).pixels)
 
 
 def test_interpolate_begins_and_ends_at_its_pictures(vae: System, bars: list[Picture]) -> None:
     tiles = hv.explore("interpolate", vae, bars[:2], numbers={"steps": 5, "path": "linear"})[1].tiles.pictures
-    codes = able(vae, Encodes, "encoder").encode(signals(vae, bars[:2]))
+    codes = able(vae, Encodes, "encoder").encode(vae.signals(bars[:2]))
     ends = able(vae, Latent, "latents").decode(codes)
     for tile, x in ((tiles[0], ends[0]), (tiles[-1], ends[1])):
         assert np.array_equal(tile.pixels, Picture.from_signal(x.numpy()).pixels)
@@ -100,7 +101,7 @@ def test_interpolate_begins_and_ends_at_its_pictures(vae: System, bars: list[Pic
 def test_traverse_changes_one_number(vae: System, bars: list[Picture]) -> None:
     """At the value the picture itself has, the row shows its reconstruction."""
     finding = hv.explore("traverse", vae, bars[:1], numbers={"numbers": [2], "steps": 3, "reach": 0.0})[1]
-    z = able(vae, Encodes, "encoder").encode(signals(vae, bars[:1]))
+    z = able(vae, Encodes, "encoder").encode(vae.signals(bars[:1]))
     z[:, 2] = 0.0
     expected = Picture.from_signal(able(vae, Latent, "latents").decode(z)[0].numpy()).pixels
     assert all(np.array_equal(tile.pixels, expected) for tile in finding.tiles.pictures)
@@ -150,9 +151,9 @@ def test_a_density_reads_pictures_as_it_learnt_them(vae: System, tmp_path: Path)
     black = [Picture(np.zeros((*shape, 1), np.uint8))] * 2
     model = able(flow, Encodes, "encoder")
     z = encoded(flow, black, 3)
-    x = dequantise(signals(flow, black), torch.Generator().manual_seed(3))
+    x = dequantise(flow.signals(black), torch.Generator().manual_seed(3))
     assert torch.equal(z, model.encode(x)) and not torch.equal(z[0], z[1])
-    assert torch.equal(encoded(vae, black, 3), able(vae, Encodes, "encoder").encode(signals(vae, black)))
+    assert torch.equal(encoded(vae, black, 3), able(vae, Encodes, "encoder").encode(vae.signals(black)))
     found = exploration("interpolate")(steps=2)(flow, black)
     assert all(np.abs(tile.pixels.astype(int)).max() <= 1 for tile in found.tiles.pictures)
 
@@ -195,8 +196,15 @@ def test_what_a_model_cannot_do_is_said(vae: System) -> None:
 
 def test_by_command(run: Path, bars: list[Picture], hvis: Hvis, tmp_path: Path) -> None:
     file = hv.export(bars[:1], tmp_path)[0]
-    said = hvis(["explore", "reconstruct", file, "--model", run, "-o", tmp_path / "sheet.png", "--json"])
-    assert said.code == 0 and (tmp_path / "sheet.png").is_file() and len(said.document["psnr_db"]) == 1
+    said = hvis(["explore", "reconstruct", file, "--model", run, "-o", tmp_path / "new" / "sheet.png", "--json"])
+    assert said.code == 0 and (tmp_path / "new" / "sheet.png").is_file() and len(said.document["psnr_db"]) == 1
+    assert said.document["notes"] == []
+    Image.fromarray(np.full((6, 24, 3), (240, 40, 40), np.uint8)).save(tmp_path / "red.png")
+    said = hvis(["explore", "reconstruct", tmp_path / "red.png", "--model", run, "-o", tmp_path / "sheet.png"])
+    assert " ".join(said.err.split()).endswith(
+        "Picture 1 has 24x6 pixels and the model sees 12x12 pixels in grey: its colours were left out, 75% of it was "
+        "cut off, it was enlarged."
+    )
     said = hvis(["explore", "interpolate", "--model", run, "--rows", 2, "--steps", 3, "--path", "slerp"])
     assert said.code == 0 and Path(said.out.splitlines()[-1].strip()).is_file()
     assert "traverse" in hvis(["explore", "--help"]).out

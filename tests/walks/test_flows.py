@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor
 
@@ -18,14 +19,15 @@ from huggingvis.core.protocols import OnStep
 from huggingvis.core.request import Canvas, Request
 from huggingvis.edits.explore.classes import Exploration as EachClass
 from huggingvis.edits.generate import generate
-from huggingvis.nets.flows.glow import glow
+from huggingvis.nets.flows.glow import GlowConfig, glow
 from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import MaximumLikelihood
 from huggingvis.recipes.flow import glow as glow_recipe
-from huggingvis.recipes.flow_training import start_from_data
+from huggingvis.recipes.flow_training import OverflowWatch, start_from_data
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import begin, fit_pictures, open_pictures
 from huggingvis.recipes.setting import Setting
+from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.run import Run
 
 NETS: dict[str, dict[str, Any]] = {
@@ -76,6 +78,20 @@ def test_conditional_flow_draws_the_class_it_is_asked_for(
     assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
     with pytest.raises(UsageError, match="no classes to condition on"):
         train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
+
+
+def test_overflow_while_training_is_named_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.create(tmp_path / "run", {})
+    for temperature in (1.0, 50.0):
+        flow = glow(GlowConfig(1, 1, 8), (1, 8, 8), temperature=temperature)
+        with torch.no_grad():
+            flow.get_parameter("body.steps.2.log_scale").fill_(-5.0)  # latents are stretched e^5 times on the way back
+        for step in (500, 501):
+            OverflowWatch(flow, 500)(TrainStep(step, 1000, {}, {}, MaximumLikelihood(flow), None, run))
+    (record,) = run.metrics()
+    assert record["step"] == 500 and record["trouble"].startswith("Overflow: 64 of 64 draws overflowed")
+    said = capsys.readouterr().err
+    assert said.startswith("step 500: Overflow") and "at temperature 50. Draw at a lower --temperature" in said
 
 
 def four(flow: Flow, on_step: OnStep) -> Tensor:

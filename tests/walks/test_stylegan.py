@@ -16,6 +16,7 @@ from huggingvis.checkpoints.io import load
 from huggingvis.core import config as records
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.objective import Turn
+from huggingvis.edits.explore.invert import strangers, told
 from huggingvis.edits.gan_inversion import Search, invert
 from huggingvis.nets.stylegan import StyleGenerator
 from huggingvis.objectives.augment import Augment, Strengths
@@ -148,6 +149,16 @@ def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:
     for wrong, said in (("", "Which generator"), (str(tmp_path / "nothing"), "nothing")):
         with pytest.raises(HvisError, match=said):
             gan_inversion.train(gan_inversion.Config(model=wrong), Setting(tmp_path / "no"))
+
+
+def test_pictures_of_another_kind_are_named() -> None:
+    """Draws 1 apart, but one that is 3 from the next: further than 3 is a stranger."""
+    draws = torch.zeros(4, 1, 1, 2)
+    draws[:, 0, 0, 0] = torch.tensor([0.0, 1.0, 2.0, 5.0])
+    x = torch.zeros(3, 1, 1, 2)
+    found = x + torch.tensor([2.9, 3.1, 0.0])[:, None, None, None] * torch.tensor([0.0, 1.0])
+    assert strangers(found, x, draws) == [1]
+    assert told([1, 2]).startswith("What was found for picture 2, 3 is further from it than any of 16 draws")
 
 
 def test_sizes_follow_the_pictures() -> None:

@@ -10,6 +10,7 @@ import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor
 
+import huggingvis as hv
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.objectives.autoencoder import Autoencoder
@@ -79,6 +80,10 @@ def test_cvae_draws_the_class_it_is_asked_for(tmp_path: Path, net: str) -> None:
     assert bound[-1] < bound[0]
     system = bind_run(run.path)
     assert system.spec.card["classes"] == ["lying", "upright"]
+    tiles = hv.explore("classes", system, numbers={"columns": 2, "seed": 4})[1].tiles
+    assert (tiles.row_labels, tiles.column_labels) == (("lying", "upright"), ("seed 4", "seed 5"))
+    second = drawn(system, "upright", count=1, seed=5)[0].astype(int)
+    assert np.abs(tiles.pictures[3].pixels - second).max() <= 1  # a batch of two may differ in the last bit
 
     def uprightness(prompt: str) -> float:
         pictures = drawn(system, prompt, count=16)[..., 0].astype(float)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import huggingvis as hv
 from huggingvis.checkpoints import diffusers_vq
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
@@ -156,6 +157,11 @@ def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(theirs(x).sample, net(x)[0], atol=1e-5)
         assert torch.allclose(diffusers_vq.from_diffusers(there)(x)[0], net(x)[0], atol=1e-6)
+    theirs.register_to_config(sample_size=8)
+    theirs.save_pretrained(there)
+    system = hv.load(there, device="cpu")
+    assert torch.equal(system.encode(x), net.encode(x))
+    assert torch.allclose(system.decode(system.encode(x)), net(x)[0].clamp(-1, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("likelihood", ["logistic", "gaussian", "grey"])
@@ -201,4 +207,7 @@ def test_a_collapsed_codebook_is_named_with_advice(tmp_path: Path, capsys: pytes
     for step, used, said in ((500, 2.0, True), (500, 60.0, False), (250, 2.0, False), (510, 2.0, False)):
         CollapseWatch(512)(TrainStep(step, 1000, {"loss._perplexity": used}, {}, None, None, run))  # type: ignore[arg-type]
         heard = capsys.readouterr().err
-        assert ("share 2.0 of 512 codes" in heard and "FSQ" in heard) if said else heard == ""
+        assert ("step 500: Codebook collapse: the pictures of a batch share 2.0 of 512 codes" in heard) is said
+        assert heard == "" or "FSQ" in heard
+    (record,) = run.metrics()
+    assert (record["step"], record["trouble"].partition(":")[0]) == (500, "Codebook collapse")

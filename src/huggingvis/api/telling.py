@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,21 @@ def explore(
     numbers: Mapping[str, Any] | None = None,
     device: str | None = None,
 ) -> tuple[Picture, Finding]:
-    """What the latents of a model hold, as one labelled sheet, and what was found in words, numbers and tensors.
+    """What the latents of a model hold, as one labelled sheet, and what was found in words, numbers, tensors and notes.
 
     `name`: a file of edits/explore (reconstruct, interpolate, traverse, ...); `numbers` differ from its defaults.
     Raises `UsageError` for a model that cannot do it.
     """
     from huggingvis.core.media import Picture
     from huggingvis.core.picture_files import open_picture
-    from huggingvis.edits.exploring import exploration
+    from huggingvis.edits.exploring import exploration, unlike
     from huggingvis.export.grid import Sheet, contact_sheet
 
     explorer = from_dict(exploration(name), dict(numbers or {}))
     given = [p if isinstance(p, Picture) else open_picture(p) for p in pictures]
-    found = explorer(load(model, device=device), given)
+    system = load(model, device=device)
+    found = explorer(system, given)
+    found = replace(found, notes=unlike(system, given) + found.notes)
     tiles = found.tiles
     sheet = Sheet(tiles.columns, CELL, tiles.row_labels, tiles.column_labels)
     return contact_sheet(tiles.pictures, sheet, tiles.captions), found

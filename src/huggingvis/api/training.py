@@ -28,14 +28,19 @@ def train(
 ) -> Run:
     """Train recipe `recipe` in the folder `run`; `config` holds the numbers that differ from its defaults.
 
+        hv.train("vae", "runs/vae", {"data": "folder:photos", "size": 32, "steps": 2000})
+        hv.train("vae", "runs/vae", {"data": "folder:photos", "size": 32, "steps": 4000}, resume=True)
+        pictures = hv.generate("", model="runs/vae", count=16)
+
+    `hvis train` lists the recipes, `hvis train vae --help` the numbers of one; nested ones are dicts in it.
     Under `torchrun` every process trains its share of each batch, and with `shard` keeps only a part of each net.
-    Raises `Cancelled` after ctrl-C, with everything saved.
+    Raises `UsageError` for an unknown recipe or number, `Cancelled` after ctrl-C, with everything saved.
     """
-    from huggingvis.recipes.setting import Setting
+    from huggingvis.recipes.setting import Setting, sensible
     from huggingvis.train.parallel import from_torchrun
 
     module = catalog.find_recipe(recipe)
-    numbers = from_dict(module.Config, dict(config or {}))
+    numbers = sensible(from_dict(module.Config, dict(config or {})))
     parallel = from_torchrun(device_of(device), shard)
     try:
         result: Run = module.train(numbers, Setting(Path(run), resume=resume, parallel=parallel))

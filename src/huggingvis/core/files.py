@@ -75,6 +75,15 @@ def check_file(path: Path, room: int = 0) -> Path:
     return path
 
 
+def in_its_folder(path: Path) -> Path:
+    """`path` itself, its folder made, and those above it, where it is not there yet. Raises `FileProblem`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, path) from error
+    return path
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Create or replace `path` with what `write(file)` writes, all or nothing.
 

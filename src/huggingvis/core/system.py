@@ -2,21 +2,38 @@
 
 `Spec` says what it is in words and numbers, `parts` are its networks, `conditioner` reads requests, `generator` makes
 the generative model that a request's numbers (steps, sampler, guidance) ask for, `codec` turns its samples into media.
+
+It is what `hv.load` gives, and has the same verbs whatever the model behind it is, where that is able to:
+
+    model = hv.load("runs/vae")
+    x = model.signals(["digit.png"])      # pictures as tensors, [1, C, H, W] in [-1, 1]
+    z = model.encode(x)                   # their latents
+    again = model.decode(z)               # [1, C, H, W]
+    nats = model.log_prob(x)              # [1]
+    hv.export(model.pictures(model.sample(16, seed=7)), "out")
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from huggingvis.core.protocols import Conditioner, Decodes, Generative, Shows
-from huggingvis.core.request import Limits, Request, Sampling
+from huggingvis.core.diffusion import Diffuses
+from huggingvis.core.errors import UsageError
+from huggingvis.core.media import Picture
+from huggingvis.core.picture_files import open_picture
+from huggingvis.core.protocols import Cond, Conditioner, Decodes, Encodes, Generative, Latent, Likelihood, Shows
+from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.streams import noise_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,100 @@ class System:
     shows: Shows | None = None
     adapts: Adapts | None = None
     lock: AbstractContextManager[bool] = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """Which of sample, encode, decode and log_prob this model has."""
+        coder, model = self._coder, self._model
+        able = {"encode": Encodes, "decode": Decodes}
+        likely = ("log_prob",) if isinstance(model, Likelihood) else ()
+        return ("sample", *(verb for verb, protocol in able.items() if isinstance(coder, protocol)), *likely)
+
+    @torch.no_grad()
+    def sample(self, n: int = 1, prompt: str = "", *, seed: int = 0) -> Tensor:
+        """`n` pictures [n, C, H, W] in [-1, 1], made in one go; picture i is that of `hv.generate` with seed + i.
+
+        `prompt`: a sentence or the name of a class, where the model reads such. Raises `UsageError` where it does not.
+        """
+        request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed))
+        check(request, self.limits)
+        with self.lock:
+            cond = self.conditioner.prepare(self.conditioner([request] * n))
+            noise = noise_of(request.sampling, range(n), self.spec.size)
+            return self.codec.decode(self.generator(request).sample(n, cond, noise=noise))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents [B, ...] of pictures [B, C, H, W] in [-1, 1]: what the model, or a diffusion's codec, tells of them.
+
+        Where a law is told (a VAE's), its mean. Raises `UsageError` for a model without an encoder.
+        """
+        coder = self._coder
+        if not isinstance(coder, Encodes):
+            raise self._lacks("encode")
+        return coder.encode(self._fit(x))
+
+    def decode(self, z: Tensor, prompt: str = "") -> Tensor:
+        """Pictures [B, C, H, W] in [-1, 1] of latents [B, ...]; `prompt` as in `sample`, for a model of classes."""
+        coder, z = self._coder, z.to(self.device)
+        if isinstance(coder, Latent):
+            return self.codec.decode(coder.decode(z, self._asked(prompt, len(z))))
+        if not isinstance(coder, Decodes):
+            raise self._lacks("decode")
+        return coder.decode(z)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p of pictures [B, C, H, W] in [-1, 1], nats, [B]: a flow's density, a VAE's bound.
+
+        Raises `UsageError` for a model without one. `hvis evaluate` tells such numbers as papers do.
+        """
+        model = self._model
+        if not isinstance(model, Likelihood):
+            raise self._lacks("log_prob")
+        return model.log_prob(self._fit(x))
+
+    def signals(self, pictures: Sequence[Picture | str | Path]) -> Tensor:
+        """Pictures, or files of them, as the model sees them: the largest centred part of its shape, [B, C, H, W] in
+        [-1, 1]."""
+        if not pictures:
+            raise UsageError("This needs at least one picture. Name its file.")
+        mode = "L" if self.spec.channels == 1 else "RGB"
+        opened = [p if isinstance(p, Picture) else open_picture(p) for p in pictures]
+        fitted = [ImageOps.fit(one.to_pil().convert(mode), self.spec.size, Image.Resampling.BILINEAR) for one in opened]
+        x = np.stack([Picture.from_pil(image).to_signal() for image in fitted])
+        return torch.from_numpy(x).to(self.device)
+
+    def pictures(self, x: Tensor) -> list[Picture]:
+        """Tensors [B, C, H, W] in [-1, 1] as pictures."""
+        return [Picture.from_signal(signal) for signal in x.detach().float().cpu().numpy()]
+
+    @property
+    def _model(self) -> Generative:
+        return self.generator(Request(sampling=self.defaults))
+
+    @property
+    def _coder(self) -> Generative | Decodes:
+        """What stands between pictures and latents: a diffusion's codec, else the model itself."""
+        model = self._model
+        return self.codec if isinstance(model, Diffuses) else model
+
+    def _asked(self, prompt: str, n: int) -> Cond:
+        return self.conditioner.prepare(self.conditioner([Request(Prompt(prompt))] * n))
+
+    def _fit(self, x: Tensor) -> Tensor:
+        (width, height), channels = self.spec.size, self.spec.channels
+        any_size = isinstance(self._model, Diffuses)
+        if x.ndim != 4 or x.shape[1] != channels or not (any_size or x.shape[2:] == (height, width)):
+            raise UsageError(
+                f"Expected pictures [B, {channels}, {height}, {width}] with values in [-1, 1], found {list(x.shape)}. "
+                "`signals` makes them of picture files."
+            )
+        return x.to(self.device)
+
+    def _lacks(self, verb: str) -> UsageError:
+        return UsageError(
+            f"{self.spec.name!r} is a {type(self._model).__name__} and has no {verb}; it has {', '.join(self.verbs)}. "
+            "Take a model of another family: `hvis catalog` lists them."
+        )
 
 
 class Adapts(Protocol):

@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError, unknown
@@ -42,12 +40,16 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an exploration found: tiles to look at, a sentence, numbers as JSON values, tensors to keep."""
+    """What an exploration found: tiles to look at, a sentence, numbers as JSON values, tensors to keep.
+
+    `notes`: what of it should not be taken at its word, in sentences.
+    """
 
     tiles: Tiles
     text: str
     record: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Exploration(Protocol):
@@ -88,17 +90,24 @@ def asked(system: System, prompt: str, count: int, *, any_class: bool = False) -
     return system.conditioner([Request(Prompt(prompt or str(next(iter(classes), ""))))] * count)
 
 
-def signals(system: System, pictures: Sequence[Picture]) -> Tensor:
-    """Pictures as the model sees them: the largest centred part of its shape, [B, C, H, W] in [-1, 1]."""
-    if not pictures:
-        raise UsageError("This exploration needs at least one picture. Name its file.")
-    width, height = system.spec.size
-    mode = "L" if system.spec.channels == 1 else "RGB"
-    fitted = [
-        ImageOps.fit(picture.to_pil().convert(mode), (width, height), Image.Resampling.BILINEAR) for picture in pictures
-    ]
-    x = np.stack([Picture.from_pil(image).to_signal() for image in fitted])
-    return torch.from_numpy(x).to(system.device)
+def unlike(system: System, pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """In sentences, which pictures were made into something else for the model to see them: colour left out, sides
+    cut off, small ones enlarged."""
+    (width, height), grey = system.spec.size, system.spec.channels == 1
+    notes = []
+    for i, picture in enumerate(pictures):
+        w, h = picture.size
+        share = min(w * height, h * width) / max(w * height, h * width)  # of the picture that is left
+        pixels = picture.pixels[:, :, :3].astype(int)
+        changes = {
+            "its colours were left out": grey and bool((pixels != pixels[:, :, :1]).any()),
+            f"{1 - share:.0%} of it was cut off": share < 0.8,
+            "it was enlarged": 2 * w <= width or 2 * h <= height,
+        }
+        if made := [change for change, is_so in changes.items() if is_so]:
+            known = f"{width}x{height} pixels{' in grey' if grey else ''}"
+            notes.append(f"Picture {i + 1} has {w}x{h} pixels and the model sees {known}: {', '.join(made)}.")
+    return tuple(notes)
 
 
 def encoded(system: System, pictures: Sequence[Picture], seed: int) -> Tensor:
@@ -108,7 +117,7 @@ def encoded(system: System, pictures: Sequence[Picture], seed: int) -> Tensor:
     (Theis, van den Oord & Bethge 2015, arXiv 1511.01844): at a bin's edge, where black lies, latents are far from all
     that it draws. So values are spread by `seed` before they are read.
     """
-    model, x = able(system, Encodes, "encoder"), signals(system, pictures)
+    model, x = able(system, Encodes, "encoder"), system.signals(pictures)
     z = model.encode(x)
     if not isinstance(model, Likelihood) or z[0].numel() != x[0].numel():
         return z
@@ -117,7 +126,7 @@ def encoded(system: System, pictures: Sequence[Picture], seed: int) -> Tensor:
 
 def shown(system: System, x: Tensor) -> list[Picture]:
     """Samples of the model as pictures."""
-    return [Picture.from_signal(image) for image in system.codec.decode(x).float().cpu().numpy()]
+    return system.pictures(system.codec.decode(x))
 
 
 def between(a: Tensor, b: Tensor, share: Tensor, *, round_the_sphere: bool) -> Tensor:

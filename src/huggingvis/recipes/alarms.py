@@ -49,5 +49,10 @@ class Alarm:
         text = (
             f"{self.trouble}: {self.key} is {value:.3g}, below {self.least:g} for {self.patience} steps. {self.advice}"
         )
-        print(f"step {at.step}: {text}", file=sys.stderr, flush=True)
-        at.run.log(at.step, {"trouble": text})
+        name_trouble(at, text)
+
+
+def name_trouble(at: TrainStep, text: str) -> None:
+    """Says on the screen, and in metrics.jsonl under `trouble`, what is wrong and what to do."""
+    print(f"step {at.step}: {text}", file=sys.stderr, flush=True)
+    at.run.log(at.step, {"trouble": text})

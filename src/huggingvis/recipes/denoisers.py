@@ -218,7 +218,7 @@ def classes_of(conditional: bool | None, facts: Facts) -> tuple[str, ...]:
     if conditional and not facts.classes:
         raise UsageError(
             f"The data {facts.data!r} have no classes to condition on. Put each class's images into a sub-folder of "
-            "its own, or train without --conditional."
+            "its own, or train a model without classes."
         )
     return () if conditional is False else facts.classes
 

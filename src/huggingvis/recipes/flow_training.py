@@ -1,9 +1,10 @@
 """What the recipes of normalising flows share: dequantised pictures, a start from data, averaged weights, previews.
 
 Numbers in metrics.jsonl: `bits_per_dim` of 8-bit pictures; `_nats`, log p of pictures scaled to [0, 1];
-`_inverse_error` and `_sample_overflow`, the health of the inverse on held-out pictures. A conditional flow learns a
-place among the latents for each class: `bits_per_dim` are then those of pictures whose class is known, `class` what
-keeps classes apart, `_right` the share of pictures whose class is the likeliest by Bayes' rule. Book: chapter 3.
+`_inverse_error` and `_sample_overflow`, the health of the inverse on held-out pictures; `trouble`, draws that overflow,
+with advice. A conditional flow learns a place among the latents for each class: `bits_per_dim` are then those of
+pictures whose class is known, `class` what keeps classes apart, `_right` the share of pictures whose class is the
+likeliest by Bayes' rule. Book: chapter 3.
 
     hvis train glow --run runs/glow --data mnist --conditional
     hvis generate 3 --model runs/glow
@@ -19,12 +20,13 @@ from typing import Generic, TypeVar, final
 import torch
 from torch import Tensor
 
-from huggingvis.core.noise import SeedNoise
+from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Measure, OnStep
 from huggingvis.core.system import System
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.model import Flow
 from huggingvis.objectives.likelihood import BITS, MaximumLikelihood, OfClass, dequantise, measure_density
+from huggingvis.recipes.alarms import name_trouble
 from huggingvis.recipes.classes import each_class
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
@@ -38,12 +40,15 @@ from huggingvis.recipes.picture_training import (
 )
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Source
+from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
 
 FIRST_BATCH = 256
 """Pictures from which activation norm starts, at least."""
+DRAWS = 64
+"""Draws in which overflow is looked for."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ class FlowRecipe(Generic[Numbers]):
 
         of_class = OfClass(flow, prior, config.class_weight) if isinstance(prior, ClassPrior) else None
         objective = MaximumLikelihood(flow, watched=flow, of_class=of_class)
-        return fit_pictures(config, setting, run, objective, source, draw=draw, updates=config.updates())
+        watch = OverflowWatch(flow, config.sample_every)
+        updates = config.updates()
+        return fit_pictures(config, setting, run, objective, source, draw=draw, updates=updates, on_step=[watch])
 
     def bind(self, config: Numbers, run: Run, device: torch.device) -> System:
         """What a run trained: latents of the prior, or of the class a prompt names, brought back through the flow."""
@@ -129,6 +136,28 @@ class FlowRecipe(Generic[Numbers]):
     def restored(self, config: Numbers, run: Run, device: torch.device) -> Flow:
         """The flow that a run trained."""
         return restored(self.network(config, Facts.of(run)), run, "flow", device)
+
+
+@final
+@dataclass(frozen=True)
+class OverflowWatch:
+    """Says, every `every` steps, if draws of `flow` overflow on their way back; sheets show those as plain grey."""
+
+    flow: Flow
+    every: int
+
+    def __call__(self, at: TrainStep) -> None:
+        if not at.due(self.every):
+            return
+        with at.averaged():
+            bad = self.flow.draw(DRAWS, BatchNoise(0))[1]
+        if bad.any():
+            name_trouble(
+                at,
+                f"Overflow: {int(bad.sum())} of {DRAWS} draws overflowed on their way back through the flow at "
+                f"temperature {self.flow.temperature:g}. Draw at a lower --temperature (0.7 is usual), or train with a "
+                "lower --lr; go back to an earlier checkpoint if it grows.",
+            )
 
 
 def start_from_data(flow: Flow, source: Source, config: FlowTraining, device: torch.device) -> None:

@@ -18,6 +18,7 @@ from huggingvis.core.shipped import DEFAULT, packaged_models
 from huggingvis.core.system import System
 from huggingvis.recipes.loading import bind_run
 from huggingvis.runtime import precision as runtime
+from huggingvis.systems import autoencoder_folder
 from huggingvis.systems.packaged import packaged, read_record
 from huggingvis.systems.pipelines import INDEX, How, bind_folder
 
@@ -70,13 +71,16 @@ def place_of_model(model: str | Path | None) -> Path:
 
 
 def _own(path: Path, device: torch.device) -> System:
-    """The system in a run folder, a model folder of ours, or an official StyleGAN2 file."""
+    """The system in a run folder, a model folder of ours, an autoencoder's of diffusers, or an official StyleGAN2
+    file."""
     if (path / "config.toml").is_file():
         return bind_run(path, device)
     if path.is_file():
         from huggingvis.systems import stylegan2
 
         return stylegan2.bind(path, device)
+    if autoencoder_folder.is_one(path):
+        return autoencoder_folder.bind_autoencoder(path, device)
     family, known = read_record(path)["family"], _families()
     if family not in known:
         raise FileProblem(f"{path}: {unknown('family of generators', str(family), known)}")

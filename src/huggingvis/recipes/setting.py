@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from huggingvis.core.config import to_dict
-from huggingvis.core.errors import unknown
+from huggingvis.core.errors import UsageError, unknown
 from huggingvis.runtime.precision import AUTO, usual
 from huggingvis.train.parallel import Parallel
 from huggingvis.train.run import Run
 from huggingvis.train.settings import BFLOAT16, FLOAT32, Precision
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class Setting:
         """Create the run folder, or open it to go on; its config.toml names the recipe."""
         record = {"recipe": recipe, "config": to_dict(config)}
         return Run.begin(self.path, record, resume=self.resume, parallel=self.parallel)
+
+
+_AT_LEAST_ONE = {"steps": "Say how long to train, as in --steps 1000.", "batch": "A step needs a picture."}
+
+
+def sensible(config: T) -> T:
+    """The numbers of a recipe themselves, if there is anything to be trained by them. Raises `UsageError`."""
+    numbers = to_dict(config)
+    for name, advice in _AT_LEAST_ONE.items():
+        if isinstance(found := numbers.get(name), int) and found < 1:
+            raise UsageError(f"{name} must be 1 or more, found {found}. {advice}")
+    return config
 
 
 def precision(name: str, device: torch.device) -> Precision:

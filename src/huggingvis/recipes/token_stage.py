@@ -6,7 +6,6 @@ frozen; whatever models the codes comes after it. Book: chapter 1.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
@@ -25,6 +24,7 @@ from huggingvis.objectives.code_prior import UniformCodes
 from huggingvis.objectives.discretised import DiscretisedLogistic
 from huggingvis.objectives.vae import Bernoulli, Gaussian, Likelihood
 from huggingvis.objectives.vq_vae import VQVAE, VectorQuantised
+from huggingvis.recipes.alarms import name_trouble
 from huggingvis.recipes.denoisers import check_side
 from huggingvis.recipes.picture_training import PictureTraining, Updates, fit_pictures, restored
 from huggingvis.recipes.setting import Setting
@@ -234,11 +234,11 @@ class CollapseWatch:
         used = at.losses.get("loss._perplexity", float(self.size))
         if at.step % self.every or at.step < 2 * self.every or used > max(1.5, self.size / 50):
             return
-        print(
-            f"Codebook collapse at step {at.step}: the pictures of a batch share {used:.1f} of {self.size} codes, so "
-            "they cannot differ by more. Lower the learning rate, take quantiser Averaged with a larger `revive` or "
-            "a smaller `commitment`, or FSQ, which has no codebook.",
-            file=sys.stderr,
+        name_trouble(
+            at,
+            f"Codebook collapse: the pictures of a batch share {used:.1f} of {self.size} codes, so they cannot differ "
+            "by more. Lower the learning rate, take quantiser Averaged with a larger `revive` or a smaller "
+            "`commitment`, or FSQ, which has no codebook.",
         )
 
 

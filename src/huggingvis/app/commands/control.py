@@ -17,7 +17,7 @@ from huggingvis.app.arguments import add_record, one_of, words_of
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_file, check_folder
+from huggingvis.core.files import check_file, check_folder, in_its_folder
 from huggingvis.core.flags import parse
 from huggingvis.core.request import FITS
 from huggingvis.core.request_fields import sides_of
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     made = api.control(how, args.picture, numbers=numbers, size=_size(args.size), fit=args.fit)
     name = str(name_of(how))
     words = f"{name.replace('_', ' ')} {args.picture.stem}"
-    path = save(made, args.output) if args.output is not None else save_numbered(made, folder, words)
+    output = args.output
+    path = save(made, in_its_folder(output)) if output is not None else save_numbered(made, folder, words)
     bright = float((made.pixels > 127).mean())
     screen.say(f"{path}  ({made.size[0]}x{made.size[1]} pixels, {bright:.1%} of them bright)")
     return {"path": str(path), "how": name, "numbers": numbers, "size": list(made.size), "bright": round(bright, 4)}

@@ -27,7 +27,7 @@ from huggingvis.app.arguments import number, one_of, whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_file, write_atomically
+from huggingvis.core.files import check_file, in_its_folder, write_atomically
 from huggingvis.core.machine import cores, machine, versions
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         screen.note(note)
     if args.output is not None:
         text = json.dumps(record, ensure_ascii=False, indent=2)
-        write_atomically(args.output, lambda file: file.write(f"{text}\n".encode()))
+        write_atomically(in_its_folder(args.output), lambda file: file.write(f"{text}\n".encode()))
         screen.say(f"\nWritten to {args.output}")
     return record
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from huggingvis.app.arguments import one_of
 from huggingvis.app.screen import Screen
-from huggingvis.core.files import check_file, check_folder
+from huggingvis.core.files import check_file, check_folder, in_its_folder
 
 OUT = Path("out")
 
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     for row in shown.record["at"]:
         numbers = f"alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
         screen.say(f"t {row['t']:<5g}  {numbers}")
-    path = save(shown.picture, args.output) if args.output else save_numbered(shown.picture, OUT, args.name)
+    output, picture = args.output, shown.picture
+    path = save(picture, in_its_folder(output)) if output else save_numbered(picture, OUT, args.name)
     screen.say(str(path))
     return {**shown.record, "picture": str(path)}

@@ -18,7 +18,7 @@ from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_file, check_folder
+from huggingvis.core.files import check_file, check_folder, in_its_folder
 from huggingvis.core.flags import parse
 
 OUT = Path("out")
@@ -68,7 +68,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         numbers=numbers,
         device=args.device or usual.device,
     )
-    path = save(sheet, args.output) if args.output is not None else save_numbered(sheet, OUT, args.what)
+    output = args.output
+    path = save(sheet, in_its_folder(output)) if output is not None else save_numbered(sheet, OUT, args.what)
     kept: dict[str, str] = {}
     if found.tensors:
         from huggingvis.checkpoints.io import save as keep
@@ -77,5 +78,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         keep(beside, dict(found.tensors))
         kept["tensors"] = str(beside)
     screen.say(found.text)
+    for note in found.notes:
+        screen.note(note)
     screen.say(str(path))
-    return {"what": args.what, "sheet": str(path), **kept, **found.record}
+    return {"what": args.what, "sheet": str(path), **kept, **found.record, "notes": list(found.notes)}

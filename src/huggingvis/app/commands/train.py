@@ -119,12 +119,7 @@ def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tupl
         base = None
         if "root" in records.types_of(cls):
             words = [f"--root={usual.data}", *words]
-    numbers = parse(cls, words, base=base)
-    said = records.to_dict(numbers)
-    for name, advice in (("steps", "Say how long to train, as in --steps 1000."), ("batch", "A step needs a picture.")):
-        if isinstance(found := said.get(name), int) and found < 1:
-            raise UsageError(f"{name} must be 1 or more, found {found}. {advice}")
-    return find_recipe(recipe).__name__.rpartition(".")[2], numbers
+    return find_recipe(recipe).__name__.rpartition(".")[2], parse(cls, words, base=base)
 
 
 def _stored(folder: Path) -> tuple[str, dict[str, Any]] | None:

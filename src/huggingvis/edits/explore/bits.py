@@ -18,7 +18,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.protocols import Density, Likelihood
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, able, shown, signals
+from huggingvis.edits.exploring import Finding, Tiles, able, shown
 from huggingvis.objectives.likelihood import log_probability
 
 
@@ -42,7 +42,7 @@ class Exploration:
         if self.draws < 1 or self.chunk < 1:
             raise UsageError(f"Draws and chunk are 1 or more, found {self.draws} and {self.chunk}.")
         model = able(system, Likelihood, "likelihood")
-        x = signals(system, pictures)
+        x = system.signals(pictures)
         parts = x.split(self.chunk)
         if isinstance(model, Density):
             nats = torch.cat([log_probability(model, part, draws=self.draws, seed=self.seed) for part in parts]).cpu()

@@ -37,11 +37,14 @@ class Exploration:
                 f"{system.spec.name!r} was trained without classes. Train one on data that have some: sub-folders of a "
                 "folder, or a standard set."
             )
-        request = Request(sampling=system.defaults)
+        request, seeds = Request(sampling=system.defaults), range(self.seed, self.seed + self.columns)
         tiles: list[Picture] = []
         for name in names:
             cond = system.conditioner([Request(Prompt(name))] * self.columns)
-            noise = SeedNoise(range(self.seed, self.seed + self.columns))
-            tiles += shown(system, system.generator(request).sample(self.columns, cond, noise=noise))
+            tiles += shown(system, system.generator(request).sample(self.columns, cond, noise=SeedNoise(seeds)))
         text = f"{len(names)} classes, {self.columns} pictures of each."
-        return Finding(Tiles(tiles, self.columns, tuple(names)), text, {"classes": names})
+        return Finding(
+            Tiles(tiles, row_labels=tuple(names), column_labels=tuple(f"seed {seed}" for seed in seeds)),
+            text,
+            {"classes": names},
+        )

@@ -16,7 +16,7 @@ from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Completes
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, able, shown, signals
+from huggingvis.edits.exploring import Finding, Tiles, able, shown
 from huggingvis.metrics.psnr import psnr
 
 
@@ -40,7 +40,7 @@ class Exploration:
         if self.draws < 0:
             raise UsageError(f"A number of draws is 0 or more, found {self.draws}.")
         model = able(system, Completes, "way to complete pictures")
-        x = signals(system, pictures)
+        x = system.signals(pictures)
         seen = model.seen(x)
         columns = [torch.where(seen, x, torch.zeros_like(x)), model.likeliest(x)]
         for number in range(self.draws):

@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
+from torch import Tensor
+
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, shown, signals
+from huggingvis.edits.exploring import Finding, Tiles, shown
 from huggingvis.edits.gan_inversion import Search, W, WPlus, invert
 from huggingvis.nets.stylegan import StyleGenerator
+
+DRAWS = 16
+"""Draws by which it is told how far the generator's own pictures lie apart."""
 
 
 @final
@@ -40,7 +46,7 @@ class Exploration:
                 f"{system.spec.name!r} is a {type(model).__name__}; only style-based generators are inverted. Train "
                 "one with `hvis train stylegan`, or give an official .pkl file."
             )
-        x = signals(system, pictures)
+        x = system.signals(pictures)
         found = invert(model, x, self.space, Search(self.steps, self.lr))
         decibels = [round(float(d), 2) for d in found.psnr]
         captions = ("",) * len(x) + tuple(f"{d:.1f} dB" for d in decibels)
@@ -48,4 +54,23 @@ class Exploration:
             [*shown(system, x), *shown(system, found.pictures)], len(x), ("picture", "inverted"), captions=captions
         )
         text = f"{len(x)} pictures inverted, {sum(decibels) / len(decibels):.2f} dB on average."
-        return Finding(tiles, text, {"psnr_db": decibels}, {"ws": found.ws})
+        far = strangers(found.pictures, x, system.sample(DRAWS))
+        record = {"psnr_db": decibels, "strangers": far}
+        return Finding(tiles, text, record, {"ws": found.ws}, (told(far),) if far else ())
+
+
+def strangers(found: Tensor, x: Tensor, draws: Tensor) -> list[int]:
+    """Which pictures x [B, C, H, W] are unlike all that the generator makes, numbered from 0: what was found is
+    further from them than any of the draws [N, C, H, W] is from the next of them."""
+    flat = draws.flatten(1)
+    apart = torch.cdist(flat, flat).fill_diagonal_(float("inf")).amin(1).amax()
+    return [i for i, d in enumerate((found - x).flatten(1).norm(dim=1)) if d > apart]
+
+
+def told(far: list[int]) -> str:
+    """The same in a sentence."""
+    names = ", ".join(str(i + 1) for i in far)
+    return (
+        f"What was found for picture {names} is further from it than any of {DRAWS} draws of the model is from the "
+        "next of them: it is of another kind than the pictures that the model learnt, and its styles say little of it."
+    )

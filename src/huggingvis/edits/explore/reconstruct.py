@@ -12,7 +12,7 @@ from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.media import Picture
 from huggingvis.core.protocols import Decodes, Encodes
 from huggingvis.core.system import System
-from huggingvis.edits.exploring import Finding, Tiles, able, signals
+from huggingvis.edits.exploring import Finding, Tiles, able
 from huggingvis.metrics.psnr import psnr
 
 
@@ -27,11 +27,11 @@ class Exploration:
         there = system.codec if latents else able(system, Encodes, "encoder")
         back = system.codec if latents else able(system, Decodes, "decoder")
         assert isinstance(there, Encodes)
-        x = signals(system, pictures)
+        x = system.signals(pictures)
         y = back.decode(there.encode(x))
         decibels = [round(float(d), 2) for d in psnr(y.clamp(-1, 1), x, data_range=2.0)]
         captions = ("",) * len(x) + tuple(f"{d:.1f} dB" for d in decibels)
-        shown = [Picture.from_signal(image) for image in torch.cat([x, y]).float().cpu().numpy()]
+        shown = system.pictures(torch.cat([x, y]))
         tiles = Tiles(shown, len(x), ("picture", "reconstruction"), captions=captions)
         mean = sum(decibels) / len(decibels)
         text = f"Reconstructions of {len(x)} pictures: {mean:.2f} dB on average."
