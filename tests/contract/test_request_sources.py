@@ -6,8 +6,10 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import ClassVar, Union
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 
 from huggingvis.app.sources import add_sources, source_of
 from huggingvis.core import request as request_module
-from huggingvis.core import request_fields, request_sources, rules
+from huggingvis.core import config, request_fields, request_sources, rules
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import FromPicture, Prompt, Request, check
 from huggingvis.core.request_fields import files_of, in_order, with_field
@@ -47,10 +49,10 @@ class Between(SourceKind):
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`Between` in the one place where kinds are listed."""
-    every = Union[(*kinds(), Between)]
+    every = reduce(or_, (*kinds(), Between))
     for module in (request_sources, request_module):
         monkeypatch.setattr(module, "Source", every)
-    caches = (request_fields._kinds, request_fields._short)
+    caches = (config._hints, request_fields._kinds, request_fields._short)
     for cached in caches:
         cached.cache_clear()
     yield
