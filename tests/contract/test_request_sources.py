@@ -26,6 +26,7 @@ from huggingvis.core.request_sources.kind import SourceKind
 from huggingvis.edits import starting
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.beside import check_files
+from huggingvis.systems.tiny import bind
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def test_the_files_of_a_new_kind_are_looked_for_hashed_and_spoken_of(files: tupl
     check_files(asked)
     with pytest.raises(FileProblem, match="no file gone"):
         check_files(replace(asked, source=Between(files[0], "gone.png")))  # type: ignore[arg-type]
-    assert starting.notes(asked.source) == (f"{files[1]} is a moving picture of 2 frames: the first one is used.",)
+    assert starting.notes(bind(), asked) == (f"{files[1]} is a moving picture of 2 frames: the first one is used.",)
     before = address(asked, None, "m", {}, Identities())
     Path(files[1]).write_bytes(Path(files[0]).read_bytes())
     assert address(asked, None, "m", {}, Identities()) != before
