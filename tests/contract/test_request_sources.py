@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from huggingvis.app.sources import add_sources, source_of
-from huggingvis.core import request as request_module
 from huggingvis.core import config, request_fields, request_sources, rules
+from huggingvis.core import request as request_module
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import FromPicture, Prompt, Request, check
 from huggingvis.core.request_fields import files_of, in_order, with_field
