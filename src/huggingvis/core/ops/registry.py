@@ -26,4 +26,4 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        replaced.remove(function)
+        del replaced[-1 - replaced[::-1].index(function)]
