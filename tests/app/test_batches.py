@@ -18,7 +18,7 @@ from refusals import left, refused, small_files
 
 from huggingvis import api
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Unsaid
 from huggingvis.core.row_files import read_rows
 from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
@@ -126,10 +126,10 @@ def test_files_beside_the_request_count_as_what_they_hold(tmp_path: Path) -> Non
     found = []
     for data in (b"one", b"two", b"one"):
         vae.write_bytes(data)
-        found.append(address(Request(Prompt(FOX)), None, "model", {"vae": vae}, Identities()))
+        found.append(address(Request(Prompt(FOX)), "model", {"vae": vae}, Identities()))
     assert found[0] == found[2] != found[1]
     moved = vae.rename(tmp_path / "moved.safetensors")
-    assert address(Request(Prompt(FOX)), None, "model", {"vae": moved}, Identities()) == found[0]
+    assert address(Request(Prompt(FOX)), "model", {"vae": moved}, Identities()) == found[0]
 
 
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_address_is_of_the_data_that_options_name_too(tmp_path: Path) -> Non
     data.mkdir()
 
     def of(word: str) -> str:
-        return address(Request(Prompt(FOX), options={"database": word}), None, "m", {}, Identities())
+        return address(Request(Prompt(FOX), options={"database": word}), "m", {}, Identities())
 
     (data / "a.png").write_bytes(b"one")
     first = of(f"folder:{data}")
@@ -195,12 +195,12 @@ def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_pa
     source = FromPicture(str(tmp_path / "a.png"), 0.5)
     full = Request(Prompt("a fox"), Canvas(64), Sampling(steps=7), source, adapters=(AdapterUse("absent", 0.5),))
 
-    def of(request: Request, said: frozenset[str] | None = None, model: str = "m", **how: str) -> str:
-        return address(request, said, model, how, Identities())
+    def of(request: Request, model: str = "m", **how: str) -> str:
+        return address(request, model, how, Identities())
 
-    assert of(full) == "fe7df114ff10" and of(Request(Prompt("a fox"))) == "8d19975a57dc"
-    others = [of(full), of(full, frozenset()), of(full, frozenset({"steps"})), of(full, model="n"),
-              of(full, vae="v"), of(replace(full, source=replace(source, strength=0.6))),
+    assert of(full) == "fe7df114ff10" and of(Request(Prompt("a fox"))) == "331e04a3d178"
+    others = [of(full), of(replace(full, sampling=Unsaid())), of(replace(full, sampling=Unsaid(steps=7))),
+              of(full, "n"), of(full, vae="v"), of(replace(full, source=replace(source, strength=0.6))),
               of(replace(full, options={"a": "b"}))]  # fmt: skip
     assert len({*others}) == len(others)
     (tmp_path / "a.png").rename(tmp_path / "b.png")

@@ -73,6 +73,8 @@ def test_a_cell_that_fails_is_grey_and_told(hvis: Any, tiny_model: Path) -> None
         (["--x", "seed=1-1001"], "1001 = 1,001 cells, each a picture; at most 1,000 are made unasked"),
         (["--x", "seed=1-4", "--y", "cfg=1-4", "--most-cells", "15"], "allow that many (--most-cells 16)"),
         (["--x", "seed=1,2", "-n", "2"], "A cell of a grid shows one picture, but 2 are asked for"),
+        (["--x", "n=1,2"], "A cell of a grid shows one picture, but 2 are asked for"),
+        (["--x", "prompt:fox,{fox|dog}", "-n", "2"], "A cell of a grid shows one picture, but 2 are asked for"),
         (["--x", "lora=absent,other"], "no LoRA called 'absent'"),
         (["--x", "sampler=ddim,eular"], "cell 2: There is no sampler called 'eular'"),
         (["--x", "schedule=karras,karass"], "There is no schedule called 'karass'"),
@@ -100,3 +102,5 @@ def test_in_python(hvis: Any, tiny_model: Path) -> None:
     assert read_provenance(done.paths[0]).request().sampling.steps == system.defaults.steps
     with pytest.raises(UsageError, match="A grid needs an axis"):
         api.grid(FOX, model=system)
+    with pytest.raises(UsageError, match="A cell of a grid shows one picture, but 3 are asked for"):
+        api.grid("a {red|blue} fox", x="n=2,3", model=system)

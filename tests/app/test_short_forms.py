@@ -146,7 +146,7 @@ def test_a_request_without_numbers_has_the_model_s_own(system: System) -> None:
     assert asked(replace(Request().sampling, seed=9)) == replace(own, seed=9)
     assert asked(Sampling()) == Sampling()
     (row,) = rows_of([Request(Prompt(PROMPT))])
-    assert row.asked_of(system).sampling == own
+    assert row.request.with_own(system.defaults).sampling == own
 
 
 def test_a_seed_of_minus_one_is_drawn_once_and_recorded(system: System, hvis: Any) -> None:
@@ -168,3 +168,23 @@ def test_gaps_are_drawn_as_on_the_command_line(hvis: Any, tmp_path: Path) -> Non
     assert [row.request.sampling.seed for row in rows] == [4, 5, 6, 7, 8]
     assert {(row.request.prompt.written, row.request.canvas.count) for row in rows} == {(words, 1)}
     assert len(rows_of(["a {red|red}"])) == len(rows_of([Request(Prompt("a {red|blue}"))])) == 1
+
+
+def test_words_on_top_of_a_record_are_filled_and_have_no_other_history() -> None:
+    record = Request(Prompt("a red fox", written="a {red|blue} fox", styles=("film",)))
+    for words in ({"prompt": "a {big|big} dog"}, {"prompt": {"text": "a {big|big} dog"}}):
+        (row,) = rows_of([words], base=record)
+        assert row.request.prompt == Prompt("a big dog", written="a {big|big} dog")
+    (row,) = rows_of([{"negative": "{dark|dark}"}], base=record)
+    assert row.request.prompt == Prompt("a red fox", "dark", written="a red fox", written_negative="{dark|dark}")
+    (row,) = rows_of([{"seed": 3}], base=record)
+    assert row.request.prompt == record.prompt
+    (row,) = rows_of([record.to_dict()])
+    assert row.request.prompt == record.prompt
+
+
+@pytest.mark.parametrize("count", [0, 10**9])
+def test_the_count_is_looked_at_before_words_are_drawn(count: int) -> None:
+    for words in ("a fox", "a {red|blue} fox"):
+        with pytest.raises(UsageError, match=f"count must be between 1 and 10000, found {count}"):
+            hv.generate(words, model="no/such/model", count=count)

@@ -25,6 +25,8 @@ from huggingvis.core.request import (
     check,
     count_words,
 )
+from huggingvis.core.request_fields import with_field
+from huggingvis.core.request_sampling import FIRST
 
 FOX = Request(Prompt("a fox to the left of a pizza"))
 FULL = Request(
@@ -157,3 +159,23 @@ def test_words_are_counted_as_people_count_them() -> None:
     assert count_words("a fox,  to the\nleft") == 5
     assert count_words("一只红色的 fox") == 6
     assert count_words("") == 0
+
+
+def test_numbers_that_are_not_said_stay_the_model_s_own() -> None:
+    own = Sampling("ddim", "karras", 4, 2.0, seed=7)
+    asked = with_field(Request(Prompt("a")), "steps", 20)  # as ever, and said
+    for same in (
+        asked,
+        Request.from_json(asked.to_json()),
+        Request.from_dict({"prompt": {"text": "a"}, "sampling": {"steps": 20}}),
+        replace(with_field(asked, "prompt", "b"), prompt=asked.prompt),
+        check(asked),
+    ):
+        assert same == asked and same.with_own(own).sampling == replace(own, steps=20)
+    seeded = Request.from_dict({"sampling": {"seed": 0}}, base=asked)
+    assert seeded.with_own(own).sampling == replace(own, steps=20, seed=0)
+    assert seeded.to_dict()["sampling"] == {"steps": 20, "seed": 0}
+    first = {name: value for name, value in Request(sampling=own).to_dict()["sampling"].items() if name in FIRST}
+    for told in (first, Request(sampling=own).to_dict()["sampling"]):  # of an old record, and of one of today
+        assert Request.from_dict({"sampling": told}).sampling == own
+    assert Request.from_dict({"sampling": {"seed": 9}}, base=Request(sampling=own)).sampling == replace(own, seed=9)

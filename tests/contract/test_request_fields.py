@@ -9,7 +9,7 @@ import pytest
 
 from huggingvis.core.axes import Axis, cells_of
 from huggingvis.core.errors import FileProblem, HvisError, UsageError
-from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Unsaid
 from huggingvis.core.request_fields import files_of, names, place_of, with_field
 from huggingvis.core.row_files import read_rows, words_of_line
 
@@ -19,13 +19,13 @@ FOX = Request(Prompt("a fox", "no fox"), adapters=(AdapterUse("a.safetensors", 0
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("sampling.steps", 30, Request(FOX.prompt, sampling=Sampling(steps=30))),
-        ("steps", "30", Request(FOX.prompt, sampling=Sampling(steps=30))),
-        ("--Steps", 30.0, Request(FOX.prompt, sampling=Sampling(steps=30))),
-        ("cfg", "7", Request(FOX.prompt, sampling=Sampling(guidance_scale=7.0))),
-        ("cfg_scale", 7, Request(FOX.prompt, sampling=Sampling(guidance_scale=7.0))),
-        ("Guidance-Interval", "0,0.5", Request(FOX.prompt, sampling=Sampling(guidance_interval=(0.0, 0.5)))),
-        ("guidance_interval", [0, 0.5], Request(FOX.prompt, sampling=Sampling(guidance_interval=(0.0, 0.5)))),
+        ("sampling.steps", 30, Request(FOX.prompt, sampling=Unsaid(steps=30))),
+        ("steps", "30", Request(FOX.prompt, sampling=Unsaid(steps=30))),
+        ("--Steps", 30.0, Request(FOX.prompt, sampling=Unsaid(steps=30))),
+        ("cfg", "7", Request(FOX.prompt, sampling=Unsaid(guidance_scale=7.0))),
+        ("cfg_scale", 7, Request(FOX.prompt, sampling=Unsaid(guidance_scale=7.0))),
+        ("Guidance-Interval", "0,0.5", Request(FOX.prompt, sampling=Unsaid(guidance_interval=(0.0, 0.5)))),
+        ("guidance_interval", [0, 0.5], Request(FOX.prompt, sampling=Unsaid(guidance_interval=(0.0, 0.5)))),
         ("size", "96x64", Request(FOX.prompt, Canvas(96, 64))),
         ("size", " 96 × 64 ", Request(FOX.prompt, Canvas(96, 64))),
         ("size", "96", Request(FOX.prompt, Canvas(96, 96))),
@@ -49,6 +49,13 @@ def test_search_and_replace_keeps_how_the_prompt_is_read() -> None:
     told = Prompt("a red fox", "no fox", "no-norm", written="a {red|blue} fox", styles=("ink",))
     found = with_field(Request(told), "prompt:fox", "cat").prompt
     assert found == Prompt("a red cat", "no cat", "no-norm", styles=("ink",))
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative"])
+def test_of_words_that_are_set_nothing_was_typed_otherwise(name: str) -> None:
+    told = Prompt("a red fox", "dark", "no-norm", written="a {red|blue} fox", written_negative="{dark|dim}")
+    found = with_field(Request(told), name, "b").prompt
+    assert (found.emphasis, found.written, found.written_negative) == ("no-norm", "", "")
 
 
 def test_parts_that_are_there_are_changed_in_their_place() -> None:

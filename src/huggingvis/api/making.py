@@ -47,7 +47,7 @@ def generate(
     for row in rows:
         check_files(row.request)
     system = load(model, device=device)
-    ready = [prepared(system, row.asked_of(system)) for row in rows]
+    ready = [prepared(system, row.request) for row in rows]
     said = () if isinstance(prompt, Request) else notes_asked(asked, Prompt(prompt))
     for note in dict.fromkeys((*said, *(note for one in ready for note in one.notes))):
         warnings.warn(note, stacklevel=2)

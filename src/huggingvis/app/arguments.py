@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import flags, parse
 from huggingvis.core.request_fields import place_of
+from huggingvis.core.request_sampling import Sampling
 
 T = TypeVar("T")
 
@@ -135,6 +136,13 @@ def words_of(cls: type, args: argparse.Namespace) -> list[str]:
 def record_of(cls: type[T], args: argparse.Namespace, base: T | None = None) -> T:
     """The dataclass that the flags describe, starting from `base` or its defaults. Raises `UsageError`."""
     return parse(cls, words_of(cls, args), base=base)
+
+
+def numbers_of(args: argparse.Namespace, base: Sampling) -> Sampling:
+    """`base` with the numbers that the flags say. Raises `UsageError`."""
+    found = record_of(Sampling, args, base)
+    names = (word[2:].partition("=")[0].replace("-", "_") for word in words_of(Sampling, args))
+    return base.saying(**{name: getattr(found, name) for name in names})
 
 
 class _Word(argparse.Action):

@@ -22,7 +22,7 @@ from huggingvis.app.arguments import record_of
 from huggingvis.app.locating import places, told
 from huggingvis.app.preferences import Preferences, place
 from huggingvis.app.screen import Screen
-from huggingvis.codecs.prompt_filling import Filling
+from huggingvis.codecs.prompt_filling import Filling, Part, each_of
 from huggingvis.codecs.prompt_problems import PromptProblem
 from huggingvis.codecs.prompt_script import script
 from huggingvis.codecs.prompt_styles import Style, read_styles
@@ -50,12 +50,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Draft:
-    """What the pictures from number `first` on, `count` of them, are asked for by."""
+    """A part of a request, and the adapters that its prompt names too."""
 
-    prompt: Prompt
+    part: Part
     adapters: tuple[AdapterUse, ...]
-    first: int
-    count: int
 
 
 def add_prompting(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +92,7 @@ def drafts(
     """
     typed, count = request.prompt, request.canvas.count
     if typed.text == base.text and typed.negative == base.negative and not args.style:
-        return (Draft(typed, request.adapters, 0, count),)
+        return (Draft(Part(typed, 0, count), request.adapters),)
     before = {Path(tag.name).stem for tag in _tags(base)} if typed.text != base.text else set()
     adapters = tuple(use for use in request.adapters if Path(use.path).stem not in before)
     loaded = {Path(use.path).stem for use in adapters}
@@ -105,7 +103,7 @@ def drafts(
     for part in filling.parts(typed, request.sampling.seed, count):
         tags = [tag for tag in _tags(part.prompt) if Path(tag.name).stem not in loaded]
         more = [_found(tag, part.prompt.text, args, usual, screen) for tag in tags]
-        found.append(Draft(part.prompt, (*adapters, *more), part.first, part.count))
+        found.append(Draft(part, (*adapters, *more)))
     return tuple(found)
 
 
@@ -116,16 +114,8 @@ def filling_of(args: argparse.Namespace) -> Filling:
 
 def requests_of(request: Request, drafted: Sequence[Draft]) -> tuple[Request, ...]:
     """The requests that `drafted` makes of one."""
-    return tuple(
-        replace(
-            request,
-            prompt=draft.prompt,
-            adapters=draft.adapters,
-            canvas=replace(request.canvas, count=draft.count),
-            sampling=replace(request.sampling, seed=request.sampling.seed + draft.first),
-        )
-        for draft in drafted
-    )
+    filled = each_of(request, [draft.part for draft in drafted])
+    return tuple(replace(one, adapters=draft.adapters) for one, draft in zip(filled, drafted, strict=True))
 
 
 def streamed(ready: Sequence[Prepared], on_step: OnStep) -> Iterator[Picture]:

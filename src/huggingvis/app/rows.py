@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
-from huggingvis.app.arguments import Parser, words_of
+from huggingvis.app.arguments import Parser
 from huggingvis.app.beside import adapters_of
 from huggingvis.app.commands import generate
 from huggingvis.app.preferences import Preferences
@@ -20,7 +20,7 @@ from huggingvis.app.screen import Screen
 from huggingvis.app.sizes import refiner_of
 from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError, unknown
-from huggingvis.core.request import AdapterUse, Prompt, Request, Sampling
+from huggingvis.core.request import AdapterUse, Prompt, Request
 from huggingvis.core.request_fields import in_order, names, place_of, plain_name, with_field
 from huggingvis.core.row_files import Cells
 from huggingvis.recipes.batch_rows import fault_of, faulty
@@ -83,17 +83,13 @@ class RowReader:
         refiner = refiner_of(args, request.refiner, self.usual, self.screen)
         request = replace(request, adapters=self._found(args), refiner=refiner)
         if tables:
-            request = config.from_dict(Request, tables, base=request)
+            request = Request.from_dict(tables, base=request)
         for name in in_order(fields):
             request = with_field(request, name, fields[name])
         request = request.with_seeds()
-        said = {word[2:].partition("=")[0].replace("-", "_") for word in words_of(Sampling, args)}
-        said |= set(tables.get("sampling", ()))
-        said |= {place.partition(".")[2] for place in map(place_of, fields) if place.startswith("sampling.")}
         drafted = drafts(args, request, Prompt(), self.usual, self.screen)
-        said |= {"seed"} if len(drafted) > 1 else set()  # each has the next one, whatever the model's own is
         of = None if model is None else str(model)
-        return [Row(one, cells.number, of, frozenset(said)) for one in requests_of(request, drafted)]
+        return [Row(one, cells.number, of) for one in requests_of(request, drafted)]
 
     def _split(self, told: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """The words of the command that some values are, and the fields of the request that the others are."""

@@ -6,14 +6,15 @@ own: picture i by seed + i. Book: chapter 6, "What a prompt can say".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
 from huggingvis.codecs.prompt_problems import pointed
 from huggingvis.codecs.prompt_styles import Style, styled
 from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps, never_closed
-from huggingvis.core.request import Prompt, Request
+from huggingvis.core.request import Limits, Prompt, Request
+from huggingvis.core.rules import whole
 
 
 @final
@@ -42,28 +43,21 @@ class Filling:
 
     def parts(self, typed: Prompt, seed: int, count: int) -> Iterator[Part]:
         """The prompt of each picture; one for all of them where nothing is drawn. Raises as `texts`."""
+        whole("count", count, 1, Limits().count)
         gaps = any(map(has_gaps, self._whole(typed.text, typed.negative)))
         for i in range(count) if gaps else range(1):
             text, negative = self.texts(typed.text, typed.negative, seed + i)
             changed = (text, negative) != (typed.text, typed.negative)
             words = (typed.text, typed.negative) if changed else ("", "")
             prompt = replace(
-                typed, text=text, negative=negative, written=words[0], written_negative=words[1], styles=self.styles
-            )
+                typed, text=text, negative=negative, written=words[0], written_negative=words[1],
+                styles=self.styles or typed.styles,
+            )  # fmt: skip
             yield Part(prompt, i, 1 if gaps else count)
 
     def filled(self, request: Request) -> list[Request]:
         """The requests that one becomes. Raises as `texts`."""
-        seed = request.sampling.seed
-        return [
-            replace(
-                request,
-                prompt=part.prompt,
-                canvas=replace(request.canvas, count=part.count),
-                sampling=replace(request.sampling, seed=seed + part.first),
-            )
-            for part in self.parts(request.prompt, seed, request.canvas.count)
-        ]
+        return each_of(request, list(self.parts(request.prompt, request.sampling.seed, request.canvas.count)))
 
     def notes(self, typed: Prompt, how: str) -> tuple[str, ...]:
         """What of the signs of gaps is read as letters; `how`: the words that name a folder of lists."""
@@ -75,6 +69,20 @@ class Filling:
 
     def _whole(self, text: str, negative: str) -> tuple[str, str]:
         return styled(text, negative, self.styles, self.table)
+
+
+def each_of(request: Request, parts: Sequence[Part]) -> list[Request]:
+    """The requests that its `parts` make of one. Each of several says its seed, whatever the model's own is."""
+    seeds = [{"seed": request.sampling.seed + part.first} if len(parts) > 1 else {} for part in parts]
+    return [
+        replace(
+            request,
+            prompt=part.prompt,
+            canvas=replace(request.canvas, count=part.count),
+            sampling=request.sampling.saying(**seed),
+        )
+        for part, seed in zip(parts, seeds, strict=True)
+    ]
 
 
 def unclosed(*texts: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from huggingvis.core.request_sampling import MAX_SEED as MAX_SEED
 from huggingvis.core.request_sampling import OWN as OWN
 from huggingvis.core.request_sampling import Sampling as Sampling
 from huggingvis.core.request_sampling import Unsaid as Unsaid
-from huggingvis.core.request_sampling import check_seeds, drawn
+from huggingvis.core.request_sampling import as_said, check_seeds, drawn
 from huggingvis.core.request_sizes import Refine as Refine
 from huggingvis.core.request_sizes import Refiner as Refiner
 from huggingvis.core.request_sizes import Tiles as Tiles
@@ -104,19 +104,23 @@ class Request:
         """The request with a model's `own` numbers where it says none."""
         if not isinstance(self.sampling, Unsaid):
             return self
-        return replace(self, sampling=replace(own, **self.sampling.said))
+        return replace(self, sampling=replace(own, **self.sampling.numbers()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold; no `sampling` that is unsaid."""
+        """The plain form, with its version: what JSON, PNG text and HTTP bodies hold; of `sampling` what is said."""
         plain = {"version": VERSION, **config.to_dict(self)}
-        if self.sampling == Unsaid():
-            del plain["sampling"]
+        if isinstance(self.sampling, Unsaid):
+            told = plain.pop("sampling")
+            said = {"sampling": {name: told[name] for name in told if name in self.sampling.said}}
+            plain |= said if self.sampling.said else {}
         return plain
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Request:
-        """The request a plain form describes; missing keys take their defaults, a missing version is the present one.
+    def from_dict(cls, data: Mapping[str, Any], *, base: Request | None = None, words: bool = False) -> Request:
+        """The request a plain form describes, on top of `base` if there is one.
 
+        Missing keys take their defaults, but for numbers of `sampling`, which are the model's own; a missing version is
+        the present one. `words`: of a person, for whom `none` is a word too.
         Raises `UsageError` for unknown keys (with the nearest), wrong types, and versions this library does not know.
         """
         if not isinstance(data, Mapping):
@@ -127,7 +131,11 @@ class Request:
                 f"This request has version {version!r}, but this library reads versions 1 to {VERSION}. "
                 "It was probably made by a newer huggingvis: upgrade, or remove the fields that are new."
             )
-        return config.from_dict(cls, {key: value for key, value in data.items() if key != "version"})
+        plain = {key: value for key, value in data.items() if key != "version"}
+        found = config.from_words(cls, plain, base=base, owner="") if words else config.from_dict(cls, plain, base=base)
+        if not isinstance(plain.get("sampling"), Mapping):
+            return found
+        return replace(found, sampling=as_said(found.sampling, plain["sampling"], (base or cls()).sampling))
 
     def to_json(self) -> str:
         """One line of JSON. Raises `UsageError` for a request that holds NaN or infinity, which JSON cannot."""

@@ -35,6 +35,8 @@ ALIASES: Mapping[str, str] = {
     "hires": "refine.scale", "refiner": "refiner.model",
 }  # fmt: skip
 """What people and other programs call a field -> its place."""
+TYPED = ("prompt.text", "prompt.negative")
+"""Places of what people type, of which gaps and styles make other words."""
 SIZE = "size"
 """Width and height in one, as in `96x64`; one number is both."""
 _INDEXED = re.compile(r"adapters\.(\d+)\.(\w+)")
@@ -82,6 +84,9 @@ def with_field(request: Request, name: str, value: Any) -> Request:
     Raises `UsageError` for a name that no field has, and for a value of another type.
     """
     place = place_of(name)
+    if place in TYPED:  # what was typed has become other words
+        styles = () if place == TYPED[0] else request.prompt.styles
+        request = replace(request, prompt=replace(request.prompt, written="", written_negative="", styles=styles))
     if place.startswith("prompt:"):
         return replaced(request, place.partition(":")[2], str(value))
     if place == SIZE:
@@ -93,16 +98,18 @@ def with_field(request: Request, name: str, value: Any) -> Request:
         kind = kind_of(place)
         told = from_text(kind, value) if isinstance(value, str) else _own_type(kind, value)
         _put(plain, place, told)
-    return config.from_words(Request, plain, owner="")
+    return Request.from_dict(plain, words=True)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names as they must be set: a picture to start from and its mask before their numbers, search and replace last."""
-    first = [f"source.{field}" for field in beginnings()]
+    """Names as they must be set: words before what is told of them, a picture to start from and its mask before their
+    numbers, search and replace last.
+    """
+    first = [*TYPED, *(f"source.{field}" for field in beginnings())]
 
     def rank(name: str) -> int:
         plain = plain_name(name)
-        place = ALIASES.get(plain, plain)
+        place = ALIASES.get(plain) or _short().get(plain, plain)
         return first.index(place) if place in first else len(first) + plain.startswith("prompt:")
 
     return sorted(names, key=rank)

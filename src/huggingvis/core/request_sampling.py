@@ -6,8 +6,9 @@ Part of the `Request` (`core.request`); plain, without tensors. `core.streams` h
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 from huggingvis.core import rules
 from huggingvis.core.errors import UsageError, unknown
@@ -19,6 +20,10 @@ OWN = "own"
 """The name of the sampler, and of the schedule, that a model came with."""
 RNGS = (OWN, "cpu", "philox", "comfy", "invoke")
 """Where noise may come from."""
+FIRST = frozenset({
+    "sampler", "schedule", "steps", "guidance_scale", "guidance_rescale", "guidance_interval", "eta", "seed",
+})  # fmt: skip
+"""The numbers that the first records had: who says all of them leaves none to the model."""
 _MOST_THREADS = 1 << 24
 _LARGEST_DELTA = 1 << 32
 _DRAWN_SEEDS = 1 << 32  # as many as other programs can repeat
@@ -51,17 +56,36 @@ class Sampling:
             return {"seed": self.seed + i}
         return {"seed": self.seed, "variation_seed": self.variation_seed + i}
 
+    def saying(self, **numbers: Any) -> Self:
+        """With these numbers, which are said thereby even where they are as ever."""
+        return replace(self, **numbers)
+
 
 @final
 @dataclass(frozen=True)
 class Unsaid(Sampling):
-    """The numbers of a request that says none: a model has its own in their place, but for those changed since."""
+    """The numbers of a request that says only some, or none: a model has its own in the place of the others."""
 
-    @property
-    def said(self) -> dict[str, Any]:
-        """Those that are not as ever."""
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {field.name: told[field.name] for field in fields(self) if told[field.name] != field.default}
+    said: frozenset[str] = frozenset()  #: names of those that were said; whatever is not as ever was
+
+    def __post_init__(self) -> None:
+        changed = {field.name for field in fields(Sampling) if getattr(self, field.name) != field.default}
+        object.__setattr__(self, "said", frozenset(self.said | changed))
+
+    def saying(self, **numbers: Any) -> Self:
+        return replace(self, said=self.said | numbers.keys(), **numbers)
+
+    def numbers(self) -> dict[str, Any]:
+        """Those that were said."""
+        return {name: getattr(self, name) for name in sorted(self.said)}
+
+
+def as_said(sampling: Sampling, names: Iterable[str], before: Sampling) -> Sampling:
+    """`sampling`, of which a plain form has `names`, on top of `before`: where it leaves out some, they are unsaid."""
+    said = frozenset(names)
+    if not isinstance(before, Unsaid) or said >= FIRST:
+        return sampling
+    return Unsaid(**vars(sampling) | {"said": before.said | said})
 
 
 S = TypeVar("S", bound=Sampling)

@@ -17,7 +17,7 @@ from typing import Any, final
 
 from huggingvis.core import config
 from huggingvis.core.files import explain
-from huggingvis.core.request import Request
+from huggingvis.core.request import Request, Unsaid
 from huggingvis.core.request_fields import files_of
 from huggingvis.core.version import NUMERICS
 
@@ -45,17 +45,15 @@ class Identities:
         return self._known[name]
 
 
-def address(
-    request: Request, said: frozenset[str] | None, model: Path | str, how: Mapping[str, Any], identities: Identities
-) -> str:
-    """12 hex digits. `said` as in `batching.Row`; `model`: its path, or what else tells it from others; of `how` paths
-    (`Path`) count as what lies there.
+def address(request: Request, model: Path | str, how: Mapping[str, Any], identities: Identities) -> str:
+    """12 hex digits. `model`: its path, or what else tells it from others; of `how` paths (`Path`) count as what lies
+    there.
 
     Raises `FileProblem` for a file that cannot be read.
     """
     plain = _told(request)
-    if said is not None:  # of what was not said the model has its own
-        plain["sampling"] = {"said": {name: getattr(request.sampling, name) for name in sorted(said)}}
+    if isinstance(request.sampling, Unsaid):  # of what was not said the model has its own
+        plain["sampling"] = {"said": request.sampling.numbers()}
     named = [*files_of(request), *([request.refiner.model] if request.refiner else [])]
     told = _with_bytes(plain, {path: identities(path) for path in named if os.path.exists(path)})
     if isinstance(told.get("options"), dict):

@@ -10,7 +10,7 @@ whole, and what `recipes.beside` finds files for. Book: the three walks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from huggingvis.codecs.prompt_filling import Filling
 from huggingvis.codecs.prompt_templates import Wildcards
 from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
-from huggingvis.core.request import Prompt, Request, Sampling, Unsaid
-from huggingvis.core.request_fields import in_order, names, place_of, with_field
+from huggingvis.core.request import Prompt, Request
+from huggingvis.core.request_fields import TYPED, in_order, names, place_of, with_field
 from huggingvis.recipes.batching import Row
 from huggingvis.recipes.beside import Beside
 
@@ -40,22 +40,21 @@ def rows_asked(values: Mapping[str, Any], base: Request | None = None, number: i
     model = told.pop("model", None)
     lists = told.pop(WILDCARDS, None)
     beside = Beside(**{name: told.pop(name) for name in _BESIDE if name in told})
-    tables = {name: told.pop(name) for name in _TABLES if _is_table(told.get(name))}
-    before = base or Request()
-    request = config.from_dict(Request, tables, base=before)
-    for name in in_order(told):
+    tables = {name: told.pop(name) for name in _TABLES if name in told and _is_table(told[name])}
+    for name in told:
         _check(name, told[name])
+    typed = _named(told, tables) & {*TYPED}
+    request = base or Request()
+    if typed:  # of what a record tells of its words nothing holds for others
+        request = replace(request, prompt=Prompt(request.prompt.text, request.prompt.negative, request.prompt.emphasis))
+    request = Request.from_dict(tables, base=request)
+    for name in in_order(told):
         request = with_field(request, name, told[name])
     request = beside.added(request).with_seeds()
-    said = _said(before, tables, told)
-    typed = "prompt" in tables or any(place_of(name) == "prompt.text" for name in told)
     if not typed or request.prompt.written or request.prompt.written_negative:
-        return [Row(request, number, model, said)]  # its words are drawn already
-    filling = Filling(None if lists is None else Wildcards(Path(lists)), request.prompt.styles)
-    filled = filling.filled(request)
-    if said is not None and len(filled) > 1:
-        said |= {"seed"}  # each has the next one, whatever the model's own is
-    return [Row(one, number, model, said) for one in filled]
+        return [Row(request, number, model)]  # its words are drawn already
+    filling = Filling(None if lists is None else Wildcards(Path(lists)))
+    return [Row(one, number, model) for one in filling.filled(request)]
 
 
 def notes_asked(values: Mapping[str, Any], prompt: Prompt) -> tuple[str, ...]:
@@ -66,16 +65,14 @@ def notes_asked(values: Mapping[str, Any], prompt: Prompt) -> tuple[str, ...]:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping | list | tuple) or is_dataclass(value)
+    return value is None or isinstance(value, Mapping | list | tuple) or is_dataclass(value)
 
 
-def _said(before: Request, tables: Mapping[str, Any], told: Mapping[str, Any]) -> frozenset[str] | None:
-    """Which numbers were asked for; None for all of them."""
-    table = tables.get("sampling", {})
-    if not isinstance(before.sampling, Unsaid) or isinstance(table, Sampling):
-        return None
-    places = {place.partition(".")[2] for place in map(place_of, told) if place.startswith("sampling.")}
-    return frozenset({*before.sampling.said, *table, *places})
+def _named(told: Mapping[str, Any], tables: Mapping[str, Any]) -> set[str]:
+    """Places of all fields that are said, alone or in a table."""
+    inside = ((table, [field.name for field in fields(told)] if is_dataclass(told) else told)
+              for table, told in tables.items() if told is not None)  # fmt: skip
+    return {*map(place_of, told), *(f"{table}.{name}" for table, names in inside for name in names)}
 
 
 def _check(name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core.errors import HvisError, UsageError
-from huggingvis.core.request import OWN, Limits, Request, Sampling, Unsaid, check
+from huggingvis.core.request import OWN, Limits, Request, Sampling, check
 from huggingvis.core.request_fields import files_of
 from huggingvis.core.row_files import Cells, read_rows
 from huggingvis.recipes.asking import rows_asked
@@ -48,8 +48,7 @@ def rows_of_one(item: Any, number: int, base: Request | None = None) -> list[Row
     Raises `UsageError` for what is none, and for a field that a request does not have.
     """
     if isinstance(item, Request):
-        own = item.sampling
-        return [Row(item.with_seeds(), number, said=frozenset(own.said) if isinstance(own, Unsaid) else None)]
+        return [Row(item.with_seeds(), number)]
     if isinstance(item, Cells):
         return rows_asked(item.values, base, number)
     if isinstance(item, str):

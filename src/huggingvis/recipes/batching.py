@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +35,11 @@ _NAMED = re.compile(r"(?:^|-)([0-9a-f]{12})(?:-(\d+))?$")
 
 @dataclass(frozen=True)
 class Row:
-    """One request of a batch.
-
-    `number`: as its file counts. `model`: what `load` names; None for the batch's own. `said`: which numbers of
-    `request.sampling` were asked for, where the rest is the model's own; None for all of them.
-    """
+    """One request of a batch. `number`: as its file counts. `model`: what `load` names; None for the batch's own."""
 
     request: Request
     number: int = 1
     model: str | None = None
-    said: frozenset[str] | None = None
-
-    def asked_of(self, system: System) -> Request:
-        """The whole request, with the model's own numbers where none were said."""
-        if self.said is None:
-            return self.request
-        told = self.request.sampling
-        own = replace(system.defaults, **{name: getattr(told, name) for name in self.said})
-        return replace(self.request, sampling=own)
 
 
 @dataclass(frozen=True)
@@ -148,7 +135,7 @@ def run(rows: Sequence[Row], batch: Batch) -> Done:
     began = time.perf_counter()
     check_folder(batch.folder)
     identities = Identities()
-    addresses = [address(row.request, row.said, batch.place(row.model), batch.how, identities) for row in rows]
+    addresses = [address(row.request, batch.place(row.model), batch.how, identities) for row in rows]
     work = _Work(rows, addresses, batch, _there(batch))
     stopped = False
     try:
@@ -251,8 +238,7 @@ class _Making:
         judge = self.batch.judge
         pictures: Iterator[Picture] = iter(())
         try:
-            request = self.row.asked_of(self.system)
-            ready = prepared(self.system, request)
+            ready = prepared(self.system, self.row.request)
             self.notes, pictures = ready.notes, ready.pictures(self.batch.on_step)
         except Exception as error:
             self.error = _reason(error)

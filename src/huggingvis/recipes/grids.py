@@ -6,6 +6,7 @@ recorded, made once, and taken together by model and adapters, which cost the mo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,14 @@ class Axes:
 
 def check_cells(rows: Sequence[Row]) -> None:
     """Refuse cells of more than one picture. Raises `UsageError`."""
-    for row in rows:
-        if row.request.canvas.count != 1:
-            raise UsageError(
-                f"A cell of a grid shows one picture, but {row.request.canvas.count} are asked for. Leave the count "
-                "out, or make the seed an axis: --z seed=0-3."
-            )
+    counts = Counter[int]()
+    for row in rows:  # a cell whose pictures draw words of their own is several
+        counts[row.number] += row.request.canvas.count
+    if (most := max(counts.values())) != 1:
+        raise UsageError(
+            f"A cell of a grid shows one picture, but {most} are asked for. Leave the count out, or make the seed an "
+            "axis: --z seed=0-3."
+        )
 
 
 def sheet_of(axes: Axes, outcomes: Sequence[Outcome], made: dict[str, Any] | None = None) -> Picture:

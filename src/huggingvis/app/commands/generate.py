@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingvis.app.arguments import add_record, one_of, record_of, words_of
+from huggingvis.app.arguments import add_record, numbers_of, one_of, record_of, words_of
 from huggingvis.app.beside import adapters_of, add_beside, check_files
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
@@ -146,7 +146,7 @@ def _changed(args: argparse.Namespace) -> bool:
 def request_of(args: argparse.Namespace, told: Origin | None, system: System | None) -> Request:
     """What the flags ask for: on top of a picture's record, else of the model's own numbers."""
     if told is None:
-        base = Request(sampling=system.defaults if system else Sampling())
+        base = Request(sampling=system.defaults) if system else Request()
     else:
         base = told.request(system)
         seeds = {name: told.made.get(name, getattr(base.sampling, name)) for name in ("seed", "variation_seed")}
@@ -155,7 +155,7 @@ def request_of(args: argparse.Namespace, told: Origin | None, system: System | N
         base,
         prompt=prompt_of(args, base.prompt),
         canvas=record_of(Canvas, args, base.canvas),
-        sampling=record_of(Sampling, args, base.sampling),
+        sampling=numbers_of(args, base.sampling),
         source=source_of(args, base.source, told.started if told else {}),
         **sizes_of(args, base),
         options={**base.options, **_options(args.set)},
