@@ -19,11 +19,11 @@ from refusals import left, refused, small_files
 from huggingvis import api
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Unsaid
-from huggingvis.core.row_files import read_rows
 from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.batch_rows import rows_of
+from huggingvis.recipes.row_places import rows_in
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
 
@@ -174,8 +174,27 @@ def test_files_are_looked_for_beside_the_rows_and_then_here(tmp_path: Path, monk
     assert [Path(path) for path in paths] == [Path("../there/a.png"), Path("../there/b.png"), Path("c.png")]
     assert {row.request.prompt.text for row in made} == {"a.png"}
     (there / "rows.csv").write_text("control,lora\ncanny:a.png:0.7,b.png:0.5;c.png\n")
-    assert read_rows("../there/rows.csv")[0].values == {
+    assert rows_in("../there/rows.csv")[0].values == {
         "control": "canny:../there/a.png:0.7", "lora": "../there/b.png:0.5;c.png"
+    }  # fmt: skip
+
+
+def test_words_that_are_no_files_stay_as_they_are(tmp_path: Path) -> None:
+    for folder in ("canny", "1", "anime", "0.7"):
+        (tmp_path / folder).mkdir()
+    for name in ("edges.png", "a=b.png", "s.safetensors", "net.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    row = {
+        "control": ["canny:edges.png:0.7", "none=net.safetensors:edges.png:1:0-0.6", "net.safetensors:a=b.png"],
+        "lora": "s.safetensors:1;anime:0.7", "image": "a=b.png", "prompt": {"text": "1", "styles": ["anime"]},
+        "options": {"database": "folder:1", "canny": "b" * 300}, "set": "database=folder:canny", "prompt:path": "1",
+    }  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert rows_in(tmp_path / "rows.jsonl")[0].values == row | {
+        "control": [f"canny:{tmp_path}/edges.png:0.7", f"none={tmp_path}/net.safetensors:{tmp_path}/edges.png:1:0-0.6",
+                    f"{tmp_path}/net.safetensors:{tmp_path}/a=b.png"],
+        "lora": f"{tmp_path}/s.safetensors:1;{tmp_path}/anime:0.7", "image": f"{tmp_path}/a=b.png",
+        "options": {"database": f"folder:{tmp_path}/1", "canny": "b" * 300}, "set": f"database=folder:{tmp_path}/canny",
     }  # fmt: skip
 
 

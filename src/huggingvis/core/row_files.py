@@ -1,7 +1,5 @@
 """Files of many requests, read into rows of named values: prompts (.txt), tables (.csv, .tsv), JSON lines (.jsonl).
 
-Files that rows name are looked for beside the file of the rows, then in the working folder.
-
     a red fox                                     a line of a .txt: a prompt,
     --prompt "a red fox" --steps 20 --cfg 7       or flags, as the web UI of A1111 reads them, quotation marks or not
     a red fox --seed 7                            or both
@@ -28,15 +26,9 @@ from typing import Any
 
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.files import explain
-from huggingvis.core.request_fields import plain_name
 
 MOST_BYTES = 1 << 28
 """Of a file of rows; a longer one is something else."""
-_FILES = frozenset({
-    "path", "image", "mask", "encoder", "model", "lora", "embedding", "control", "image_encoder", "refiner", "styles",
-    "wildcards", "options", "set",
-})  # fmt: skip
-"""Names, or the ends of names, of values that say files, alone or with words around: `canny:edges.png:0.7`."""
 _FLAGS = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
@@ -50,10 +42,6 @@ class Cells:
     number: int
     values: Mapping[str, Any]
 
-    def beside(self, folder: Path) -> Cells:
-        """With the files that lie in `folder` named from here; all others are named from here already."""
-        return Cells(self.number, {name: _beside(name, value, folder) for name, value in self.values.items()})
-
 
 def read_rows(path: Path | str) -> list[Cells]:
     """The rows of a file. Raises `FileProblem` for a file that cannot be read as one, naming line and column."""
@@ -64,19 +52,7 @@ def read_rows(path: Path | str) -> list[Cells]:
     rows = list(reader(_text(path), path))
     if not rows:
         raise FileProblem(f"{path} holds no request: every line is empty or a comment. Write one request a line.")
-    return rows if path.parent.absolute() == Path.cwd() else [row.beside(path.parent) for row in rows]
-
-
-def _beside(name: str, value: Any, folder: Path) -> Any:
-    if isinstance(value, Mapping):
-        inside = name if name == "options" else ""
-        return {key: _beside(inside or key, one, folder) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_beside(name, one, folder) for one in value]
-    if not isinstance(value, str) or not _FILES & {*plain_name(name).split(".")}:
-        return value
-    parts = re.split(r"([;:=])", value)
-    return "".join(str(folder / part) if part.strip(". ") and (folder / part).exists() else part for part in parts)
+    return rows
 
 
 def _text(path: Path) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import OWN, Limits, Request, Sampling, check
 from huggingvis.core.request_fields import files_of
-from huggingvis.core.row_files import Cells, read_rows
+from huggingvis.core.row_files import Cells
 from huggingvis.recipes.asking import rows_asked
 from huggingvis.recipes.batching import Row
+from huggingvis.recipes.row_places import rows_in
 
 Told = str | Path | Iterable[str | Request | Mapping[str, Any]]
 _FAULTS_SHOWN = 10
@@ -23,7 +24,7 @@ def rows_of(told: Told, base: Request | None = None) -> list[Row]:
     Raises `UsageError` that tells of every row that no model could make, `FileProblem` for a file that is no such.
     """
     if isinstance(told, str | Path):
-        items: list[Any] = list(read_rows(told))
+        items: list[Any] = list(rows_in(told))
     else:
         items = list(told)
     rows, faults = list[Row](), list[tuple[int, str]]()

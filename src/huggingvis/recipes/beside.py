@@ -85,7 +85,7 @@ def _each(told: Name | Sequence[Name] | Any) -> Sequence[Name]:
 
 def lora_of(word: str) -> AdapterUse:
     """FILE or FILE:WEIGHT."""
-    path, weight = _weighted(word)
+    path, weight = weighted(word)
     return AdapterUse(path, weight)
 
 
@@ -97,7 +97,7 @@ def control_of(told: Control, encoder: str = "") -> AdapterUse:
     return use_of(parts_of(told if isinstance(told, str) else ""), Nets(), encoder)
 
 
-def _weighted(word: str) -> tuple[str, float]:
+def weighted(word: str) -> tuple[str, float]:
     """FILE:0.8 as its parts; without a number, 1."""
     path, _, last = word.rpartition(":")
     if path and not os.path.exists(word):

@@ -53,24 +53,42 @@ class Said:
 
 def parts_of(word: str) -> Said:
     """A `--control` in its parts. Raises `UsageError` for what does not parse."""
-    pieces, start, end, weight = _COLONS.split(word), 0.0, 1.0, 1.0
-    if len(pieces) > 2 and (window := _WINDOW.fullmatch(pieces[-1])):
+    head, image, numbers = _pieces(word)
+    start, end, weight = 0.0, 1.0, 1.0
+    if numbers and (window := _WINDOW.fullmatch(numbers[-1])):
         start, end = float(window[1]), float(window[2])
-        pieces.pop()
+        numbers.pop()
         if not 0.0 <= start < end <= 1.0:
             raise UsageError(
                 f"--control acts from one part of the steps to a later one, such as 0.0-0.6; found {window[0]!r}."
             )
-    if len(pieces) > 2 and _is_number(pieces[-1]):
-        weight = float(pieces.pop())
+    if numbers:
+        weight = float(numbers.pop())
+    prepare, file = _head(head)
+    return Said(prepare, file, image, weight, start, end)
+
+
+def with_files(word: str, placed: Callable[[str], str]) -> str:
+    """A `--control` with `placed` of its files, the net's and the picture's. Raises as `parts_of`."""
+    head, image, numbers = _pieces(word)
+    _, file = _head(head)
+    head = head.removesuffix(file) + placed(file) if file else head
+    return ":".join([head, placed(image), *numbers])
+
+
+def _pieces(word: str) -> tuple[str, str, list[str]]:
+    """What stands before the picture, the picture, and the numbers after it: a weight, a part of the steps, or both."""
+    pieces, numbers = _COLONS.split(word), list[str]()
+    for is_number in (_WINDOW.fullmatch, _is_number):
+        if len(pieces) > 2 and is_number(pieces[-1]):
+            numbers.insert(0, pieces.pop())
     head, image = ":".join(pieces[:-1]), pieces[-1]
     if not head or not image:
         raise UsageError(
             "--control takes a file and the picture that it reads, as in canny.safetensors:edges.png:0.7, or a way to "
             f"prepare a picture, as in canny:photo.png:0.7; found {word!r}."
         )
-    prepare, file = _head(head)
-    return Said(prepare, file, image, weight, start, end)
+    return head, image, numbers
 
 
 @final

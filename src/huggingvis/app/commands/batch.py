@@ -43,9 +43,9 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         )
     usual = preferences()
     from huggingvis.app.rows import RowReader
-    from huggingvis.core.row_files import read_rows
+    from huggingvis.recipes.row_places import rows_in
 
-    cells = read_rows(args.file)
+    cells = rows_in(args.file)
     name = "row" if args.file.suffix.lower() == ".json" else "line"
     done = made(RowReader(args, usual, screen).rows(cells, name), args, usual, screen, name)
     return finished(done, folder_of(args, usual) / f"{args.file.stem}.summary.json", screen, {"file": str(args.file)})
