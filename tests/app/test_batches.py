@@ -13,10 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import FOX, pixels
 from refusals import left, refused, small_files
+from safetensors.torch import save_file as save_tensors
 
 from huggingvis import api
+from huggingvis.app.arguments import Parser
+from huggingvis.app.commands import generate
+from huggingvis.app.preferences import preferences
+from huggingvis.app.rows import RowReader
+from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Unsaid
 from huggingvis.core.system import System
@@ -177,6 +184,29 @@ def test_files_are_looked_for_beside_the_rows_and_then_here(tmp_path: Path, monk
     assert rows_in("../there/rows.csv")[0].values == {
         "control": "canny:../there/a.png:0.7", "lora": "../there/b.png:0.5;c.png"
     }  # fmt: skip
+
+
+def test_python_reads_what_the_command_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name, n in (("a", 4), ("b", 2)):
+        layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+        lora = {f"{layer}.lora_down.weight": torch.ones(n, 32), f"{layer}.lora_up.weight": torch.ones(32, n)}
+        save_tensors(lora, f"{name}.safetensors")
+    record = Request(Prompt("a red fox", written="a {red|blue} fox"), Canvas(64), Sampling("ddim", "karras", 4, 2.0))
+    lines = [
+        {"request": record.to_dict()}, {"request": {"prompt": {"text": "a"}, "sampling": {"steps": 20}}},
+        {"prompt": "b", "lora": "a.safetensors:0.5;b.safetensors:0.7"}, {"prompt": "b", "lora": {"a.safetensors": 0.5}},
+        {"prompt": "c", "set": "database=mnist;k=2", "n": 2}, {"prompt": "{c|c}", "n": 2, "seed": 3, "model": "other"},
+        {"prompt": "d", "sampling": {"seed": 4}, "cfg": 5}, {"request": {"prompt": {"text": "e"}, "source": None}},
+    ]  # fmt: skip
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    parser = Parser(prog="hvis batch")
+    generate.arguments(parser, [])
+    command = RowReader(parser.read([]), preferences(), Screen(json=True)).rows(rows_in("rows.jsonl"))
+    assert rows_of("rows.jsonl") == command
+    assert command[0].request == record
+    assert [use.weight for use in command[2].request.adapters] == [0.5, 0.7]
 
 
 def test_words_that_are_no_files_stay_as_they_are(tmp_path: Path) -> None:

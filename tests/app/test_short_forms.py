@@ -188,3 +188,37 @@ def test_the_count_is_looked_at_before_words_are_drawn(count: int) -> None:
     for words in ("a fox", "a {red|blue} fox"):
         with pytest.raises(UsageError, match=f"count must be between 1 and 10000, found {count}"):
             hv.generate(words, model="no/such/model", count=count)
+
+
+def test_how_a_model_is_loaded_is_said_where_it_is_loaded(place: Path, system: System) -> None:
+    with pytest.raises(UsageError, match="'precision' says how a model is loaded, but this one is loaded already"):
+        hv.generate(PROMPT, model=system, precision="float32")
+    with pytest.raises(FileProblem, match="absent"):
+        hv.generate(PROMPT, model=place / "model", precision="float32", vae="absent.safetensors")
+    assert "negative=" in str(hv.generate.__doc__)
+
+
+def test_what_is_read_as_letters_is_noted_of_negative_prompts_and_in_rows() -> None:
+    gap = "__mood__ is read as words: name the folder of such lists with wildcards=FOLDER."
+    for row in (
+        {"prompt": "a", "negative": "__mood__"},
+        "a __mood__ fox",
+        {"prompt": {"text": "a", "negative": "__mood__"}},
+    ):
+        assert rows_of([row])[0].notes == (gap,)
+    assert rows_of([Request(Prompt("a __mood__ fox"))])[0].notes == ()
+
+
+def test_styles_are_asked_for_as_on_the_command_line(tmp_path: Path) -> None:
+    table = tmp_path / "styles.csv"
+    table.write_text('name,prompt,negative_prompt\nfilm,"{prompt}, grain",digital\n')
+    (row,) = rows_of([{"prompt": "a fox", "style": "film", "styles": str(table)}])
+    assert row.request.prompt == Prompt("a fox, grain", "digital", written="a fox", styles=("film",))
+    (row,) = rows_of([{"style": ["film"], "styles": table}], base=Request(Prompt("a fox")))
+    assert row.request.prompt.text == "a fox, grain"
+    (row,) = rows_of([{"prompt": {"text": "a fox", "styles": ["film"]}}])
+    assert row.request.prompt == Prompt("a fox", styles=("film",))
+    with pytest.raises(UsageError, match="'film' is in a table of styles: name its file too"):
+        rows_of([{"prompt": "a fox", "style": "film"}])
+    with pytest.raises(UsageError, match="The style itself is called `style`"):
+        rows_of([{"prompt": "a fox", "styles": ["film"]}])

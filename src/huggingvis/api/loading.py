@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.undisturbed import imported
 
 if TYPE_CHECKING:
@@ -53,14 +54,20 @@ def load(
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
     (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
     model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
-    Raises `UsageError` for an unknown name and for what such a model does not take, `FileProblem` for damaged or
-    missing files.
+    Raises `UsageError` for an unknown name, for what such a model does not take and for wishes about one that is loaded
+    already, `FileProblem` for damaged or missing files.
     """
     ready()
     from huggingvis.core.system import System
     from huggingvis.recipes.models import Wishes, bind_model
 
     if isinstance(model, System):
+        said = {"precision": precision != "auto", "vae": vae is not None, "prediction": prediction is not None}
+        if any(said.values()):
+            raise UsageError(
+                f"{next(name for name in said if said[name])!r} says how a model is loaded, but this one is loaded "
+                "already. Say it where the model is loaded (hv.load), or name the model in place of giving it."
+            )
         return model
     return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingvis.api.loading import load
 from huggingvis.core.config import from_dict
-from huggingvis.core.request import Prompt, Request
+from huggingvis.core.request import Request
 
 if TYPE_CHECKING:
     from huggingvis.api.loading import Model
@@ -23,33 +23,40 @@ def generate(
     *,
     model: Model = None,
     device: str | None = None,
+    precision: str = "auto",
+    vae: str | Path | None = None,
+    prediction: str | None = None,
     on_step: OnStep | None = None,
     **asked: Any,
 ) -> list[Picture]:
     """Pictures of a sentence, or of a whole `Request`, and of what else is `asked`; all else is the model's own.
 
-    Asked by the names that batches and grids know too: `count`, `seed`, `steps`, `cfg`, `negative`, `sampler`, `size`,
+    Asked by the names that batches and grids know too:
+
+        seed=7, count=4, steps=20, cfg=5, negative="rain", sampler="Euler a", size="96x64"
+
     any other field of the request; `image`, a picture's file to start from, with `strength` and a `mask` that is white
     where it is made anew; a part of the request whole, `refine=Refine(2.0)`. `lora`, files with weights,
     `{"style.safetensors": 0.8}`; `embedding`, learnt words; `control`, `("canny.safetensors", "edges.png", 0.7)` or a
     list of such, for ControlNets, T2I-Adapters and IP-Adapters (these with their `image_encoder`); weights may also be
     OWNER/NAME at a hub. In a sentence `{red|blue}` is drawn by each picture's seed, and `__colour__` from the lists in
-    the folder `wildcards`; the prompt of a `Request` is read as it stands.
+    the folder `wildcards`; `style` names styles of the table `styles`. The prompt of a `Request` is read as it stands.
+    `device`, `precision`, `vae` and `prediction` as of `load`.
 
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
     Raises `UsageError` for a name that is none, with the nearest, and for what the model cannot do, `FileProblem`.
     """
     from huggingvis.edits.generate import prepared
-    from huggingvis.recipes.asking import notes_asked, rows_asked
+    from huggingvis.recipes.asking import rows_asked
     from huggingvis.recipes.beside import check_files
 
     rows = rows_asked(asked, prompt) if isinstance(prompt, Request) else rows_asked({"prompt": prompt, **asked})
     for row in rows:
         check_files(row.request)
-    system = load(model, device=device)
+    system = load(model, device=device, precision=precision, vae=vae, prediction=prediction)
     ready = [prepared(system, row.request) for row in rows]
-    said = () if isinstance(prompt, Request) else notes_asked(asked, Prompt(prompt))
-    for note in dict.fromkeys((*said, *(note for one in ready for note in one.notes))):
+    found = [*(row.notes for row in rows), *(one.notes for one in ready)]
+    for note in dict.fromkeys(note for notes in found for note in notes):
         warnings.warn(note, stacklevel=2)
     return [picture for one in ready for picture in one.pictures(on_step)]
 

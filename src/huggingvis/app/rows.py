@@ -18,11 +18,11 @@ from huggingvis.app.preferences import Preferences
 from huggingvis.app.prompting import drafts, requests_of
 from huggingvis.app.screen import Screen
 from huggingvis.app.sizes import refiner_of
-from huggingvis.core import config
 from huggingvis.core.errors import HvisError, UsageError, unknown
-from huggingvis.core.request import AdapterUse, Prompt, Request
-from huggingvis.core.request_fields import in_order, names, place_of, plain_name, with_field
+from huggingvis.core.request import AdapterUse, Prompt
+from huggingvis.core.request_fields import names, place_of, plain_name
 from huggingvis.core.row_files import Cells
+from huggingvis.recipes.asking import TABLES, asked_of, is_table, opened
 from huggingvis.recipes.batch_rows import fault_of, faulty
 from huggingvis.recipes.batching import Row
 
@@ -31,7 +31,6 @@ ONCE = frozenset({
     "--safety-checker", "--no-metadata", "--format", "--preview", "--preview-every", "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
-_TABLES = tuple(config.types_of(Request))
 _ADAPTERS = ("lora", "embedding", "control", "control_fit", "image_encoder")
 _OFF = ("", "no", "false", "off", "0")
 
@@ -69,32 +68,22 @@ class RowReader:
 
         Raises `UsageError` for a name or a value that a request cannot have, `FileProblem`.
         """
-        told = dict(cells.values)
-        told |= dict(told.pop("request", {}))  # as a program's record of a picture has it
-        tables = {name: told.pop(name) for name in _TABLES if isinstance(told.get(name), dict | list)}
-        told.pop("version", None)
-        model = told.pop("model", None)
-        words, fields = self._split(told)
+        words, fields = self._split(opened(cells.values))
         args = self.parser.read(words, self.args)
-        args.prompt = fields.pop("prompt", self.args.prompt)
-        if not isinstance(args.prompt, str | None):
-            raise UsageError(f"'prompt' must be a text, but {args.prompt!r:.80} was found.")
         request = generate.request_of(args, None, None)
         refiner = refiner_of(args, request.refiner, self.usual, self.screen)
-        request = replace(request, adapters=self._found(args), refiner=refiner)
-        if tables:
-            request = Request.from_dict(tables, base=request)
-        for name in in_order(fields):
-            request = with_field(request, name, fields[name])
-        request = request.with_seeds()
-        drafted = drafts(args, request, Prompt(), self.usual, self.screen)
-        of = None if model is None else str(model)
-        return [Row(one, cells.number, of) for one in requests_of(request, drafted)]
+        asked = asked_of(fields, replace(request, adapters=self._found(args), refiner=refiner))
+        drawn = asked.request.prompt if asked.request.prompt.written else Prompt()
+        drafted = drafts(args, asked.request, drawn, self.usual, self.screen)
+        return [Row(one, cells.number, asked.model) for one in requests_of(asked.request, drafted)]
 
     def _split(self, told: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """The words of the command that some values are, and the fields of the request that the others are."""
         words, fields = list[str](), dict[str, Any]()
         for name, value in told.items():
+            if name == "model" or (name in TABLES and is_table(value)):
+                fields[name] = value
+                continue
             plain = plain_name(name)
             option = f"--{plain.replace('_', '-')}"
             if option not in self._flags and option not in ONCE and ":" not in plain:
@@ -122,6 +111,8 @@ class RowReader:
         return option if parent in ("prompt", "canvas", "sampling") and option in self._flags else ""
 
     def _words(self, option: str, value: Any) -> list[str]:
+        if isinstance(value, Mapping):  # weights by file
+            value = [f"{file}:{weight}" for file, weight in value.items()]
         (action,) = (action for action in self.parser._actions if option in action.option_strings)
         if action.nargs == 0:
             return [] if str(value).lower() in _OFF else [option]

@@ -33,6 +33,7 @@ ALIASES: Mapping[str, str] = {
     "image": "source.path", "mask": "source.mask", "strength": "source.strength", "denoising": "source.strength",
     "denoising_strength": "source.strength", "clip_skip": "options.clip_skip",
     "hires": "refine.scale", "refiner": "refiner.model",
+    "refiner_at": "refiner.at", "resize_mode": "source.resize",
 }  # fmt: skip
 """What people and other programs call a field -> its place."""
 TYPED = ("prompt.text", "prompt.negative")

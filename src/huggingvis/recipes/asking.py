@@ -10,61 +10,111 @@ whole, and what `recipes.beside` finds files for. Book: the three walks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from huggingvis.codecs.prompt_filling import Filling
+from huggingvis.codecs.prompt_styles import read_styles
 from huggingvis.codecs.prompt_templates import Wildcards
 from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.request import Prompt, Request
 from huggingvis.core.request_fields import TYPED, in_order, names, place_of, with_field
 from huggingvis.recipes.batching import Row
-from huggingvis.recipes.beside import Beside
+from huggingvis.recipes.beside import Beside, each
 
-WILDCARDS = "wildcards"
-"""The name of the folder whose lists fill `__name__`."""
-_TABLES = tuple(config.types_of(Request))
+TABLES = tuple(config.types_of(Request))
+"""Parts of a request that may be said whole."""
 _BESIDE = tuple(field.name for field in fields(Beside))
+_GAPS = ("wildcards", "style", "styles")
+_OPTIONS = "set"
 _PICTURES = ("source.path", "source.mask")
 
 
-def rows_asked(values: Mapping[str, Any], base: Request | None = None, number: int = 1) -> list[Row]:
-    """The rows of `values` by name, on top of `base`: several where its pictures draw words of their own.
+@final
+@dataclass(frozen=True)
+class Asked:
+    """What values by name ask for: the `request`, whose gaps are still in it if its words were `typed`."""
+
+    request: Request
+    model: str | None
+    typed: bool
+
+
+def opened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row, with those of a whole `request` in it, as a program's record of a picture has one."""
+    told = dict(values)
+    whole = told.pop("request", {})
+    if not isinstance(whole, Mapping):
+        raise UsageError(f"`request` must be a table of a request's fields, but {whole!r:.80} was found.")
+    return {name: value for name, value in {**told, **whole}.items() if name != "version"}
+
+
+def asked_of(values: Mapping[str, Any], base: Request | None = None) -> Asked:
+    """What `values` by name ask for on top of `base`: fields of the request, parts of it whole, `model`.
+
+    A seed of -1 is drawn.
 
     Raises `UsageError` for a name that is none, with the nearest, and for a value of another type, `FileProblem`.
     """
     told = dict(values)
-    told.pop("version", None)
     model = told.pop("model", None)
-    lists = told.pop(WILDCARDS, None)
-    beside = Beside(**{name: told.pop(name) for name in _BESIDE if name in told})
-    tables = {name: told.pop(name) for name in _TABLES if name in told and _is_table(told[name])}
+    tables = {name: told.pop(name) for name in TABLES if name in told and is_table(told[name])}
     for name in told:
         _check(name, told[name])
-    typed = _named(told, tables) & {*TYPED}
+    typed = bool(_named(told, tables) & {*TYPED})
     request = base or Request()
     if typed:  # of what a record tells of its words nothing holds for others
         request = replace(request, prompt=Prompt(request.prompt.text, request.prompt.negative, request.prompt.emphasis))
     request = Request.from_dict(tables, base=request)
     for name in in_order(told):
         request = with_field(request, name, told[name])
-    request = beside.added(request).with_seeds()
-    if not typed or request.prompt.written or request.prompt.written_negative:
-        return [Row(request, number, model)]  # its words are drawn already
-    filling = Filling(None if lists is None else Wildcards(Path(lists)))
-    return [Row(one, number, model) for one in filling.filled(request)]
+    drawn = request.prompt.written or request.prompt.written_negative
+    return Asked(request.with_seeds(), None if model is None else str(model), typed and not drawn)
 
 
-def notes_asked(values: Mapping[str, Any], prompt: Prompt) -> tuple[str, ...]:
-    """What of a typed prompt is read as letters, though it may be meant as a gap."""
-    lists = values.get(WILDCARDS)
-    filling = Filling(None if lists is None else Wildcards(Path(lists)))
-    return filling.notes(prompt, "wildcards=FOLDER")
+def rows_asked(values: Mapping[str, Any], base: Request | None = None, number: int = 1) -> list[Row]:
+    """The rows of `values`, as of `asked_of`, with their adapters: several where its pictures draw words of their own.
+
+    `style` names styles of the table `styles`, `wildcards` the folder whose lists fill `__name__`, `set` options.
+    Raises as `asked_of`.
+    """
+    told = opened(values)
+    beside = Beside(**{name: told.pop(name) for name in _BESIDE if name in told})
+    filling = _filling(*(told.pop(name, None) for name in _GAPS))
+    told |= {f"options.{name}": word for name, word in map(_option, each(told.pop(_OPTIONS, ())))}
+    asked = asked_of(told, base)
+    request = beside.added(asked.request)
+    if not asked.typed and not filling.styles:
+        return [Row(request, number, asked.model)]
+    notes = filling.notes(request.prompt, "wildcards=FOLDER")
+    return [Row(one, number, asked.model, notes) for one in filling.filled(request)]
 
 
-def _is_table(value: Any) -> bool:
+def _filling(lists: Any, names: Any, table: Any) -> Filling:
+    """What is put around prompts and into their gaps."""
+    if table is not None and not isinstance(table, str | Path):
+        raise UsageError(
+            "`styles` is the file of a table of styles, as styles.csv. The style itself is called `style`."
+        )
+    wildcards, styles = None if lists is None else Wildcards(Path(lists)), tuple(map(str, each(names or ())))
+    if not styles:
+        return Filling(wildcards)
+    if table is None:
+        raise UsageError(f"The style {styles[0]!r} is in a table of styles: name its file too (styles='styles.csv').")
+    return Filling(wildcards, styles, read_styles(Path(table)))
+
+
+def _option(word: str) -> tuple[str, str]:
+    name, _, value = word.partition("=")
+    if not name or not value:
+        raise UsageError(f"`set` takes a name and a value, as in database=mnist; found {word!r}.")
+    return name, value
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a part of a request, and not what a name alone says of it."""
     return value is None or isinstance(value, Mapping | list | tuple) or is_dataclass(value)
 
 
@@ -80,7 +130,7 @@ def _check(name: str, value: Any) -> None:
     try:
         place = place_of(name)
     except UsageError:
-        raise unknown("field of a request", name, [*names(), *_BESIDE, WILDCARDS]) from None
+        raise unknown("field of a request", name, ["model", *names(), *_BESIDE, *_GAPS, _OPTIONS]) from None
     if place in _PICTURES and not isinstance(value, str | Path):
         raise UsageError(
             f"`{name}` must be the path of a picture file, found a {type(value).__name__}. Save the picture first "

@@ -35,11 +35,16 @@ _NAMED = re.compile(r"(?:^|-)([0-9a-f]{12})(?:-(\d+))?$")
 
 @dataclass(frozen=True)
 class Row:
-    """One request of a batch. `number`: as its file counts. `model`: what `load` names; None for the batch's own."""
+    """One request of a batch.
+
+    `number`: as its file counts. `model`: what `load` names; None for the batch's own. `notes`: what was found when it
+    was read.
+    """
 
     request: Request
     number: int = 1
     model: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,14 +237,14 @@ class _Making:
     def __init__(self, row: Row, system: System, batch: Batch):
         self.row, self.system, self.batch = row, system, batch
         self.error: str | None = None
-        self.notes: tuple[str, ...] = ()
+        self.notes = row.notes
 
     def __iter__(self) -> Iterator[Picture]:
         judge = self.batch.judge
         pictures: Iterator[Picture] = iter(())
         try:
             ready = prepared(self.system, self.row.request)
-            self.notes, pictures = ready.notes, ready.pictures(self.batch.on_step)
+            self.notes, pictures = (*self.notes, *ready.notes), ready.pictures(self.batch.on_step)
         except Exception as error:
             self.error = _reason(error)
         while self.error is None:

@@ -19,7 +19,7 @@ from huggingvis.checkpoints.hub import USUAL, Fetching
 from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.errors import UsageError, no_file
-from huggingvis.core.request import AdapterUse, Request
+from huggingvis.core.request import FITS, AdapterUse, Request
 from huggingvis.core.request_fields import files_of
 from huggingvis.recipes.controls import Nets, check_net, parts_of, use_of
 
@@ -48,12 +48,14 @@ class Beside:
         control: `"canny.safetensors:edges.png:0.7"`, `"canny=net.safetensors:photo.png"` (`recipes.controls`) or
             (file, picture, weight), or a list of them.
         image_encoder: the folder of what an IP-Adapter of `control` sees by.
+        control_fit: how pictures of `control` come to the canvas's shape: stretch, crop or fill.
     """
 
     lora: Loras = ()
     embedding: Embeddings = ()
     control: Controls | tuple[()] = ()
     image_encoder: Name = ""
+    control_fit: str = FITS[0]
 
     def added(self, request: Request) -> Request:
         """`request` with all this in the place of its adapters, as files that are here.
@@ -67,16 +69,19 @@ class Beside:
         if isinstance(self.lora, Mapping):
             loras = [AdapterUse(str(path), float(weight)) for path, weight in self.lora.items()]
         else:
-            loras = [lora_of(str(word)) for word in _each(self.lora)]
-        words = [AdapterUse(str(path)) for path in _each(self.embedding)]
-        controls = self.control if isinstance(self.control, list) else [self.control] if self.control else []
-        pictured = [control_of(word, str(self.image_encoder)) for word in controls]
+            loras = [lora_of(str(word)) for word in each(self.lora)]
+        words = [AdapterUse(str(path)) for path in each(self.embedding)]
+        controls = [self.control] if isinstance(self.control, tuple) and self.control else each(self.control)
+        pictured = [replace(control_of(word, str(self.image_encoder)), fit=self.control_fit) for word in controls]
         asked = [("lora", use) for use in loras]
         asked += [("embedding", use) for use in words] + [("controlnet", use) for use in pictured]
         return tuple(here(use, kind) for kind, use in asked)
 
 
-def _each(told: Name | Sequence[Name] | Any) -> Sequence[Name]:
+def each(told: Any) -> Sequence[Any]:
+    """Several values: a list of them, or a text with semicolons between them, as a cell of a table has it."""
+    if isinstance(told, str) and not os.path.exists(told):
+        return told.split(";")
     return [told] if isinstance(told, str | Path) else told
 
 
@@ -89,7 +94,7 @@ def lora_of(word: str) -> AdapterUse:
     return AdapterUse(path, weight)
 
 
-def control_of(told: Control, encoder: str = "") -> AdapterUse:
+def control_of(told: Any, encoder: str = "") -> AdapterUse:
     """As `controls.parts_of`, or a tuple of file, picture and weight. Raises `UsageError` where none is named."""
     if isinstance(told, tuple) and 2 <= len(told) <= 3:
         path, image, weight = (*told, 1.0)[:3]
