@@ -195,6 +195,8 @@ def test_how_a_model_is_loaded_is_said_where_it_is_loaded(place: Path, system: S
         hv.generate(PROMPT, model=system, precision="float32")
     with pytest.raises(FileProblem, match="absent"):
         hv.generate(PROMPT, model=place / "model", precision="float32", vae="absent.safetensors")
+    with pytest.raises(UsageError, match="`vae` says how models are loaded, for all rows"):
+        rows_of([{"prompt": "a", "vae": "v.safetensors"}])
     assert "negative=" in str(hv.generate.__doc__)
 
 

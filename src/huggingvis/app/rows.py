@@ -70,6 +70,7 @@ class RowReader:
         """
         words, fields = self._split(opened(cells.values))
         args = self.parser.read(words, self.args)
+        args.prompt = self.args.prompt  # a place of its own, which reading empties
         request = generate.request_of(args, None, None)
         refiner = refiner_of(args, request.refiner, self.usual, self.screen)
         asked = asked_of(fields, replace(request, adapters=self._found(args), refiner=refiner))

@@ -29,6 +29,7 @@ TABLES = tuple(config.types_of(Request))
 _BESIDE = tuple(field.name for field in fields(Beside))
 _GAPS = ("wildcards", "style", "styles")
 _OPTIONS = "set"
+_LOADING = ("device", "precision", "vae", "prediction")
 _PICTURES = ("source.path", "source.mask")
 
 
@@ -127,6 +128,8 @@ def _named(told: Mapping[str, Any], tables: Mapping[str, Any]) -> set[str]:
 
 def _check(name: str, value: Any) -> None:
     """Raises `UsageError` for no name, and for a picture that is no file."""
+    if name in _LOADING:
+        raise UsageError(f"`{name}` says how models are loaded, for all rows: say it to the batch or grid itself.")
     try:
         place = place_of(name)
     except UsageError:
