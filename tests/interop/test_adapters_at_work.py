@@ -28,9 +28,10 @@ from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.protocols import Step
 from huggingvis.core.request import OWN, AdapterUse, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.edits.generate import fingerprint, generate, notes
+from huggingvis.edits.generate import fingerprint, generate, notes, prepared
 from huggingvis.edits.task import Task
-from huggingvis.systems.attachments import Attachments
+from huggingvis.systems.attaching import lora
+from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
@@ -137,6 +138,29 @@ def test_what_a_request_does_not_name_is_let_go(system: System, tmp_path: Path) 
     assert first() is None
     with attachments(asked(), 1):
         assert not attachments._opened
+
+
+def test_requests_that_wait_read_their_adapters_once(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A, B, A, prepared before the first is made; who is never made, or is made, lets go of its file."""
+    read: list[Path] = []
+
+    def opened(path: Path, bench: Bench) -> Any:
+        read.append(path)
+        return lora_opened(path, bench)
+
+    lora_opened = lora.opened
+    monkeypatch.setattr(lora, "opened", opened)
+    one, two, never = (a_lora(tmp_path / f"{name}.safetensors") for name in ("one", "two", "never"))
+    ready = [prepared(system, asked(AdapterUse(str(path)))) for path in (one, two, one, never)]
+    del ready[-1]
+    gc.collect()
+    for one_of_them in ready:
+        list(one_of_them.pictures())
+    assert read == [one, two, never]
+    attachments = system.adapts
+    assert isinstance(attachments, Attachments) and [*attachments._opened] == [str(one)]
 
 
 def test_a_lora_of_xl_changes_both_towers_as_in_diffusers(tmp_path: Path) -> None:
