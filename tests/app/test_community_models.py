@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
 
+from huggingvis.app.commands.generate import _read_as
+from huggingvis.app.origins import Origin
+from huggingvis.export.image import Provenance
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.saving import save_file
 
@@ -72,6 +76,14 @@ def test_how_a_model_was_loaded_is_recorded_and_told_where_it_is_otherwise(
                   "--prediction", "epsilon"]).document  # fmt: skip
     said = "\n".join(other["notes"])
     assert "in another precision (--precision): float32 then, bfloat16 now" in said and "v then, epsilon now" in said
+
+
+def test_how_a_single_file_was_read_is_kept_whatever_its_kind(tmp_path: Path) -> None:
+    flags, made_by = Namespace(model=None, prediction=None), {"prediction": "v"}
+    for name, kept in (("a.ckpt", "v"), ("a.safetensors", "v"), ("a.pkl", None), ("a", None)):
+        path = tmp_path / name
+        path.write_bytes(b"") if path.suffix else path.mkdir()
+        assert _read_as(flags, Origin(Provenance(tmp_path, "{}", made_by, None), model=str(path))) == kept, name
 
 
 def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model: Path, lora: Path) -> None:

@@ -23,9 +23,9 @@ from huggingvis.core.media import Picture
 from huggingvis.core.protocols import Step
 from huggingvis.core.request import Canvas, Prompt, Refine, Refiner, Request, Tiles
 from huggingvis.core.system import System
+from huggingvis.edits.generate import prepared
 from huggingvis.edits.preview import Preview
 from huggingvis.edits.refine import second
-from huggingvis.edits.generate import prepared
 from huggingvis.edits.refiner import opened
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.taesd import bind_decoder

@@ -176,5 +176,5 @@ def test_the_page_of_models_in_python_runs(
     exec(compile(few, PAGE, "exec"), names)
     said = capsys.readouterr().out
     assert "('sample', 'encode', 'decode', 'log_prob')" in said and "2 ways of 5 steps" in said
-    assert tuple(names["z"].shape) == (8, 32) and tuple(names["halfway"].shape) == (4, 3, 32, 32)
+    assert tuple(names["z"].shape) == (8, 32) and tuple(names["halfway"].shape) == (8, 3, 32, 32)
     assert len(list(Path("out").glob("*.png"))) == 16

@@ -47,14 +47,19 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     missing files.
     """
     path = place_of_model(model)
-    of_others = path.suffix != ".pkl" if path.is_file() else (path / INDEX).is_file()
+    of_others = is_single_file(path) or (path / INDEX).is_file()
     if wishes.vae is not None and not of_others:
         raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
-    if wishes.prediction is not None and not (of_others and path.is_file()):
+    if wishes.prediction is not None and not is_single_file(path):
         raise UsageError(
             f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
         )
     return _of_others(path, wishes) if of_others else _own(path, wishes.device)
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether that is a checkpoint of others in one file, which may not say what its net predicts."""
+    return path.is_file() and path.suffix != ".pkl"
 
 
 def place_of_model(model: str | Path | None) -> Path:

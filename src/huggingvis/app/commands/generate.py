@@ -215,8 +215,10 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
 
 def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
     """How the output of a single file's net is read: as is said, else as it was for the picture of a record."""
+    from huggingvis.recipes.models import is_single_file
+
     read = told.made.get("prediction")
-    single = args.model is None and told.model is not None and Path(told.model).suffix == ".safetensors"
+    single = args.model is None and told.model is not None and is_single_file(Path(told.model))
     return args.prediction or (read if single and read in PREDICTED else None)
 
 
