@@ -79,7 +79,7 @@ def keymap(config: VQConfig) -> KeyMap:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> VQAutoencoder:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = config_from_diffusers(common.read_config(folder))
+    config = common.read_sizes(folder, config_from_diffusers)
     ours = keymap(config).consume(common.read_weights(folder, dtype))
     with hollow():
         net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
