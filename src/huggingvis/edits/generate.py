@@ -128,13 +128,20 @@ def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
     limits, request = of_both(system, request), request.with_own(system.defaults)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
-    able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
-    for name in (name for name, does in able.items() if getattr(request, name) and not does):
-        raise UsageError(
-            f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
-        )
+    if request.source is not None and not isinstance(system.codec, Encodes):
+        raise UsageError(f"{system.spec.name!r} has no encoder, so it starts from no picture. Leave the picture out.")
+    if request.adapters and system.adapts is None:
+        raise no_adapters(system.spec.name)
     check(starting.asked(system, request), limits)
     return check_sizes(system, check(request, limits))
+
+
+def no_adapters(model: str) -> UsageError:
+    """That a model takes none."""
+    return UsageError(
+        f"{model!r} takes no LoRAs, textual inversions and control nets (--lora, --embedding, --control). Leave them "
+        "out, or name a Stable Diffusion model with --model."
+    )
 
 
 def _named(request: Request, limits: Limits) -> Request:

@@ -47,6 +47,7 @@ from huggingvis.systems.prompt_plan import (
     pieces_of,
     plan_of,
     plans_of,
+    section_notes,
     stepwise,
     words_of,
 )
@@ -103,6 +104,7 @@ class TinyConditioner:
                 "The model learnt to count one kind of thing at a time: beside another one, numbers come out wrong and "
                 "things are left out."
             )
+        said += section_notes(plan_of(request))
         if not all(self.tokenizer.fits(reading.text) for reading in plan_of(request).variants):
             length = self.tokenizer.length
             said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")

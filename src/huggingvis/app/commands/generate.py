@@ -90,7 +90,10 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     told = origin_of(args, usual)
     draw_seeds(args, told.request().sampling if told else None)
     early = request_of(args, told, None)
-    _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
+    ours = told is None and _packaged(args.model or usual.model)
+    _early(early, prompt_required=ours)
+    if ours and (args.lora or args.embedding or args.control):
+        raise _no_adapters(args.model or usual.model)
     adapters = adapters_of(args, early.adapters, usual, screen)
     refiner = refiner_of(args, early.refiner, usual, screen)
     early = replace(early, adapters=adapters)
@@ -175,6 +178,13 @@ def _packaged(named: str | None) -> bool:
     from huggingvis import api
 
     return named is None or (named in api.packaged_models() and not Path(named).exists())
+
+
+def _no_adapters(named: str | None) -> UsageError:
+    from huggingvis import api
+    from huggingvis.edits.generate import no_adapters
+
+    return no_adapters(named or api.DEFAULT_MODEL)
 
 
 def _early(request: Request, prompt_required: bool) -> None:
