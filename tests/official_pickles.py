@@ -1,4 +1,4 @@
-"""Files as the official code of StyleGAN2 and StyleGAN3 writes them, made without it: its objects by the names they have there."""
+"""Files as the official code of StyleGAN2 and StyleGAN3 writes them, made without it: its objects by their names."""
 
 from __future__ import annotations
 

@@ -108,7 +108,9 @@ def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"G_ema": alias_free}))
     with pytest.raises(FileProblem, match="no StyleGAN2 synthesis"):
         stylegan2.generator(path)
-    with pytest.raises(FileProblem, match="neither a generator of StyleGAN2, .* 'b4', nor one of StyleGAN3, .* 'input'"):
+    with pytest.raises(
+        FileProblem, match="neither a generator of StyleGAN2, .* 'b4', nor one of StyleGAN3, .* 'input'"
+    ):
         load(path)
 
 
@@ -136,8 +138,8 @@ def test_an_alias_free_file_generates_and_is_explored(tmp_path: Path) -> None:
     assert np.array_equal(middle[0].pixels, middle[1].pixels)
     for verb in ("mix", "truncation", "interpolate"):
         assert exploration(verb)()(system, ()).tiles.pictures[0].size == (16, 16)
-    inverted = exploration("invert")(steps=30)(system, middle[:1])
-    assert inverted.record["psnr_db"][0] > 60  # the search begins at this very picture
+    first, later = (exploration("invert")(steps=n)(system, pictures[:1]).record["psnr_db"][0] for n in (1, 20))
+    assert later > first + 3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Karras, Laine & Aila 2018 (arXiv 1812.04948): mapping f: Z -> W of eight layers, one style for each layer, styles of
 two pictures mixed (Sec. 3.1), and truncation w' = w_avg + psi (w - w_avg) (App. B). The synthesis is that paper's
-(`nets.adain_synthesis`) or that of Karras et al. 2019, arXiv 1912.04958 (`nets.stylegan2_synthesis`). Book: chapter 2.
+(`nets.adain_synthesis`), or that of Karras et al. 2019, arXiv 1912.04958 (`nets.stylegan2_synthesis`), or of 2021,
+arXiv 2106.12423 (`nets.stylegan3_synthesis`). Book: chapter 2.
 """
 
 from __future__ import annotations

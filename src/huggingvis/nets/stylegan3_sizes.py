@@ -79,12 +79,12 @@ class Schedule:
                 f"{self.critical} of {self.layers}."
             )
         last = self.size / 2
-        rising = 0 < self.first_cutoff <= last and self.first_stopband <= last * self.last_stopband
+        rising = 0 < self.first_cutoff <= last and 0.5 <= self.first_stopband <= last * self.last_stopband
         if not (rising and self.first_cutoff < self.first_stopband and self.last_stopband > 1):
             raise UsageError(
-                "Cutoffs of an alias-free generator rise from layer to layer, and each stopband lies above its cutoff; "
-                f"found {self.first_cutoff:g} to {last:g} with stopbands from {self.first_stopband:g} to "
-                f"{last * self.last_stopband:g}."
+                "Cutoffs of an alias-free generator rise from layer to layer, each stopband lies above its cutoff, and "
+                f"the first at half a cycle or more; found {self.first_cutoff:g} to {last:g} with stopbands from "
+                f"{self.first_stopband:g} to {last * self.last_stopband:g}."
             )
 
     def signals(self) -> tuple[Signal, ...]:

@@ -67,7 +67,7 @@ class FourierInput(nn.Module):
 
     def _placed(self, w: Tensor) -> Tensor:
         """(A | b), [B, 2, 3]."""
-        t = self.affine(w)
+        t = self.affine(w.to(self.affine.weight.dtype))
         cos, sin, x, y = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
         rotation = torch.stack([cos, -sin, sin, cos], 1).unflatten(1, (2, 2))  # [B, 2, 2]
         moved = rotation @ torch.stack([x, y], 1)[..., None]  # [B, 2, 1]

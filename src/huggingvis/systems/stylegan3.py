@@ -114,7 +114,7 @@ def _schedule(synthesis: Record, told: _Settings) -> Schedule:
         layers=synthesis.whole("num_layers", 2, 64),
         critical=synthesis.whole("num_critical", 1, 63),
         first_cutoff=told.real("first_cutoff", 2, 1e-2, 4096),
-        first_stopband=told.real("first_stopband", 2**2.1, 1e-2, 4096),
+        first_stopband=told.real("first_stopband", 2**2.1, 0.5, 4096),
         last_stopband=told.real("last_stopband_rel", 2**0.3, 1, 16),
         margin=synthesis.whole("margin_size", 0, 256),
     )
