@@ -1,6 +1,7 @@
 """Inpainting, outpainting and image-to-image on the synthetic world, whose pictures are known behind every hole.
 
     python benchmarks/inpainting.py --net runs/inpainting
+    python benchmarks/inpainting.py --net runs/inpainting --pictures 2 --sheet trained/inpainting.png     to look at
 
 Each picture of the test split gets a hole that cuts a thing in two (`box`), one that takes a whole thing (`thing`),
 and loses a side that cuts a thing (`side`, outpainting). Told of each method: the PSNR inside the hole against the
@@ -29,12 +30,15 @@ from PIL import Image
 from huggingvis.api import load
 from huggingvis.core.layout import Layout
 from huggingvis.core.layout_edits import Replace
+from huggingvis.core.media import Picture
 from huggingvis.core.request import Canvas, FromPicture, Inpaint, Outpaint, Prompt, Request, Source
 from huggingvis.core.system import System
 from huggingvis.data.artwork import emoji_font_path
 from huggingvis.data.world import World
 from huggingvis.edits.generate import generate
 from huggingvis.edits.placing import surroundings
+from huggingvis.export.grid import Sheet, contact_sheet
+from huggingvis.export.image import save
 from huggingvis.metrics.holes import continued, cut_things
 from huggingvis.metrics.psnr import psnr
 from huggingvis.metrics.scene_accuracy import Rules, verdicts
@@ -46,6 +50,7 @@ JUMP = 5
 NO_PLAN = {"plan": "no"}
 MOST = 60.0
 MARGIN = 3  # pixels around a thing that is taken out whole
+KINDS = ("box", "thing", "side")
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,12 @@ def main() -> None:
     adds.add_argument("--resamples", type=int, nargs="*", default=[1, 5, 10], help="RePaint's (default: 1 5 10)")
     adds.add_argument("--steps", type=int, default=50, help="of every method (default: %(default)s)")
     adds.add_argument("--sampler", default="ddpm", help="of every method (default: %(default)s)")
+    adds.add_argument("--sheet", type=Path, help="draw --pictures cases of each kind of hole as a sheet instead")
     options = adds.parse_args()
     if emoji_font_path() is None:
         print("Not measured: the world's sprites need a colour-emoji font (Debian: fonts-noto-color-emoji).")
         return
     torch.set_num_threads(options.threads)
-    report = Report(__file__, options, ("numpy", "pillow"))
     with tempfile.TemporaryDirectory() as folder:
         world = World(size=64, split="test", seed=options.seed, lattice=8)
         bench = Bench(options, Path(folder), world, bind_judge(), load("tiny"))
@@ -135,7 +140,11 @@ def main() -> None:
         }
         if options.net is not None:
             methods["nine channels"] = bench.method(load(options.net), {})
-        for kind in ("box", "thing", "side"):
+        if options.sheet is not None:
+            save(sheet(bench, methods), options.sheet)
+            return
+        report = Report(__file__, options, ("numpy", "pillow"))
+        for kind in KINDS:
             holes(report, bench, kind, methods)
         strengths(report, bench)
     report.write()
@@ -143,6 +152,17 @@ def main() -> None:
 
 def _blurred(case: Case, number: int) -> np.ndarray:
     return np.array(surroundings(Image.fromarray(case.truth), case.hole))
+
+
+def sheet(bench: Bench, methods: dict[str, Method]) -> Picture:
+    """A row for each case: the truth, what is left of it, and what each method made."""
+    told: list[tuple[str, np.ndarray]] = []
+    for number, case in enumerate(case for kind in KINDS for case in cases(bench, kind)):
+        left = np.where(case.hole[:, :, None], 127, case.truth).astype(np.uint8)
+        told += [("truth", case.truth), ("left", left)]
+        told += [(name, fill(case, number)) for name, fill in methods.items()]
+    names, pictures = zip(*told, strict=True)
+    return contact_sheet([Picture(pixels) for pixels in pictures], Sheet(2 + len(methods), 96), names)
 
 
 # ---- holes -----------------------------------------------------------------------------------------------------------

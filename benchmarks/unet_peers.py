@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.train.optim import Optim
 from huggingvis.train.parallel import Parallel
 from huggingvis.train.players import players
@@ -91,7 +91,7 @@ def ours(size: Size, precision: Precision, rate: float, seed: int) -> Contender:
     rng, alone = torch.Generator().manual_seed(seed), Parallel()
 
     def loss(pictures: Tensor) -> Tensor:
-        with choose(cpu, precision.autocast or torch.float32, training=True), precision.context(cpu):
+        with for_training(cpu, precision.autocast or torch.float32), precision.context(cpu):
             return objective.loss({"x0": pictures}, 0, rng)["mse"]
 
     def step(pictures: Tensor) -> None:

@@ -88,11 +88,12 @@ class Graph:
 
     def drawn(self, widgets: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The drawing: values as widgets in the order of `widgets`, links as rows."""
-        nodes, links = [], []
+        nodes: list[dict[str, Any]] = []
+        links: list[list[Any]] = []
         for name, node in self.nodes.items():
             order = widgets.get(node["class_type"], ())
             values = [node["inputs"].get(key, "randomize") for key in order]
-            slots = []
+            slots: list[dict[str, Any]] = []
             for key, value in node["inputs"].items():
                 if isinstance(value, list):
                     links.append([len(links) + 1, int(value[0]), value[1], int(name), len(slots), key.upper()])

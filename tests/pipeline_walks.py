@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
@@ -19,6 +20,13 @@ from huggingvis.systems.pipelines import How, bind_folder
 def bound(made: Any, folder: Path) -> System:
     made.save_pretrained(folder)
     return bind_folder(folder, How())
+
+
+def diffusion(system: System, asked: Request) -> Diffusion:
+    """What the system's generator is for that request: these folders hold nothing but diffusions."""
+    model = system.generator(asked)
+    assert isinstance(model, Diffuses)
+    return model.diffusion
 
 
 @torch.inference_mode()

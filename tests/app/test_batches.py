@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from huggingvis import api
 from huggingvis.core.errors import UsageError
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling
 from huggingvis.core.row_files import read_rows
+from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.batch_rows import rows_of
@@ -263,8 +264,14 @@ def test_each_model_is_loaded_once_and_the_rows_keep_their_order(
     other = shutil.copytree(tiny_model, tmp_path / "other")
     record = json.loads((other / "model.json").read_text())
     (other / "model.json").write_text(json.dumps({**record, "name": "other"}))
-    loaded, load = [], api.load
-    monkeypatch.setattr(api, "load", lambda model=None, **how: (loaded.append(Path(model).name), load(model, **how))[1])
+    load = api.load
+    loaded: list[str] = []
+
+    def noted(model: Path | str, **how: Any) -> System:
+        loaded.append(Path(model).name)
+        return load(model, **how)
+
+    monkeypatch.setattr(api, "load", noted)
     rows = [{"prompt": FOX, "model": str(m), "seed": n} for n, m in enumerate((other, tiny_model, other, tiny_model))]
     file = write("rows.json", json.dumps(rows))
     said = hvis(["batch", file, "--steps", 1, "--json"])
@@ -341,7 +348,8 @@ def test_in_python(hvis: Any, tiny_model: Path) -> None:
     system = api.load(tiny_model, device="cpu")
     base = Request(sampling=Sampling(steps=1, guidance_scale=2.0))
     told: list[str] = []
-    rows = [FOX, {"prompt": FOX, "seed": 3}, Request(Prompt(FOX), sampling=Sampling(steps=2)), {"prompt": ""}]
+    two = Request(Prompt(FOX), sampling=Sampling(steps=2))
+    rows: list[str | Request | Mapping[str, Any]] = [FOX, {"prompt": FOX, "seed": 3}, two, {"prompt": ""}]
     done = api.batch(rows, "out", model=system, base=base, on_row=lambda outcome: told.append(outcome.state))
     assert told == ["made"] * 3 + ["failed"] and [o.state for o in done.outcomes] == told
     assert "The prompt is empty" in str(done.outcomes[3].error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_chosen_is_explained(files: list[str], index: dict[str, A
 # ---- all that is here ------------------------------------------------------------------------------------------------
 
 
-def written(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
+def written(path: Path, tensors: Mapping[str, tuple[int, ...]]) -> int:
     """A safetensors file with such shapes; its bytes."""
     import torch
     from safetensors.torch import save_file

@@ -128,7 +128,7 @@ def test_nan_cannot_be_written() -> None:
         ({"source": Inpaint("a.png", "b.png", blur=float("inf"))}, "source.blur must be a number"),
         ({"source": Inpaint("a.png", "b.png", resamples=0)}, "source.resamples must be between 1"),
         ({"source": Inpaint("a.png", "b.png", jump=0)}, "source.jump must be between 1"),
-        ({"source": Inpaint("a.png", "b.png", fill="blurred")}, "'source.fill'"),
+        ({"source": Inpaint("a.png", "b.png", fill="blurred")}, "'source.fill'"),  # type: ignore[arg-type]  # no such fill
         ({"source": Outpaint("a.png")}, "grow by no pixel at any side"),
         ({"source": Outpaint("a.png", left=-1)}, "source.left must be between 0"),
         ({"source": Outpaint("a.png", top=8, strength=0.0)}, "source.strength must be above 0"),

@@ -6,16 +6,18 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import ClassVar, Union
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from huggingvis.app.sources import add_sources, source_of
+from huggingvis.core import config, request_fields, request_sources, rules
 from huggingvis.core import request as request_module
-from huggingvis.core import request_fields, request_sources, rules
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import FromPicture, Prompt, Request, check
 from huggingvis.core.request_fields import files_of, in_order, with_field
@@ -24,6 +26,7 @@ from huggingvis.core.request_sources.kind import SourceKind
 from huggingvis.edits import starting
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.beside import check_files
+from huggingvis.systems.tiny import bind
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Between(SourceKind):
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`Between` in the one place where kinds are listed."""
-    every = Union[(*kinds(), Between)]
+    every = reduce(or_, (*kinds(), Between))
     for module in (request_sources, request_module):
         monkeypatch.setattr(module, "Source", every)
-    caches = (request_fields._kinds, request_fields._short)
+    caches = (config._hints, request_fields._kinds, request_fields._short)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -98,7 +101,7 @@ def test_the_files_of_a_new_kind_are_looked_for_hashed_and_spoken_of(files: tupl
     check_files(asked)
     with pytest.raises(FileProblem, match="no file gone"):
         check_files(replace(asked, source=Between(files[0], "gone.png")))  # type: ignore[arg-type]
-    assert starting.notes(asked.source) == (f"{files[1]} is a moving picture of 2 frames: the first one is used.",)
+    assert starting.notes(bind(), asked) == (f"{files[1]} is a moving picture of 2 frames: the first one is used.",)
     before = address(asked, None, "m", {}, Identities())
     Path(files[1]).write_bytes(Path(files[0]).read_bytes())
     assert address(asked, None, "m", {}, Identities()) != before

@@ -18,7 +18,7 @@ from PIL import Image
 from huggingvis.core.errors import FileProblem, HvisError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Prompt, Refine, Request, Sampling
-from huggingvis.core.request_sampling import OWN, RNGS
+from huggingvis.core.request_sampling import BY_CHANCE, OWN, RNGS
 from huggingvis.export import dialects
 from huggingvis.export.dialects import solvers
 from huggingvis.export.dialects.reading import Reading, Wanted
@@ -164,11 +164,13 @@ def test_a_mask_s_numbers_are_read_as_far_as_they_are_told() -> None:
 
 def test_values_that_cannot_be_are_said_and_left_out() -> None:
     told = reading(
-        infotext("a", "", {"Steps": "many", "CFG scale": 1e9, "Seed": -1, "Size": "axb", "Sampler": "Euler"})
+        infotext("a", "", {"Steps": "many", "CFG scale": 1e9, "Seed": -2, "Size": "axb", "Sampler": "Euler"})
     )
     assert told.request.sampling.steps == Sampling().steps and told.request.canvas == Canvas()
     for name in ("Steps", "CFG scale", "Seed", "Size"):
         assert any(note.startswith(f"{name} ") for note in told.notes)
+    told = reading(infotext("a", "", {"Steps": 5, "Seed": -1, "Sampler": "Euler"}))  # a number that is yet to be drawn
+    assert told.request.sampling.seed == BY_CHANCE and not any("Seed" in note for note in told.notes)
 
 
 # ---- ours, through its text ------------------------------------------------------------------------------------------

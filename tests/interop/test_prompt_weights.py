@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline_walks import bound
+from pipeline_walks import bound, diffusion
 from tiny_pipelines import pipeline, pipeline_ldm, pipeline_pixart, pipeline_xl
 from torch import Tensor
 
 from huggingvis.adapters.textual_inversion import Embedding, TextualInversions
 from huggingvis.core.request import Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.systems.prompt_reading import ClipReader, readers_of
+from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner, readers_of
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
 START, END = 49406, 49407
@@ -150,7 +150,7 @@ def test_both_towers_of_xl(xl: tuple[Any, System]) -> None:
 def test_guidance_of_a_longer_prompt_is_that_of_each_by_itself(sd1: tuple[Any, System]) -> None:
     _, system = sd1
     request = asked("a cat BREAK a dog", "dark")
-    cond, model = system.conditioner([request]), system.generator(request).diffusion
+    cond, model = system.conditioner([request]), diffusion(system, request)
     x, t = torch.randn(1, 4, 8, 8), torch.tensor(0.5, dtype=torch.float64)
     with torch.no_grad():
         away = model.denoise(x, t, {"tokens": cond["negative.tokens"]}).x0
@@ -162,6 +162,7 @@ def test_guidance_of_a_longer_prompt_is_that_of_each_by_itself(sd1: tuple[Any, S
 
 def test_a_learnt_word_of_several_vectors_is_weighed_as_a_whole(sd1: tuple[Any, System]) -> None:
     _, system = sd1
+    assert isinstance(system.conditioner, PromptConditioner)
     (reader,) = readers_of(system.conditioner.reader)
     assert isinstance(reader, ClipReader)
     vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))

@@ -80,6 +80,12 @@ def _id(case: tuple[str, dict[str, Any]]) -> str:
     return "-".join([name.removesuffix("Scheduler"), *own])
 
 
+def table(own: Own) -> torch.Tensor:
+    """alpha_bar at every step, [T]."""
+    assert isinstance(own.process, TableProcess)
+    return own.process.alphas_cumprod
+
+
 def run(own: Own, steps: int, process: TableProcess, noise: list[torch.Tensor]) -> tuple[Net, torch.Tensor]:
     assert own.solver is not None
     sampler, schedule = own.solver(steps, 0.0)
@@ -108,7 +114,7 @@ def test_the_solver_of_every_class(case: tuple[str, dict[str, Any]], steps: int)
     noise = draws(steps, torch.float32 if "sde" in str(more.get("algorithm_type")) else torch.float64)
     # float32 sigmas of theirs, and rho_up for the ancestral one, are what is left
     assert_same(run(own, steps, process, noise), reference, 1e-4)
-    assert float((own.process.alphas_cumprod - process.alphas_cumprod).abs().max()) < 1e-6
+    assert float((table(own) - process.alphas_cumprod).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c[0].startswith("Euler")], ids=_id)
@@ -133,15 +139,15 @@ def test_what_is_made_of_single_settings() -> None:
     assert own_solver({"_class_name": "DDIMScheduler", "thresholding": True}).clip == (DynamicThreshold(0.995, 1.0),)
     assert own_solver({"_class_name": "DDIMScheduler"}).solver is None  # theirs clips x0 and keeps the noise of before
     zero = own_solver({"_class_name": "DDIMScheduler", **PLAIN, "rescale_betas_zero_snr": True})
-    assert float(zero.process.alphas_cumprod[-1]) == 0.0
+    assert float(table(zero)[-1]) == 0.0
     trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})
-    assert trained.process.alphas_cumprod.tolist() == pytest.approx([0.9, 0.72, 0.432])
+    assert table(trained).tolist() == pytest.approx([0.9, 0.72, 0.432])
 
 
 def test_a_class_that_is_not_known_still_tells_its_table() -> None:
     own = own_solver({"_class_name": "MadeUpScheduler", **SCALED, "prediction_type": "v_prediction"})
     assert own.solver is None and own.prediction == V()
-    assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
+    assert torch.equal(table(own), TableProcess.scaled_linear().alphas_cumprod)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +173,7 @@ def test_written_settings_are_read_by_us_and_by_diffusers(tmp_path: Path, predic
     folder = write_scheduler(tmp_path / "scheduler", scheduler_config(process, prediction))
     own = read_scheduler(folder)
     assert own.prediction == prediction
-    torch.testing.assert_close(own.process.alphas_cumprod, process.alphas_cumprod, rtol=1e-9, atol=0)
+    torch.testing.assert_close(table(own), process.alphas_cumprod, rtol=1e-9, atol=0)
     read = diffusers.DDIMScheduler.from_pretrained(folder)
     torch.testing.assert_close(read.alphas_cumprod.double(), process.alphas_cumprod, rtol=1e-4, atol=1e-9)
 
@@ -176,7 +182,7 @@ def test_written_settings_are_read_by_us_and_by_diffusers(tmp_path: Path, predic
 def test_the_real_file_of_stable_diffusion_1() -> None:
     own = read_scheduler(Path(str(DATA)) / "configs/sd15/scheduler")
     assert own.name == "PNDMScheduler" and own.unit and own.prediction == Eps() and own.clip == ()
-    assert torch.equal(own.process.alphas_cumprod, TableProcess.scaled_linear().alphas_cumprod)
+    assert torch.equal(table(own), TableProcess.scaled_linear().alphas_cumprod)
     assert own.solver is not None
     clocks = own.solver(50, 0.0)[1](own.process).clocks
     assert clocks is not None and clocks.tolist()[:2] == [981.0, 961.0]

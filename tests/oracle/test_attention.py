@@ -15,7 +15,16 @@ from huggingvis.core.ops.registry import implementation
 from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Site, attach, sites
 from huggingvis.nets.attention import Attention
 from huggingvis.nets.unet import UNet, UNetConfig
-from huggingvis.runtime.attention import LONGEST_MAP, choose, matmul_attention, short_attention
+from huggingvis.runtime.attention import (
+    LONG,
+    LONGEST_MAP,
+    by_rows,
+    for_drawing,
+    for_training,
+    long_attention,
+    matmul_attention,
+    short_attention,
+)
 
 CPU = torch.device("cpu")
 
@@ -218,16 +227,29 @@ def test_an_untapped_net_calls_no_tap_code(monkeypatch: pytest.MonkeyPatch) -> N
         net(*inputs)
 
 
-def test_choice_of_attention_for_training() -> None:
+def test_the_choice_of_attention() -> None:
     def fused() -> Tensor:
         raise AssertionError
 
-    with choose(CPU, torch.bfloat16, training=True):
-        assert implementation("attention", fused) is short_attention
-    half, single = torch.bfloat16, torch.float32
-    for device, precision, training in (("cpu", single, True), ("cpu", half, False), ("cuda", half, True)):
-        with choose(torch.device(device), precision, training=training):
-            assert implementation("attention", fused) is fused
+    def chosen() -> object:
+        return implementation("attention", fused)
+
+    half, single, cuda = torch.bfloat16, torch.float32, torch.device("cuda")
+    with for_training(CPU, half):
+        assert chosen() is short_attention
+        with for_drawing(CPU):
+            assert chosen() is (fused if torch.cpu._is_amx_tile_supported() else long_attention)
+        assert chosen() is short_attention
+    early, late = for_training(CPU, half), for_training(CPU, half)
+    early.__enter__()
+    late.__enter__()
+    early.__exit__(None, None, None)  # as threads may end: the first to come need not be the last to go
+    assert chosen() is short_attention
+    late.__exit__(None, None, None)
+    assert chosen() is fused
+    for block in (for_training(CPU, single), for_training(cuda, half), for_drawing(cuda)):
+        with block:
+            assert chosen() is fused
 
 
 def test_long_sequences_stay_fused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +266,59 @@ def test_long_sequences_stay_fused(monkeypatch: pytest.MonkeyPatch) -> None:
         x = torch.randn(1, 1, length, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         assert float((short_attention(x, x, x) - matmul_attention(x, x, x)).abs().max()) < 1e-12
     assert lengths == [side + 1]
+
+
+# ---- long sequences --------------------------------------------------------------------------------------------------
+
+
+def long(spread: float, queries: int = LONG + 3, keys: int = LONG + 5, d: int = 40) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v in bfloat16; keys share a part, so that all scores of a row lie far from 0."""
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, n, d, generator=rng) for n in (queries, keys, keys))
+    shared = 3 * torch.randn(1, 2, 1, d, generator=rng)
+    return (spread * q).bfloat16(), (spread * k + shared).bfloat16(), v.bfloat16()
+
+
+def apart(found: Tensor, q: Tensor, k: Tensor, v: Tensor) -> float:
+    """From attention in float64, by the length of that."""
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.5, 3.0])
+def test_rows_at_a_time_are_the_definition_within_bfloat16(spread: float) -> None:
+    """2^-8 is the spacing of bfloat16 near 1. Rounded without a shift, scores would be some 2^-4 apart."""
+    q, k, v = long(spread)
+    out = by_rows(q, k, v)
+    assert out is not None and out.shape == q.shape and out.dtype is torch.bfloat16
+    assert apart(out, q, k, v) < 2 * 2**-8
+    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    assert spread < 1 or apart(scores.softmax(-1) @ v, q, k, v) > 2 * apart(out, q, k, v)
+
+
+def test_a_key_that_the_sample_misses_is_found() -> None:
+    """One key that a query is nearly the same as, not among those that tell how large scores are."""
+    q, k, v = long(0.5)
+    k[..., 5, :] = q[..., 7, :] * (40 / q[..., 7, :].float().square().sum(-1, keepdim=True) * 40**0.5)  # a score of 40
+    out = by_rows(q, k, v)
+    assert out is not None and apart(out, q, k, v) < 2 * 2**-8
+    assert torch.allclose(out[..., 7, :].float(), v[..., 5, :].float(), rtol=2**-7)
+
+
+def test_where_numbers_overflow_the_fused_kernel_answers() -> None:
+    q, k, v = long(0.5)
+    k[..., 5, :] = q[..., 7, :] * (200 / q[..., 7, :].float().square().sum(-1, keepdim=True) * 40**0.5)
+    assert by_rows(q, k, v) is None
+    assert torch.equal(long_attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+
+
+def test_what_rows_do_not_suit_goes_the_fused_way() -> None:
+    q, k, v = long(0.5)
+    fused = F.scaled_dot_product_attention
+    seen = torch.rand(q.shape[2], k.shape[2], generator=torch.Generator().manual_seed(0)) < 0.9
+    assert torch.equal(long_attention(q, k, v, seen), fused(q, k, v, attn_mask=seen))
+    assert torch.equal(long_attention(q[..., :9, :], k, v), fused(q[..., :9, :], k, v))
+    assert torch.equal(long_attention(q.float(), k.float(), v.float()), fused(q.float(), k.float(), v.float()))
+    learnt = q.clone().requires_grad_()
+    long_attention(learnt, k, v).sum().backward()
+    assert learnt.grad is not None and not torch.equal(long_attention(q, k, v), fused(q, k, v))

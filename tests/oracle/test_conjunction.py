@@ -67,9 +67,9 @@ def test_prompts_of_different_lengths_do_not_see_each_others_padding() -> None:
     cond = condition(parts=1)
     cond["and.1.tokens"] = torch.randn(3, 9, 2, dtype=F64)
 
-    def masked(x: Tensor, t: Tensor, told: Cond) -> Belief:
-        mask = told["tokens_mask"].to(F64)[..., None]
-        return net(x, t, {**told, "tokens": told["tokens"] * mask})
+    def masked(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+        mask = cond["tokens_mask"].to(F64)[..., None]
+        return net(x, t, {**cond, "tokens": cond["tokens"] * mask})
 
     x, t = torch.randn(3, 6, dtype=F64), torch.tensor(0.4, dtype=F64)
     away, one, two = (net(x, t, part(cond, place)).x0 for place in ("negative.", "", "and.1."))
@@ -162,7 +162,7 @@ def test_a_walk_that_goes_back_reads_what_it_read_there() -> None:
 
 
 def test_what_no_condition_asks_for_is_not_told() -> None:
-    keys = set()
+    keys: set[str] = set()
 
     def listening(x: Tensor, t: Tensor, cond: Cond) -> Belief:
         keys.update(cond)

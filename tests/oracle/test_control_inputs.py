@@ -18,6 +18,7 @@ from huggingvis.data.control_arrays import gaussian, sobel
 from huggingvis.data.control_inputs.canny import Canny
 from huggingvis.data.control_inputs.lines import Lines
 from huggingvis.data.control_inputs.scribble import Scribble
+from huggingvis.data.control_inputs.soft_edges import SoftEdges
 from huggingvis.data.control_pictures import for_use, preparation, preparations, prepared
 
 RNG = np.random.default_rng(0)
@@ -160,7 +161,7 @@ def test_three_ways_to_fit(tmp_path: Path) -> None:
 
 def test_words_of_a_preparation() -> None:
     assert preparation("canny,low=50,high=150") == Canny(50.0, 150.0)
-    assert preparation("Soft-Edges,widths=1,2,full=0.5").widths == (1.0, 2.0)  # type: ignore[union-attr]
+    assert preparation("Soft-Edges,widths=1,2,full=0.5") == SoftEdges((1.0, 2.0), 0.5)
     assert preparation("") is None and preparation("none") is None
     for words, message in (("cany", "Did you mean 'canny'"), ("canny,hi=3", "Did you mean '--high'"),
                            ("canny,low=x", "'low' must be a number"), ("canny,low=300", "low <= high"),

@@ -14,7 +14,8 @@ COMMA = ord(",")
 class Letters:
     """A token is a letter; "E" is a learnt word of `vectors` ids from 1000 on."""
 
-    room, comma = 75, COMMA
+    room = 75
+    comma: int | None = COMMA
 
     def __init__(self, vectors: int = 4):
         self.lengths = {1000: vectors}

@@ -46,7 +46,7 @@ def test_jumps_are_the_official_list() -> None:
 def test_clocks_go_with_their_times() -> None:
     clocked = Grid(grid(6).times, torch.arange(6.0))
     found = jumping(clocked, 2, 2)
-    told = dict(zip(clocked.times.tolist(), clocked.clocks.tolist(), strict=False))  # type: ignore[union-attr]
+    told = dict(zip(clocked.times.tolist(), clocked.clocks.tolist(), strict=False))
     assert found.clocks is not None
     assert [told[t] for t in found.times[:-1].tolist()] == found.clocks.tolist()
 

@@ -73,14 +73,14 @@ def test_every_sampler_draws_the_same_of_a_pixelwise_denoiser(name: str) -> None
 @pytest.mark.parametrize("size", [(8, 8), (6, 8), (3, 5)])
 def test_a_window_as_large_as_the_canvas_changes_no_bit(size: tuple[int, int]) -> None:
     x, _ = canvas(*size)
-    assert torch.equal(Windows(8, 8)(context)(x, T, {}).x0, context(x, T, {}).x0)  # type: ignore[union-attr]
+    assert torch.equal(Windows(8, 8)(context)(x, T, {}).x0, context(x, T, {}).x0)
 
 
 def test_overlaps_are_means() -> None:
     """Two windows of 8 over 12 columns: columns 4 to 7 are the mean of both, the others one window's own."""
     x, _ = canvas(8, 12)
-    found = Windows(8, 8)(context)(x, T, {}).x0  # type: ignore[union-attr]
-    left, right = (context(part, T, {}).x0 for part in (x[..., :8], x[..., 4:]))  # type: ignore[union-attr]
+    found = Windows(8, 8)(context)(x, T, {}).x0
+    left, right = (context(part, T, {}).x0 for part in (x[..., :8], x[..., 4:]))
     want = torch.cat([left[..., :4], (left[..., 4:] + right[..., :4]) / 2, right[..., 4:]], -1)
     assert float((found - want).abs().max()) < 1e-6
 
@@ -90,8 +90,8 @@ def test_a_ring_has_no_edge() -> None:
     x, _ = canvas(8, 16)
     around = Windows(8, 8, 0.5, (False, True))(context)
     assert starts(16, 8, 0.5, wrap=True) == [0, 4, 8, 12]
-    rolled = around(x.roll(4, -1), T, {}).x0  # type: ignore[union-attr]
-    assert float((rolled - around(x, T, {}).x0.roll(4, -1)).abs().max()) < 1e-6  # type: ignore[union-attr]
+    rolled = around(x.roll(4, -1), T, {}).x0
+    assert float((rolled - around(x, T, {}).x0.roll(4, -1)).abs().max()) < 1e-6
     assert starts(8, 8, 0.5, wrap=True) == [0, 4]  # at its own size too, the edges are seen as a middle
 
 

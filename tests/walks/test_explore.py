@@ -154,7 +154,7 @@ def test_a_density_reads_pictures_as_it_learnt_them(vae: System, tmp_path: Path)
     x = dequantise(flow.signals(black), torch.Generator().manual_seed(3))
     assert torch.equal(z, model.encode(x)) and not torch.equal(z[0], z[1])
     assert torch.equal(encoded(vae, black, 3), able(vae, Encodes, "encoder").encode(vae.signals(black)))
-    found = exploration("interpolate")(steps=2)(flow, black)
+    found = hv.explore("interpolate", flow, black, numbers={"steps": 2})[1]
     assert all(np.abs(tile.pixels.astype(int)).max() <= 1 for tile in found.tiles.pictures)
 
 

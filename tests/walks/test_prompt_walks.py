@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from pipeline_walks import bound
+from pipeline_walks import bound, diffusion
 from tiny_pipelines import pipeline, start
 from torch import Tensor
 
-from huggingvis.core.belief import Belief
+from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import compose
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import ReplayNoise, SeedNoise
@@ -36,13 +37,13 @@ def own(tiny_model: Path) -> System:
     return tiny.bind(tiny_model)
 
 
-def asked(text: str, negative: str = "", sampler: str = "euler", **more: object) -> Request:
-    return Request(Prompt(text, negative), sampling=Sampling(sampler, "uniform", STEPS, 4.0), **more)  # type: ignore[arg-type]
+def asked(text: str, negative: str = "", sampler: str = "euler", **more: Any) -> Request:
+    return Request(Prompt(text, negative), sampling=Sampling(sampler, "uniform", STEPS, 4.0), **more)
 
 
 @torch.inference_mode()
 def walked(system: System, request: Request, x: Tensor | None = None) -> Tensor:
-    model = system.generator(request).diffusion
+    model = diffusion(system, request)
     grid = model.grid(model.process.pace)
     noise = ReplayNoise([start()])
     cond = model.condition(system.conditioner([request]), SeedNoise([0]))
@@ -54,11 +55,11 @@ def walked(system: System, request: Request, x: Tensor | None = None) -> Tensor:
 def by_hand(system: System, texts: list[tuple[str, str]], sampler: str = "euler") -> Tensor:
     """Step i under the i-th prompt and negative prompt, every step a walk of its own."""
     requests = [asked(*text, sampler=sampler) for text in texts]
-    model = system.generator(requests[0]).diffusion
+    model = diffusion(system, requests[0])
     grid = model.grid(model.process.pace)
     x = model.start(1, grid, ReplayNoise([start()]))
     for i, request in enumerate(requests):
-        own = system.generator(request).diffusion
+        own = diffusion(system, request)
         one = Grid(grid.times[i : i + 2], None if grid.clocks is None else grid.clocks[i : i + 1])
         x = own.walk(x, one, system.conditioner([request]), noise=ReplayNoise([]))
     return x
@@ -95,7 +96,7 @@ def test_a_sampler_of_two_calls_reads_one_prompt_a_step(sd1: System) -> None:
 def test_and_is_composable_diffusion(sd1: System) -> None:
     """A loop written out: the belief at each step is neg + w sum_i w_i (cond_i - neg)."""
     request = asked("a cat AND a dog :0.6 AND a hat :-0.3", "dark")
-    model = sd1.generator(request).diffusion
+    model = diffusion(sd1, request)
     grid = model.grid(model.process.pace)
     texts = ("a cat", "a dog", "a hat")
     tokens = [sd1.conditioner([asked(text, "dark")]) for text in texts]
@@ -103,9 +104,10 @@ def test_and_is_composable_diffusion(sd1: System) -> None:
     def belief(x: Tensor, t: Tensor) -> Belief:
         clock = {} if grid.clocks is None else {"clock": grid.clock_table(x)[float(t)]}
         away = model.denoise(x, t, {"tokens": tokens[0]["negative.tokens"], **clock})
-        to = [model.denoise(x, t, {"tokens": one["tokens"], **clock}).x0 for one in tokens]  # type: ignore[union-attr]
-        total = sum(w * (x0 - away.x0) for w, x0 in zip((1.0, 0.6, -0.3), to, strict=True))  # type: ignore[union-attr]
-        return replace(away, x0=away.x0 + 4.0 * total)  # type: ignore[type-var, union-attr]
+        assert isinstance(away, Gaussian)
+        to = [model.denoise(x, t, {"tokens": one["tokens"], **clock}).x0 for one in tokens]
+        total = sum(w * (x0 - away.x0) for w, x0 in zip((1.0, 0.6, -0.3), to, strict=True))
+        return replace(away, x0=away.x0 + 4.0 * total)
 
     x, state = model.start(1, grid, ReplayNoise([start()])), model.sampler.init()
     with model.process.walked(grid.times):
@@ -152,8 +154,9 @@ def test_from_a_picture_steps_are_counted_from_the_first_that_is_walked(own: Sys
 
 def test_the_web_uis_language_is_read_by_the_model_that_ships(own: System) -> None:
     conditioner = own.conditioner
+    assert isinstance(conditioner, tiny.TinyConditioner)
     plain = conditioner([asked("一只狐狸在披萨的左边")])
-    slots = own.parts["text"].config.slots  # type: ignore[union-attr]
+    slots = own.parts["text"].config.slots
     weighed = conditioner([asked("一只(狐狸:1.5)在披萨的左边")])
     ratio = weighed["tokens"] / plain["tokens"]
     assert torch.equal(weighed["tokens"][:, :slots], plain["tokens"][:, :slots])
@@ -185,9 +188,9 @@ def test_pictures_of_different_changing_prompts_are_refused(sd1: System) -> None
 
 def test_a_condition_without_steps_is_told_the_first_reading(sd1: System) -> None:
     request = asked("a [cat:dog:0.5]")
-    model, plain = sd1.generator(request).diffusion, sd1.generator(asked("a cat")).diffusion
+    model, plain = diffusion(sd1, request), diffusion(sd1, asked("a cat"))
     x, t = start(), torch.tensor(0.5, dtype=torch.float64)
     with torch.no_grad():
         found = compose(model.denoise, model.guidance)(x, t, sd1.conditioner([request]))
         expected = compose(plain.denoise, plain.guidance)(x, t, sd1.conditioner([asked("a cat")]))
-    assert torch.equal(found.x0, expected.x0)  # type: ignore[union-attr]
+    assert torch.equal(found.x0, expected.x0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -65,7 +67,11 @@ def test_a_model_has_its_verbs_and_names_them_where_it_lacks_one(recipe: str, da
     (width, height), channels = model.spec.size, model.spec.channels
     x = torch.rand(3, channels, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert model.verbs == expected
-    asked = {"encode": model.encode, "decode": model.decode, "log_prob": model.log_prob}
+    asked: dict[str, Callable[[Tensor], Tensor]] = {
+        "encode": model.encode,
+        "decode": model.decode,
+        "log_prob": model.log_prob,
+    }
     for verb in asked.keys() - set(expected):
         with pytest.raises(UsageError, match=f"has no {verb}; it has {', '.join(expected)}"):
             asked[verb](x)
@@ -125,10 +131,10 @@ def test_a_latent_diffusion_encodes_by_its_codec(tiny_model: Path) -> None:
 
 def test_folders_that_are_verbs_tell_of_the_verb() -> None:
     assert inspect.signature(hv.train) == inspect.signature(api.train)
-    told = pydoc.render_doc(hv.train, renderer=pydoc.plaintext)
+    told = pydoc.plain(pydoc.render_doc(hv.train))
     assert 'hv.train("vae", "runs/vae"' in told and "(recipe: 'str', run: 'str | Path'" in told
     assert hv.export.__doc__ is not None and "numbered files" in hv.export.__doc__
-    assert hv.train.fit.__name__ == "huggingvis.train.fit"  # still the folder
+    assert isinstance(hv.train, ModuleType) and hv.train.fit.__name__ == "huggingvis.train.fit"  # still the folder
 
 
 @pytest.mark.parametrize("name", ["steps", "batch"])

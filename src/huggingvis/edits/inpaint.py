@@ -52,7 +52,7 @@ SYSTEM = {
         "tests/walks/test_inpainting.py::test_known_pixels_are_the_file_s_own",
         "tests/walks/test_inpainting.py::test_a_soft_mask_mixes_by_the_formula",
     ],
-    "trained": None,
+    "trained": "benchmarks/trained/inpainting.json",
     "explained": None,
     "usable": None,
 }

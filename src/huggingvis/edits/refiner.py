@@ -10,13 +10,12 @@ Book: chapter 6, "A second model".
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
 
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import AFTER, Diffuses, Diffusion, Successor, compose
@@ -44,14 +43,14 @@ SYSTEM = {
 
 
 Stamp = tuple[str, int]
-_KEPT: WeakKeyDictionary[nn.Module, tuple[Stamp, System]] = WeakKeyDictionary()
-"""The second model of each first one, by its net."""
+_KEPT: WeakKeyDictionary[AbstractContextManager[bool], tuple[Stamp, System]] = WeakKeyDictionary()
+"""The second model of each first one, by its lock, which is the same object in all forms of one system."""
 
 
 def of_both(system: System, request: Request) -> Limits:
     """What a system accepts together with the request's refiner, which reads options of its own."""
     if request.refiner is None:
-        _KEPT.pop(_net(system), None)
+        _KEPT.pop(system.lock, None)
         return system.limits
     more = opened(system, request.refiner).limits.options
     return replace(system.limits, options=tuple(dict.fromkeys((*system.limits.options, *more))))
@@ -70,25 +69,20 @@ def opened(system: System, refiner: Refiner) -> System:
             f"{INDEX}. Name one that lies on this machine."
         )
     marker = path if path.is_file() else path / INDEX
-    net, stamp = _net(system), (os.path.realpath(path), marker.stat().st_mtime_ns)
-    kept = _KEPT.get(net)
+    stamp = os.path.realpath(path), marker.stat().st_mtime_ns
+    kept = _KEPT.get(system.lock)
     if kept is None or kept[0] != stamp:
         del kept
-        _KEPT.pop(net, None)  # before the other one takes as much
-        _KEPT[net] = kept = stamp, _bound(Path(stamp[0]), system, next(net.parameters()).dtype)
+        _KEPT.pop(system.lock, None)  # before the other one takes as much
+        _KEPT[system.lock] = kept = stamp, _bound(Path(stamp[0]), system)
     _check_latents(system, kept[1])
     return kept[1]
 
 
-def _bound(path: Path, system: System, dtype: torch.dtype) -> System:
-    codec = system.codec
+def _bound(path: Path, system: System) -> System:
+    codec, dtype = system.codec, next(next(iter(system.parts.values())).parameters()).dtype
     how = How(system.device, dtype, next(codec.parameters()).dtype if isinstance(codec, KLLatents) else dtype)
     return bind_file(path, how) if path.is_file() else bind_folder(path, how)
-
-
-def _net(system: System) -> nn.Module:
-    """What is the same object in all forms of one system."""
-    return next(iter(system.parts.values()))
 
 
 def handed_over(task: Task, stack: ExitStack) -> Task:

@@ -80,10 +80,16 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     ]
     if looks[source.path].transparent:
         said.append(f"{source.path} is transparent in places: it is laid over white.")
-    size, canvas = looks[source.path].size, canvas_of(asked(system, request), system.spec)
-    if source.pulled and abs(math.log(size[0] * canvas[1] / (size[1] * canvas[0]))) > _BENT:
-        said.append(
-            f"{source.path} has {size[0]}x{size[1]} pixels and is pulled to another shape, {canvas[0]}x{canvas[1]}. "
-            "Keep its own with resize 'crop' or 'fill' (--resize-mode), or ask for a canvas of its shape."
-        )
+    if source.pulled:
+        said += _bent(source.path, looks[source.path].size, canvas_of(asked(system, request), system.spec))
     return tuple(said)
+
+
+def _bent(path: str, size: tuple[int, int], canvas: tuple[int, int]) -> list[str]:
+    """That a picture takes another shape, if one sees it."""
+    if abs(math.log(size[0] * canvas[1] / (size[1] * canvas[0]))) <= _BENT:
+        return []
+    return [
+        f"{path} has {size[0]}x{size[1]} pixels and is pulled to another shape, {canvas[0]}x{canvas[1]}. Keep its own "
+        "with resize 'crop' or 'fill' (--resize-mode), or ask for a canvas of its shape."
+    ]

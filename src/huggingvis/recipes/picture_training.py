@@ -25,7 +25,7 @@ from huggingvis.recipes.classes import ClassConditioner
 from huggingvis.recipes.previews import Draw, Previews
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Source, View, open_source
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.systems.fixed_size import FixedSize
 from huggingvis.train.callbacks import Callback
 from huggingvis.train.ema import Ema
@@ -123,7 +123,7 @@ def fit_pictures(
 ) -> Run:
     """`fit` with `config`'s numbers; each `sample_every` steps held-out losses and a sheet of what it draws."""
     asked = precision(config.precision, setting.device)
-    with choose(setting.device, asked.autocast or torch.float32, training=True):
+    with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
             objective.to(setting.home),
             sets.training,

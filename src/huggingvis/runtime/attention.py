@@ -103,11 +103,16 @@ def _suits_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     return plain and cpu and not needs_grad and not torch.compiler.is_compiling()
 
 
-def choose(device: torch.device, precision: torch.dtype, *, training: bool) -> AbstractContextManager[None]:
-    """A block in which nets use the attention that is fastest here: in bfloat16 on a CPU `short_attention` to train and
-    `long_attention` else. Processors with AMX have a fused kernel for it, which was not measured and is left."""
-    if device.type != "cpu" or precision is not torch.bfloat16:
-        return nullcontext()
-    if training:
-        return replace("attention", short_attention)
-    return nullcontext() if torch.cpu._is_amx_tile_supported() else replace("attention", long_attention)
+def for_training(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
+    """A block in which nets are trained by the attention that is fastest: `short_attention` in bfloat16 on a CPU."""
+    short = device.type == "cpu" and precision is torch.bfloat16
+    return replace("attention", short_attention) if short else nullcontext()
+
+
+def for_drawing(device: torch.device) -> AbstractContextManager[None]:
+    """A block in which nets draw by the attention that is fastest: `long_attention` on a CPU.
+
+    Processors with AMX have a fused kernel for bfloat16 that was not measured: it is left to them.
+    """
+    by_tiles = torch.cpu._is_amx_tile_supported()
+    return replace("attention", long_attention) if device.type == "cpu" and not by_tiles else nullcontext()

@@ -1,4 +1,7 @@
-"""Which implementation stands behind an operation's name."""
+"""Which implementation stands behind an operation's name.
+
+All compute the same, so that it does no harm where a block of one thread is seen by another.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_current: dict[str, Callable[..., Any]] = {}
+_current: dict[str, list[Callable[..., Any]]] = {}
 
 
 def implementation(name: str, default: Callable[..., Any]) -> Callable[..., Any]:
-    """What `name` runs now: the replacement, or `default`."""
-    return _current.get(name, default)
+    """What `name` runs now: the latest replacement, or `default`."""
+    replaced = _current.get(name)
+    return replaced[-1] if replaced else default
 
 
 @contextmanager
 def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Within the block, operation `name` is `function`."""
-    before = _current.get(name)
-    _current[name] = function
+    """Within the block, operation `name` is `function`. Blocks of several threads may end in any order."""
+    replaced = _current.setdefault(name, [])
+    replaced.append(function)
     try:
         yield
     finally:
-        if before is None:
-            del _current[name]
-        else:
-            _current[name] = before
+        del replaced[-1 - replaced[::-1].index(function)]

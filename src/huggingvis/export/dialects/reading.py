@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from huggingvis.core.request import Canvas, Request
 from huggingvis.core.request_fields import sides_of
-from huggingvis.core.request_sampling import MAX_SEED, OWN, Sampling
+from huggingvis.core.request_sampling import BY_CHANCE, MAX_SEED, OWN, Sampling
 from huggingvis.export.dialects.solvers import Solver
 
 C = TypeVar("C")
@@ -189,7 +189,7 @@ def _word(value: float | str) -> str:
 def sampling_of(told: Told, names: Mapping[str, str]) -> dict[str, Any]:
     """The numbers that every program has: `names` says what each is called there. For `dataclasses.replace`."""
     rules: dict[str, tuple[str, float, float]] = {
-        "steps": ("whole", 1, 10_000), "guidance_scale": ("number", 0.0, 100.0), "seed": ("whole", 0, MAX_SEED),
+        "steps": ("whole", 1, 10_000), "guidance_scale": ("number", 0.0, 100.0), "seed": ("whole", BY_CHANCE, MAX_SEED),
         "guidance_rescale": ("number", 0.0, 1.0), "eta": ("number", 0.0, 1.0),
         "eta_noise_seed_delta": ("whole", -(2**32), 2**32), "variation_seed": ("whole", 0, MAX_SEED),
         "variation_strength": ("number", 0.0, 1.0),

@@ -37,7 +37,7 @@ from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.masked_latents import MaskedLatents, shown
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text_encoders import place
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.systems import tiny
 from huggingvis.systems.tiny import TinyConditioner, assemble
 from huggingvis.train.ema import ConstantDecay, Ema
@@ -137,7 +137,7 @@ def train(config: Config, setting: Setting) -> Run:
         error=Squares(parts.codec.std.cpu() ** config.importance),
     )
     asked = precision(config.precision, setting.device)
-    with choose(setting.device, asked.autocast or torch.float32, training=True):
+    with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
             objective.to(setting.device),
             masked("train", config.layouts, config.empty),

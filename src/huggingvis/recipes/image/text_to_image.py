@@ -41,7 +41,7 @@ from huggingvis.recipes.image import latent_autoencoder
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text.planning import load_planner
 from huggingvis.recipes.text_encoders import load_reader, place
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.systems import tiny
 from huggingvis.systems.packaged import is_model
 from huggingvis.systems.tiny import TinyConditioner, assemble
@@ -229,7 +229,7 @@ def train(config: Config, setting: Setting) -> Run:
     torch.manual_seed(config.seed)  # what was loaded has drawn numbers
     objective = objective_of(config, codec, tower)
     asked = precision(config.precision, setting.device)
-    with choose(setting.device, asked.autocast or torch.float32, training=True):
+    with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
             objective.to(setting.device),
             cached("train", config.layouts, Shares(config.empty, config.unplanned, config.wrong)),

@@ -35,7 +35,7 @@ from huggingvis.objectives.reading import sorted_things
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.text.reading import Captions
 from huggingvis.recipes.text_encoders import load_reader, place
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.systems import tiny
 from huggingvis.systems.packaged import is_model
 from huggingvis.systems.planner import Planner, PlannerConfig, prior_of, reader_of
@@ -114,7 +114,7 @@ def train(config: Config, setting: Setting) -> Run:
         for name, net in objective.nets().items():
             assign(net, before.weights(name))
     asked = precision(config.precision, setting.device)
-    with choose(setting.device, asked.autocast or torch.float32, training=True):
+    with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
             objective.to(setting.device),
             plans("train", config.layouts),

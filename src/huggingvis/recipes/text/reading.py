@@ -28,7 +28,7 @@ from huggingvis.data.worldset import CAPTION_VARIANTS, WorldSet, said_of
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.objectives.reading import Reading
 from huggingvis.recipes.setting import Setting, precision
-from huggingvis.runtime.attention import choose
+from huggingvis.runtime.attention import for_training
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit
 from huggingvis.train.optim import Cosine, Optim
@@ -124,7 +124,7 @@ def train(config: Config, setting: Setting) -> Run:
     test = World(size=config.size, split="test", seed=config.seed)
     held_out = Captions(WorldSet(test, 1024), tokenizer, 0.0, 0.0)
     asked = precision(config.precision, setting.device)
-    with choose(setting.device, asked.autocast or torch.float32, training=True):
+    with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
             objective.to(setting.device),
             Captions(WorldSet(world, config.layouts), tokenizer, config.empty, config.tint),
