@@ -37,7 +37,6 @@ from huggingvis.edits.refiner import handed_over, of_both, opened
 from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
 from huggingvis.edits.task import Task
 from huggingvis.edits.used import used
-from huggingvis.runtime.attention import for_drawing
 from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
@@ -165,7 +164,7 @@ def _chunk(system: System, request: Request, chunk: range, made: Made, on_step: 
     n, how = len(chunk), request.refine
     asked = starting.asked(system, request)
     noise = partial(noise_of, request.sampling, chunk)
-    with reused(system.device), for_drawing(system.device):
+    with reused(system.device):
         system, once = cut(system, asked), refine.Once()
         first = _Pass(system, refine.first(asked), starting.sample, starting.walked(asked.source))
         z, task = first.latents(n, noise, once, on_step)
