@@ -113,7 +113,7 @@ class AliasFreeConv(_Styled):
     O, H', H'].
 
     Kernels and styles are brought to mean square 1 before they meet: demodulation undoes it, half precision needs it.
-    (The official code does so over the styles of a whole batch, which differs by the eps of `nets.modulated_conv` alone.)
+    (The official code takes the styles of a whole batch together, which differs by demodulation's eps alone.)
     """
 
     up_filter: Tensor | None
