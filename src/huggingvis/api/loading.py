@@ -65,6 +65,23 @@ def load(
     return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
 
 
+def save(model: Model, place: str | Path) -> Path:
+    """Write a model as other programs have it, and return where: one file if `place` ends in .safetensors, else a
+    folder of diffusers.
+
+    Of the Stable Diffusion family either, its weights as they are; of a run of `vq_vae` with the networks of latent
+    diffusion its autoencoder, as a folder. Raises `UsageError` for a model of another family, `FileProblem` for a place
+    where something is already.
+    """
+    ready()
+    from huggingvis.core.system import System
+    from huggingvis.recipes.models import Wishes, bind_model
+    from huggingvis.systems.saving import save as write
+
+    system = model if isinstance(model, System) else bind_model(model, Wishes(device_of("cpu"), precision=None))
+    return write(system, place)
+
+
 def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJudge:
     """What looks at finished pictures for those who serve them: `checker(picture)` is the picture, or a black one.
 

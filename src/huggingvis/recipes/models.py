@@ -29,13 +29,13 @@ class Wishes:
 
     Attributes:
         device: of everything.
-        precision: auto, float32, bfloat16 or float16.
+        precision: auto, float32, bfloat16 or float16; none: as the files have it.
         vae: an autoencoder, file or folder, in the place of the model's.
         prediction: `epsilon` or `v`, where a single file does not tell what its net predicts.
     """
 
     device: torch.device
-    precision: str = "auto"
+    precision: str | None = "auto"
     vae: str | Path | None = None
     prediction: str | None = None
 
@@ -90,8 +90,10 @@ def _own(path: Path, device: torch.device) -> System:
 
 def _of_others(path: Path, wishes: Wishes) -> System:
     """The system in a folder of diffusers or a single file."""
-    chosen = runtime.precision(wishes.precision, wishes.device, path)
-    how = How(wishes.device, chosen.net, chosen.codec, prediction=wishes.prediction)
+    how = How(wishes.device, prediction=wishes.prediction)
+    if wishes.precision is not None:
+        chosen = runtime.precision(wishes.precision, wishes.device, path)
+        how = replace(how, dtype=chosen.net, codec=chosen.codec)
     if wishes.vae is not None:
         how = replace(how, vae=resolve(wishes.vae, kind="vae"))
     if path.is_file():

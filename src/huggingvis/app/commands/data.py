@@ -70,6 +70,7 @@ def _layouts(args: argparse.Namespace) -> Shown:
     truths = [
         {
             "category": layout.category,
+            "class": world.sprites.groups[world.kind(layout)],
             "captions": sentences,
             "things": [
                 {

@@ -200,7 +200,7 @@ def slowed(lr: float, every: int, lazy: bool) -> Optim:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train both networks in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=bool(config.conditional))
     net, penalties = generator(config, source.facts), config.penalties(source.facts.size)
     classes = classes_of(config.conditional, source.facts)
     asked = config.augment
