@@ -47,8 +47,8 @@ def load(
     prediction: str | None = None,
 ) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
-    run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
-    into the hub's cache where it is not there.
+    run folder, a single-file checkpoint, an official file of StyleGAN2 or StyleGAN3 (.pkl), or `owner/name` at a hub,
+    which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
     (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the

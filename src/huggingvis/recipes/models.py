@@ -71,14 +71,14 @@ def place_of_model(model: str | Path | None) -> Path:
 
 
 def _own(path: Path, device: torch.device) -> System:
-    """The system in a run folder, a model folder of ours, an autoencoder's of diffusers, or an official StyleGAN2
-    file."""
+    """The system in a run folder, a model folder of ours, an autoencoder's of diffusers, or an official file of
+    StyleGAN2 or StyleGAN3."""
     if (path / "config.toml").is_file():
         return bind_run(path, device)
     if path.is_file():
-        from huggingvis.systems import stylegan2
+        from huggingvis.systems import stylegan
 
-        return stylegan2.bind(path, device)
+        return stylegan.bind(path, device)
     if autoencoder_folder.is_one(path):
         return autoencoder_folder.bind_autoencoder(path, device)
     family, known = read_record(path)["family"], _families()
