@@ -326,7 +326,7 @@ CASES: dict[str, Case] = {
     },
     **{
         name: Case(
-            lambda filtering=filtering: fresh_alias_free(StyleGAN3Sizes(ALIAS_FREE, filtering, 5, 6, 2, 0.5, 3)),
+            partial(fresh_alias_free, StyleGAN3Sizes(ALIAS_FREE, filtering, 5, 6, 2, 0.5, 3)),
             lambda d: (d.normal(5), d.normal(3)), ((2, 3, 8, 8),), call=lambda net, z, label: net(z, label, NoNoise()),
         )
         for name, filtering in (("stylegan 3 T", Filtering()), ("stylegan 3 R", Filtering(1, radial=True)))

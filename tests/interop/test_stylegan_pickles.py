@@ -13,6 +13,7 @@ import torch
 from official_pickles import ALIAS_FREE, SIZES, Persistent, alias_free_file, official_file
 from official_pickles import official as official  # a fixture of every test here
 
+import huggingvis as hv
 from huggingvis.api import load
 from huggingvis.checkpoints.persistent_pickle import Record, load_networks, network
 from huggingvis.core.errors import FileProblem, UsageError
@@ -138,7 +139,8 @@ def test_an_alias_free_file_generates_and_is_explored(tmp_path: Path) -> None:
     assert np.array_equal(middle[0].pixels, middle[1].pixels)
     for verb in ("mix", "truncation", "interpolate"):
         assert exploration(verb)()(system, ()).tiles.pictures[0].size == (16, 16)
-    first, later = (exploration("invert")(steps=n)(system, pictures[:1]).record["psnr_db"][0] for n in (1, 20))
+    found = [hv.explore("invert", system, pictures[:1], numbers={"steps": n})[1] for n in (1, 20)]
+    first, later = (one.record["psnr_db"][0] for one in found)
     assert later > first + 3
 
 
