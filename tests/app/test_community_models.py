@@ -155,6 +155,25 @@ def test_mistakes_are_told_in_a_paragraph(
     assert "Traceback" not in said.err
 
 
+def test_an_autoencoder_that_is_none_is_named(hvis: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, sentence in (
+        (model / "unet", 'unet: config.json is of the class "UNet2DConditionModel", and what is read here is'),
+        (tmp_path / "empty", "There is no file"),
+    ):
+        said = hvis(["generate", PROMPT, "--model", model, "--vae", folder, *SHORT])
+        assert said.code == 3 and sentence in said.paragraph and folder.name in said.paragraph
+
+
+def test_an_autoencoder_by_itself_shows_what_it_keeps(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
+    said = hvis(["explore", "reconstruct", picture, "--model", model / "vae", "-o", tmp_path / "sheet.png", "--json"])
+    assert said.code == 0, said.err
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 2 * 16 and sheet.width > 16  # two rows, and their labels
+    said = hvis(["generate", "--model", model / "vae"])
+    assert said.code == 2 and "hvis explore reconstruct PICTURE" in said.paragraph
+
+
 def test_a_long_prompt_is_read_to_its_end(hvis: Any, model: Path) -> None:
     said = hvis(["generate", "a " * 80 + "purple elephant", "--model", model, *SHORT])
     assert said.code == 0 and "left out" not in said.paragraph

@@ -200,6 +200,26 @@ def test_a_lora_of_another_base_is_refused(system: System, tmp_path: Path) -> No
         latents(system, asked(AdapterUse(str(path))))
 
 
+def test_an_embedding_of_xl_is_read_by_both_towers_as_in_diffusers(tmp_path: Path) -> None:
+    made, g = pipeline_xl(), torch.Generator().manual_seed(3)
+    made.save_pretrained(tmp_path / "xl")
+    system = bind_folder(tmp_path / "xl", How())
+    vectors = {"clip_l": torch.randn(2, 32, generator=g), "clip_g": torch.randn(2, 48, generator=g)}
+    save_tensors(vectors, tmp_path / "wombat.safetensors")
+    for part, tower, tokens in (
+        ("clip_l", made.text_encoder, made.tokenizer),
+        ("clip_g", made.text_encoder_2, made.tokenizer_2),
+    ):
+        made.load_textual_inversion(vectors[part], token="<wombat>", text_encoder=tower, tokenizer=tokens)
+    reference = theirs(made, prompt="a photograph of <wombat>")
+    whole = asked(AdapterUse(str(tmp_path / "wombat.safetensors")), prompt="a photograph of wombat")
+    assert_close(latents(system, whole), reference)
+    for part, vector in vectors.items():
+        save_tensors({**vectors, part: vector * 0.5}, tmp_path / "other.safetensors")
+        half = asked(AdapterUse(str(tmp_path / "other.safetensors")), prompt="a photograph of other")
+        assert float((latents(system, half) - reference).abs().max()) > 1e-3
+
+
 def test_an_embedding_is_a_word_of_the_prompt(system: System, tmp_path: Path) -> None:
     vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(3))
     save_tensors({"emb_params": vectors}, tmp_path / "wombat.safetensors")

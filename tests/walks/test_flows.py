@@ -77,7 +77,7 @@ def test_conditional_flow_draws_the_class_it_is_asked_for(
     tiles = EachClass(columns=2)(system, []).tiles
     assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
     with pytest.raises(UsageError, match="no classes to condition on"):
-        train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
+        train(recipe, tmp_path / "none", {**numbers, "data": f"folder:{tmp_path / 'data' / 'lying'}", "steps": 1})
 
 
 def test_overflow_while_training_is_named_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ class FlowRecipe(Generic[Numbers]):
 
     def train(self, config: Numbers, setting: Setting) -> Run:
         """Train the flow in `setting`'s run folder."""
-        source = open_pictures(config)
+        source = open_pictures(config, classes=bool(config.conditional))
         flow = self.network(config, source.facts).to(setting.device)
         run = begin(setting, self.name, config, source)
         start_from_data(flow, source, config, setting.device)
