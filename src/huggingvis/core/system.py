@@ -142,7 +142,7 @@ class System:
         if prompt.strip():
             raise UsageError(
                 f"{self.spec.name!r} decodes latents without words, so {prompt.strip()!r:.80} would change nothing. "
-                "Leave the prompt out, or make the picture anew with `sample`."
+                "Leave the prompt out."
             )
         wide = torch.float32 if z.is_floating_point() else z.dtype  # codes are whole numbers
         return coder.decode(self._of_latents(coder, z.to(self.device, wide)))
