@@ -238,5 +238,5 @@ def test_a_model_without_an_encoder_says_so(system: System, tmp_path: Path) -> N
             return z
 
     path = save(tmp_path / "picture.png", noise(*system.spec.size))
-    with pytest.raises(UsageError, match="does not take"):
+    with pytest.raises(UsageError, match="starts from no picture"):
         made(replace(system, codec=Decoder()), FromPicture(path))

@@ -44,7 +44,7 @@ from huggingvis.core.protocols import (
     Shows,
     Styles,
 )
-from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request import Canvas, FromPicture, Limits, Prompt, Request, Sampling, check
 from huggingvis.core.streams import noise_of
 
 
@@ -96,7 +96,7 @@ class System:
         """Which of sample, encode, decode and log_prob this model has."""
         coder, model = self._coder, self._model
         able = {
-            "sample": not isinstance(model, DrawsNone),
+            "sample": self.shows is None and not isinstance(model, DrawsNone),
             "encode": isinstance(coder, Encodes),
             "decode": isinstance(coder, Decodes),
             "log_prob": isinstance(model, Likelihood),
@@ -174,7 +174,8 @@ class System:
 
     @property
     def _model(self) -> Generative:
-        return self.generator(Request(sampling=self.defaults))
+        shown = None if self.shows is None else FromPicture("")  # whose net sees pictures is not asked without one
+        return self.generator(Request(sampling=self.defaults, source=shown))
 
     @property
     def _coder(self) -> Generative | Decodes:
