@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,30 +197,20 @@ def decodings(folder: Path, seed: int) -> dict[str, Contender]:
     return contenders(ours, diffusers, theirs, AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.bfloat16))
 
 
-@contextmanager
-def as_pictures_are_made() -> Iterator[None]:
-    """With memory that goes from layer to layer, and back to the system at the end, and attention for it."""
-    import torch
-
-    from huggingvis.runtime.attention import for_drawing
-    from huggingvis.runtime.memory import reused
-
-    cpu = torch.device("cpu")
-    with reused(cpu), for_drawing(cpu):
-        yield
-
-
 def contenders(
     ours: Callable[[Any], Any], diffusers: Callable[[Any], Any], theirs: Any, best: Any
 ) -> dict[str, Contender]:
-    """Ours in what `auto` chooses and in float32; theirs as it comes and at its best."""
+    """Ours in what `auto` chooses and in float32, as pictures are made: with memory that goes from layer to layer and
+    back to the system at the end; theirs as it comes and at its best."""
     import torch
 
+    from huggingvis.runtime.memory import reused
     from huggingvis.runtime.precision import usual
 
+    cpu = torch.device("cpu")
     return {
-        OURS: Contender(ours(usual(torch.device("cpu"))), as_pictures_are_made),
-        f"{OURS} float32": Contender(ours(torch.float32), as_pictures_are_made),
+        OURS: Contender(ours(usual(cpu)), partial(reused, cpu)),
+        f"{OURS} float32": Contender(ours(torch.float32), partial(reused, cpu)),
         THEIRS: Contender(diffusers(theirs)),
         f"{THEIRS} bfloat16": Contender(diffusers(best.to(memory_format=torch.channels_last))),
     }

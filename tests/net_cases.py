@@ -46,7 +46,7 @@ from huggingvis.nets.gated_conv import GatedConvNet
 from huggingvis.nets.image_tokens import EmbeddingTokens, PatchTokens, Resampler
 from huggingvis.nets.inception import InceptionV3
 from huggingvis.nets.isotropic_conv import IsotropicConv, IsotropicConvConfig
-from huggingvis.nets.layer_noise import StoredNoise
+from huggingvis.nets.layer_noise import NoNoise, StoredNoise
 from huggingvis.nets.ldm_bert import LDMBert, LDMBertConfig
 from huggingvis.nets.lenet import LeNet5
 from huggingvis.nets.lookup_free import FiniteScalarQuantiser, LookupFreeQuantiser
@@ -63,6 +63,8 @@ from huggingvis.nets.strided_autoencoder import StridedConfig, StridedDecoder, S
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
+from huggingvis.nets.stylegan3_sizes import Filtering, Schedule, StyleGAN3Sizes
+from huggingvis.nets.stylegan3_synthesis import fresh_alias_free
 from huggingvis.nets.t2i_adapter import T2IAdapter, T2IAdapterConfig
 from huggingvis.nets.t5 import T5Config, T5Encoder
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
@@ -155,6 +157,7 @@ PLAIN = UNetConfig(
 )  # fmt: skip
 STRIDED = StridedConfig(channels=2, size=16, width=4, latent_dim=5)
 AUTOENCODER = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4, patch=2)
+ALIAS_FREE = Schedule(8, width=24, most=6, layers=3, critical=1, first_cutoff=1, first_stopband=2, margin=2)
 STYLES = StyleGANSizes(widths=(8, 6), z_dim=5, w_dim=6, mapping_layers=2, mapping_lr=0.5, classes=3)
 PIXART = PixArtConfig(size=8, heads=2, head_dim=6, depth=2, tokens_dim=6, sizes=True)
 TOKENS = (lambda d: (d.normal(4, 8), d.normal(5, 6), text_condition(d)["tokens_mask"]), ((2, 4, 8),))
@@ -320,6 +323,13 @@ CASES: dict[str, Case] = {
             call=lambda net, z, label: net(z, label, StoredNoise()),
         )
         for name, build in (("stylegan", styled(AdaINSynthesis)), ("stylegan 2", styled(StyleGAN2Synthesis)))
+    },
+    **{
+        name: Case(
+            partial(fresh_alias_free, StyleGAN3Sizes(ALIAS_FREE, filtering, 5, 6, 2, 0.5, 3)),
+            lambda d: (d.normal(5), d.normal(3)), ((2, 3, 8, 8),), call=lambda net, z, label: net(z, label, NoNoise()),
+        )
+        for name, filtering in (("stylegan 3 T", Filtering()), ("stylegan 3 R", Filtering(1, radial=True)))
     },
     "style discriminator": Case(
         lambda: StyleDiscriminator(replace(STYLES, classes=0), group=1), lambda d: (d.normal(3, 8, 8),), ((2,),)

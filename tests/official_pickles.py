@@ -1,4 +1,4 @@
-"""Files as the official code of StyleGAN2 writes them, made without it: its objects by the names they have there."""
+"""Files as the official code of StyleGAN2 and StyleGAN3 writes them, made without it: its objects by their names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ from huggingvis.nets.resampling import taps
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, fresh_generator
 from huggingvis.nets.stylegan2_synthesis import StyleGAN2Synthesis
-from huggingvis.systems import stylegan2
+from huggingvis.nets.stylegan3_sizes import Schedule, StyleGAN3Sizes
+from huggingvis.nets.stylegan3_synthesis import fresh_alias_free
+from huggingvis.systems import stylegan2, stylegan3
 
 SIZES = StyleGANSizes((10, 8, 6), 3, 5, 7, 2, 0.01, 0, 256.0)
+ALIAS_FREE = StyleGAN3Sizes(
+    Schedule(16, 3, 32, 6, layers=4, critical=2, margin=2), z_dim=5, w_dim=7, classes=3, scale=0.5
+)
+BUFFERS = (
+    *("resample_filter", "noise_const", "w_avg"),
+    *("transform", "freqs", "phases", "magnitude_ema", "up_filter", "down_filter"),
+)
 SOURCE = "import sys; sys.modules['the_source_was_run'] = sys"  # what travels with each class, and must never be run
 
 
@@ -67,11 +76,10 @@ def stored(kind: str, tensors: dict[str, Tensor], facts: dict[str, dict[str, Any
         if dot:
             parts.setdefault(first, {})[rest] = value
     modules = {name: stored(name, part, facts, f"{prefix}{name}.") for name, part in parts.items()}
-    buffers = ("resample_filter", "noise_const", "w_avg")
     state = {
         "training": False,
-        "_parameters": collections.OrderedDict((k, nn.Parameter(v)) for k, v in own.items() if k not in buffers),
-        "_buffers": collections.OrderedDict((k, v) for k, v in own.items() if k in buffers),
+        "_parameters": collections.OrderedDict((k, nn.Parameter(v)) for k, v in own.items() if k not in BUFFERS),
+        "_buffers": collections.OrderedDict((k, v) for k, v in own.items() if k in BUFFERS),
         "_non_persistent_buffers_set": set(),
         "_modules": collections.OrderedDict(modules),
         "_init_kwargs": EasyDict(num_fp16_res=4),
@@ -104,10 +112,87 @@ def official_file(
     for part, state in changed.items():
         facts[part] = facts.get(part, {}) | state
     judged = stylegan2.discriminator_keymap(sizes).to_theirs(critic.state_dict())
-    judge = stored("D", judged, {"b16": {"architecture": "resnet"}, "b16.conv1": {"conv_clamp": 256}})
+    told = {"img_resolution": 16, "img_channels": sizes.channels, "c_dim": sizes.classes}
+    judge = stored("D", judged, {"": told, "b16": {"architecture": "resnet"}, "b16.conv1": {"conv_clamp": 256}})
     judge.meta["state"]["_modules"]["b4"].meta["state"]["_modules"]["mbstd"] = Persistent("Std", std)
     g = stored("Generator", tensors, facts)
     settings = EasyDict(resolution=16, mean=np.arange(6, dtype=np.float32).reshape(2, 3).T)
     content = {"G": g, "D": judge, "G_ema": g, "augment_pipe": None, "training_set_kwargs": settings}
     path.write_bytes(pickle.dumps(content, protocol=protocol))
     return path, net, critic
+
+
+def alias_free_file(
+    path: Path, sizes: StyleGAN3Sizes = ALIAS_FREE, changed: Mapping[str, dict[str, Any]] | None = None
+) -> tuple[Path, StyleGenerator]:
+    """A file as the official training of StyleGAN3 writes it, and the generator whose weights are in it.
+
+    `changed`: state of the generator's parts other than usual; under `settings`, what its synthesis was made with.
+    """
+    torch.manual_seed(1)
+    changed = dict(changed or {})
+    net = fresh_alias_free(sizes).requires_grad_(False)
+    for name, value in net.state_dict().items():
+        if name.endswith(("w_avg", "bias", "affine.weight", "magnitude_ema")):
+            value.add_(0.3 * torch.randn_like(value).abs())
+    schedule = sizes.schedule
+    facts: dict[str, dict[str, Any]] = {
+        "mapping": {"z_dim": sizes.z_dim, "w_dim": sizes.w_dim, "c_dim": sizes.classes},
+        "mapping.fc0": {"bias_gain": sizes.mapping_lr},
+        "synthesis": {
+            "img_resolution": schedule.size,
+            "img_channels": schedule.channels,
+            "num_layers": schedule.layers,
+            "num_critical": schedule.critical,
+            "margin_size": schedule.margin,
+            "_init_kwargs": EasyDict(settings_of(sizes) | changed.pop("settings", {})),
+        },
+        **layer_facts(sizes),
+    }
+    for part, state in changed.items():
+        facts[part] = facts.get(part, {}) | state
+    g = stored("Generator", stylegan3.generator_keymap(sizes).to_theirs(net.state_dict()), facts)
+    path.write_bytes(pickle.dumps({"G": g, "D": None, "G_ema": g, "augment_pipe": None}))
+    return path, net
+
+
+def settings_of(sizes: StyleGAN3Sizes) -> dict[str, Any]:
+    """What the official synthesis was called with; `conv_clamp` and others were left at their usual values."""
+    schedule, filtering = sizes.schedule, sizes.filtering
+    return {
+        "w_dim": sizes.w_dim,
+        "img_resolution": schedule.size,
+        "channel_base": schedule.width,
+        "channel_max": schedule.most,
+        "margin_size": schedule.margin,
+        "output_scale": sizes.scale,
+        "magnitude_ema_beta": 0.999,
+        **({"conv_kernel": 1, "use_radial_filters": True} if filtering.radial else {}),
+    }
+
+
+def layer_facts(sizes: StyleGAN3Sizes) -> dict[str, dict[str, Any]]:
+    """What the official layers say of themselves, with their numbers as numpy's."""
+    first = sizes.schedule.signals()[0]
+    facts: dict[str, dict[str, Any]] = {
+        "synthesis.input": {
+            "bandwidth": np.float64(first.cutoff),
+            "sampling_rate": np.float64(first.rate),
+            "size": np.broadcast_to(np.asarray(first.size), [2]),
+        }
+    }
+    for i, (given, made) in enumerate(sizes.schedule.steps()):
+        facts[f"synthesis.L{i}_{made.size}_{made.channels}"] = {
+            "conv_clamp": sizes.filtering.clamp,
+            **{
+                f"{side}_{name}": number
+                for side, signal in (("in", given), ("out", made))
+                for name, number in (
+                    ("channels", signal.channels),
+                    ("sampling_rate", signal.rate),
+                    ("cutoff", np.float64(signal.cutoff)),
+                    ("half_width", np.float64(signal.half_width)),
+                )
+            },
+        }
+    return facts

@@ -71,16 +71,19 @@ def pipeline(name: str = "StableDiffusionPipeline", *, scheduler: Any = None, **
     return made
 
 
+def unet_xl(**more: Any) -> diffusers.UNet2DConditionModel:
+    return unet(
+        cross_attention_dim=32 + 48, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=256, projection_class_embeddings_input_dim=48 + 6 * 256,
+        transformer_layers_per_block=(1, 2), attention_head_dim=(2, 4), **more,
+    )  # fmt: skip
+
+
 def pipeline_xl(name: str = "StableDiffusionXLPipeline", *, scheduler: Any = None, **more: Any) -> Any:
     """A pipeline of SDXL's kind: two towers, pooled text and sizes."""
     scheduler = scheduler or diffusers.EulerDiscreteScheduler(**SD1_SOLVER, timestep_spacing="leading", steps_offset=1)
-    net = unet(
-        cross_attention_dim=32 + 48, use_linear_projection=True, addition_embed_type="text_time",
-        addition_time_embed_dim=256, projection_class_embeddings_input_dim=48 + 6 * 256,
-        transformer_layers_per_block=(1, 2), attention_head_dim=(2, 4),
-    )  # fmt: skip
     parts = {
-        "unet": net, "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
+        "unet": unet_xl(), "vae": vae(), "text_encoder": text(), "tokenizer": tokenizer(), "scheduler": scheduler,
         "text_encoder_2": text(48, projection=True, act="gelu"), "tokenizer_2": tokenizer("!"),
     }  # fmt: skip
     made = getattr(diffusers, name)(**{**parts, **more})

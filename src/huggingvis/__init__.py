@@ -25,16 +25,17 @@ if TYPE_CHECKING:
         grid,
         inspect,
         load,
+        save,
         train,
     )
 
 _VERBS = (
-    "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export", "inspect",
-    "catalog",
+    "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export", "save",
+    "inspect", "catalog",
 )  # fmt: skip
 __all__ = [
     "__version__", "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export",
-    "inspect", "catalog",
+    "save", "inspect", "catalog",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
 
+from huggingvis.app.commands.generate import _read_as
+from huggingvis.app.origins import Origin
+from huggingvis.export.image import Provenance
 from huggingvis.systems.pipelines import How, bind_folder
 from huggingvis.systems.saving import save_file
 
@@ -72,6 +76,14 @@ def test_how_a_model_was_loaded_is_recorded_and_told_where_it_is_otherwise(
                   "--prediction", "epsilon"]).document  # fmt: skip
     said = "\n".join(other["notes"])
     assert "in another precision (--precision): float32 then, bfloat16 now" in said and "v then, epsilon now" in said
+
+
+def test_how_a_single_file_was_read_is_kept_whatever_its_kind(tmp_path: Path) -> None:
+    flags, made_by = Namespace(model=None, prediction=None), {"prediction": "v"}
+    for name, kept in (("a.ckpt", "v"), ("a.safetensors", "v"), ("a.pkl", None), ("a", None)):
+        path = tmp_path / name
+        path.write_bytes(b"") if path.suffix else path.mkdir()
+        assert _read_as(flags, Origin(Provenance(tmp_path, "{}", made_by, None), model=str(path))) == kept, name
 
 
 def test_a_lora_is_in_the_record_and_the_picture_is_made_again(hvis: Any, model: Path, lora: Path) -> None:
@@ -141,6 +153,25 @@ def test_mistakes_are_told_in_a_paragraph(
     said = hvis(["generate", PROMPT, "--model", model, *told, *SHORT])
     assert said.code in (2, 3) and sentence in said.paragraph
     assert "Traceback" not in said.err
+
+
+def test_an_autoencoder_that_is_none_is_named(hvis: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, sentence in (
+        (model / "unet", 'unet: config.json is of the class "UNet2DConditionModel", and what is read here is'),
+        (tmp_path / "empty", "There is no file"),
+    ):
+        said = hvis(["generate", PROMPT, "--model", model, "--vae", folder, *SHORT])
+        assert said.code == 3 and sentence in said.paragraph and folder.name in said.paragraph
+
+
+def test_an_autoencoder_by_itself_shows_what_it_keeps(hvis: Any, model: Path, picture: Path, tmp_path: Path) -> None:
+    said = hvis(["explore", "reconstruct", picture, "--model", model / "vae", "-o", tmp_path / "sheet.png", "--json"])
+    assert said.code == 0, said.err
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 2 * 16 and sheet.width > 16  # two rows, and their labels
+    said = hvis(["generate", "--model", model / "vae"])
+    assert said.code == 2 and "hvis explore reconstruct PICTURE" in said.paragraph
 
 
 def test_a_long_prompt_is_read_to_its_end(hvis: Any, model: Path) -> None:

@@ -205,15 +205,17 @@ def test_a_net_of_another_base_alone_is_named_with_the_reason(
     refused(said, 2, "diffusers_xl_canny reads such pictures, but does not fit:", "text tokens", "canny=FILE:PICTURE")
 
 
-def test_without_folders_the_file_is_asked_for(hvis: Any, photo: str) -> None:
-    refused(hvis(["generate", PROMPT, "--control", f"canny:{photo}"]), 2,
+def test_without_folders_the_file_is_asked_for(hvis: Any, places: Path, photo: str) -> None:
+    model = places / "models" / "diffusers" / "tiny-sd"
+    refused(hvis(["generate", PROMPT, "--model", model, "--control", f"canny:{photo}"]), 2,
             "no folder of --models was named. Name the file: --control canny=FILE:PICTURE")  # fmt: skip
 
 
 @needs_packaged
 def test_the_packaged_model_takes_no_net(hvis: Any, places: Path, photo: str) -> None:
     said = hvis(["generate", "a red star", "--models", places, "--control", f"scribble:{photo}"])
-    refused(said, 2, "The request holds 'adapters', which 'tiny' does not take")
+    refused(said, 2, "'tiny' takes no LoRAs, textual inversions and control nets")
+    refused(hvis(["generate", "a red star", "--lora", "nowhere"]), 2, "'tiny' takes no LoRAs")  # not looked for
 
 
 # ---- hvis control ---------------------------------------------------------------------------------------------------

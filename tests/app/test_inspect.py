@@ -117,7 +117,8 @@ def test_the_real_embeddings(hvis: Any, name: str, sentence: str) -> None:
 @real
 def test_the_other_real_weights_have_a_family_or_say_what_they_hold(hvis: Any) -> None:
     families = {
-        "taef2/taef2_encoder.pth": "taef2", "ddpm_mnist/ddpm_mnist_starter.pth": "ddpm_mnist",
+        "taef2/taef2_encoder.pth": "taef2", "taef2/taef2_decoder.pth": "taef2",
+        "ddpm_mnist/ddpm_mnist_starter.pth": "ddpm_mnist",
         "mnist_vae/vae_epoch_25.pth": "mnist_vae", "mnist_gan_mlp/G--300.ckpt": "gan_mnist",
         "cifar10_autoencoder/cifar10_ae_128.safetensors": "cifar10_autoencoder",
         "mnist_flow/MNISTFlow_simple.ckpt": "mnist_flow", "mlsd/mlsd_tiny_512_fp32.pth": None,
@@ -170,6 +171,12 @@ def test_a_lora_is_told_of_without_torch_and_quickly() -> None:
          "Stable Diffusion XL refiner, a part of it", "refiner"),
         (lambda: net_facts(SIZES_1, False, ""), "unet", "Stable Diffusion 1, a part of it", "sd1"),
         (lambda: autoencoder_facts(""), "vae", "an autoencoder by itself", None),
+        (lambda: {"quantize.embedding.weight": fact(9, 3), "decoder.conv_in.weight": fact(8, 3, 3, 3),
+                  "encoder.down_blocks.0.resnets.0.conv1.weight": fact(8, 8, 3, 3),
+                  "decoder.up_blocks.0.resnets.0.conv1.weight": fact(8, 8, 3, 3)},
+         "vq-autoencoder", "an autoencoder with a codebook (VQ) by itself", None),
+        (lambda: {"1.weight": fact(64, 4, 3, 3), "3.conv.0.weight": fact(64, 64, 3, 3), "3.conv.4.bias": fact(64),
+                  "6.conv.0.weight": fact(64, 64, 3, 3)}, "tiny-vae", "a tiny preview decoder", None),
         (lambda: clip("text_model.", 768, 12), "text-encoder", "a text encoder by itself", None),
         (lambda: kohya(768), "lora", "a LoRA", "sd1"),
         (lambda: kohya(2048), "lora", "a LoRA", "sdxl"),
@@ -190,6 +197,25 @@ def test_kinds_are_told_from_names_and_shapes(
     assert report.told.base == (BASES[base] if base else None)
     assert json.loads(json.dumps(report.as_json()))["kind"] == kind
     assert "\n" not in report.summary and len(report.summary) < 700
+
+
+def test_a_vq_autoencoder_of_diffusers_is_called_so(hvis: Any, tmp_path: Path) -> None:
+    config = {"_class_name": "VQModel", "num_vq_embeddings": 512, "vq_embed_dim": None, "latent_channels": 4}
+    (tmp_path / "vq").mkdir()
+    (tmp_path / "vq/config.json").write_text(json.dumps(config))
+    said = hvis(["inspect", tmp_path / "vq"]).out
+    assert "vq is an autoencoder with a codebook (VQ) by itself. It has 512 codes of 4 numbers" in " ".join(
+        said.split()
+    )
+
+
+def test_a_picture_by_the_name_of_weights_is_told_as_one(hvis: Any, tmp_path: Path) -> None:
+    for ending, note in ((".safetensors", "It is a JPEG picture, though its name ends in .safetensors"), (".jpg", "")):
+        picture = tmp_path / f"model{ending}"
+        Image.new("RGB", (8, 8)).save(picture, "JPEG")
+        said = " ".join(hvis(["inspect", picture]).out.split())
+        assert "8x8 pixels" in said and ("note" in said.split() or not note) and note in said
+        assert bool(told(picture)["notes"]) is bool(note), ending
 
 
 def test_what_a_checkpoint_predicts_and_how_sure_that_is(tmp_path: Path) -> None:

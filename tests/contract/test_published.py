@@ -333,7 +333,8 @@ def test_a_run_becomes_its_proof(
     rows = np.asarray(sheet.convert("L"))[:, sheet.width // 2 :]
     edges = np.diff(np.concatenate([[0], (rows < 250).mean(1) > 0.5, [0]]).astype(int))
     heights = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
-    assert int((heights > 20).sum()) == shown  # rows of dark pictures, with white, or a line of words, between
+    tile = importlib.import_module("run_sheet").CELL
+    assert int((heights == tile).sum()) == shown  # rows of dark pictures, with white, or a line of words, between
     assert "trained by" in keeper.mark(recipe, folder / "other.json", root)  # nothing is overwritten
     assert systems(root=root) == systems(root=root) and (folder / f"{name}.json").read_text().count("\n") >= 8
 

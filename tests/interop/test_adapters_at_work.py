@@ -28,9 +28,10 @@ from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.protocols import Step
 from huggingvis.core.request import OWN, AdapterUse, Canvas, Prompt, Request, Sampling
 from huggingvis.core.system import System
-from huggingvis.edits.generate import fingerprint, generate, notes
+from huggingvis.edits.generate import fingerprint, generate, notes, prepared
 from huggingvis.edits.task import Task
-from huggingvis.systems.attachments import Attachments
+from huggingvis.systems.attaching import lora
+from huggingvis.systems.attachments import Attachments, Bench
 from huggingvis.systems.pipelines import How, bind_folder
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore:.*config attr")]
@@ -139,6 +140,29 @@ def test_what_a_request_does_not_name_is_let_go(system: System, tmp_path: Path) 
         assert not attachments._opened
 
 
+def test_requests_that_wait_read_their_adapters_once(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A, B, A, prepared before the first is made; who is never made, or is made, lets go of its file."""
+    read: list[Path] = []
+
+    def opened(path: Path, bench: Bench) -> Any:
+        read.append(path)
+        return lora_opened(path, bench)
+
+    lora_opened = lora.opened
+    monkeypatch.setattr(lora, "opened", opened)
+    one, two, never = (a_lora(tmp_path / f"{name}.safetensors") for name in ("one", "two", "never"))
+    ready = [prepared(system, asked(AdapterUse(str(path)))) for path in (one, two, one, never)]
+    del ready[-1]
+    gc.collect()
+    for one_of_them in ready:
+        list(one_of_them.pictures())
+    assert read == [one, two, never]
+    attachments = system.adapts
+    assert isinstance(attachments, Attachments) and [*attachments._opened] == [str(one)]
+
+
 def test_a_lora_of_xl_changes_both_towers_as_in_diffusers(tmp_path: Path) -> None:
     """In kohya's spelling, `te1` and `te2`, read by diffusers' own loader."""
     pytest.importorskip("peft", reason="diffusers loads LoRAs through peft, which is not installed")
@@ -174,6 +198,26 @@ def test_a_lora_of_another_base_is_refused(system: System, tmp_path: Path) -> No
     path = a_lora(tmp_path / "wide.safetensors", width=48)
     with pytest.raises(FileProblem, match=r"wide\.safetensors"):
         latents(system, asked(AdapterUse(str(path))))
+
+
+def test_an_embedding_of_xl_is_read_by_both_towers_as_in_diffusers(tmp_path: Path) -> None:
+    made, g = pipeline_xl(), torch.Generator().manual_seed(3)
+    made.save_pretrained(tmp_path / "xl")
+    system = bind_folder(tmp_path / "xl", How())
+    vectors = {"clip_l": torch.randn(2, 32, generator=g), "clip_g": torch.randn(2, 48, generator=g)}
+    save_tensors(vectors, tmp_path / "wombat.safetensors")
+    for part, tower, tokens in (
+        ("clip_l", made.text_encoder, made.tokenizer),
+        ("clip_g", made.text_encoder_2, made.tokenizer_2),
+    ):
+        made.load_textual_inversion(vectors[part], token="<wombat>", text_encoder=tower, tokenizer=tokens)
+    reference = theirs(made, prompt="a photograph of <wombat>")
+    whole = asked(AdapterUse(str(tmp_path / "wombat.safetensors")), prompt="a photograph of wombat")
+    assert_close(latents(system, whole), reference)
+    for part, vector in vectors.items():
+        save_tensors({**vectors, part: vector * 0.5}, tmp_path / "other.safetensors")
+        half = asked(AdapterUse(str(tmp_path / "other.safetensors")), prompt="a photograph of other")
+        assert float((latents(system, half) - reference).abs().max()) > 1e-3
 
 
 def test_an_embedding_is_a_word_of_the_prompt(system: System, tmp_path: Path) -> None:

@@ -245,6 +245,12 @@ def test_a_variation_says_its_seed_once_and_its_own_variation_seed() -> None:
     assert (settings["Seed"], settings["Variation seed"], settings["Variation seed strength"]) == ("7", "103", "0.2")
 
 
+def test_seeds_that_are_to_be_drawn_are_no_mistakes() -> None:
+    told = reading(infotext("a", "", {**SETTINGS, "Seed": -1, "Variation seed": -1, "Variation seed strength": 0.2}))
+    assert (told.request.sampling.seed, told.request.sampling.variation_seed) == (-1, -1)
+    assert not any("seed" in note for note in told.notes)
+
+
 # ---- ComfyUI ---------------------------------------------------------------------------------------------------------
 
 

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_pipelines import PROMPT, SD1_SOLVER, pipeline, pipeline_xl, start, tokenizer, unet
 
+import huggingvis as hv
 from huggingvis.checkpoints.formats import read_header
 from huggingvis.checkpoints.single_file import Said
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps, V
 from huggingvis.core.request import OWN, Canvas, Prompt, Request, Sampling
@@ -63,6 +64,19 @@ def test_a_folder_goes_in_and_out_unchanged(name: str, tmp_path: Path) -> None:
     same(weights(save_folder(system, tmp_path / "ours")), weights(tmp_path / "theirs"))
     again = bind_folder(tmp_path / "ours", How())
     same(weights(save_folder(again, tmp_path / "again")), weights(tmp_path / "ours"))
+
+
+def test_a_model_is_saved_as_it_is(tmp_path: Path) -> None:
+    pipeline().to(torch.float16).save_pretrained(tmp_path / "theirs")
+    same(weights(hv.save(tmp_path / "theirs", tmp_path / "ours")), weights(tmp_path / "theirs"))
+    single = hv.save(tmp_path / "theirs", tmp_path / "new/one.safetensors")
+    assert set(read_header(single).tensors) and {f.dtype for f in read_header(single).tensors.values()} == {"F16"}
+    for place in (tmp_path / "ours", single):
+        with pytest.raises(FileProblem, match="is there already"):
+            hv.save(tmp_path / "theirs", place)
+    with pytest.raises(UsageError, match="of the family tiny, of which other programs have no files"):
+        hv.save("tiny", tmp_path / "tiny")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "ours", "theirs"]
 
 
 @pytest.mark.parametrize("name", PLAIN)

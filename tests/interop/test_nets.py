@@ -149,5 +149,14 @@ def test_diffusers_loads_and_runs_our_autoencoder(tmp_path: Path) -> None:
     theirs.save_pretrained(folder)
     system, wide = hv.load(folder, device="cpu"), draw(1, 3, 16, 24)
     assert system.spec.size == (24, 16) and torch.equal(system.encode(wide), net.encode(wide))
-    with pytest.raises(UsageError, match="hvis explore reconstruct PICTURE"):
-        system.sample()
+    assert system.verbs == ("encode", "decode")
+    for asked in (system.sample, lambda: system.log_prob(wide)):
+        with pytest.raises(UsageError, match="hvis explore reconstruct PICTURE"):
+            asked()
+    with pytest.raises(UsageError, match=r"Expected latents \[B, 4, any, any\] .*found \[1, 3, 8, 8\]"):
+        system.decode(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="'a fox' would change nothing"):
+        system.decode(system.encode(wide), "a fox")
+    theirs.register_to_config(sample_size=None)
+    theirs.save_pretrained(folder)
+    assert hv.load(folder, device="cpu").spec.size == (32, 32)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from pipeline_walks import assert_close, bound, latents
-from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeline_xl, start, unet
+from tiny_pipelines import NEGATIVE, PROMPT, SD1_SOLVER, drawn, pipeline, pipeline_xl, start, unet, unet_xl
 from torch import Tensor
 
 from huggingvis.core.request import OWN, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, check
@@ -164,6 +164,31 @@ def test_image_to_image(name: str, tmp_path: Path, picture: Path) -> None:
     theirs = their_latents(made, image=Image.open(picture), strength=0.6, generator=torch.Generator().manual_seed(3))
     asked = request(source=FromPicture(str(picture), 0.6))
     assert_close(latents(system, asked, drawn(3, STEPS)), theirs)
+
+
+@pytest.mark.parametrize("name", ["euler", "dpm++2m_karras"])
+def test_xl_image_to_image(name: str, tmp_path: Path, picture: Path) -> None:
+    made = pipeline_xl("StableDiffusionXLImg2ImgPipeline", scheduler=SOLVERS[name]())
+    system = bound(made, tmp_path / "model")
+    theirs = their_latents(made, image=Image.open(picture), strength=0.6, generator=torch.Generator().manual_seed(3))
+    asked = request(source=FromPicture(str(picture), 0.6))
+    assert_close(latents(system, asked, drawn(3, STEPS)), theirs)
+
+
+@pytest.mark.parametrize(("channels", "strength", "name"), [(9, 0.6, "euler"), (9, 1.0, "ddim"), (4, 0.6, "euler")])
+def test_xl_inpainting(channels: int, strength: float, name: str, tmp_path: Path, picture: Path, mask: Path) -> None:
+    """By a net that sees the mask, and by blending."""
+    net = unet_xl(in_channels=channels)
+    made = pipeline_xl("StableDiffusionXLInpaintPipeline", unet=net, scheduler=SOLVERS[name]())
+    system = bound(made, tmp_path / "model")
+    pictures = {"image": Image.open(picture), "mask_image": Image.open(mask), "height": 16, "width": 16}
+    theirs = their_latents(made, **pictures, strength=strength, generator=torch.Generator().manual_seed(3))
+    z, eps, masked = drawn(3, 3)
+    noise = [z, eps, masked] if channels == 9 else [z, eps]
+    if strength == 1.0:
+        noise = [start(), z, eps]  # theirs draws the latents of the picture only where it is needed
+    asked = request(source=Inpaint(str(picture), str(mask), strength))
+    assert_close(latents(system, asked, noise), theirs)
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])

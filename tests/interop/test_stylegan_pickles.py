@@ -1,4 +1,4 @@
-"""Official StyleGAN2 files: read for their tensors, bound to our networks, and never executed."""
+"""Official StyleGAN2 and StyleGAN3 files: read for their tensors, bound to our networks, and never executed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from official_pickles import SIZES, Persistent, official_file
+from official_pickles import ALIAS_FREE, SIZES, Persistent, alias_free_file, official_file
 from official_pickles import official as official  # a fixture of every test here
 
+import huggingvis as hv
 from huggingvis.api import load
 from huggingvis.checkpoints.persistent_pickle import Record, load_networks, network
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import Canvas, Request
+from huggingvis.edits.exploring import exploration
 from huggingvis.edits.generate import generate
 from huggingvis.nets.layer_noise import StoredNoise
 from huggingvis.nets.pggan import minibatch_deviation
-from huggingvis.systems import stylegan2
+from huggingvis.nets.stylegan3_sizes import Filtering, StyleGAN3Sizes
+from huggingvis.systems import stylegan, stylegan2, stylegan3
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
@@ -104,5 +107,63 @@ def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
         stylegan2.generator(path)
     alias_free = Persistent("Generator", {"_modules": {"synthesis": Persistent("S", {"_modules": {}})}})
     path.write_bytes(pickle.dumps({"G_ema": alias_free}))
-    with pytest.raises(FileProblem, match="alias-free networks of StyleGAN3"):
+    with pytest.raises(FileProblem, match="no StyleGAN2 synthesis"):
         stylegan2.generator(path)
+    with pytest.raises(
+        FileProblem, match="neither a generator of StyleGAN2, .* 'b4', nor one of StyleGAN3, .* 'input'"
+    ):
+        load(path)
+
+
+RADIAL = replace(ALIAS_FREE, filtering=Filtering(1, radial=True, clamp=None), classes=0)
+
+
+@pytest.mark.parametrize("sizes", [ALIAS_FREE, RADIAL], ids=["T, conditional", "R"])
+def test_an_alias_free_file_loads_to_the_same_generator(tmp_path: Path, sizes: StyleGAN3Sizes) -> None:
+    path, net = alias_free_file(tmp_path / "afhq.pkl", sizes)
+    read = stylegan3.generator(path)
+    assert stylegan3.generator_sizes(network(path)) == sizes
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in read.state_dict().items())
+    z, label = torch.randn(2, 5), torch.eye(3)[:2] if sizes.classes else None
+    assert torch.equal(read(z, label, StoredNoise()), net(z, label, StoredNoise()))
+
+
+def test_an_alias_free_file_generates_and_is_explored(tmp_path: Path) -> None:
+    """The verbs of StyleGAN2: nothing in them knows which synthesis paints."""
+    path, _ = alias_free_file(tmp_path / "afhq.pkl")
+    system = load(path)
+    assert (system.spec.family, system.spec.size) == ("stylegan3", (16, 16))
+    pictures = generate(system, Request(canvas=Canvas(count=2)))
+    assert len({p.pixels.tobytes() for p in pictures}) == 2 and pictures[0].size == (16, 16)
+    middle = generate(stylegan.bind(path, psi=0.0), Request(canvas=Canvas(count=2)))
+    assert np.array_equal(middle[0].pixels, middle[1].pixels)
+    for verb in ("mix", "truncation", "interpolate"):
+        assert exploration(verb)()(system, ()).tiles.pictures[0].size == (16, 16)
+    found = [hv.explore("invert", system, pictures[:1], numbers={"steps": n})[1] for n in (1, 20)]
+    first, later = (one.record["psnr_db"][0] for one in found)
+    assert later > first + 3
+
+
+@pytest.mark.parametrize(
+    ("part", "state", "said"),
+    [
+        ("synthesis", {"img_resolution": 24}, "power of 2, found 24"),
+        ("synthesis", {"img_channels": 4}, "channel.*found 4"),
+        ("synthesis", {"num_layers": 10**6}, "'num_layers' from 2 to 64"),
+        ("synthesis", {"num_critical": 9}, "found 9 of 4"),
+        ("synthesis", {"margin_size": 3}, "no part 'L0_22_6'"),
+        ("settings", {"first_cutoff": float("nan")}, "'first_cutoff' .* holds nan"),
+        ("settings", {"first_stopband": 1.0}, "each stopband lies above its cutoff"),
+        ("settings", {"use_radial_filters": 1}, "true or false, but holds 1"),
+        ("settings", {"use_radial_filters": True}, "does not fit the sizes it states"),
+        ("settings", {"filter_size": 4}, "does not fit the sizes it states"),
+        ("settings", {"first_cutoff": 1.5}, "should have bandwidth 1.5, .* but has 2"),
+        ("mapping", {"w_dim": 60000}, "does not fit the sizes it states"),
+        ("synthesis.L1_20_4", {"out_cutoff": 7.0}, "should have out_cutoff 4, .* but has 7"),
+        ("synthesis.L0_20_6", {"conv_clamp": "x"}, "'conv_clamp' .* holds 'x'"),
+    ],
+)
+def test_absurd_alias_free_sizes_are_refused(tmp_path: Path, part: str, state: dict[str, Any], said: str) -> None:
+    path, _ = alias_free_file(tmp_path / "absurd.pkl", changed={part: state})
+    with pytest.raises(FileProblem, match=said):
+        load(path)

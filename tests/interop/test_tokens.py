@@ -143,8 +143,9 @@ def test_words_of_their_own_stand_alone(bundled):
 def test_a_damaged_folder_is_refused_in_words(tmp_path, files, word):
     for name, text in files.items():
         (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(FileProblem, match=word):
+    with pytest.raises(FileProblem, match=word) as caught:
         CLIPTokens.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 @has_data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,7 @@ def test_vq_autoencoder_is_diffusers(settings: Settings, tmp_path: Path) -> None
     assert relative(out, theirs(x).sample) < 1e-5
     assert torch.equal(ours.encode(x).flatten(), theirs.quantize(z)[2][2])
     assert torch.equal(ours.decode(found.codes), out) and len(found.codes.unique()) > 3
-    config = json.loads((tmp_path / "in/config.json").read_text())
-    sizes = diffusers_vq.config_from_diffusers(config).sizes
-    folder = diffusers_vq.to_diffusers(ours, sizes, tmp_path / "out")
+    folder = diffusers_vq.to_diffusers(ours, tmp_path / "out")
     assert read_weights(folder).keys() == theirs.state_dict().keys()
     again = diffusers.VQModel.from_pretrained(folder, low_cpu_mem_usage=False)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in theirs.state_dict().items())
@@ -105,7 +102,7 @@ def test_diffusers_loads_and_runs_our_vq_autoencoder(quantiser: Quantiser, tmp_p
     torch.manual_seed(0)
     sizes = AutoencoderConfig(in_channels=1, latent_channels=2, channels=(8, 16), blocks=1, groups=4)
     net = latent_vq(quantiser, sizes).eval()
-    folder = diffusers_vq.to_diffusers(net, sizes, tmp_path)
+    folder = diffusers_vq.to_diffusers(net, tmp_path)
     theirs = diffusers.VQModel.from_pretrained(folder, low_cpu_mem_usage=False)
     x = draw(2, 1, 8, 8)
     assert relative(net(x)[0], theirs(x).sample) < 1e-5
@@ -122,7 +119,7 @@ def test_what_cannot_be_expressed_is_refused_by_name(tmp_path: Path) -> None:
             diffusers_vq.config_from_diffusers(VQ | change)
     sizes = AutoencoderConfig(channels=(8, 16), blocks=1, groups=4)
     with pytest.raises(UsageError, match="FiniteScalarQuantiser"):
-        diffusers_vq.to_diffusers(latent_vq(FiniteScalarQuantiser((5, 5)), sizes), sizes, tmp_path)
+        diffusers_vq.to_diffusers(latent_vq(FiniteScalarQuantiser((5, 5)), sizes), tmp_path)
 
 
 # ---- vector-quantize-pytorch -----------------------------------------------------------------------------------------

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from huggingvis.core import ops
 from huggingvis.core.errors import UsageError
-from huggingvis.core.ops.registry import implementation
+from huggingvis.core.ops import long_attention
+from huggingvis.core.ops.attention import usual
+from huggingvis.core.ops.long_attention import LONG, MAP_AT_A_TIME, by_rows
+from huggingvis.core.ops.registry import implementation, replace
 from huggingvis.core.taps import OutputTap, ProbsTap, QKVTap, Site, attach, sites
 from huggingvis.nets.attention import Attention
 from huggingvis.nets.unet import UNet, UNetConfig
-from huggingvis.runtime.attention import (
-    LONG,
-    LONGEST_MAP,
-    by_rows,
-    for_drawing,
-    for_training,
-    long_attention,
-    matmul_attention,
-    short_attention,
-)
+from huggingvis.runtime.attention import LONGEST_MAP, for_training, matmul_attention, short_attention
 
 CPU = torch.device("cpu")
 
@@ -237,19 +236,35 @@ def test_the_choice_of_attention() -> None:
     half, single, cuda = torch.bfloat16, torch.float32, torch.device("cuda")
     with for_training(CPU, half):
         assert chosen() is short_attention
-        with for_drawing(CPU):
-            assert chosen() is (fused if torch.cpu._is_amx_tile_supported() else long_attention)
-        assert chosen() is short_attention
-    early, late = for_training(CPU, half), for_training(CPU, half)
-    early.__enter__()
-    late.__enter__()
-    early.__exit__(None, None, None)  # as threads may end: the first to come need not be the last to go
-    assert chosen() is short_attention
-    late.__exit__(None, None, None)
-    assert chosen() is fused
-    for block in (for_training(CPU, single), for_training(cuda, half), for_drawing(cuda)):
+    for block in (for_training(CPU, single), for_training(cuda, half)):
         with block:
             assert chosen() is fused
+
+
+def test_blocks_of_several_threads_end_in_any_order() -> None:
+    def one() -> None: ...
+
+    def other() -> None: ...
+
+    def blocks(mine: Callable[[], None]) -> None:
+        for _ in range(300):
+            with replace("some", mine):
+                assert implementation("some", print) in (one, other)
+
+    first, second = replace("some", one), replace("some", other)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert implementation("some", print) is other
+    second.__exit__(None, None, None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(blocks, (one, other, one, other)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert implementation("some", print) is print
 
 
 def test_long_sequences_stay_fused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,16 +324,43 @@ def test_where_numbers_overflow_the_fused_kernel_answers() -> None:
     q, k, v = long(0.5)
     k[..., 5, :] = q[..., 7, :] * (200 / q[..., 7, :].float().square().sum(-1, keepdim=True) * 40**0.5)
     assert by_rows(q, k, v) is None
-    assert torch.equal(long_attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+    assert torch.equal(usual(q, k, v, None), F.scaled_dot_product_attention(q, k, v))
 
 
-def test_what_rows_do_not_suit_goes_the_fused_way() -> None:
+def test_no_more_of_the_map_is_held_than_is_said() -> None:
+    """Every tensor that is made on the way; the map would be 4 heads of 4 Mi numbers."""
+    q, k, v = (x[:1].repeat(1, 2, 4, 1) for x in long(0.5, keys=LONG + 3))
+    sizes: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            sizes.extend([out.untyped_storage().nbytes()] if isinstance(out, Tensor) else [])
+            return out
+
+    with Sizes():
+        assert by_rows(q, k, v) is not None
+    assert q.shape[1] * q.shape[2] * k.shape[2] > 3 * MAP_AT_A_TIME
+    assert max(sizes) <= 2 * MAP_AT_A_TIME
+
+
+def test_rows_are_for_what_they_suit(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = long(0.5)
     fused = F.scaled_dot_product_attention
     seen = torch.rand(q.shape[2], k.shape[2], generator=torch.Generator().manual_seed(0)) < 0.9
-    assert torch.equal(long_attention(q, k, v, seen), fused(q, k, v, attn_mask=seen))
-    assert torch.equal(long_attention(q[..., :9, :], k, v), fused(q[..., :9, :], k, v))
-    assert torch.equal(long_attention(q.float(), k.float(), v.float()), fused(q.float(), k.float(), v.float()))
+    for slow in (("avx2",), ("avx512_bf16", "amx_bf16"), ()):
+        monkeypatch.setattr(long_attention, "instructions", lambda has=slow: has)
+        long_attention._measured.cache_clear()
+        assert torch.equal(usual(q, k, v, None), fused(q, k, v))
+    monkeypatch.setattr(long_attention, "instructions", lambda: ("avx512f", "avx512_bf16"))
+    long_attention._measured.cache_clear()
+    rows = by_rows(q, k, v)
+    assert rows is not None and torch.equal(usual(q, k, v, None), rows) and not torch.equal(rows, fused(q, k, v))
+    assert torch.equal(usual(q, k, v, seen), fused(q, k, v, attn_mask=seen))
+    assert torch.equal(usual(q[..., :9, :], k, v, None), fused(q[..., :9, :], k, v))
+    assert torch.equal(usual(q.float(), k.float(), v.float(), None), fused(q.float(), k.float(), v.float()))
     learnt = q.clone().requires_grad_()
-    long_attention(learnt, k, v).sum().backward()
-    assert learnt.grad is not None and not torch.equal(long_attention(q, k, v), fused(q, k, v))
+    usual(learnt, k, v, None).sum().backward()
+    assert learnt.grad is not None
+    monkeypatch.undo()
+    long_attention._measured.cache_clear()

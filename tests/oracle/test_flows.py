@@ -275,7 +275,7 @@ def test_overflow_of_samples_is_found_and_named() -> None:
     assert float(flow.watch(pictures(2, PICTURE).float())["_sample_overflow"]) == 0
     x, bad = flow.draw(8, BatchNoise(0), temperature=50.0)
     assert bad.all() and torch.equal(x, torch.zeros(8, *PICTURE))
-    with pytest.raises(NumericalTrouble, match=r"8 of 8 samples overflowed .* temperature 50\.0.*0\.7"):
+    with pytest.raises(NumericalTrouble, match=r"8 of 8 draws overflowed .* temperature 50: .*0\.7"):
         flow.sample(8, {}, noise=BatchNoise(0), temperature=50.0)
 
 

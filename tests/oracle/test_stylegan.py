@@ -23,6 +23,8 @@ from huggingvis.nets.layer_noise import DrawnNoise, NoNoise, StoredNoise
 from huggingvis.nets.style_discriminator import StyleDiscriminator
 from huggingvis.nets.stylegan import StyleGANSizes, StyleGenerator, StyleMapping, Truncation, fresh_generator, mix
 from huggingvis.nets.stylegan2_synthesis import StyledConv, StyleGAN2Synthesis
+from huggingvis.nets.stylegan3_sizes import Filtering, Schedule, StyleGAN3Sizes
+from huggingvis.nets.stylegan3_synthesis import StyleGAN3Synthesis
 from huggingvis.systems.unconditional import Unconditional
 
 SIZES = StyleGANSizes(widths=(12, 12, 8), z_dim=6, w_dim=7, mapping_layers=3)
@@ -177,3 +179,7 @@ def test_each_network_is_one_graph() -> None:
     x = torch.compile(net.synthesis, backend="eager", fullgraph=True)(ws, StoredNoise())
     assert torch.allclose(x, net.decode(ws), atol=1e-12)
     assert torch.allclose(torch.compile(critic, backend="eager", fullgraph=True)(x), critic(x), atol=1e-12)
+    schedule = Schedule(8, width=24, layers=2, critical=1, first_cutoff=1, first_stopband=2, margin=2)
+    smooth = StyleGAN3Synthesis(StyleGAN3Sizes(schedule, Filtering(radial=True), w_dim=7)).double()
+    y = torch.compile(smooth, backend="eager", fullgraph=True)(ws, NoNoise())
+    assert torch.allclose(y, smooth(ws, NoNoise()), atol=1e-12)

@@ -19,6 +19,7 @@ from huggingvis.recipes.loading import bind_run
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.run import Run
 
+KINDS = ["animal", "food", "plant", "vehicle", "building", "nature", "thing", "shape"]
 SMALL = {"batch": 16, "lr": 5e-3, "latent_dim": 4, "sample_every": 0}
 MLP = {**SMALL, "hidden": [32], "critic": "leaky", "critic_hidden": [32]}
 WATCHED = ("_spread", "_rank", "_told_apart")
@@ -85,7 +86,17 @@ def test_cgan_learns_its_classes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no class called 'upwright'.*'upright'"):
         drawn(system, "upwright")
     with pytest.raises(UsageError, match="no classes to condition on"):
-        train("cgan", tmp_path / "other", {**numbers, "data": "world:4", "size": 16})
+        train("cgan", tmp_path / "other", {**numbers, "data": f"folder:{tmp_path / 'data' / 'lying'}"})
+
+
+@pytest.mark.parametrize("recipe", ["cgan", "cvae"])
+def test_the_world_is_sorted_into_kinds_for_those_who_ask(tmp_path: Path, recipe: str) -> None:
+    numbers = {"data": "world:24", "size": 16, "batch": 4, "sample_every": 2, "steps": 2}
+    system = bind_run(train(recipe, tmp_path / "run", numbers).path)
+    assert system.spec.card["classes"] == KINDS
+    assert np.array_equal(drawn(system, "animal"), drawn(system, "0"))
+    with pytest.raises(UsageError, match="no class called 'vehicl'.*'vehicle'"):
+        drawn(system, "vehicl")
 
 
 def test_dcgan_learns_loads_and_draws(tmp_path: Path) -> None:

@@ -57,3 +57,5 @@ def test_a_folder_makes_pictures(name: str, tmp_path: Path) -> None:
     assert np.abs(np.asarray(first.to_pil(), float) - np.asarray(second.to_pil(), float)).mean() > 1
     again = repeat(system, asked, 1)
     assert np.array_equal(np.asarray(again.to_pil()), np.asarray(second.to_pil()))
+    alone = ("sample",) if system.shows is None else ()  # a net that sees pictures draws none without one
+    assert system.verbs == (*alone, "encode", "decode")

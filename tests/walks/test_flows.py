@@ -77,7 +77,7 @@ def test_conditional_flow_draws_the_class_it_is_asked_for(
     tiles = EachClass(columns=2)(system, []).tiles
     assert tiles.row_labels == ("lying", "upright") and len(tiles.pictures) == 4
     with pytest.raises(UsageError, match="no classes to condition on"):
-        train(recipe, tmp_path / "none", {**numbers, "data": "world:8", "size": 16, "steps": 1})
+        train(recipe, tmp_path / "none", {**numbers, "data": f"folder:{tmp_path / 'data' / 'lying'}", "steps": 1})
 
 
 def test_overflow_while_training_is_named_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,8 @@ def test_overflow_while_training_is_named_with_advice(tmp_path: Path, capsys: py
     (record,) = run.metrics()
     assert record["step"] == 500 and record["trouble"].startswith("Overflow: 64 of 64 draws overflowed")
     said = capsys.readouterr().err
-    assert said.startswith("step 500: Overflow") and "at temperature 50. Draw at a lower --temperature" in said
+    assert said.startswith("step 500: Overflow: 64 of 64 draws") and "at temperature 50: latents that far out" in said
+    assert "Lower the temperature (0.7 is usual)" in said and "an earlier checkpoint" in said
 
 
 def four(flow: Flow, on_step: OnStep) -> Tensor:

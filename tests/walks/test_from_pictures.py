@@ -119,6 +119,22 @@ def test_of_moving_pictures_the_first_frame_is_used_and_that_is_said(system: Sys
     assert any("moving picture" in note for note in picture.made["notes"])
 
 
+def test_what_a_picture_is_its_head_says(tmp_path: Path) -> None:
+    """Of files cut off in the middle of their pixels; through an opaque alpha channel nothing shows."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("cut.jpg", "cut.png", "cut.webp"):
+        Image.fromarray(noise(48, 32)).save(tmp_path / name, exif=exif)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole if name.endswith("webp") else whole[: len(whole) * 2 // 3])
+        found = looks_of(tmp_path / name)
+        assert (found.size, found.frames, found.transparent) == ((32, 48), 1, False), name
+    alpha = np.full((4, 6, 4), 255, np.uint8)
+    assert not looks_of(save(tmp_path / "opaque.png", alpha)).transparent
+    alpha[0, 0, 3] = 254
+    assert looks_of(save(tmp_path / "glass.png", alpha)).transparent
+
+
 def test_pictures_are_turned_upright(system: System, tmp_path: Path) -> None:
     width, height = system.spec.size
     upright = noise(width, height)
@@ -222,5 +238,5 @@ def test_a_model_without_an_encoder_says_so(system: System, tmp_path: Path) -> N
             return z
 
     path = save(tmp_path / "picture.png", noise(*system.spec.size))
-    with pytest.raises(UsageError, match="does not take"):
+    with pytest.raises(UsageError, match="starts from no picture"):
         made(replace(system, codec=Decoder()), FromPicture(path))

@@ -23,6 +23,7 @@ from huggingvis.core.media import Picture
 from huggingvis.core.protocols import Step
 from huggingvis.core.request import Canvas, Prompt, Refine, Refiner, Request, Tiles
 from huggingvis.core.system import System
+from huggingvis.edits.generate import prepared
 from huggingvis.edits.preview import Preview
 from huggingvis.edits.refine import second
 from huggingvis.edits.refiner import opened
@@ -154,6 +155,29 @@ def test_a_refiner_is_let_go_by_a_request_without_one_and_with_its_model(tmp_pat
     del system
     gc.collect()
     assert again() is None
+
+
+def test_a_refiner_in_use_is_read_once_whatever_others_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline_xl().save_pretrained(tmp_path / "base")
+    system, other = (bind_folder(tmp_path / "base", How()) for _ in range(2))
+    read: list[How] = []
+
+    def bound(path: Path, how: How) -> System:
+        read.append(how)
+        return bind_folder(path, how)
+
+    monkeypatch.setattr("huggingvis.edits.refiner.bind_folder", bound)
+    monkeypatch.setattr("huggingvis.edits.generate.CHUNK", 1)
+    by = Refiner(str(tmp_path / "base"), 0.5)
+    made = prepared(system, asked(system, refiner=by, canvas=Canvas(count=3))).pictures()
+    next(made)
+    notes(system, asked(system))  # lets go of what is kept, but not of what is in use
+    next(made)
+    assert opened(other, by) is opened(system, by) and len(read) == 1
+    next(made)
+    other.parts["unet"].double()
+    assert opened(other, by) is not opened(system, by)
+    assert [how.dtype for how in read] == [torch.float32, torch.float64]
 
 
 def test_a_refiner_goes_on_with_a_prompt_that_changes(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_models_of_pairs_learn_load_and_complete(tmp_path: Path, numbers: dict[s
     assert len(found.tiles.pictures) == 8 and "of 2 pictures seen" in found.text
     told = measure_of(Run.open(run.path), torch.device("cpu")).each({"image": x}, 2, 0)
     assert set(told) == {"mse", "psnr"} and bool(torch.isfinite(told["psnr"]).all())
+    assert "sample" not in system.verbs
     with pytest.raises(UsageError, match="draws none of nothing"):
         drawn(system)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from huggingvis.core.catalog import find_recipe
 from huggingvis.core.classes import ANY
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
+from huggingvis.data.world import World
 from huggingvis.edits.generate import generate
 from huggingvis.recipes.classes import ClassConditioner, one_hot, with_any
 from huggingvis.recipes.loading import bind_run
@@ -34,6 +36,32 @@ STAGE = {
     "lr": 3e-3,
 }
 SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 0, "warmup": 0, "batch": 8}
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_world_has_classes_for_those_who_ask(tmp_path: Path) -> None:
+    world = World(size=16)
+    plain, known = (open_source("world:40", View(16, classes=asked)) for asked in (False, True))
+    assert plain.facts == Facts("world:40", 40, 16, 3)
+    assert known.facts == replace(plain.facts, classes=world.sprites.groups) and known.facts.view == View(
+        16, 3, classes=True
+    )
+    ours, theirs = plain.training.batch(1, 8), known.training.batch(1, 8)
+    assert set(ours) == {"image", "caption"} and set(theirs) == {"image", "caption", "label"}
+    assert torch.equal(ours["image"], theirs["image"]) and ours["caption"] == theirs["caption"]
+    labels, layouts = known.training.all_labels(), [world.layout(i) for i in range(40)]
+    assert labels is not None and len(labels.unique()) > 4
+    for layout, label in zip(layouts, labels, strict=True):
+        area = {thing.sprite: thing.box.area for thing in layout.things}
+        assert world.sprites[max(area, key=area.__getitem__)].group == known.facts.classes[label]
+
+
+@pytest.mark.parametrize(("asked", "learnt"), [({}, 0), ({"conditional": True}, 8)])
+def test_ddpm_learns_classes_of_the_world_only_if_asked(tmp_path: Path, asked: dict[str, bool], learnt: int) -> None:
+    run = train("ddpm", tmp_path / "run", {**SMALL, **asked, "data": "world:16", "size": 16, "net": UNET, "steps": 1})
+    assert len(Facts.of(run).classes) == learnt == len(bind_run(run.path).spec.card["classes"])
 
 
 # ---- variational autoencoder -----------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from torch import Tensor, nn
 
+import huggingvis as hv
 from huggingvis.checkpoints.io import load
 from huggingvis.core import config as records
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.objective import Turn
-from huggingvis.edits.explore.invert import strangers, told
+from huggingvis.edits.explore.invert import not_reached, told
 from huggingvis.edits.gan_inversion import Search, invert
 from huggingvis.nets.stylegan import StyleGenerator
 from huggingvis.objectives.augment import Augment, Strengths
@@ -151,14 +152,26 @@ def test_held_out_pictures_are_inverted(tmp_path: Path) -> None:
             gan_inversion.train(gan_inversion.Config(model=wrong), Setting(tmp_path / "no"))
 
 
-def test_pictures_of_another_kind_are_named() -> None:
-    """Draws 1 apart, but one that is 3 from the next: further than 3 is a stranger."""
+def test_a_search_that_ends_too_early_is_not_blamed_on_the_picture(tmp_path: Path) -> None:
+    data = digits(tmp_path / "data", side=8)
+    model = hv.load(train("stylegan", tmp_path / "run", {**SMALL, "data": data, "steps": 20, "sample_every": 0}).path)
+    own = hv.generate("", model=model, seed=3)
+    _, short = hv.explore("invert", model, own, numbers={"steps": 2, "lr": 1e-6})
+    _, long = hv.explore("invert", model, own, numbers={"steps": 150, "space": {"kind": "WPlus"}})
+    assert short.record["not_reached"] == [1] and long.record["not_reached"] == []
+    assert "What 2 steps found for picture 1 is" in short.notes[0] and "more steps" in short.notes[0]
+    assert long.notes == () and long.record["psnr_db"][0] > short.record["psnr_db"][0] + 3
+    assert long.tensors["ws"].shape == (1, 4, 8)
+
+
+def test_pictures_that_were_not_reached_are_named() -> None:
+    """Draws 1 apart, but one that is 3 from the next: further than 3 is too far."""
     draws = torch.zeros(4, 1, 1, 2)
     draws[:, 0, 0, 0] = torch.tensor([0.0, 1.0, 2.0, 5.0])
     x = torch.zeros(3, 1, 1, 2)
     found = x + torch.tensor([2.9, 3.1, 0.0])[:, None, None, None] * torch.tensor([0.0, 1.0])
-    assert strangers(found, x, draws) == [1]
-    assert told([1, 2]).startswith("What was found for picture 2, 3 is further from it than any of 16 draws")
+    assert not_reached(found, x, draws) == [2]
+    assert told([2, 3], 9).startswith("What 9 steps found for picture 2, 3 is further from it than any of 16 draws")
 
 
 def test_sizes_follow_the_pictures() -> None:

@@ -97,8 +97,9 @@ def test_cvae_draws_the_class_it_is_asked_for(tmp_path: Path, net: str) -> None:
 
 
 def test_cvae_needs_classes(tmp_path: Path) -> None:
+    folder(tmp_path / "data")
     with pytest.raises(UsageError, match="needs classes"):
-        train("cvae", tmp_path / "run", {**SMALL, "data": "world:8", "size": 16})
+        train("cvae", tmp_path / "run", {**SMALL, "data": f"folder:{tmp_path / 'data' / 'lying'}"})
 
 
 def test_quadrants_are_completed(tmp_path: Path) -> None:

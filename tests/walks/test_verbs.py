@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "autoencoder": (("sample", "encode", "decode"), CODER),
     "vae": (ALL, CODER),
     "cvae": (ALL, CODER),
-    "cvae_quadrants": (("sample",), CODER),
+    "cvae_quadrants": ((), CODER),
     "vq_vae": (ALL, {**SMALL, "autoencoder": STAGE, "prior": {"dim": 16, "depth": 1, "heads": 2}}),
     "gan": (DRAWS, {**SMALL, "latent_dim": 4, "hidden": [16], "critic": "leaky", "critic_hidden": [16]}),
     "cgan": (DRAWS, {**SMALL, "net": {"noise": 8, "label": 8, "joint": 16, "picture": 16}}),
@@ -73,9 +74,10 @@ def test_a_model_has_its_verbs_and_names_them_where_it_lacks_one(recipe: str, da
         "log_prob": model.log_prob,
     }
     for verb in asked.keys() - set(expected):
-        with pytest.raises(UsageError, match=f"has no {verb}; it has {', '.join(expected)}"):
+        has = ", ".join(expected) or "none of the others. This model completes pictures"
+        with pytest.raises(UsageError, match=f"has no {verb}; it has {has}"):
             asked[verb](x)
-    if recipe == "cvae_quadrants":
+    if "sample" not in expected:
         with pytest.raises(UsageError, match="hvis explore complete PICTURE"):
             model.sample()
         return
@@ -90,6 +92,13 @@ def test_a_model_has_its_verbs_and_names_them_where_it_lacks_one(recipe: str, da
         z = model.encode(x)
         again = model.decode(z)
         assert again.shape == x.shape and float(again.abs().max()) <= 1
+        assert torch.equal(model.encode(x.double()), z)
+        wrong = z[..., None]
+        with pytest.raises(UsageError, match=r"Expected latents \[B, .*found " + re.escape(str(list(wrong.shape)))):
+            model.decode(wrong)
+        if not z.is_floating_point():
+            with pytest.raises(UsageError, match="16 entries of a codebook, whole ones, found torch.float32"):
+                model.decode(z / 2)
         if recipe in ("nice", "realnvp", "glow"):
             assert torch.allclose(again, x, atol=1e-4)
 
@@ -126,6 +135,15 @@ def test_a_latent_diffusion_encodes_by_its_codec(tiny_model: Path) -> None:
     x = model.sample(1, "a fox", seed=2)
     assert model.verbs == ("sample", "encode", "decode")
     assert model.decode(model.encode(x)).shape == x.shape == (1, 3, 32, 32)
+    assert torch.equal(model.encode(x.double()), model.encode(x))
+    wide = torch.zeros(1, 3, 16, 24)
+    assert model.decode(model.encode(wide)).shape == wide.shape
+    with pytest.raises(UsageError, match=r"\[B, 3, H, W\], H and W multiples of 4, .*found \[1, 3, 37, 41\]"):
+        model.encode(torch.zeros(1, 3, 37, 41))
+    with pytest.raises(UsageError, match=r"Expected latents \[B, 2, any, any\] .*found \[1, 3, 8, 8\]. `encode`"):
+        model.decode(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="'a fox' would change nothing"):
+        model.decode(model.encode(x), "a fox")
     assert np.array_equal(model.pictures(x)[0].pixels, hv.generate("a fox", model=model, seed=2)[0].pixels)
 
 
@@ -158,5 +176,5 @@ def test_the_page_of_models_in_python_runs(
     exec(compile(few, PAGE, "exec"), names)
     said = capsys.readouterr().out
     assert "('sample', 'encode', 'decode', 'log_prob')" in said and "2 ways of 5 steps" in said
-    assert tuple(names["z"].shape) == (8, 32) and tuple(names["halfway"].shape) == (4, 3, 32, 32)
+    assert tuple(names["z"].shape) == (8, 32) and tuple(names["halfway"].shape) == (8, 3, 32, 32)
     assert len(list(Path("out").glob("*.png"))) == 16

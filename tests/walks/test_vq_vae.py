@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,12 @@ import torch
 from PIL import Image
 
 import huggingvis as hv
-from huggingvis.checkpoints import diffusers_vq
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
 from huggingvis.core.flags import parse
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.core.system import System
 from huggingvis.edits.generate import generate
-from huggingvis.nets.vq_autoencoder import VQAutoencoder
 from huggingvis.objectives.vq_vae import VQVAE, VectorQuantised
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
@@ -142,26 +141,45 @@ def test_bfloat16(tmp_path: Path, net: str) -> None:
     assert drawn(bind_run(run.path), "lying").shape == (2, 8, 8, 3)
 
 
-def test_a_run_goes_to_diffusers_and_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_a_run_goes_to_diffusers_and_back(hvis: Any, tmp_path: Path, likelihood: str) -> None:
     import diffusers
 
-    stage = {**STAGE, "net": "latent", "likelihood": "gaussian", "steps": 5, "halvings": 1}
+    stage = {**STAGE, "net": "latent", "likelihood": likelihood, "steps": 5, "halvings": 1}
     data = folder(tmp_path / "data", colour=True)
     run = train(tmp_path / "run", {**SMALL, "data": data, "autoencoder": stage, "steps": 2})
-    net = bind_run(run.path).parts["autoencoder"]
-    assert isinstance(net, VQAutoencoder)
-    config = records.from_dict(vq_vae.Config, {**SMALL, "autoencoder": stage})
-    there = diffusers_vq.to_diffusers(net, config.autoencoder.sizes(3), tmp_path / "vq")
+    said = hvis(["models", "save", run.path, "saved/vq", "--json"])
+    assert said.code == 0, said.err
+    there = Path(json.loads(said.out)["path"])
+    assert sorted(p.name for p in there.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
     theirs = diffusers.VQModel.from_pretrained(there, low_cpu_mem_usage=False)
+    ours, again = bind_run(run.path), hv.load(there, device="cpu")
     x = torch.rand(2, 3, 8, 8) * 2 - 1
+    codes = ours.encode(x)
     with torch.no_grad():
-        assert torch.allclose(theirs(x).sample, net(x)[0], atol=1e-5)
-        assert torch.allclose(diffusers_vq.from_diffusers(there)(x)[0], net(x)[0], atol=1e-6)
-    theirs.register_to_config(sample_size=8)
-    theirs.save_pretrained(there)
-    system = hv.load(there, device="cpu")
-    assert torch.equal(system.encode(x), net.encode(x))
-    assert torch.allclose(system.decode(system.encode(x)), net(x)[0].clamp(-1, 1), atol=1e-5)
+        kept = ours.decode(codes)
+        assert torch.allclose(theirs(x).sample.clamp(-1, 1), kept.clamp(-1, 1), atol=1e-5)
+    assert again.spec.size == (8, 8) and torch.equal(again.encode(x), codes)
+    assert torch.allclose(again.decode(codes), kept.clamp(-1, 1), atol=1e-5)
+    assert "saved/vq is there already" in hvis(["models", "save", run.path, "saved/vq"]).err
+
+
+@pytest.mark.parametrize(
+    ("stage", "place", "word"),
+    [
+        ({}, "x", "--autoencoder.net latent"),
+        ({"net": "latent", "likelihood": "grey"}, "x", "chances of white"),
+        ({"net": "latent", "quantiser": {"kind": "FSQ", "levels": [4, 4]}}, "x", "FiniteScalarQuantiser"),
+        ({"net": "latent"}, "x.safetensors", "written as a folder"),
+    ],
+    ids=["residual", "grey", "no codebook", "one file"],
+)
+def test_what_diffusers_has_no_class_for_is_not_saved(tmp_path: Path, stage: Any, place: str, word: str) -> None:
+    numbers = {**SMALL, "data": folder(tmp_path / "data"), "autoencoder": {**STAGE, **stage, "steps": 1}, "steps": 1}
+    model = bind_run(train(tmp_path / "run", numbers).path)
+    with pytest.raises(UsageError, match=word):
+        hv.save(model, tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
 
 
 @pytest.mark.parametrize("likelihood", ["logistic", "gaussian", "grey"])
@@ -208,6 +226,6 @@ def test_a_collapsed_codebook_is_named_with_advice(tmp_path: Path, capsys: pytes
         CollapseWatch(512)(TrainStep(step, 1000, {"loss._perplexity": used}, {}, None, None, run))  # type: ignore[arg-type]
         heard = capsys.readouterr().err
         assert ("step 500: Codebook collapse: the pictures of a batch share 2.0 of 512 codes" in heard) is said
-        assert heard == "" or "FSQ" in heard
+        assert (heard != "") is ("FSQ" in heard) is said
     (record,) = run.metrics()
     assert (record["step"], record["trouble"].partition(":")[0]) == (500, "Codebook collapse")

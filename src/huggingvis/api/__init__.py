@@ -1,4 +1,5 @@
-"""The verbs: load, generate, train, evaluate, compare, explore, export, inspect, catalog: the command line in Python.
+"""The verbs: load, generate, train, evaluate, compare, explore, export, save, inspect, catalog: the command line in
+Python.
 
     import huggingvis as hv
     pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)
@@ -9,7 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 
 from __future__ import annotations
 
-from huggingvis.api.loading import device_of, load, ready, safety_checker
+from huggingvis.api.loading import device_of, load, ready, safety_checker, save
 from huggingvis.api.making import control, export, generate, notes, stream
 from huggingvis.api.many import batch, grid
 from huggingvis.api.telling import catalog, explore, inspect
@@ -21,5 +22,5 @@ from huggingvis.recipes.repeating import Repetition, repeat
 __all__ = [
     "DEFAULT_MODEL", "Repetition", "batch", "catalog", "compare", "control", "device_of", "evaluate", "explore",
     "export", "generate", "grid", "inspect", "load", "notes", "packaged_models", "ready", "repeat", "safety_checker",
-    "stream", "train",
+    "save", "stream", "train",
 ]  # fmt: skip

@@ -48,8 +48,8 @@ def load(
     prediction: str | None = None,
 ) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
-    run folder, a single-file checkpoint, an official StyleGAN2 file (.pkl), or `owner/name` at a hub, which is fetched
-    into the hub's cache where it is not there.
+    run folder, a single-file checkpoint, an official file of StyleGAN2 or StyleGAN3 (.pkl), or `owner/name` at a hub,
+    which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
     (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
@@ -70,6 +70,23 @@ def load(
             )
         return model
     return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
+
+
+def save(model: Model, place: str | Path) -> Path:
+    """Write a model as other programs have it, and return where: one file if `place` ends in .safetensors, else a
+    folder of diffusers.
+
+    Of the Stable Diffusion family either, its weights as they are; of a run of `vq_vae` with the networks of latent
+    diffusion its autoencoder, as a folder. Raises `UsageError` for a model of another family, `FileProblem` for a place
+    where something is already.
+    """
+    ready()
+    from huggingvis.core.system import System
+    from huggingvis.recipes.models import Wishes, bind_model
+    from huggingvis.systems.saving import save as write
+
+    system = model if isinstance(model, System) else bind_model(model, Wishes(device_of("cpu"), precision=None))
+    return write(system, place)
 
 
 def safety_checker(folder: str | Path, *, device: str | None = None) -> SafetyJudge:

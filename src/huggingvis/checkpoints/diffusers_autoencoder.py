@@ -117,7 +117,7 @@ def from_diffusers(
 
     `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
     """
-    config = config_from_diffusers(common.read_config(folder))
+    config = common.read_sizes(folder, config_from_diffusers)
     ours = keymap(config).consume(common.read_weights(folder, dtype, channels_last=channels_last))
     with hollow():
         net = AutoencoderKL(config)

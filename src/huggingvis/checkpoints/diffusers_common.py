@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from huggingvis.checkpoints.json_files import read_json, write_json
 from huggingvis.checkpoints.keymap import Rule
 from huggingvis.checkpoints.transforms import ConvToLinear, Transform
 from huggingvis.core.errors import FileProblem
+
+Sizes = TypeVar("Sizes")
 
 STEM = "diffusion_pytorch_model"
 WEIGHTS = (
@@ -69,6 +71,15 @@ def _modern(name: str) -> str:
 def read_config(folder: Path | str) -> dict[str, Any]:
     """`config.json` of a model folder. Raises `FileProblem`."""
     return read_json(Path(folder) / "config.json")
+
+
+def read_sizes(folder: Path | str, of: Callable[[Json], Sizes]) -> Sizes:
+    """What `of` makes of a model folder's `config.json`, whose path its refusals then tell. Raises `FileProblem`."""
+    theirs = read_config(folder)
+    try:
+        return of(theirs)
+    except FileProblem as error:
+        raise FileProblem(f"{folder}: {error}") from error
 
 
 def read_weights(
@@ -127,6 +138,11 @@ def _alike(value: Any, default: Any) -> bool:
 
 def unsupported(key: str, found: Any, allowed: str) -> FileProblem:
     """The error for a setting of `config.json` that no net of ours computes."""
+    if key == "_class_name":
+        return FileProblem(
+            f"config.json is of the class {json.dumps(found)}, and what is read here is {allowed}. Name a folder of "
+            "that class."
+        )
     return FileProblem(
         f"config.json asks for {key} = {json.dumps(found)}, which this net does not compute; it knows {allowed}. Use "
         "another checkpoint of the family, or convert this one where it was made."

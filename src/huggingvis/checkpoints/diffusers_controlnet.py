@@ -113,12 +113,11 @@ def from_diffusers(
 
     Raises `FileProblem`, and `UsageError` where it was made for another base than `base`.
     """
-    theirs = common.read_config(folder)
-    config, hint = config_from_diffusers(theirs)
+    (config, hint), names = common.read_sizes(folder, config_from_diffusers), common.read_sizes(folder, keymap)
     if base is not None:
         same_tokens("ControlNet", config.tokens_dim, base.tokens_dim)
         config = _beside(config, base, config.in_channels)
-    return _built(config, hint, keymap(theirs).consume(common.read_weights(folder, dtype)))
+    return _built(config, hint, names.consume(common.read_weights(folder, dtype)))
 
 
 def to_diffusers(net: ControlNet, folder: Path | str, theirs: Json | None = None) -> Path:

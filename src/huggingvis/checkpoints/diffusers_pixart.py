@@ -145,7 +145,7 @@ def keymap() -> KeyMap:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> PixArt:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = config_from_diffusers(common.read_config(folder))
+    config = common.read_sizes(folder, config_from_diffusers)
     ours = keymap().to_ours(common.read_weights(folder))
     with hollow():
         net = PixArt(config)

@@ -93,10 +93,10 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None, chan
 
     `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
     """
-    theirs = common.read_config(folder)
-    ours = keymap(theirs).consume(common.read_weights(folder, dtype, channels_last=channels_last))
+    config, names = common.read_sizes(folder, config_from_diffusers), common.read_sizes(folder, keymap)
+    ours = names.consume(common.read_weights(folder, dtype, channels_last=channels_last))
     with hollow():
-        net = UNet(config_from_diffusers(theirs))
+        net = UNet(config)
     assign(net, ours)
     return net.eval()
 

@@ -19,7 +19,7 @@ from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import UsageError
 from huggingvis.core.hollow import hollow
-from huggingvis.nets.autoencoder_kl import AutoencoderConfig
+from huggingvis.nets.autoencoder_kl import AutoencoderConfig, Encoder
 from huggingvis.nets.quantisers import AveragedQuantiser, VectorQuantiser
 from huggingvis.nets.vq_autoencoder import VQAutoencoder, latent_vq
 
@@ -79,7 +79,7 @@ def keymap(config: VQConfig) -> KeyMap:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> VQAutoencoder:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = config_from_diffusers(common.read_config(folder))
+    config = common.read_sizes(folder, config_from_diffusers)
     ours = keymap(config).consume(common.read_weights(folder, dtype))
     with hollow():
         net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
@@ -87,13 +87,19 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> V
     return net.eval()
 
 
-def to_diffusers(net: VQAutoencoder, sizes: AutoencoderConfig, folder: Path | str) -> Path:
-    """Write `net`, built by `latent_vq` with these sizes, as a folder that diffusers loads; returns it.
+def to_diffusers(net: VQAutoencoder, folder: Path | str, shape: tuple[int, int, int] | None = None) -> Path:
+    """Write `net`, built by `latent_vq`, as a folder that diffusers loads; returns it.
 
+    `shape` [C, H, W]: of its pictures; of each value's numbers that the decoder gives, the first is then written alone.
     Either kind of codebook may be in it; what else `AveragedQuantiser` remembers stays behind. Raises `UsageError` for
     a net without a codebook, or of which diffusers has none like it.
     """
-    quantiser = net.quantiser
+    quantiser, encoder = net.quantiser, net.encoder
+    if not isinstance(encoder, Encoder):
+        raise UsageError(
+            "diffusers' VQModel has the networks of latent diffusion, but this net has those of VQ-VAE. Train one that "
+            "has them too, by `hvis train vq_vae --autoencoder.net latent`."
+        )
     if not isinstance(quantiser, VectorQuantiser | AveragedQuantiser):
         raise UsageError(
             f"diffusers' VQModel has a codebook, but this net has a {type(quantiser).__name__}, which has none. "
@@ -101,5 +107,8 @@ def to_diffusers(net: VQAutoencoder, sizes: AutoencoderConfig, folder: Path | st
         )
     own = ("quantiser.usage", "quantiser.sums")
     tensors = {name: x for name, x in net.state_dict().items() if name not in own}
-    config = VQConfig(sizes, quantiser.size, quantiser.dim, len(tensors["decoder.conv_out.bias"]))
-    return common.write_folder(folder, config_to_diffusers(config), keymap(config).to_theirs(tensors))
+    channels = shape[0] if shape else len(tensors["decoder.conv_out.bias"])
+    tensors |= {name: tensors[name][:channels] for name in ("decoder.conv_out.weight", "decoder.conv_out.bias")}
+    config = VQConfig(encoder.config, quantiser.size, quantiser.dim, channels)
+    theirs = config_to_diffusers(config) | ({"sample_size": list(shape[1:])} if shape else {})
+    return common.write_folder(folder, theirs, keymap(config).to_theirs(tensors))

@@ -88,16 +88,27 @@ def short_hash(path: Path | str) -> str:
     return sha256(path)[:10]
 
 
+Signature = Mapping[str, tuple[int | None, ...]]
+
+
 @dataclass(frozen=True)
 class Family:
-    """A family of checkpoints and the tensors that give it away; None in a shape stands for any size."""
+    """A family of checkpoints and the tensors that give it away; None in a shape stands for any size.
+
+    `other`: the tensors that give away the second file of a family that comes in two.
+    """
 
     name: str
-    signature: Mapping[str, tuple[int | None, ...]]
+    signature: Signature
+    other: Signature | None = None
 
     def recognises(self, tensors: Mapping[str, TensorFact]) -> bool:
-        """Whether every tensor of the signature is there in its shape."""
-        return all(name in tensors and _fits(tensors[name].shape, shape) for name, shape in self.signature.items())
+        """Whether every tensor of a signature is there in its shape."""
+        return any(
+            all(name in tensors and _fits(tensors[name].shape, shape) for name, shape in signature.items())
+            for signature in (self.signature, self.other)
+            if signature is not None
+        )
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, no_file
 from huggingvis.core.files import explain, write_atomically
 
 Json = Mapping[str, Any]
@@ -21,6 +21,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LONGEST))
+    except FileNotFoundError:
+        raise no_file(path) from None
     except OSError as error:
         raise explain(error, path, "read") from error
     except (ValueError, RecursionError) as error:

@@ -27,7 +27,7 @@ from huggingvis.core.files import explain
 
 INDEX, CONFIG = "model_index.json", "config.json"
 """The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 Tensors = Mapping[str, TensorFact]
 
 
@@ -76,10 +76,10 @@ class Subject:
         return self._header is None and self.path.is_dir()
 
     @cached_property
-    def is_picture(self) -> bool:
-        """Whether it begins as a PNG, JPEG or WebP does. Raises `FileProblem` if it cannot be read."""
+    def picture(self) -> str:
+        """PNG, JPEG or WebP if it begins as such a picture does, else empty. Raises `FileProblem` if unreadable."""
         if self.is_folder or self._header is not None:
-            return False
+            return ""
         try:
             with self.path.open("rb") as file:
                 head = file.read(16)
@@ -87,7 +87,13 @@ class Subject:
             raise no_file(self.path) from None
         except OSError as error:
             raise explain(error, self.path, "read") from error
-        return head.startswith(_PICTURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        found = next((name for sign, name in _PICTURES.items() if head.startswith(sign)), "")
+        return "WebP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else found
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a picture's file, whatever its name. Raises `FileProblem` if unreadable."""
+        return bool(self.picture)
 
     @cached_property
     def format(self) -> Format | None:

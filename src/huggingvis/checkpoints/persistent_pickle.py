@@ -58,6 +58,14 @@ class Record:
             )
         return found
 
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts."""
+        return tuple(_name(key) for key in _table(self.state, "_modules"))
+
+    def settings(self) -> Record:
+        """What the network was made with, as far as that was said: the arguments of its constructor by their names."""
+        return Record(self.kind, _table(self.state, "_init_kwargs"))
+
     def whole(self, key: str, low: int, high: int) -> int:
         """The whole number `key` of the state. Raises `FileProblem` where it is missing or not from `low` to `high`."""
         found = self.state.get(key)

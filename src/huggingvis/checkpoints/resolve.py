@@ -17,7 +17,8 @@ from huggingvis.checkpoints.hub_names import Remote, remote
 from huggingvis.checkpoints.local_folders import KINDS, listed, lookup, of_another_kind
 from huggingvis.core.errors import UsageError, no_file, unknown
 
-_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""How names of files of weights end."""
 OWN = frozenset({"runs", "out", "data", "models", "weights", "checkpoints", "loras", "embeddings"})
 """Folders that this program and others make: never taken for an owner at a hub."""
 
@@ -47,7 +48,7 @@ def resolve(
     if (fault := of_another_kind(text, kind, roots)) is not None:
         raise fault
     names = [model.name for model in listed(kind, roots)]
-    if not names and os.path.splitext(text)[1] in _FILES:
+    if not names and os.path.splitext(text)[1] in WEIGHTS:
         raise no_file(text, "Check the path, or say with --models in which folder your models are.")
     if not names and not known and not roots:
         raise UsageError(

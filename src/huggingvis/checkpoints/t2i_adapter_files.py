@@ -103,7 +103,7 @@ def _residual(ours: str, theirs: str) -> list[Rule]:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> T2IAdapter:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = config_from_diffusers(common.read_config(folder))
+    config = common.read_sizes(folder, config_from_diffusers)
     return _built(config, keymap(config).consume(common.read_weights(folder, dtype)))
 
 

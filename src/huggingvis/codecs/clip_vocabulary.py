@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
@@ -22,6 +22,7 @@ from tokenizers import Tokenizer as Engine
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain, write_atomically
 
+T = TypeVar("T")
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
@@ -96,9 +97,10 @@ def _read(folder: Path) -> ClipFolder:
     config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
     whole = folder / "tokenizer.json"
     if whole.is_file() and not (folder / "vocab.json").is_file():
-        vocabulary, found = _of_whole(_text(whole))
+        vocabulary, found = _in(folder, _of_whole, _text(whole))
     else:
-        vocabulary, found = _of_tables(_text(folder / "vocab.json"), _text(folder / "merges.txt")), _added(_json(whole))
+        texts = (_text(folder / "vocab.json"), _text(folder / "merges.txt"))
+        vocabulary, found = _in(folder, _of_tables, *texts), _added(_json(whole))
     named = {_content(entry): int(id) for id, entry in config.get("added_tokens_decoder", {}).items()}
     added = _numbered({**found, **named, **_json(folder / "added_tokens.json")})
     length = config.get("model_max_length", _LENGTH)
@@ -108,6 +110,14 @@ def _read(folder: Path) -> ClipFolder:
         int(length) if 2 < length <= _LONGEST else _LENGTH,
         {token: id for token, id in added.items() if token not in vocabulary.ids},
     )
+
+
+def _in(folder: Path, made: Callable[..., T], *texts: str) -> T:
+    """What is made of a folder's texts. Errors name the folder, which what is remembered does not depend on."""
+    try:
+        return made(*texts)
+    except FileProblem as error:
+        raise FileProblem(f"The tokenizer in {folder} cannot be used. {error}") from error
 
 
 # The two towers of SDXL bring the same tables, and so do most models: to read them takes a quarter of a second.

@@ -116,6 +116,22 @@ def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
     return path
 
 
+def new_folder(path: Path, make: Callable[[Path], object]) -> Path:
+    """Create the folder `path` with what `make(folder)` writes into it, all or nothing, and never over anything."""
+    if os.path.lexists(path):
+        raise FileProblem(f"{path} is there already. Remove it, or choose another name.")
+    temporary = in_its_folder(path).with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        make(temporary)
+        temporary.rename(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
 @contextlib.contextmanager
 def usual_mode(path: Path) -> Iterator[None]:
     """Makes an empty file at `path`; whatever replaces it inside ends with the mode that new files have here.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from huggingvis.core.errors import FileProblem, no_file
 from huggingvis.core.files import explain
@@ -17,6 +17,7 @@ from huggingvis.core.media import Picture
 
 _T = TypeVar("_T")
 _READ_AS = ("PNG", "JPEG", "WEBP", "GIF")
+_ON_ITS_SIDE = (5, 6, 7, 8)  # of EXIF's orientations
 
 
 def open_picture(path: Path | str) -> Picture:
@@ -46,24 +47,31 @@ class Looks:
 
 
 def looks_of(path: Path | str) -> Looks:
-    """What a picture file is. Raises as `open_picture`."""
-    return read(Path(path), _looks)
+    """What a picture file is, from what stands before its pixels; these are read where some may be transparent.
+
+    Raises as `open_picture`, where it reads.
+    """
+    return read(Path(path), _looks, pixels=False)
 
 
 def _looks(image: Image.Image) -> Looks:
-    frames = int(getattr(image, "n_frames", 1))
-    upright = ImageOps.exif_transpose(image)
-    through = upright.has_transparency_data and bool((np.asarray(upright.convert("RGBA"))[:, :, 3] < 255).any())
-    return Looks(frames, upright.size, through)
+    frames, size = int(getattr(image, "n_frames", 1)), image.size
+    # PNG's own getexif decodes all pixels first, in case some EXIF comes after them
+    if Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE:
+        size = size[::-1]
+    through = image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[:, :, 3] < 255).any())
+    return Looks(frames, size, through)
 
 
-def read(path: Path, take: Callable[[Image.Image], _T]) -> _T:
-    """What `take` makes of the opened picture. Raises `FileProblem` as `open_picture`."""
+def read(path: Path, take: Callable[[Image.Image], _T], *, pixels: bool = True) -> _T:
+    """What `take` makes of the opened picture, whose `pixels` are read before. Raises `FileProblem` as
+    `open_picture`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large; too large is an error
             with Image.open(path, formats=_READ_AS) as image:
-                image.load()
+                if pixels:
+                    image.load()
                 return take(image)
     except FileNotFoundError as error:
         raise no_file(path) from error

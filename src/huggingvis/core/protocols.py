@@ -67,6 +67,14 @@ class Generative(Protocol):
 
 
 @runtime_checkable
+class DrawsNone(Protocol):
+    """A generative model that makes no picture of nothing: `why_none` says why, and what to do with it instead."""
+
+    @property
+    def why_none(self) -> str: ...
+
+
+@runtime_checkable
 class Encodes(Protocol):
     """Maps media tensors [B, C, H, W] in [-1, 1] to model space."""
 
@@ -116,6 +124,14 @@ class Latent(Protocol):
     def latents(self, n: int, cond: Cond, *, noise: Noise) -> Tensor: ...
 
     def decode(self, z: Tensor, cond: Cond | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """Latents have this shape, without the batch; 0 where any number will do."""
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]: ...
 
 
 @runtime_checkable

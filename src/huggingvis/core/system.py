@@ -31,8 +31,20 @@ from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture
-from huggingvis.core.protocols import Cond, Conditioner, Decodes, Encodes, Generative, Latent, Likelihood, Shows
-from huggingvis.core.request import Canvas, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.protocols import (
+    Cond,
+    Conditioner,
+    Decodes,
+    DrawsNone,
+    Encodes,
+    Generative,
+    Latent,
+    Likelihood,
+    Shaped,
+    Shows,
+    Styles,
+)
+from huggingvis.core.request import Canvas, FromPicture, Limits, Prompt, Request, Sampling, check
 from huggingvis.core.streams import noise_of
 
 
@@ -83,15 +95,20 @@ class System:
     def verbs(self) -> tuple[str, ...]:
         """Which of sample, encode, decode and log_prob this model has."""
         coder, model = self._coder, self._model
-        able = {"encode": Encodes, "decode": Decodes}
-        likely = ("log_prob",) if isinstance(model, Likelihood) else ()
-        return ("sample", *(verb for verb, protocol in able.items() if isinstance(coder, protocol)), *likely)
+        able = {
+            "sample": self.shows is None and not isinstance(model, DrawsNone),
+            "encode": isinstance(coder, Encodes),
+            "decode": isinstance(coder, Decodes),
+            "log_prob": isinstance(model, Likelihood),
+        }
+        return tuple(verb for verb, is_so in able.items() if is_so)
 
     @torch.no_grad()
     def sample(self, n: int = 1, prompt: str = "", *, seed: int = 0) -> Tensor:
         """`n` pictures [n, C, H, W] in [-1, 1], made in one go; picture i is that of `hv.generate` with seed + i.
 
-        `prompt`: a sentence or the name of a class, where the model reads such. Raises `UsageError` where it does not.
+        `prompt`: a sentence or the name of a class, where the model reads such. Raises `UsageError` where it does not,
+        and for a model that draws none.
         """
         request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed))
         check(request, self.limits)
@@ -103,7 +120,8 @@ class System:
     def encode(self, x: Tensor) -> Tensor:
         """Latents [B, ...] of pictures [B, C, H, W] in [-1, 1]: what the model, or a diffusion's codec, tells of them.
 
-        Where a law is told (a VAE's), its mean. Raises `UsageError` for a model without an encoder.
+        Where a law is told (a VAE's), its mean. Raises `UsageError` for a model without an encoder, and for pictures
+        of another shape than its own, or of sides that a diffusion's codec cannot divide.
         """
         coder = self._coder
         if not isinstance(coder, Encodes):
@@ -111,13 +129,23 @@ class System:
         return coder.encode(self._fit(x))
 
     def decode(self, z: Tensor, prompt: str = "") -> Tensor:
-        """Pictures [B, C, H, W] in [-1, 1] of latents [B, ...]; `prompt` as in `sample`, for a model of classes."""
-        coder, z = self._coder, z.to(self.device)
+        """Pictures [B, C, H, W] in [-1, 1] of latents [B, ...]; `prompt` as in `sample`, for a model of classes.
+
+        Raises `UsageError` for latents of another shape, and for a prompt where the latents alone decide.
+        """
+        coder = self._coder
         if isinstance(coder, Latent):
+            z = self._of_latents(coder, z.to(self.device, torch.float32))
             return self.codec.decode(coder.decode(z, self._asked(prompt, len(z))))
         if not isinstance(coder, Decodes):
             raise self._lacks("decode")
-        return coder.decode(z)
+        if prompt.strip():
+            raise UsageError(
+                f"{self.spec.name!r} decodes latents without words, so {prompt.strip()!r:.80} would change nothing. "
+                "Leave the prompt out."
+            )
+        wide = torch.float32 if z.is_floating_point() else z.dtype  # codes are whole numbers
+        return coder.decode(self._of_latents(coder, z.to(self.device, wide)))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p of pictures [B, C, H, W] in [-1, 1], nats, [B]: a flow's density, a VAE's bound.
@@ -146,7 +174,8 @@ class System:
 
     @property
     def _model(self) -> Generative:
-        return self.generator(Request(sampling=self.defaults))
+        shown = None if self.shows is None else FromPicture("")  # whose net sees pictures is not asked without one
+        return self.generator(Request(sampling=self.defaults, source=shown))
 
     @property
     def _coder(self) -> Generative | Decodes:
@@ -158,20 +187,45 @@ class System:
         return self.conditioner.prepare(self.conditioner([Request(Prompt(prompt))] * n))
 
     def _fit(self, x: Tensor) -> Tensor:
-        (width, height), channels = self.spec.size, self.spec.channels
-        any_size = isinstance(self._model, Diffuses)
-        if x.ndim != 4 or x.shape[1] != channels or not (any_size or x.shape[2:] == (height, width)):
+        (width, height), channels, model = self.spec.size, self.spec.channels, self._model
+        expected, fits = f"[B, {channels}, {height}, {width}]", x.shape[2:] == (height, width)
+        if isinstance(model, Diffuses):
+            factor = width // model.diffusion.shape[-1]  # a codec takes other sizes too
+            fits = all(side and side % factor == 0 for side in x.shape[2:])
+            expected = f"[B, {channels}, H, W]{f', H and W multiples of {factor},' if factor > 1 else ''}"
+        if x.ndim != 4 or x.shape[1] != channels or not fits:
             raise UsageError(
-                f"Expected pictures [B, {channels}, {height}, {width}] with values in [-1, 1], found {list(x.shape)}. "
-                "`signals` makes them of picture files."
+                f"Expected pictures {expected} with values in [-1, 1], found {list(x.shape)}. `signals` makes them of "
+                "picture files."
             )
-        return x.to(self.device)
+        return x.to(self.device, torch.float32)
+
+    def _of_latents(self, coder: Generative | Decodes, z: Tensor) -> Tensor:
+        """`z` itself. Raises `UsageError` for a shape that `coder` cannot read."""
+        shapes, found = self._latent_shapes(coder), z.shape[1:]
+        fits = any(len(found) == len(s) and all(b in (0, a) for a, b in zip(found, s, strict=True)) for s in shapes)
+        if shapes and not fits:
+            told = " or ".join(f"[B, {', '.join(str(side or 'any') for side in shape)}]" for shape in shapes)
+            way = " `encode` makes them of pictures." if isinstance(coder, Encodes) else ""
+            raise UsageError(f"Expected latents {told} for {self.spec.name!r}, found {list(z.shape)}.{way}")
+        return z
+
+    def _latent_shapes(self, coder: Generative | Decodes) -> list[tuple[int, ...]]:
+        """Shapes that latents may have, without the batch, 0 for any number; none where it is not known."""
+        model = self._model
+        if isinstance(model, Diffuses):
+            channels, *sides = model.diffusion.shape
+            return [(channels, *[0] * len(sides))]
+        if isinstance(coder, Latent):
+            one = tuple(coder.middle.shape)
+            return [one, (coder.layers, *one)] if isinstance(coder, Styles) else [one]
+        return [coder.latent_shape] if isinstance(coder, Shaped) else []
 
     def _lacks(self, verb: str) -> UsageError:
-        return UsageError(
-            f"{self.spec.name!r} is a {type(self._model).__name__} and has no {verb}; it has {', '.join(self.verbs)}. "
-            "Take a model of another family: `hvis catalog` lists them."
-        )
+        model, has = self._model, ", ".join(self.verbs) or "none of the others"
+        other = "Take a model of another family: `hvis catalog` lists them."
+        way = model.why_none if isinstance(model, DrawsNone) else other
+        return UsageError(f"{self.spec.name!r} is a {type(model).__name__} and has no {verb}; it has {has}. {way}")
 
 
 class Adapts(Protocol):

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 __version__ = "0.1.0"
-NUMERICS = 1
+NUMERICS = 2
 """Raised where the same request makes other pixels than before: what a batch made earlier is then made again."""

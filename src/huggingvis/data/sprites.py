@@ -132,6 +132,11 @@ class SpriteSet:
     def shapes(self) -> tuple[Sprite, ...]:
         return tuple(sprite for sprite in self.sprites if sprite.is_shape)
 
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The kinds of things, in the order in which the vocabulary comes to them."""
+        return tuple(dict.fromkeys(sprite.group for sprite in self.sprites))
+
     def __getitem__(self, name: str) -> Sprite:
         """The sprite with this id. Raises `UsageError` with the nearest ids when there is none."""
         try:

@@ -156,6 +156,11 @@ class World:
         """One sentence; `variant` in 0..31 chooses the phrasing, 0 the canonical one. Both languages say the same."""
         return self.captions.caption(layout, language, variant)
 
+    def kind(self, layout: Layout) -> int:
+        """The place in `sprites.groups` of what `layout` shows: the kind of its largest thing, in front if several."""
+        largest = max(reversed(layout.things), key=lambda thing: thing.box.area)
+        return self.sprites.groups.index(self.sprites[largest.sprite].group)
+
     def vocabulary_words(self, language: str) -> frozenset[str]:
         """Every word a caption of this world may hold."""
         return vocabulary_words(self.sprites, language)

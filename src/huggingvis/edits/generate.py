@@ -37,7 +37,6 @@ from huggingvis.edits.refiner import handed_over, of_both, opened
 from huggingvis.edits.sizes import check_sizes, cut, seen, windowed
 from huggingvis.edits.task import Task
 from huggingvis.edits.used import used
-from huggingvis.runtime.attention import for_drawing
 from huggingvis.runtime.memory import reused
 from huggingvis.samplers.names import schedule_name, split_label
 
@@ -129,13 +128,20 @@ def possible(system: System, request: Request) -> Request:
     """The request with sampler and schedule by our names, if `system` can do all of it. Raises `UsageError`."""
     limits, request = of_both(system, request), request.with_own(system.defaults)
     request = _named(check(request, replace(limits, samplers=(), schedules=())), limits)
-    able = {"source": isinstance(system.codec, Encodes), "adapters": system.adapts is not None}
-    for name in (name for name, does in able.items() if getattr(request, name) and not does):
-        raise UsageError(
-            f"The request holds {name!r}, which {system.spec.name!r} does not take. Leave that part of the request out."
-        )
+    if request.source is not None and not isinstance(system.codec, Encodes):
+        raise UsageError(f"{system.spec.name!r} has no encoder, so it starts from no picture. Leave the picture out.")
+    if request.adapters and system.adapts is None:
+        raise no_adapters(system.spec.name)
     check(starting.asked(system, request), limits)
     return check_sizes(system, check(request, limits))
+
+
+def no_adapters(model: str) -> UsageError:
+    """That a model takes none."""
+    return UsageError(
+        f"{model!r} takes no LoRAs, textual inversions and control nets (--lora, --embedding, --control). Leave them "
+        "out, or name a Stable Diffusion model with --model."
+    )
 
 
 def _named(request: Request, limits: Limits) -> Request:
@@ -165,7 +171,7 @@ def _chunk(system: System, request: Request, chunk: range, made: Made, on_step: 
     n, how = len(chunk), request.refine
     asked = starting.asked(system, request)
     noise = partial(noise_of, request.sampling, chunk)
-    with reused(system.device), for_drawing(system.device):
+    with reused(system.device):
         system, once = cut(system, asked), refine.Once()
         first = _Pass(system, refine.first(asked), starting.sample, starting.walked(asked.source))
         z, task = first.latents(n, noise, once, on_step)

@@ -13,7 +13,8 @@ import os
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from threading import Lock
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 
@@ -42,9 +43,11 @@ SYSTEM = {
 }
 
 
-Stamp = tuple[str, int]
-_KEPT: WeakKeyDictionary[AbstractContextManager[bool], tuple[Stamp, System]] = WeakKeyDictionary()
-"""The second model of each first one, by its lock, which is the same object in all forms of one system."""
+_OPEN: WeakValueDictionary[tuple[str, int, How], System] = WeakValueDictionary()
+"""Second models for as long as anybody has them: a request that is being made has its own."""
+_KEPT: WeakKeyDictionary[AbstractContextManager[bool], System] = WeakKeyDictionary()
+"""The last one alone, by the lock of its first model, which is the same object in all forms of one system."""
+_OPENING = Lock()
 
 
 def of_both(system: System, request: Request) -> Limits:
@@ -57,9 +60,9 @@ def of_both(system: System, request: Request) -> Limits:
 
 
 def opened(system: System, refiner: Refiner) -> System:
-    """The second model, on the first one's device and in its precision; the last one is kept.
+    """The second model, on the first one's device and in its precision, the same one for all that ask for it.
 
-    It is let go with the first one, and by a request of it that names another or none (`of_both`).
+    The last one is kept until its first model goes, or a request of that names none (`of_both`), or another is opened.
     Raises `FileProblem` for what is no model, `UsageError` for one of other latents.
     """
     path = Path(refiner.model)
@@ -69,20 +72,21 @@ def opened(system: System, refiner: Refiner) -> System:
             f"{INDEX}. Name one that lies on this machine."
         )
     marker = path if path.is_file() else path / INDEX
-    stamp = os.path.realpath(path), marker.stat().st_mtime_ns
-    kept = _KEPT.get(system.lock)
-    if kept is None or kept[0] != stamp:
-        del kept
-        _KEPT.pop(system.lock, None)  # before the other one takes as much
-        _KEPT[system.lock] = kept = stamp, _bound(Path(stamp[0]), system)
-    _check_latents(system, kept[1])
-    return kept[1]
+    real, how = Path(os.path.realpath(path)), _how(system)
+    key = str(real), marker.stat().st_mtime_ns, how
+    with _OPENING:
+        second = _OPEN.get(key)
+        _KEPT.clear()  # before the other one takes as much
+        if second is None:
+            second = bind_file(real, how) if real.is_file() else bind_folder(real, how)
+        _OPEN[key] = _KEPT[system.lock] = second
+    _check_latents(system, second)
+    return second
 
 
-def _bound(path: Path, system: System) -> System:
+def _how(system: System) -> How:
     codec, dtype = system.codec, next(next(iter(system.parts.values())).parameters()).dtype
-    how = How(system.device, dtype, next(codec.parameters()).dtype if isinstance(codec, KLLatents) else dtype)
-    return bind_file(path, how) if path.is_file() else bind_folder(path, how)
+    return How(system.device, dtype, next(codec.parameters()).dtype if isinstance(codec, KLLatents) else dtype)
 
 
 def handed_over(task: Task, stack: ExitStack) -> Task:

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.files import explain, write_atomically, write_new
+from huggingvis.core.files import explain, in_its_folder, write_atomically, write_new
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture, read
 from huggingvis.core.request import Request
@@ -77,13 +77,13 @@ class Provenance:
 
 
 def save(picture: Picture, path: Path | str) -> Path:
-    """Write `picture` to `path` (.png, .jpg, .jpeg, .webp), replacing a file of that name.
+    """Write `picture` to `path` (.png, .jpg, .jpeg, .webp), replacing a file of that name; its folder is made.
 
     Raises `UsageError` for another extension or a record that does not fit, `FileProblem` when the system refuses.
     """
     path = Path(path)
     data = encode(picture, path.suffix)
-    return write_atomically(path, lambda file: file.write(data))
+    return write_atomically(in_its_folder(path), lambda file: file.write(data))
 
 
 def save_numbered(picture: Picture, folder: Path | str, words: str, extension: str = ".png") -> Path:

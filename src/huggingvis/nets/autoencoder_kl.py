@@ -77,6 +77,7 @@ class Encoder(nn.Module):
 
     def __init__(self, c: AutoencoderConfig, out: int):
         super().__init__()
+        self.config = c
         width = c.channels[0]
         self.conv_in = nn.Conv2d(c.in_channels * c.patch**2, width, 3, padding=1)
         levels: list[nn.Module] = []

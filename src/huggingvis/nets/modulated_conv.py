@@ -30,9 +30,15 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
         return torch.rsqrt(styles.to(weight.dtype).square() @ power.T + EPS)
 
 
-def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True) -> Tensor:
-    """x [B, I, H, W] -> [B, O, H, W] by the kernel weight [O, I, K, K] (K odd) modulated with styles [B, I]."""
-    return _scaled(lambda x: F.conv2d(x, weight, padding=weight.shape[2] // 2), x, weight, styles, demodulate)
+def modulated_conv2d(
+    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, padding: int | None = None
+) -> Tensor:
+    """x [B, I, H, W] -> [B, O, H', W'] by the kernel weight [O, I, K, K] (K odd) modulated with styles [B, I].
+
+    `padding`: zeros on each side; None: as many as keep the size.
+    """
+    zeros = weight.shape[2] // 2 if padding is None else padding
+    return _scaled(lambda x: F.conv2d(x, weight, padding=zeros), x, weight, styles, demodulate)
 
 
 def modulated_upconv2d(x: Tensor, weight: Tensor, styles: Tensor, taps: Tensor) -> Tensor:

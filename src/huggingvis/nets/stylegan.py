@@ -2,7 +2,8 @@
 
 Karras, Laine & Aila 2018 (arXiv 1812.04948): mapping f: Z -> W of eight layers, one style for each layer, styles of
 two pictures mixed (Sec. 3.1), and truncation w' = w_avg + psi (w - w_avg) (App. B). The synthesis is that paper's
-(`nets.adain_synthesis`) or that of Karras et al. 2019, arXiv 1912.04958 (`nets.stylegan2_synthesis`). Book: chapter 2.
+(`nets.adain_synthesis`), or that of Karras et al. 2019, arXiv 1912.04958 (`nets.stylegan2_synthesis`), or of 2021,
+arXiv 2106.12423 (`nets.stylegan3_synthesis`). Book: chapter 2.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Synthesis(Protocol):
         ...
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
     """Each row of x [B, D] brought to mean square 1."""
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
@@ -92,9 +93,9 @@ class StyleMapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, lr_multiplier=lr_multiplier) for a, b in pairwise(sizes))
 
     def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        parts = [] if z is None else [_unit(z)]
+        parts = [] if z is None else [unit(z)]
         if self.embed is not None and label is not None:
-            parts.append(_unit(self.embed(label)))
+            parts.append(unit(self.embed(label)))
         h = torch.cat(parts, dim=1)
         for layer in self.layers:
             h = F.leaky_relu(cast(Tensor, layer(h)), 0.2) * SQRT2

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, Decoder, Encoder
 from huggingvis.nets.quantisers import Quantised, Quantiser
 
@@ -129,7 +130,12 @@ class VQAutoencoder(nn.Module):
         return found.codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The decoder's output for codes [B, h, w]."""
+        """The decoder's output for codes [B, h, w], whole numbers. Raises `UsageError` for others."""
+        if codes.is_floating_point():
+            raise UsageError(
+                f"Codes are numbers of the {self.quantiser.size} entries of a codebook, whole ones, found "
+                f"{codes.dtype}: between two codes lies nothing to decode. `encode` makes codes of pictures."
+            )
         return self.decoded(self.quantiser.look_up(codes).to(self.post_quant_conv.weight.dtype))
 
     def decoded(self, z: Tensor) -> Tensor:

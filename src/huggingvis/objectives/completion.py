@@ -24,6 +24,11 @@ from huggingvis.core.protocols import Batch, Cond, OnStep
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, Given
 from huggingvis.objectives.vae import Likelihood, gaussian
 
+NOTHING_GIVEN = (
+    "This model completes pictures and draws none of nothing. Give it one: `hvis explore complete PICTURE "
+    "--model RUN`, or in Python the condition 'concat', [B, C, H, W]."
+)
+
 
 @final
 @dataclass(frozen=True)
@@ -51,10 +56,7 @@ class Quadrants:
 
     def numbers(self, cond: Cond, n: int, like: Tensor) -> Tensor:
         if "concat" not in cond:
-            raise UsageError(
-                "This model completes pictures and draws none of nothing. Give it one: `hvis explore complete PICTURE "
-                "--model RUN`, or in Python the condition 'concat', [B, C, H, W]."
-            )
+            raise UsageError(NOTHING_GIVEN)
         picture = cond["concat"].to(like)
         return (picture * self._seen(picture)).flatten(1)  # [B, C H W]
 
@@ -70,8 +72,10 @@ class Quadrants:
 class Completer(nn.Module):
     """A conditional autoencoder of `Quadrants` as one that completes pictures: `Completes` of `core.protocols`.
 
-    It is `Generative` too, of pictures given as `cond["concat"]` [n, C, H, W].
+    It is `Generative` too, of pictures given as `cond["concat"]` [n, C, H, W], and `DrawsNone` without.
     """
+
+    why_none = NOTHING_GIVEN
 
     def __init__(self, cvae: CVAE, quadrants: Quadrants):
         super().__init__()

@@ -39,6 +39,11 @@ class VQVAE(nn.Module):
         super().__init__()
         self.autoencoder, self.likelihood, self.codes = autoencoder, likelihood, codes
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """[h, w] of codes, as those of which p(c) tells."""
+        return self.codes.grid
+
     def encode(self, x: Tensor) -> Tensor:
         """Codes of pictures [B, C, H, W]."""
         return self.autoencoder.encode(x)

@@ -82,7 +82,7 @@ def each(told: Any) -> Sequence[Any]:
     """Several values: a list of them, or a text with semicolons between them, as a cell of a table has it."""
     if isinstance(told, str) and not os.path.exists(told):
         return told.split(";")
-    return [told] if isinstance(told, str | Path) else told
+    return told if isinstance(told, list | tuple) else [told]
 
 
 # ---- one adapter -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Classifies
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
 from huggingvis.recipes.judging import open_judge
-from huggingvis.recipes.pictures import Facts, Pictures, View
+from huggingvis.recipes.pictures import Facts, Pictures
 
 CHUNK = 250
 
@@ -55,7 +55,7 @@ class ClassAccuracy:
         known = _places(asked, judge.classes)
         x = subject.draw(self.samples, self.seed)
         right = _right(x, torch.arange(len(x)) % len(asked), judge, known)
-        real = wanted.open(View(facts.size, facts.channels))
+        real = wanted.open(facts.view)
         ceiling = _right(real.all_images(), _labels(real, facts), judge, known)
         each = {name: float(right[i :: len(asked)].mean()) for i, name in enumerate(asked[: self.samples])}
         record = wanted.record(run, len(real)) | {

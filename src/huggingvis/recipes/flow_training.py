@@ -102,7 +102,7 @@ class FlowRecipe(Generic[Numbers]):
 
     def train(self, config: Numbers, setting: Setting) -> Run:
         """Train the flow in `setting`'s run folder."""
-        source = open_pictures(config)
+        source = open_pictures(config, classes=bool(config.conditional))
         flow = self.network(config, source.facts).to(setting.device)
         run = begin(setting, self.name, config, source)
         start_from_data(flow, source, config, setting.device)
@@ -152,12 +152,7 @@ class OverflowWatch:
         with at.averaged():
             bad = self.flow.draw(DRAWS, BatchNoise(0))[1]
         if bad.any():
-            name_trouble(
-                at,
-                f"Overflow: {int(bad.sum())} of {DRAWS} draws overflowed on their way back through the flow at "
-                f"temperature {self.flow.temperature:g}. Draw at a lower --temperature (0.7 is usual), or train with a "
-                "lower --lr; go back to an earlier checkpoint if it grows.",
-            )
+            name_trouble(at, f"Overflow: {self.flow.overflow(bad)} Go back to an earlier checkpoint if it grows.")
 
 
 def start_from_data(flow: Flow, source: Source, config: FlowTraining, device: torch.device) -> None:

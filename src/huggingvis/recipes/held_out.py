@@ -18,7 +18,7 @@ from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
 from huggingvis.core.protocols import Batch, Measure
 from huggingvis.recipes.evaluation import Evaluation, Subject, Tick, Wanted
 from huggingvis.recipes.loading import measure_of
-from huggingvis.recipes.pictures import Facts, Pictures, View
+from huggingvis.recipes.pictures import Facts, Pictures
 
 CHUNK = 250
 """Pictures measured at a time; each chunk draws by a seed of its own."""
@@ -64,7 +64,7 @@ class HeldOut:
     def __call__(self, subject: Subject) -> Evaluation:
         run = subject.run
         measure, facts, wanted = measure_of(run, subject.device), Facts.of(run), self.pictures.of(run)
-        pictures = wanted.open(View(facts.size, facts.channels))
+        pictures = wanted.open(facts.view)
         draws = measure.draws if self.draws is None else self.draws
         with subject.progress("measuring", len(pictures)) as tick:
             found = told(measure, _batches(pictures, facts, subject.device), draws, self.seed, tick)

@@ -13,6 +13,7 @@ from typing import Any
 from huggingvis.checkpoints.kinds import Subject
 from huggingvis.checkpoints.report import hashes as hashes_of
 from huggingvis.checkpoints.report import report_of
+from huggingvis.checkpoints.resolve import WEIGHTS
 from huggingvis.core.catalog import ROOT
 
 
@@ -34,7 +35,8 @@ def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool 
     elif report.kind.name == "picture":
         from huggingvis.export.image import picture_facts
 
-        found = {**picture_facts(subject.path), **kind}
+        facts = picture_facts(subject.path)
+        found = {**facts, **kind, "notes": [*facts["notes"], *_promises(subject)]}
     else:
         found = report.as_json()
     if base is not None:
@@ -51,6 +53,17 @@ def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool 
             title = f"a file of weights of {family}, a family of this library"
             found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
     return found
+
+
+def _promises(subject: Subject) -> list[str]:
+    """What a picture's name says against it."""
+    ending = subject.path.suffix
+    if ending.lower() not in WEIGHTS:
+        return []
+    return [
+        f"It is a {subject.picture} picture, though its name ends in {ending} as that of weights does: a model's "
+        "preview under the model's own name, or a download that went wrong. Download the model again."
+    ]
 
 
 def _looked_at(path: str | Path) -> tuple[Subject, str | None]:

@@ -29,13 +29,13 @@ class Wishes:
 
     Attributes:
         device: of everything.
-        precision: auto, float32, bfloat16 or float16.
+        precision: auto, float32, bfloat16 or float16; none: as the files have it.
         vae: an autoencoder, file or folder, in the place of the model's.
         prediction: `epsilon` or `v`, where a single file does not tell what its net predicts.
     """
 
     device: torch.device
-    precision: str = "auto"
+    precision: str | None = "auto"
     vae: str | Path | None = None
     prediction: str | None = None
 
@@ -47,14 +47,19 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     missing files.
     """
     path = place_of_model(model)
-    of_others = path.suffix != ".pkl" if path.is_file() else (path / INDEX).is_file()
+    of_others = is_single_file(path) or (path / INDEX).is_file()
     if wishes.vae is not None and not of_others:
         raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
-    if wishes.prediction is not None and not (of_others and path.is_file()):
+    if wishes.prediction is not None and not is_single_file(path):
         raise UsageError(
             f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
         )
     return _of_others(path, wishes) if of_others else _own(path, wishes.device)
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether that is a checkpoint of others in one file, which may not say what its net predicts."""
+    return path.is_file() and path.suffix != ".pkl"
 
 
 def place_of_model(model: str | Path | None) -> Path:
@@ -71,14 +76,14 @@ def place_of_model(model: str | Path | None) -> Path:
 
 
 def _own(path: Path, device: torch.device) -> System:
-    """The system in a run folder, a model folder of ours, an autoencoder's of diffusers, or an official StyleGAN2
-    file."""
+    """The system in a run folder, a model folder of ours, an autoencoder's of diffusers, or an official file of
+    StyleGAN2 or StyleGAN3."""
     if (path / "config.toml").is_file():
         return bind_run(path, device)
     if path.is_file():
-        from huggingvis.systems import stylegan2
+        from huggingvis.systems import stylegan
 
-        return stylegan2.bind(path, device)
+        return stylegan.bind(path, device)
     if autoencoder_folder.is_one(path):
         return autoencoder_folder.bind_autoencoder(path, device)
     family, known = read_record(path)["family"], _families()
@@ -90,8 +95,10 @@ def _own(path: Path, device: torch.device) -> System:
 
 def _of_others(path: Path, wishes: Wishes) -> System:
     """The system in a folder of diffusers or a single file."""
-    chosen = runtime.precision(wishes.precision, wishes.device, path)
-    how = How(wishes.device, chosen.net, chosen.codec, prediction=wishes.prediction)
+    how = How(wishes.device, prediction=wishes.prediction)
+    if wishes.precision is not None:
+        chosen = runtime.precision(wishes.precision, wishes.device, path)
+        how = replace(how, dtype=chosen.net, codec=chosen.codec)
     if wishes.vae is not None:
         how = replace(how, vae=resolve(wishes.vae, kind="vae"))
     if path.is_file():

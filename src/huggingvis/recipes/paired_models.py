@@ -20,6 +20,7 @@ from huggingvis.core.protocols import Batch, Cond, Denoiser, OnStep
 from huggingvis.core.request import Sampling
 from huggingvis.data.observations import Observation
 from huggingvis.guidance.diffused_condition import GIVEN, SEED, DiffusedCondition
+from huggingvis.objectives.completion import NOTHING_GIVEN
 from huggingvis.objectives.denoise import Denoising
 from huggingvis.processes.non_uniform import at_speeds
 from huggingvis.recipes.denoiser_training import UNetSizes
@@ -102,11 +103,16 @@ class Noisy:
 @final
 @dataclass(frozen=True, eq=False)
 class Completer:
-    """`Completes` and `Generative` of `core.protocols`: draws pictures like those it is given an observation of."""
+    """`Completes`, `Generative` and `DrawsNone` of `core.protocols`: draws pictures like those it is given an
+    observation of."""
 
     diffusion: Diffusion
     observation: Observation
     estimator: Estimator
+
+    @property
+    def why_none(self) -> str:
+        return NOTHING_GIVEN
 
     def seen(self, x: Tensor) -> Tensor:
         return self.observation.mask(x)
@@ -129,10 +135,7 @@ class Completer:
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         if "concat" not in cond:
-            raise UsageError(
-                "This model completes pictures and draws none of nothing. Give it one: `hvis explore complete PICTURE "
-                "--model RUN`, or in Python the condition 'concat', [B, C, H, W]."
-            )
+            raise UsageError(NOTHING_GIVEN)
         return self.complete(cond["concat"], noise=noise, on_step=on_step)
 
 

@@ -38,7 +38,7 @@ class ParzenWindow:
     def __call__(self, subject: Subject) -> Evaluation:
         run = subject.run
         facts, wanted = Facts.of(run), self.pictures.of(run)
-        validation, measured = _apart(wanted, View(facts.size, facts.channels))
+        validation, measured = _apart(wanted, facts.view)
         samples = subject.draw(self.samples, self.seed)
         held, x = (pictures.all_images().to(subject.device) for pictures in (validation, measured))
         score = parzen(samples.to(subject.device), held, x)

@@ -14,7 +14,7 @@ from typing import Any, final
 from huggingvis.core.errors import UsageError
 from huggingvis.metrics.sliced_wasserstein import Patches, mean_patch_distance, patch_distances
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
-from huggingvis.recipes.pictures import Facts, View
+from huggingvis.recipes.pictures import Facts
 
 
 @final
@@ -34,7 +34,7 @@ class PatchDistance:
 
     def __call__(self, subject: Subject) -> Evaluation:
         run, facts, wanted = subject.run, Facts.of(subject.run), self.pictures.of(subject.run)
-        held = wanted.open(View(facts.size, facts.channels))
+        held = wanted.open(facts.view)
         count = min(self.samples, len(held))
         if count < 2:
             raise UsageError(f"{wanted} has one picture; sets of pictures are compared. Give more.")

@@ -75,10 +75,13 @@ class PictureTraining(Fitting):
     flip: bool = False
 
 
-def open_pictures(config: PictureTraining) -> Source:
-    """The pictures that `config` names; fresh weights made after this are those of its seed."""
+def open_pictures(config: PictureTraining, *, classes: bool = False) -> Source:
+    """The pictures that `config` names, of a model that asks for `classes` or does not.
+
+    Fresh weights made after this are those of the config's seed.
+    """
     torch.manual_seed(config.seed)
-    view = View(config.size, config.channels, config.flip)
+    view = View(config.size, config.channels, config.flip, classes)
     return open_source(config.data, view, root=config.root, seed=config.seed)
 
 

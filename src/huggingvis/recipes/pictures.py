@@ -48,11 +48,19 @@ class PictureSet(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """How pictures are shown to a model. None: as they are. `flip`: half of the training pictures are mirrored."""
+    """How pictures are shown to a model. None: as they are.
+
+    Attributes:
+        size: side in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        flip: half of the training pictures are mirrored.
+        classes: the model asks for classes; the world, which has captions, then names its pictures' kinds too.
+    """
 
     size: int | None = None
     channels: int | None = None
     flip: bool = False
+    classes: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None and not 4 <= self.size <= 8192:
@@ -83,6 +91,11 @@ class Facts:
     def shape(self) -> tuple[int, int, int]:
         """Of one picture: [C, H, W]."""
         return self.channels, self.size, self.size
+
+    @property
+    def view(self) -> View:
+        """How other pictures are shown to the model that was trained on these: straight, as it saw its own."""
+        return View(self.size, self.channels, classes=bool(self.classes))
 
     def keep(self, run: Run) -> None:
         """Write the facts into the run folder, or compare with those of a run that goes on. Raises `UsageError`."""

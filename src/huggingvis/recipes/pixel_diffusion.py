@@ -62,7 +62,7 @@ def train_pixels(
 
     `pairs` may add `eps` to batches: noise that belongs to their data.
     """
-    source = open_pictures(config)
+    source = open_pictures(config, classes=bool(config.conditional))
     fresh = make(config, source.facts)
     run = begin(setting, name, config, source)
 

@@ -20,7 +20,7 @@ from huggingvis.metrics.features import Features, gather
 from huggingvis.metrics.linear_probe import ProbeScore, linear_probe
 from huggingvis.recipes.evaluation import Evaluation, Progress, Subject, Wanted, silent
 from huggingvis.recipes.loading import features_of
-from huggingvis.recipes.pictures import Facts, Pictures, View
+from huggingvis.recipes.pictures import Facts, Pictures
 
 CHUNK = 250
 
@@ -42,7 +42,7 @@ class Probe:
     def __call__(self, subject: Subject) -> Evaluation:
         run, facts, wanted = subject.run, Facts.of(subject.run), self.pictures.of(subject.run)
         features = features_of(run, subject.system, subject.device)
-        view = View(facts.size, facts.channels)
+        view = facts.view
         held = wanted.open(view)
         fitted = replace(wanted, split=Split.TRAIN, limit=None).open(view).some(self.training)
         sets = [(pictures, _labels(pictures)) for pictures in (fitted, held)]

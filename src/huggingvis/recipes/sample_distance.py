@@ -16,7 +16,7 @@ from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
 from huggingvis.recipes.evaluation import Evaluation, Subject, Wanted
 from huggingvis.recipes.likeness import likeness
-from huggingvis.recipes.pictures import Facts, View
+from huggingvis.recipes.pictures import Facts
 
 
 @final
@@ -64,7 +64,7 @@ class SampleDistance:
         run, facts, wanted = subject.run, Facts.of(subject.run), self.pictures.of(subject.run)
         judge = str(self.judge) if self.judge else None
         sampling = self.drawn.of(subject.system)  # refused before the real pictures are looked at, which takes longer
-        real = likeness(wanted, self.samples, View(facts.size, facts.channels), subject.device, judge=judge)
+        real = likeness(wanted, self.samples, facts.view, subject.device, judge=judge)
         found = real(subject.draw(self.samples, self.seed, sampling))
         record = wanted.record(run, self.samples) | {
             "seed": self.seed, "judge": real.record["judge"], "frechet": {"value": found, "floor": real.floor},

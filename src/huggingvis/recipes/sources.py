@@ -3,7 +3,9 @@
     mnist[:ROOT] fashion_mnist[:ROOT] cifar10[:ROOT]   the official files in ROOT; without ROOT they are looked for, and
                                                        downloaded to, the recipe's `root`
     folder:PATH                                        images, class sub-folders, captions (see data.folder)
-    world[:N]                                          N layouts of the synthetic world with English captions
+    world[:N]                                          N layouts of the synthetic world with English captions; where
+                                                       classes are asked for, sorted by the largest thing in each:
+                                                       animal, food, plant, vehicle, building, nature, thing or shape
 
 A part of the pictures is held out for validation; standard sets have test pictures too. Book: chapter 1.
 """
@@ -140,9 +142,11 @@ def _world(name: str, count: str | None, view: View, root: Path) -> Named:
         number = n if split is Split.TRAIN else max(1, min(n // 20, 1000))
         world = World(size=view.size or WORLD_SIZE, split=name)
         layouts = [world.layout(i) for i in range(number)]
+        labels = np.array([world.kind(layout) for layout in layouts], np.int64) if view.classes else None
         captions = tuple(world.caption(layout, "en", i % 32) for i, layout in enumerate(layouts))
         images = np.stack([world.image(layout) for layout in layouts])
-        return ImageSet(images, None, captions, (), f"world {name}"), np.arange(number)
+        classes = world.sprites.groups if view.classes else ()
+        return ImageSet(images, labels, captions, classes, f"world {name}"), np.arange(number)
 
     return Named(part)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, final, runtime_checkable
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -154,11 +155,15 @@ def check_all_steps(use: AdapterUse, title: str) -> None:
 
 @final
 class Attachments:
-    """Adapters on one system. Files are read once, and kept until they change or a request does not name them."""
+    """Adapters on one system.
+
+    Files are read once, and kept until they change, or until a request begins without them that no other waits behind.
+    """
 
     def __init__(self, bench: Bench):
         self.bench = bench
         self._opened: dict[str, tuple[Stamp, ModuleType, Any]] = {}
+        self._waiting: list[ref[Request]] = []
         self._busy = False
 
     @contextmanager
@@ -172,8 +177,7 @@ class Attachments:
                 f"{self.bench.spec.name!r} is making pictures with adapters of its own request. Wait for them, or load "
                 "the model a second time."
             )
-        named = {use.path for use in request.adapters}
-        self._opened = {path: opened for path, opened in self._opened.items() if path in named}
+        self._let_go(request)
         told: dict[str, Tensor] = {}
         with ExitStack() as stack, torch.no_grad():
             self._busy = bool(request.adapters)
@@ -200,7 +204,8 @@ class Attachments:
             yield
 
     def notes(self, request: Request) -> tuple[str, ...]:
-        """What of the adapters does not apply, in sentences."""
+        """What of the adapters does not apply, in sentences. Their files stay open for as long as `request` waits."""
+        self._waiting.append(ref(request))
         said = []
         for use in request.adapters:
             found = self._open(use.path)[1]
@@ -215,6 +220,15 @@ class Attachments:
                 if name not in called
             ]
         return tuple(said)
+
+    def _let_go(self, request: Request) -> None:
+        """Close what is named neither by `request`, which begins, nor by one of which `notes` were taken before."""
+        waiting = [one for one in (kept() for kept in self._waiting) if one is not None]
+        begun = next((one for one in waiting if one.adapters == request.adapters), None)
+        waiting = [one for one in waiting if one is not begun]
+        self._waiting = [ref(one) for one in waiting]
+        named = {use.path for one in (request, *waiting) for use in one.adapters}
+        self._opened = {path: opened for path, opened in self._opened.items() if path in named}
 
     def _learnt(self, request: Request) -> TextualInversions[CLIPTokens] | None:
         """The learnt words of the request in use with the text towers; None where there are none."""

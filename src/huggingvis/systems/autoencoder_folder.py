@@ -1,7 +1,8 @@
 """An autoencoder of diffusers by itself: the folder of an `AutoencoderKL` or a `VQModel`.
 
-It encodes and decodes, and `hvis explore reconstruct` shows what it keeps of pictures; which latents pictures have it
-does not know, so that it draws none. Book: chapters 1 and 5.
+It encodes and decodes, and `hvis explore reconstruct` shows what it keeps of pictures. It draws none: it has learnt no
+law of latents to draw them from. Its latents are as its encoder gives them (of a VQModel, codes); inside a diffusion
+the same autoencoder's are shifted and scaled to mean 0 and deviation 1 (`codecs.kl_latents`). Book: chapters 1 and 5.
 """
 
 from __future__ import annotations
@@ -31,11 +32,22 @@ READERS: Mapping[str, Callable[..., AutoencoderKL | VQAutoencoder]] = {
 
 @final
 class Autoencoder(nn.Module):
-    """An autoencoder without a law of its latents. `Encodes` and `Decodes` of `core.protocols`."""
+    """An autoencoder without a law of its latents. `Encodes`, `Decodes`, `Shaped` and `DrawsNone` of
+    `core.protocols`."""
+
+    why_none = (
+        "An autoencoder by itself has no law of latents to draw pictures from. See what it keeps of pictures by `hvis "
+        "explore reconstruct PICTURE`, or give it to a model by --vae."
+    )
 
     def __init__(self, net: AutoencoderKL | VQAutoencoder):
         super().__init__()
         self.net = net
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """[C, h, w] of latents, [h, w] of codes, of any size."""
+        return (self.net.config.latent_channels, 0, 0) if isinstance(self.net, AutoencoderKL) else (0, 0)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.net.encode(x)
@@ -44,10 +56,7 @@ class Autoencoder(nn.Module):
         return self.net.decode(z).clamp(-1, 1)
 
     def sample(self, n: int, cond: Cond, *, noise: Noise, on_step: OnStep | None = None) -> Tensor:
-        raise UsageError(
-            "An autoencoder by itself does not know which latents pictures have, so it draws none. See what it keeps "
-            "of pictures by `hvis explore reconstruct PICTURE`, or give it to a model by --vae."
-        )
+        raise UsageError(self.why_none)
 
 
 def is_one(folder: Path) -> bool:
@@ -59,12 +68,12 @@ def bind_autoencoder(folder: Path, device: torch.device) -> System:
     """The system of such a folder, for pictures of the size that its config names. Raises `FileProblem`."""
     theirs = read_config(folder)
     net = READERS[theirs["_class_name"]](folder, dtype=torch.float32).to(device).requires_grad_(False)
-    shape = (int(theirs.get("in_channels", 3)), *_size(theirs.get("sample_size", 32)))
+    shape = (int(theirs.get("in_channels", 3)), *_size(theirs.get("sample_size")))
     described = FixedSize(folder.name, "autoencoder_folder", shape)
     return described.system(Autoencoder(net), {"autoencoder": net}, device=device)
 
 
 def _size(said: Any) -> tuple[int, int]:
-    """(height, width) of what diffusers writes as one number or two."""
-    height, width = said if isinstance(said, list) else (said, said)
+    """(height, width) of what diffusers writes as one number or two; where it says nothing, it means 32."""
+    height, width = said if isinstance(said, list) else (said or 32,) * 2
     return int(height), int(width)

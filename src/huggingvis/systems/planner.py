@@ -17,10 +17,16 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from huggingvis.core.noise import Noise
+from huggingvis.core.errors import FileProblem
+from huggingvis.core.noise import Noise, Replayed
+from huggingvis.core.protocols import Cond
+from huggingvis.guidance.by_step import AND
+from huggingvis.guidance.cfg import NEGATIVE
 from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
-from huggingvis.nets.plan_map import Plan
+from huggingvis.nets.plan_map import Plan, PlanMap
 from huggingvis.nets.plan_reader import SIDES, PlanReader, told
+from huggingvis.nets.text_tower import TextTowerConfig
+from huggingvis.nets.unet import UNetConfig
 from huggingvis.objectives.code_prior import AutoregressiveCodes
 
 
@@ -79,3 +85,51 @@ class Planner(nn.Module):
         cond = told(tokens, mask, self.config.slots)
         codes = AutoregressiveCodes(self.prior).sample(len(tokens), cond, noise=noise)  # [B, S, 4]
         return Plan(kinds, colours, codes.to(tokens.dtype) / self.config.places)
+
+
+@final
+@dataclass(frozen=True)
+class PlanPrior:
+    """Completes a condition by a plan of the picture, the `concat` port [B, channels, H, W].
+
+    Nothing is planned for the negative prompt, nor for any if there is no planner: training knows pictures without a
+    plan (`unplanned` of recipe text_to_image).
+    """
+
+    planner: Planner | None
+    channels: int
+    height: int
+    width: int
+
+    def __call__(self, cond: Cond, noise: Noise) -> Cond:
+        drawn = Replayed(noise)
+        plans = {}
+        for key in [key for key in cond if key.endswith("tokens")]:
+            place = key.removesuffix("tokens")
+            if place.startswith(NEGATIVE):
+                plans[f"{place}concat"] = self._nothing(cond[key])
+            else:  # what a prompt changes to stands where it stood before; what AND adds has a place of its own
+                chance = noise if place.startswith(AND) else drawn.again()
+                plans[f"{place}concat"] = self._plan(cond[key], cond[f"{key}_mask"], chance)
+        return {**cond, **plans}
+
+    def _nothing(self, tokens: Tensor) -> Tensor:
+        return tokens.new_zeros(len(tokens), self.channels, self.height, self.width)
+
+    def _plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        if self.planner is None:
+            return self._nothing(tokens)
+        c = self.planner.config
+        drawn = self.planner.plan(tokens, mask, noise)
+        return PlanMap(c.kinds, c.colours)(drawn, self.height, self.width)
+
+
+def check_belongs(plan: PlannerConfig, unet: UNetConfig, text: TextTowerConfig) -> None:
+    """Raises `FileProblem` for a planner of another text encoder or another U-Net."""
+    channels = PlanMap(plan.kinds, plan.colours).channels
+    if (channels, plan.slots, plan.text_dim) != (unet.concat_channels, text.slots, text.dim):
+        raise FileProblem(
+            f"The planner reads {plan.slots} slots of {plan.text_dim} numbers and plans {channels} channels, but the "
+            f"text encoder has {text.slots} of {text.dim} and the U-Net sees {unet.concat_channels}: they are of "
+            "different models. Take all parts from one."
+        )

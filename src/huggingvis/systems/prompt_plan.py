@@ -164,6 +164,13 @@ def grammar_notes(request: Request) -> tuple[str, ...]:
     return tuple(said)
 
 
+def section_notes(plan: PromptPlan) -> tuple[str, ...]:
+    """What a tower that reads one row makes of BREAK."""
+    if all(len(reading.sections) == 1 for reading in plan.variants):
+        return ()
+    return ("BREAK is no more than a space to this model, which reads its prompt in one row.",)
+
+
 def pieces_of(reading: Reading, pieces: Callable[[str], Sequence[int]]) -> tuple[list[int], list[float]]:
     """The ids of a prompt in a row and their weights, for towers that read one row: BREAK is no more than a space."""
     ids: list[int] = []

@@ -1,4 +1,5 @@
-"""Systems of the Stable Diffusion family written back: as a folder of diffusers, or in one file as the community has.
+"""Systems written as others have them: the Stable Diffusion family as a folder of diffusers or in one file, the
+autoencoder of a VQ-VAE as a folder.
 
 Nets go out under the names of the format they are written in; what settings a folder came with, its nets keep.
 Book: chapter 5, "Checkpoints".
@@ -18,13 +19,17 @@ from huggingvis.checkpoints.diffusers_scheduler import write_scheduler
 from huggingvis.checkpoints.json_files import write_json
 from huggingvis.checkpoints.single_file import parts_of, write_single_file
 from huggingvis.codecs.kl_latents import KLLatents
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.files import in_its_folder, new_folder
+from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.nets.clip_text import CLIPText
 from huggingvis.nets.encoder_layer import quick_gelu
 from huggingvis.nets.unet import UNet
+from huggingvis.objectives.vq_vae import VQVAE
 from huggingvis.systems.pipelines import INDEX, ORIGIN
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner, readers_of
+from huggingvis.systems.saving_autoencoder import save_vq
 from huggingvis.systems.size_conditions import SizeConditions
 from huggingvis.systems.stable_diffusion import USUAL_SCALE
 
@@ -33,6 +38,26 @@ ROOTS = {"quick": "cond_stage_model.transformer.", "open": "cond_stage_model.mod
 """Of the one tower of Stable Diffusion 1 and 2 in a file."""
 ROOTS_XL = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.", "conditioner.embedders.0.model.")
 """Of XL's two towers, and of its refiner's one."""
+
+
+def save(system: System, place: Path | str) -> Path:
+    """Write one file where `place` ends in .safetensors, else a folder that diffusers loads; returns it.
+
+    Raises `UsageError` for a system that has no such form, `FileProblem` for a place that cannot be written to, or
+    where something is already.
+    """
+    place, model = Path(place), system.generator(Request(sampling=system.defaults))
+    single = place.suffix == ".safetensors"
+    if isinstance(model, VQVAE):
+        if single:
+            raise UsageError(f"An autoencoder with codes is written as a folder: name one in the place of {place}.")
+        width, height = system.spec.size
+        return new_folder(place, lambda folder: save_vq(model, (system.spec.channels, height, width), folder))
+    if not single:
+        return new_folder(place, lambda folder: save_folder(system, folder))
+    if place.exists():
+        raise FileProblem(f"{place} is there already. Remove it, or choose another name.")
+    return save_file(system, in_its_folder(place))
 
 
 def save_folder(system: System, folder: Path | str) -> Path:
@@ -96,8 +121,9 @@ def _parts(system: System) -> tuple[UNet, KLLatents, list[ClipReader]]:
     clip = [reader for reader in readers if isinstance(reader, ClipReader) and isinstance(reader.tower, CLIPText)]
     if not (isinstance(unet, UNet) and isinstance(codec, KLLatents) and clip) or len(clip) != len(readers):
         raise UsageError(
-            f"{system.spec.name!r} is not of the Stable Diffusion family, whose files these are. Export its nets one "
-            "by one, or keep its own folder."
+            f"{system.spec.name!r} is of the family {system.spec.family}, of which other programs have no files. They "
+            "have such of the Stable Diffusion family and of a VQ-VAE with the networks of latent diffusion (`hvis "
+            "train vq_vae --autoencoder.net latent`). Keep its own folder, which `--model` takes."
         )
     return unet, codec, clip
 

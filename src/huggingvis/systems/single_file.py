@@ -50,7 +50,10 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     if parts.unet is None or vae is None or not parts.towers:
         lacking = {"U-Net": parts.unet, "autoencoder (give one with --vae)": vae, "text encoder": parts.towers}
         names = ", ".join(name for name, there in lacking.items() if not there)
-        raise FileProblem(f"{path} is {layout.title}, but a picture needs more than it holds: it has no {names}.")
+        advice = "" if parts.towers else " Text encoders come with a model: get the whole checkpoint, or its folder."
+        raise FileProblem(
+            f"{path} is {layout.title}, but a picture needs more than it holds: it has no {names}.{advice}"
+        )
     name = layout.member.name if layout.member else ""
     side = SIDES.get((name, layout.prediction), USUAL_SIDE)
     scheduler = scheduler_of(parts)

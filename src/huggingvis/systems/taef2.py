@@ -19,7 +19,11 @@ from huggingvis.nets.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderCon
 
 CONFIG = TinyAutoencoderConfig(latent_channels=32, pooled=True)
 
-FAMILY = Family("taef2", {"0.weight": (64, 3, 3, 3), "11.pool.1.weight": (256,), "14.weight": (32, 64, 3, 3)})
+FAMILY = Family(
+    "taef2",
+    {"0.weight": (64, 3, 3, 3), "11.pool.1.weight": (256,), "14.weight": (32, 64, 3, 3)},
+    {"1.weight": (64, 32, 3, 3), "3.pool.1.weight": (256,), "19.weight": (3, 64, 3, 3)},
+)
 
 
 def encoder_map(config: TinyAutoencoderConfig) -> KeyMap:

@@ -20,8 +20,6 @@ from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.prompt_script import Reading
 from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
-from huggingvis.core.errors import FileProblem
-from huggingvis.core.noise import Noise, Replayed
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Cond
 from huggingvis.core.request import EMPHASIS, Limits, Request, Sampling
@@ -29,17 +27,15 @@ from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.data.sprites import objects_v1
 from huggingvis.data.vocabulary import counts_beside_others, unknown_words
-from huggingvis.guidance.by_step import AND
-from huggingvis.guidance.cfg import NEGATIVE, ClassifierFree
+from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
-from huggingvis.nets.plan_map import PlanMap
 from huggingvis.nets.text_tower import TextTower, TextTowerConfig
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names
 from huggingvis.systems.options import truth
 from huggingvis.systems.packaged import built, fill, packaged, read_as, write
-from huggingvis.systems.planner import Planner, PlannerConfig
+from huggingvis.systems.planner import Planner, PlannerConfig, PlanPrior, check_belongs
 from huggingvis.systems.prompt_plan import (
     conditions,
     grammar_notes,
@@ -47,6 +43,7 @@ from huggingvis.systems.prompt_plan import (
     pieces_of,
     plan_of,
     plans_of,
+    section_notes,
     stepwise,
     words_of,
 )
@@ -103,6 +100,7 @@ class TinyConditioner:
                 "The model learnt to count one kind of thing at a time: beside another one, numbers come out wrong and "
                 "things are left out."
             )
+        said += section_notes(plan_of(request))
         if not all(self.tokenizer.fits(reading.text) for reading in plan_of(request).variants):
             length = self.tokenizer.length
             said.append(f"The prompt is longer than the model reads ({length} tokens): its end is ignored.")
@@ -202,49 +200,28 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Syst
 
 @final
 @dataclass(frozen=True)
-class PlanPrior:
-    """Completes a condition by a plan of the picture, the `concat` port [B, channels, H, W].
+class Drawing:
+    """The generative model that the numbers of a request ask for."""
 
-    Nothing is planned for the negative prompt, nor for any if there is no planner: training knows pictures without a
-    plan (`unplanned` of recipe text_to_image).
-    """
-
+    spec: Spec
+    unet: UNet
     planner: Planner | None
-    channels: int
-    height: int
-    width: int
+    factor: int
+    device: torch.device
 
-    def __call__(self, cond: Cond, noise: Noise) -> Cond:
-        drawn = Replayed(noise)
-        plans = {}
-        for key in [key for key in cond if key.endswith("tokens")]:
-            place = key.removesuffix("tokens")
-            if place.startswith(NEGATIVE):
-                plans[f"{place}concat"] = self._nothing(cond[key])
-            else:  # what a prompt changes to stands where it stood before; what AND adds has a place of its own
-                chance = noise if place.startswith(AND) else drawn.again()
-                plans[f"{place}concat"] = self._plan(cond[key], cond[f"{key}_mask"], chance)
-        return {**cond, **plans}
-
-    def _nothing(self, tokens: Tensor) -> Tensor:
-        return tokens.new_zeros(len(tokens), self.channels, self.height, self.width)
-
-    def _plan(self, tokens: Tensor, mask: Tensor, noise: Noise) -> Tensor:
-        if self.planner is None:
-            return self._nothing(tokens)
-        c = self.planner.config
-        drawn = self.planner.plan(tokens, mask, noise)
-        return PlanMap(c.kinds, c.colours)(drawn, self.height, self.width)
-
-
-def _check_belongs(plan: PlannerConfig, unet: UNetConfig, text: TextTowerConfig) -> None:
-    channels = PlanMap(plan.kinds, plan.colours).channels
-    if (channels, plan.slots, plan.text_dim) != (unet.concat_channels, text.slots, text.dim):
-        raise FileProblem(
-            f"The planner reads {plan.slots} slots of {plan.text_dim} numbers and plans {channels} channels, but the "
-            f"text encoder has {text.slots} of {text.dim} and the U-Net sees {unet.concat_channels}: they are of "
-            "different models. Take all parts from one."
-        )
+    def __call__(self, request: Request) -> Diffusion:
+        s, (width, height) = request.sampling, canvas_of(request, self.spec)
+        shape = (self.unet.config.in_channels, height // self.factor, width // self.factor)
+        process = RectifiedFlow()
+        denoise = NetDenoiser(self.unet, process, Velocity())
+        plan = plan_of(request)
+        free = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
+        guidance = (guided(plan, free), *stepwise(plan))
+        schedule = schedule_asked(s)
+        sampler, channels = sampler_of(s.sampler, s.eta), self.unet.config.concat_channels
+        planner = self.planner if truth(request, PLAN, True) else None
+        prior = PlanPrior(planner, channels, *shape[1:]) if channels else None
+        return Diffusion(denoise, process, shape, sampler, schedule, guidance, self.device, prior)
 
 
 def assemble(
@@ -252,34 +229,17 @@ def assemble(
 ) -> System:
     """The parts as a system. Raises `FileProblem` for a planner of another text encoder or another U-Net."""
     if planner is not None:
-        _check_belongs(planner.config, unet.config, conditioner.tower.config)
-    process = RectifiedFlow()
-    denoise = NetDenoiser(unet, process, Velocity())
-    factor = codec.autoencoder.factor
-    multiple = factor * 2 ** (len(unet.config.channels) - 1)
-    device = codec.mean.device
-
-    def generator(request: Request) -> Diffusion:
-        s, (width, height) = request.sampling, canvas_of(request, spec)
-        shape = (unet.config.in_channels, height // factor, width // factor)
-        plan = plan_of(request)
-        free = ClassifierFree(s.guidance_scale, s.guidance_rescale, s.guidance_interval)
-        guidance = (guided(plan, free), *stepwise(plan))
-        schedule = schedule_asked(s)
-        sampler, channels = sampler_of(s.sampler, s.eta), unet.config.concat_channels
-        plans = planner if truth(request, PLAN, True) else None
-        prior = PlanPrior(plans, channels, *shape[1:]) if channels else None
-        return Diffusion(denoise, process, shape, sampler, schedule, guidance, device, prior)
-
+        check_belongs(planner.config, unet.config, conditioner.tower.config)
+    factor, device = codec.autoencoder.factor, codec.mean.device
     limits = Limits(
         side=4 * max(spec.size),
-        multiple=multiple,
+        multiple=factor * 2 ** (len(unet.config.channels) - 1),
         samplers=sampler_names(),
         schedules=schedule_names(),
         options=(PLAN,) if planner is not None else (),
     )
     return System(
-        spec=replace(spec, multiple=multiple),
+        spec=replace(spec, multiple=limits.multiple),
         parts={
             "unet": unet,
             "text": conditioner.tower,
@@ -288,7 +248,7 @@ def assemble(
         },
         conditioner=conditioner,
         codec=codec,
-        generator=generator,
+        generator=Drawing(spec, unet, planner, factor, device),
         defaults=DEFAULTS,
         limits=limits,
         example=EXAMPLE,

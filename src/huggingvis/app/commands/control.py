@@ -17,7 +17,7 @@ from huggingvis.app.arguments import add_record, one_of, words_of
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_file, check_folder, in_its_folder
+from huggingvis.core.files import check_file, check_folder
 from huggingvis.core.flags import parse
 from huggingvis.core.request import FITS
 from huggingvis.core.request_fields import sides_of
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     name = str(name_of(how))
     words = f"{name.replace('_', ' ')} {args.picture.stem}"
     output = args.output
-    path = save(made, in_its_folder(output)) if output is not None else save_numbered(made, folder, words)
+    path = save(made, output) if output is not None else save_numbered(made, folder, words)
     bright = float((made.pixels > 127).mean())
     screen.say(f"{path}  ({made.size[0]}x{made.size[1]} pixels, {bright:.1%} of them bright)")
     return {"path": str(path), "how": name, "numbers": numbers, "size": list(made.size), "bright": round(bright, 4)}

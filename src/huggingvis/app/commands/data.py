@@ -16,7 +16,7 @@ from huggingvis.app.arguments import one_of, whole
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_folder, in_its_folder
+from huggingvis.core.files import check_folder
 
 if TYPE_CHECKING:
     from huggingvis.core.layout import Layout
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     world = args.source.partition(":")[0].strip().lower() == "world"
     pictures, captions, truths = _layouts(args) if world else _pictures(args, args.root or usual.data)
     sheet = contact_sheet(pictures, Sheet(cell=CELL), captions)
-    save(sheet, in_its_folder(output))
+    save(sheet, output)
     screen.say(f"{output}  ({len(pictures)} pictures of {args.source})")
     return {"sheet": str(output), "source": args.source, "items": truths}
 
@@ -70,6 +70,7 @@ def _layouts(args: argparse.Namespace) -> Shown:
     truths = [
         {
             "category": layout.category,
+            "class": world.sprites.groups[world.kind(layout)],
             "captions": sentences,
             "things": [
                 {

@@ -13,7 +13,7 @@ from typing import Any
 
 from huggingvis.app.arguments import one_of
 from huggingvis.app.screen import Screen
-from huggingvis.core.files import check_file, check_folder, in_its_folder
+from huggingvis.core.files import check_file, check_folder
 
 OUT = Path("out")
 
@@ -39,6 +39,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         numbers = f"alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
         screen.say(f"t {row['t']:<5g}  {numbers}")
     output, picture = args.output, shown.picture
-    path = save(picture, in_its_folder(output)) if output else save_numbered(picture, OUT, args.name)
+    path = save(picture, output) if output else save_numbered(picture, OUT, args.name)
     screen.say(str(path))
     return {**shown.record, "picture": str(path)}

@@ -18,7 +18,7 @@ from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core import config as records
 from huggingvis.core.errors import UsageError
-from huggingvis.core.files import check_file, check_folder, in_its_folder
+from huggingvis.core.files import check_file, check_folder
 from huggingvis.core.flags import parse
 
 OUT = Path("out")
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         device=args.device or usual.device,
     )
     output = args.output
-    path = save(sheet, in_its_folder(output)) if output is not None else save_numbered(sheet, OUT, args.what)
+    path = save(sheet, output) if output is not None else save_numbered(sheet, OUT, args.what)
     kept: dict[str, str] = {}
     if found.tensors:
         from huggingvis.checkpoints.io import save as keep

@@ -90,16 +90,17 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     told = origin_of(args, usual)
     draw_seeds(args, told.request().sampling if told else None)
     early = request_of(args, told, None)
-    _early(early, prompt_required=told is None and _packaged(args.model or usual.model))
-    adapters = adapters_of(args, early.adapters, usual, screen)
+    ours = told is None and _packaged(args.model or usual.model)
+    _early(early, prompt_required=ours)
+    if ours:
+        _without_adapters(args, usual)
+    early = replace(early, adapters=adapters_of(args, early.adapters, usual, screen))
     refiner = refiner_of(args, early.refiner, usual, screen)
-    early = replace(early, adapters=adapters)
     drafted = drafts(args, early, told.request().prompt if told else Prompt(), usual, screen)
     for one in requests_of(early, drafted):
         check_files(one, args.picture)
     folder = args.output or usual.output
-    count = record_of(Canvas, args).count
-    check_folder(folder, room=_room(args) * max(1, count))
+    check_folder(folder, room=_room(args))
     began = time.perf_counter()
 
     output = output_of(args, folder, usual, screen)
@@ -177,6 +178,15 @@ def _packaged(named: str | None) -> bool:
     return named is None or (named in api.packaged_models() and not Path(named).exists())
 
 
+def _without_adapters(args: argparse.Namespace, usual: Preferences) -> None:
+    """A packaged model takes none: said before they are looked for."""
+    from huggingvis import api
+    from huggingvis.edits.generate import no_adapters
+
+    if args.lora or args.embedding or args.control:
+        raise no_adapters(args.model or usual.model or api.DEFAULT_MODEL)
+
+
 def _early(request: Request, prompt_required: bool) -> None:
     """Refuse what the model cannot take before seconds are spent on loading it."""
     check(request, Limits(multiple=1, prompt_required=prompt_required, options=tuple(request.options)))
@@ -188,7 +198,8 @@ def _early(request: Request, prompt_required: bool) -> None:
 
 def _room(args: argparse.Namespace) -> int:
     canvas = record_of(Canvas, args)
-    return 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
+    each = 3 * (canvas.width or USUAL_SIDE) * (canvas.height or USUAL_SIDE) + BYTES_OF_A_RECORD
+    return each * max(1, canvas.count)
 
 
 def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None, screen: Screen) -> System:
@@ -215,8 +226,10 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
 
 def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
     """How the output of a single file's net is read: as is said, else as it was for the picture of a record."""
+    from huggingvis.recipes.models import is_single_file
+
     read = told.made.get("prediction")
-    single = args.model is None and told.model is not None and Path(told.model).suffix == ".safetensors"
+    single = args.model is None and told.model is not None and is_single_file(Path(told.model))
     return args.prediction or (read if single and read in PREDICTED else None)
 
 

@@ -1,4 +1,4 @@
-"""List, find, fetch and remove models: packaged ones, what was trained here, those of other programs and of hubs.
+"""List, find, fetch, save and remove models: packaged ones, what was trained here, those of other programs and of hubs.
 
 hvis models list                                      ours, what A1111, Forge or ComfyUI keep, and the hub's cache
 hvis models list --kind lora --models ~/ComfyUI       those of one kind
@@ -6,6 +6,8 @@ hvis models find detail                               where those are that are c
 hvis models get owner/name --variant fp16             from the Hugging Face hub (HF_HOME, HF_ENDPOINT, HF_TOKEN)
 hvis models get modelscope:owner/name                 from ModelScope
 hvis models get owner/name@revision:file.safetensors  one file, of one revision
+hvis models save runs/vq_vae out/vq                   as a folder of diffusers
+hvis models save model.ckpt model.safetensors         as one file, as A1111 and ComfyUI have it
 hvis models remove runs/old --yes        the whole run
 hvis models remove runs/old --cache      only what it can make again (stored latents)
 """
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.app.arguments import one_of
-from huggingvis.app.locating import add_places, places, told
+from huggingvis.app.locating import add_places, located, places, told
 from huggingvis.app.preferences import Preferences, preferences
 from huggingvis.app.screen import Screen, size_of
 from huggingvis.checkpoints.local_folders import KINDS, find, listed
@@ -37,9 +39,11 @@ _NO_PLACES = (
 
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    actions = one_of("action of models", ("list", "find", "get", "remove"))
-    parser.add_argument("action", type=actions, nargs="?", default="list", help="list (the default), find, get, remove")
-    parser.add_argument("name", nargs="?", help="the model to find or get, the run folder to remove")
+    actions = ("list", "find", "get", "save", "remove")
+    parser.add_argument("action", type=one_of("action of models", actions), nargs="?", default="list",
+                        help=f"{', '.join(actions)} (default list)")  # fmt: skip
+    parser.add_argument("name", nargs="?", help="the model to find, get or save, the run to remove")
+    parser.add_argument("place", nargs="?", help="where to save it: a new folder, or a file.safetensors")
     parser.add_argument("--kind", metavar="KIND", type=one_of("kind of model", tuple(KINDS)),
                         help=f"of other programs' models: {', '.join(KINDS)}")  # fmt: skip
     parser.add_argument("--variant", metavar="NAME", help="the precision to get where there is a choice: fp16, bf16")
@@ -52,10 +56,14 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> Any:
     usual = preferences()
     folder = args.runs or usual.runs
+    if args.place is not None and args.action != "save":
+        raise UsageError(f"`hvis models {args.action}` takes one name; found {args.name!r} and {args.place!r}.")
     if args.action == "list":
         return _local(args, usual, screen) if args.kind else _list(folder, places(args, usual), screen)
     if args.action in ("find", "get"):
         return _find(args, usual, screen) if args.action == "find" else _get(args, screen)
+    if args.action == "save":
+        return _save(args, usual, screen)
     if args.name is None:
         raise UsageError("Say which run to remove, as in `hvis models remove runs/old`. `hvis models list` shows them.")
     return _remove(_run_of(args.name, folder), args, screen)
@@ -116,6 +124,19 @@ def _get(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         path = fetch(what, how)
     screen.say(str(path))
     return {"name": str(what), "path": str(path), "bytes": _whole([path])}
+
+
+def _save(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[str, Any]:
+    from huggingvis import api
+
+    if args.name is None or args.place is None:
+        raise UsageError(
+            "Say which model to save and where, as in `hvis models save runs/vq_vae out/vq`: a folder of diffusers, or "
+            "one file if the name ends in .safetensors."
+        )
+    path = api.save(located(args.name, args, usual, screen), args.place)
+    screen.say(f"{path}  ({size_of(_bytes([path]))})")
+    return {"name": args.name, "path": str(path), "bytes": _bytes([path])}
 
 
 def _whole(places: Iterable[Path]) -> int:

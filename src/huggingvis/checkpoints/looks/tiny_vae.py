@@ -8,6 +8,10 @@ from huggingvis.checkpoints.kinds import Kind, Subject
 from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import foreign
 
+_AS_PUBLISHED = ("1.weight", "3.conv.0.weight", "3.conv.4.bias", "6.conv.0.weight")
+_POOL = "3.pool.1.weight"
+"""Of TAEF2, whose latents no model here has."""
+
 
 @final
 class _TinyVAE(Kind):
@@ -16,10 +20,16 @@ class _TinyVAE(Kind):
     def found(self, subject: Subject) -> bool:
         if subject.is_folder:
             return str(subject.settings.get("_class_name")) == "AutoencoderTiny"
-        return subject.foreign("a tiny preview decoder (TAESD)")
+        names = subject.tensors
+        published = all(name in names for name in _AS_PUBLISHED) and _POOL not in names
+        return published or subject.foreign("a tiny preview decoder (TAESD)")
 
     def tell(self, subject: Subject) -> Told:
         known = foreign(subject.tensors, whole=False)
+        first = subject.tensors.get("1.weight")
+        if known is None and first is not None and len(first.shape) == 4:
+            shows = f"It shows latents of {first.shape[1]} channels while they become pictures"
+            return Told(sentences=(f"{shows}: name it by --preview-decoder.",), facts={"latents": first.shape[1]})
         return Told(known.what, sentences=(f"{known.advice}.",)) if known else Told()
 
 

@@ -20,7 +20,7 @@ class _VAE(Kind):
 
     def found(self, subject: Subject) -> bool:
         if subject.is_folder:
-            return str(subject.settings.get("_class_name")) in ("AutoencoderKL", "VQModel")
+            return str(subject.settings.get("_class_name")) == "AutoencoderKL"
         names = subject.tensors
         return autoencoder_prefix(names) is not None or any(
             all(prefix + sign in names for sign in _SIGNS) for prefix in ("", "vae.")

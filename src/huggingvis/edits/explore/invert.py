@@ -21,7 +21,7 @@ from huggingvis.edits.gan_inversion import Search, W, WPlus, invert
 from huggingvis.nets.stylegan import StyleGenerator
 
 DRAWS = 16
-"""Draws by which it is told how far the generator's own pictures lie apart."""
+"""Draws that tell how far the generator's own pictures lie apart."""
 
 
 @final
@@ -54,23 +54,23 @@ class Exploration:
             [*shown(system, x), *shown(system, found.pictures)], len(x), ("picture", "inverted"), captions=captions
         )
         text = f"{len(x)} pictures inverted, {sum(decibels) / len(decibels):.2f} dB on average."
-        far = strangers(found.pictures, x, system.sample(DRAWS))
-        record = {"psnr_db": decibels, "strangers": far}
-        return Finding(tiles, text, record, {"ws": found.ws}, (told(far),) if far else ())
+        far = not_reached(found.pictures, x, system.sample(DRAWS))
+        record = {"psnr_db": decibels, "not_reached": far}
+        return Finding(tiles, text, record, {"ws": found.ws}, (told(far, self.steps),) if far else ())
 
 
-def strangers(found: Tensor, x: Tensor, draws: Tensor) -> list[int]:
-    """Which pictures x [B, C, H, W] are unlike all that the generator makes, numbered from 0: what was found is
-    further from them than any of the draws [N, C, H, W] is from the next of them."""
+def not_reached(found: Tensor, x: Tensor, draws: Tensor) -> list[int]:
+    """Which of the pictures x [B, C, H, W], numbered from 1, the search left further away than any of the draws
+    [N, C, H, W] is from the next of them."""
     flat = draws.flatten(1)
     apart = torch.cdist(flat, flat).fill_diagonal_(float("inf")).amin(1).amax()
-    return [i for i, d in enumerate((found - x).flatten(1).norm(dim=1)) if d > apart]
+    return [i for i, d in enumerate((found - x).flatten(1).norm(dim=1), start=1) if d > apart]
 
 
-def told(far: list[int]) -> str:
-    """The same in a sentence."""
-    names = ", ".join(str(i + 1) for i in far)
+def told(far: list[int], steps: int) -> str:
+    """The same in sentences. Whether the picture or the search is to blame was not measured."""
     return (
-        f"What was found for picture {names} is further from it than any of {DRAWS} draws of the model is from the "
-        "next of them: it is of another kind than the pictures that the model learnt, and its styles say little of it."
+        f"What {steps} steps found for picture {', '.join(map(str, far))} is further from it than any of {DRAWS} draws "
+        "of the model is from the next of them, so its styles say little of it. Search on with more steps; if that "
+        "brings it no nearer, the model makes no such pictures."
     )

@@ -191,7 +191,7 @@ def sampling_of(told: Told, names: Mapping[str, str]) -> dict[str, Any]:
     rules: dict[str, tuple[str, float, float]] = {
         "steps": ("whole", 1, 10_000), "guidance_scale": ("number", 0.0, 100.0), "seed": ("whole", BY_CHANCE, MAX_SEED),
         "guidance_rescale": ("number", 0.0, 1.0), "eta": ("number", 0.0, 1.0),
-        "eta_noise_seed_delta": ("whole", -(2**32), 2**32), "variation_seed": ("whole", 0, MAX_SEED),
+        "eta_noise_seed_delta": ("whole", -(2**32), 2**32), "variation_seed": ("whole", BY_CHANCE, MAX_SEED),
         "variation_strength": ("number", 0.0, 1.0),
     }  # fmt: skip
     found = {}

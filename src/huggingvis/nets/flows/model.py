@@ -96,13 +96,17 @@ class Flow(nn.Module):
         """`n` pictures at `temperature` (none: the model's own). Raises `NumericalTrouble` where some overflow."""
         x, bad = self.draw(n, noise, temperature, cond)
         if bad.any():
-            t = self.temperature if temperature is None else temperature
-            raise NumericalTrouble(
-                f"{int(bad.sum())} of {n} samples overflowed on their way back through the flow at temperature {t}: "
-                "latents that far out were never seen in training. Lower the temperature (0.7 is usual), or train "
-                "with bounded scales and a lower learning rate."
-            )
+            raise NumericalTrouble(self.overflow(bad, temperature))
         return x
+
+    def overflow(self, bad: Tensor, temperature: float | None = None) -> str:
+        """What to do about draws of which those in `bad` [n] overflowed."""
+        t = self.temperature if temperature is None else temperature
+        return (
+            f"{int(bad.sum())} of {len(bad)} draws overflowed on their way back through the flow at temperature {t:g}: "
+            "latents that far out were never seen in training. Lower the temperature (0.7 is usual), or train with "
+            "bounded scales and a lower learning rate."
+        )
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:

@@ -62,7 +62,7 @@ def generator(config: Config, facts: Facts) -> GAN:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train both nets in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=True)
     facts = source.facts
     gan = generator(config, facts)
     critic = CGANCritic(facts.shape, len(facts.classes), config.net)

@@ -25,7 +25,7 @@ from huggingvis.export.image import save
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import View, open_source
-from huggingvis.systems import stylegan2
+from huggingvis.systems import stylegan
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -70,7 +70,7 @@ def model(config: Config, device: torch.device) -> System:
             "Which generator shall be inverted? Give --model, a run of the recipe stylegan or a .pkl file."
         )
     path = Path(config.model)
-    return stylegan2.bind(path, device) if path.suffix == ".pkl" else bind_run(path, device)
+    return stylegan.bind(path, device) if path.suffix == ".pkl" else bind_run(path, device)
 
 
 def train(config: Config, setting: Setting) -> Run:

@@ -159,7 +159,7 @@ def guided(base: System, drawing: Drawing, net: NoisyClassifier, facts: Facts) -
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the classifier in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=True)
     net = classifier(config, source.facts)
     base, drawing = plain(config, source.facts, setting.device)
     run = begin(setting, "noisy_classifier", config, source)

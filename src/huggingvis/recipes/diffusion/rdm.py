@@ -55,7 +55,7 @@ from huggingvis.recipes.retrieval import (
     neighbours_asked,
 )
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, Pictures, View, open_split
+from huggingvis.recipes.sources import Facts, Pictures, open_split
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_of, schedule_asked, schedule_of
 from huggingvis.train.run import Run
@@ -240,8 +240,8 @@ def _index(config: Config, run: Run, training: Pictures, seen: Tensor, look: Fea
     """The database, kept in the run folder, and the row in it of each training picture, -1 for none."""
     own = None
     if config.database:
-        view = View(training.facts.size, training.facts.channels)
-        pictures = open_split(config.database, Split.TRAIN, view, root=config.root).some(config.entries)
+        found = open_split(config.database, Split.TRAIN, training.facts.view, root=config.root)
+        pictures = found.some(config.entries)
         seen = _features(config, run, pictures, look)
     else:
         pictures = training.some(config.entries)
@@ -256,6 +256,5 @@ def _index(config: Config, run: Run, training: Pictures, seen: Tensor, look: Fea
 
 
 def _databases(config: Config, run: Run, facts: Facts, device: torch.device) -> Databases:
-    view = View(facts.size, facts.channels)
     look = cache(lambda: features_by_name(config.features, device))
-    return Databases(Index.load(run.path / INDEX), view, config.root, look)
+    return Databases(Index.load(run.path / INDEX), facts.view, config.root, look)

@@ -74,7 +74,7 @@ def model(config: Config, facts: Facts) -> Model:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train both stages in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=bool(config.conditional))
     fresh = model(config, source.facts)
     run = begin(setting, "latent_diffusion", config, source)
     settings = FitSettings(

@@ -96,7 +96,7 @@ def network(config: Config, facts: Facts) -> CVAE:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the autoencoder in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=True)
     model = network(config, source.facts).to(setting.device)
     run = begin(setting, "cvae", config, source)
     classes = len(source.facts.classes)

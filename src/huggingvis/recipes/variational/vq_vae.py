@@ -144,7 +144,7 @@ def joined(first: VQVAE, net: CodePrior) -> VQVAE:
 
 def train(config: Config, setting: Setting) -> Run:
     """Train both stages in `setting`'s run folder."""
-    source = open_pictures(config)
+    source = open_pictures(config, classes=bool(config.conditional))
     facts, classes = source.facts, classes_of(config.conditional, source.facts)
     first = fresh(config.autoencoder, facts)
     net = prior(config, first.codes.size, first.codes.grid, classes).to(setting.device)
