@@ -74,7 +74,7 @@ def test_a_cell_that_fails_is_grey_and_told(hvis: Any, tiny_model: Path) -> None
         (["--x", "seed=1-4", "--y", "cfg=1-4", "--most-cells", "15"], "allow that many (--most-cells 16)"),
         (["--x", "seed=1,2", "-n", "2"], "A cell of a grid shows one picture, but 2 are asked for"),
         (["--x", "n=1,2"], "A cell of a grid shows one picture, but 2 are asked for"),
-        (["--x", "prompt:fox,{fox|dog}", "-n", "2"], "A cell of a grid shows one picture, but 2 are asked for"),
+        (["--x", "prompt={fox|dog},a {red|blue} cat", "-n", "2"], "shows one picture, but 2 are asked for"),
         (["--x", "lora=absent,other"], "no LoRA called 'absent'"),
         (["--x", "sampler=ddim,eular"], "cell 2: There is no sampler called 'eular'"),
         (["--x", "schedule=karras,karass"], "There is no schedule called 'karass'"),
