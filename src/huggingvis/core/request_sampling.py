@@ -102,8 +102,8 @@ def drawn(sampling: S) -> S:
 
 def check_seeds(sampling: Sampling, count: int, sides: tuple[int, int]) -> None:
     """Raises `UsageError` for random numbers that cannot be; `sides`: the least and the largest of a picture."""
-    rules.whole("seed", sampling.seed, 0, MAX_SEED)
-    rules.whole("variation_seed", sampling.variation_seed, 0, MAX_SEED)
+    for name in ("seed", "variation_seed"):
+        rules.whole(name, getattr(sampling, name), 0, MAX_SEED, also=f", or {BY_CHANCE} for a random one")
     if count - 1 > MAX_SEED - max(sampling.seed, sampling.variation_seed):
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
     if sampling.rng not in RNGS:

@@ -7,10 +7,10 @@ import math
 from huggingvis.core.errors import UsageError
 
 
-def whole(name: str, value: int, low: int, high: int, *, unit: str = "") -> None:
-    """A whole number within bounds."""
+def whole(name: str, value: int, low: int, high: int, *, unit: str = "", also: str = "") -> None:
+    """A whole number within bounds. `also`: what may be said besides, and was turned into such a number before."""
     if not low <= value <= high:
-        raise UsageError(f"{name} must be between {low} and {high}{unit}, found {value}.")
+        raise UsageError(f"{name} must be between {low} and {high}{unit}{also}, found {value}.")
 
 
 def number(name: str, value: float, low: float, high: float) -> None:
