@@ -227,7 +227,6 @@ def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for path, message in (
         (tmp_path / "folder.png", "it is a folder"),
-        (tmp_path / "gone" / "a.png", "its folder does not exist"),
         (tmp_path / "file" / "a.png", "is a file, not a folder"),
         (tmp_path / f"{'w' * 300}.png", "name is too long"),
     ):
@@ -235,7 +234,11 @@ def test_places_that_cannot_be_written(tmp_path):
             save(picture(), path)
     with pytest.raises(UsageError, match=".png, .jpg, .jpeg, .webp; found '.gif'"):
         save(picture(), tmp_path / "a.gif")
+    with pytest.raises(UsageError, match="found '.gif'"):
+        save(picture(), tmp_path / "new" / "a.gif")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+    save(picture(), tmp_path / "new" / "below" / "a.png")  # its folders are made, once there is something for them
+    assert (tmp_path / "new" / "below" / "a.png").is_file()
 
 
 @pytest.fixture

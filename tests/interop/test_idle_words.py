@@ -82,8 +82,8 @@ def test_what_is_refused_is_not_warned_of_before(tmp_path: Path, hvis: Any) -> N
 
 def test_a_file_that_is_called_otherwise_is_named(tmp_path: Path, hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("style.safetensors", "photo.png"):
+    for name in ("style.safetensors", "photo.png", "model.safetensors"):
         Path(name).write_bytes(b"0")
-    for words in (["--lora", "stlye.safetensors"], ["--image", "foto.png"]):
+    for words in (["--lora", "stlye.safetensors", "--model", "model.safetensors"], ["--image", "foto.png"]):
         said = hvis(["generate", "a fox", *words])
         assert said.code == 3 and "Did you mean" in said.paragraph, said.paragraph

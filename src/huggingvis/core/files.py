@@ -79,6 +79,8 @@ def in_its_folder(path: Path) -> Path:
     """`path` itself, its folder made, and those above it, where it is not there yet. Raises `FileProblem`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise explain(NotADirectoryError(errno.ENOTDIR, "is no directory"), path) from None
     except OSError as error:
         raise explain(error, path) from error
     return path
