@@ -55,7 +55,7 @@ _EXPERIMENTS = (
     Experiment(
         about="Improved DDPM: the loss, on the cosine table",
         asked="bits/dim, linear and cosine, by the simple, the hybrid and the bound's loss",
-        taken="digits of 16 x 16, 1,000 steps of 128",
+        taken="digits of 16 x 16, 1,000 steps of 64",
         expected="bound <= hybrid < simple (Nichol & Dhariwal 2021, Tables 1-2)",
         figure="bits_per_dim",
         order=("improved_bound_cosine", "improved_cosine", "ddpm_cosine"),
@@ -63,7 +63,7 @@ _EXPERIMENTS = (
     Experiment(
         about="Improved DDPM: the loss, on the linear table",
         asked="the same on the linear table",
-        taken="digits of 16 x 16, 1,000 steps of 128",
+        taken="digits of 16 x 16, 1,000 steps of 64",
         expected="bound <= hybrid < simple",
         figure="bits_per_dim",
         order=("improved_bound_linear", "improved_linear", "ddpm_plain"),

@@ -82,7 +82,7 @@ def assert_same(one: tuple[Net, Tensor], other: tuple[Net, Tensor], tol: float =
     (net, x), (reference, y) = one, other
     assert len(net.asked) == len(reference.asked)
     for (xa, ca), (xb, cb) in zip(net.asked, reference.asked, strict=True):
-        assert ca == pytest.approx(cb, rel=1e-5, abs=2e-3 if cb % 1 else 0)
+        assert ca == pytest.approx(cb, rel=1e-5, abs=5e-3 if cb % 1 else 0)  # their halfway times are float32
         assert float((xa - xb).abs().max()) <= tol * max(1.0, float(xb.abs().max()))
     assert float((x - y).abs().max()) <= tol * max(1.0, float(y.abs().max()))
 

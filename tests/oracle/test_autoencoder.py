@@ -99,7 +99,8 @@ def test_samples_decode_draws_of_the_law() -> None:
     error = (x.mean(0) - ae.decode(ae.code_mean[None]).detach().flatten()).abs().max()
     assert float(error) < 0.02 * float(law.diagonal().max().sqrt())
     assert float((torch.cov(x.T) - law).abs().max()) < 0.03 * float(law.abs().max())
-    assert torch.equal(ae.sample(2, {}, noise=SeedNoise([4, 5]))[1:], ae.sample(1, {}, noise=SeedNoise([5])))
+    two, one = ae.sample(2, {}, noise=SeedNoise([4, 5])), ae.sample(1, {}, noise=SeedNoise([5]))
+    assert torch.allclose(two[1:], one, rtol=1e-14, atol=1e-14)  # products of one row and of two round differently
 
 
 @pytest.mark.parametrize("side", [4, 9, 28])
