@@ -2,8 +2,8 @@
 
 Every net predicts the noise of DDPM's 1,000 linear levels from 32x32 colour pictures in [-1, 1]. "As it comes": float32
 and the optimiser of the peer's own training script, which is `Trainer` of denoising-diffusion-pytorch (P. Wang) and
-diffusers' example of unconditional training. "Tuned like ours": bfloat16 autocast, fused attention where there is a
-choice, fused AdamW.
+diffusers' example of unconditional training. "Tuned like ours": the precision that ours chooses on this machine, fused
+attention where there is a choice, fused AdamW.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from huggingvis.recipes import setting
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
 from huggingvis.runtime.attention import for_training
 from huggingvis.train.optim import Optim
 from huggingvis.train.parallel import Parallel
 from huggingvis.train.players import players
-from huggingvis.train.settings import BFLOAT16, FLOAT32, Precision
+from huggingvis.train.settings import FLOAT32, Precision
 
 SIDE, LEVELS = 32, 1000
 PACKAGES = ("denoising-diffusion-pytorch", "diffusers")
-OURS = ("huggingvis, bfloat16", "huggingvis, float32")
+OURS = ("huggingvis", "huggingvis, float32")
 WANG, WANG_TUNED = "denoising-diffusion-pytorch as it comes", "denoising-diffusion-pytorch tuned like ours"
 DIFFUSERS, DIFFUSERS_TUNED = "diffusers as it comes", "diffusers tuned like ours"
 
@@ -69,15 +70,20 @@ class Contender:
 
 
 def contenders(size: Size, rate: float, seed: int) -> Mapping[str, Callable[[], Contender]]:
-    """How each is made, by its name."""
-    return {
-        OURS[0]: lambda: ours(size, BFLOAT16, rate, seed),
+    """How each is made, by its name; ours in float32 too, where it does not choose that anyway."""
+    found = {
+        OURS[0]: lambda: ours(size, chosen(), rate, seed),
         WANG: lambda: wang(size, False, rate, seed),
         DIFFUSERS: lambda: diffusers(size, False, rate, seed),
         WANG_TUNED: lambda: wang(size, True, rate, seed),
         DIFFUSERS_TUNED: lambda: diffusers(size, True, rate, seed),
-        OURS[1]: lambda: ours(size, FLOAT32, rate, seed),
     }
+    return found if chosen() == FLOAT32 else found | {OURS[1]: lambda: ours(size, FLOAT32, rate, seed)}
+
+
+def chosen() -> Precision:
+    """The precision of a training that does not name one."""
+    return setting.precision("auto", torch.device("cpu"))
 
 
 def ours(size: Size, precision: Precision, rate: float, seed: int) -> Contender:
@@ -149,7 +155,7 @@ def _peer(
     tuned: bool,
     call: Callable[[Tensor, Tensor], object],
 ) -> Contender:
-    params, precision = list(net.parameters()), BFLOAT16 if tuned else FLOAT32
+    params, precision = list(net.parameters()), chosen() if tuned else FLOAT32
 
     def loss(pictures: Tensor) -> Tensor:
         with precision.context(torch.device("cpu")):
@@ -176,6 +182,11 @@ def import_wang() -> Any:
         empty = {name: ModuleType(name) for name in ("torchvision", "torchvision.transforms", "torchvision.utils")}
         vars(empty["torchvision"]).update(transforms=empty["torchvision.transforms"], utils=empty["torchvision.utils"])
         sys.modules.update(empty)
-    from denoising_diffusion_pytorch import denoising_diffusion_pytorch as peer
-
+        try:
+            from denoising_diffusion_pytorch import denoising_diffusion_pytorch as peer
+        finally:
+            for name in empty:  # diffusers looks for it too, and does without it
+                del sys.modules[name]
+    else:
+        from denoising_diffusion_pytorch import denoising_diffusion_pytorch as peer
     return peer
