@@ -1,6 +1,8 @@
-"""Fills the table of benchmarks/README.md from benchmarks/results/*.json. Standard library only.
+"""Fills the table of benchmarks/README.md from benchmarks/results/. Standard library only.
 
-python benchmarks/table.py
+    python benchmarks/table.py
+
+What another kind of machine measured (`--out benchmarks/results/KIND`) stands after the usual machine's.
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ HEAD = ("| what | who | median [least - most] | ours / peer |", "|---|---|---|--
 
 
 def render(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown of all results, in the order in which they are explained."""
-    known = [name for name in ORDER if name in records]
-    parts = [_section(records[name]) for name in (*known, *sorted(set(records) - set(known)))]
+    """Markdown of all results, in the order in which they are explained, by KIND/NAME or NAME."""
+
+    def place(called: str) -> tuple[int, str, int]:
+        name = called.rpartition("/")[2]
+        return (ORDER.index(name) if name in ORDER else len(ORDER), name, called.count("/"))
+
+    parts = [_section(called, records[called]) for called in sorted(records, key=place)]
     return "\n\n".join(parts) if parts else "No result is committed yet; `make bench` writes them."
 
 
-def _section(record: Mapping[str, Any]) -> str:
-    machine = record["machine"]
+def _section(called: str, record: Mapping[str, Any]) -> str:
+    machine, (kind, _, name) = record["machine"], called.rpartition("/")
     about = (
-        f"### {record['name']}\n\n`{record['command']}`: {record['seconds']:g} s on {machine['cpu']}, "
+        f"### {name}{kind and f', {kind}'}\n\n`{record['command']}`: {record['seconds']:g} s on {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['ram_gib']} GiB, {machine['threads']} threads; "
         f"load before {machine['load']}; "
         + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -55,8 +61,9 @@ def filled(readme: str, records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def results(folder: Path = RESULTS) -> dict[str, Any]:
-    """Every committed result by its name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """Every committed result by its name, after the kind of machine where it is not the usual one."""
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))}
+    return {called: json.loads(path.read_text(encoding="utf-8")) for called, path in found.items()}
 
 
 def main() -> None:
