@@ -99,5 +99,5 @@ def test_auto_is_bf16_where_the_device_is_faster_in_it() -> None:
 
 @pytest.mark.parametrize("cores", [("avx2",), ("avx2", "avx512_bf16")])
 def test_auto_asks_the_machine(cores: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingvis.runtime.precision.instructions", lambda: cores)
+    monkeypatch.setattr("huggingvis.core.machine.instructions", lambda: cores)
     assert precision("auto", CPU) == (BFLOAT16 if "avx512_bf16" in cores else FLOAT32)

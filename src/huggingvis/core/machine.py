@@ -42,6 +42,11 @@ def instructions() -> tuple[str, ...]:
     return tuple(name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags)
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor is known to be faster in bfloat16 than in float32."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(instructions())
+
+
 def _cpu() -> str:
     """The processor's model name and `instructions`."""
     usual = platform.machine() if _processor() else platform.processor() or platform.machine()

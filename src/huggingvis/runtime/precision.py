@@ -17,13 +17,11 @@ import torch
 
 from huggingvis.checkpoints.inspect import inspect
 from huggingvis.core.errors import HvisError, UsageError, unknown
-from huggingvis.core.machine import instructions
+from huggingvis.core.machine import multiplies_bfloat16
 
 AUTO = "auto"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 NAMES = (AUTO, *PRECISIONS)
-FAST = {"avx512_bf16", "amx_bf16"}
-"""Instructions with which a CPU is faster in bfloat16 than in float32."""
 
 _HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 _DENOISERS = ("unet", "transformer")
@@ -55,8 +53,7 @@ def usual(device: torch.device, own: torch.dtype | None = None) -> torch.dtype:
     if device.type == "cuda":
         half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return own if own is torch.float16 else half
-    fast = device.type == "cpu" and FAST & set(instructions())
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and multiplies_bfloat16() else torch.float32
 
 
 def stored(path: Path) -> torch.dtype | None:
