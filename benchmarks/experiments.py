@@ -25,7 +25,8 @@ class Experiment:
         order: rows, that of the best figure first, as expected; ROW:FIGURE where it is not `figure`. Empty where a
             command's own file answers.
         more: whether more is better.
-        commands: what else is run, with its minutes on one core; "" where the rows' own records answer.
+        commands: what else is run, with its minutes on one core.
+        curve: NAME of the `curves/NAME.json` that these commands write, and `.png` where there is something to draw.
     """
 
     about: str
@@ -36,6 +37,7 @@ class Experiment:
     order: tuple[str, ...] = ()
     more: bool = False
     commands: tuple[tuple[str, float], ...] = ()
+    curve: str = ""
 
     def placed(self, item: str) -> tuple[str, str]:
         """(row, figure) of one of `order`."""

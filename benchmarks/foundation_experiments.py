@@ -34,6 +34,7 @@ _EXPERIMENTS = (
         taken="300 validation digits of 28 x 28 for all; the test files are not at hand",
         expected="VDM 2.65, score SDE 2.99, Glow 3.35, Real NVP 3.49, DDPM's bound 3.75 on CIFAR-10: in that order",
         commands=(("python benchmarks/likelihoods.py ledger --runs runs", 16),),
+        curve="ledger",
     ),
     Experiment(
         about="Linear, cosine and learned schedules",
@@ -44,6 +45,7 @@ _EXPERIMENTS = (
             "et al. 2021, Sec. 5.1); the learned one has the least spread of the loss"
         ),
         commands=(("python benchmarks/likelihoods.py schedules --runs runs", 5),),
+        curve="schedules",
     ),
     Experiment(
         about="Classifier-free guidance",
@@ -51,6 +53,7 @@ _EXPERIMENTS = (
         taken="as asked, scales 1 to 8, 300 English prompts each",
         expected="accuracy rises and levels off; the distance falls, then rises: a U",
         commands=(("python benchmarks/sweep.py guidance_scale 1 1.5 2 3 4 5 6 7 8 --model tiny --count 300", 14),),
+        curve="guidance_scale-tiny",
     ),
     Experiment(
         about="Improved DDPM: the loss, on the cosine table",
@@ -95,6 +98,7 @@ _EXPERIMENTS = (
         taken="500 digits of 16 x 16",
         expected="at 10 calls the multistep solvers are ahead of DDIM; at 50 all are alike",
         commands=((_compared("logsnr", "ddim,plms,dpm++2m,dpm++2s,unipc,deis", "benchmarks/curves/solvers"), 7),),
+        curve="solvers",
     ),
     Experiment(
         about="EDM",
@@ -103,6 +107,7 @@ _EXPERIMENTS = (
         expected="at 35 calls Heun reaches what DDIM needs more for (Karras et al. 2022, Fig. 2)",
         order=("edm:frechet_18", "ddpm_plain:frechet_50"),
         commands=((_compared("karras", "ddim,heun,euler", "benchmarks/curves/edm"), 4),),
+        curve="edm",
     ),
     Experiment(
         about="Classifier guidance",
@@ -123,6 +128,7 @@ _EXPERIMENTS = (
         taken="chains of 10, 25, 50, 100, 200 and 1000 steps on 200 digits of 16 x 16",
         expected="below both beta and beta-tilde at every number of steps, most at few (Bao et al. 2022, Table 1)",
         commands=(("python benchmarks/likelihoods.py chains --runs runs", 6),),
+        curve="chains",
     ),
     _restored("blur"),
     _restored("mask"),

@@ -21,7 +21,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this copy has no benchmarks/")
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-RESULTS = sorted(FOLDER.glob("results/*.json"))
+RESULTS = sorted((FOLDER / "results").rglob("*.json"))
 KEYS = {"name", "command", "seed", "seconds", "machine", "versions", "rows"}
 MACHINE = {"cpu", "cores", "ram_gib", "system", "threads", "load"}
 ROW = {"what", "who", "unit", "median", "min", "max", "repeats", "ratios"}
@@ -97,6 +97,8 @@ def test_the_page_holds_the_table_of_the_results(common: ModuleType, monkeypatch
     table = module("table", monkeypatch)
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert table.filled(page, table.results()) == page, "run `python benchmarks/table.py`"
+    other = table.render({"picture": table.results()["picture"], "float32/picture": table.results()["picture"]})
+    assert [line for line in other.splitlines() if line.startswith("#")] == ["### picture", "### picture, float32"]
     for name in table.ORDER:
         assert f"`{name}.py`" in page and FOLDER / f"{name}.py" in SCRIPTS
 

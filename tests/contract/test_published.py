@@ -117,9 +117,31 @@ def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: 
     assert page.verdict(two, records(2.0, 1.0, 0.1)) == "not as expected: b is ahead of a"
     assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
     assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
-    assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not trained yet"
+    assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not on record yet"
     half = {**records(1.0, 1.0, None), "b": {"published": {"result": {}}}}
     assert page.verdict(two, half) == "open: b:f not measured yet"
+
+
+def test_a_curve_is_on_the_page_with_its_numbers(
+    published: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, asked = importlib.import_module("experiment_page"), importlib.import_module("experiments")
+    monkeypatch.setattr(page, "CURVES", tmp_path)
+    monkeypatch.setattr(page, "HERE", tmp_path.parent)
+    one = asked.Experiment(about="A", asked="b", taken="c", expected="d", commands=(("hvis", 1),), curve="it")
+    chapters = asked.Chapters(title="t", figures="", rows={}, experiments=(one,), left_out=())
+
+    def told() -> str:
+        text: str = page.page(chapters, {}, published.planned)
+        return text
+
+    assert "Not measured yet" in told()
+    rows = {"a": {"bits": {"mean": 1.5, "error": 0.25}, "of": "w", "seconds": 3.0}, "b": {"spread": 2.0}}
+    (tmp_path / "it.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    assert "|  | bits | spread |\n|---|---|---|\n| a | 1.5 ± 0.25 |  |\n| b |  | 2 |" in told()
+    (tmp_path / "it.json").write_text(json.dumps({"points": [{"sampler": "x", "steps": 5.0, "seconds": 1.0}]}))
+    (tmp_path / "it.png").touch()
+    assert f"| x | 5 |\n\n![it]({tmp_path.name}/it.png)" in told()
 
 
 def test_what_is_fitted_in_one_go_has_no_epochs(
