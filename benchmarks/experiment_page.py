@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from common import HERE
+from experiment_curves import Results, Table, written
 from experiments import Chapters, Experiment
-from measured_rows import CURVES
 from trainings import Training, taken
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -30,7 +27,7 @@ def page(chapters: Chapters, records: Records, planned: Callable[[str], str]) ->
         "| row | minutes | command | measured by | |\n|---|---|---|---|---|\n"
     )
     rows = "\n".join(_planned(name, row, records.get(name), planned(name)) for name, row in chapters.rows.items())
-    parts = [_told(experiment, records) for experiment in chapters.experiments]
+    parts = [_told(experiment, records, chapters.rows) for experiment in chapters.experiments]
     left = "\n".join(f"- {text}" for text in chapters.left_out)
     return f"{head}{rows}\n\n" + "\n\n".join((*parts, f"## Left out\n\n{left}")) + "\n"
 
@@ -46,7 +43,7 @@ def _split(words: str) -> str:
     return " --split validation" if "split" in taken(words) else ""
 
 
-def _told(experiment: Experiment, records: Records) -> str:
+def _told(experiment: Experiment, records: Records, rows: Mapping[str, Training]) -> str:
     e = experiment
     lines = [
         f"## {e.about}\n",
@@ -55,68 +52,31 @@ def _told(experiment: Experiment, records: Records) -> str:
         f"- Expected: {e.expected}.",
     ]
     lines += [f"- About {minutes:g} min: `{command}`" for command, minutes in e.commands]
+    table = Table.of(e.curve)
+    results = {name: told["published"]["result"] for name, told in records.items()} | table.results
     if e.order:
         said = ", then ".join(f"`{name}`" for name in e.order)
         by = f" by `{e.figure}`" if e.figure else ""
-        lines.append(f"- Verdict{by}, best first expected: {said}. **{verdict(e, records)}**\n")
-        rows = dict.fromkeys(e.placed(item)[0] for item in e.order)
-        lines += ["| run | figures |", "|---|---|", *(_figures(row, records.get(row)) for row in rows)]
+        lines.append(f"- Verdict{by}, best first expected: {said}. **{verdict(e, results)}**")
+    asked = dict.fromkeys(e.placed(item)[0] for item in e.order)
+    trained = [row for row in asked if row in rows and row not in table.results]
+    if trained:
+        lines += ["", "| run | figures |", "|---|---|", *(_figures(row, results.get(row)) for row in trained)]
     if e.curve:
-        lines += ["", *_curve(CURVES / f"{e.curve}.json")]
+        lines += ["", *table.lines]
     return "\n".join(lines)
 
 
-def _curve(path: Path) -> list[str]:
-    """What a file of `curves/` tells, as a table, and its picture."""
-    if not path.exists():
-        return ["**Not measured yet.**"]
-    told = json.loads(path.read_text(encoding="utf-8"))
-    lines = _table([_flat(row) for row in _rows(told)])
-    drawing = path.with_suffix(".png")
-    if drawing.exists():
-        lines += ["", f"![{path.stem}]({drawing.relative_to(HERE).as_posix()})"]
-    return lines
-
-
-def _rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of `measured_rows.py`, each with its name, or the points of `sweep.py`."""
-    if "rows" in told:
-        return [{"": name} | row for name, row in told["rows"].items()]
-    return list(told["points"])
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, str]:
-    """What is to be read of a row: words and numbers, those with an error as one."""
-    out = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping) and "mean" in value:
-            out[key] = _with_error({"value": value["mean"], "error": value["error"]})
-        elif isinstance(value, float) or key in ("", "sampler"):
-            out[key] = f"{value:.4g}" if isinstance(value, float) else value
-    return {key: text for key, text in out.items() if key != "seconds"}
-
-
-def _table(rows: list[dict[str, str]]) -> list[str]:
-    """Rows as Markdown; a column for everything that one of them tells."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = "| " + " | ".join(key.replace("_", " ") for key in columns) + " |"
-    return [
-        head,
-        "|---" * len(columns) + "|",
-        *("| " + " | ".join(row.get(c, "") for c in columns) + " |" for row in rows),
-    ]
-
-
-def verdict(experiment: Experiment, records: Records) -> str:
+def verdict(experiment: Experiment, results: Mapping[str, Results]) -> str:
     """Whether the figures come in the expected order: of two neighbours the later is worse, by how many errors."""
     placed = [experiment.placed(item) for item in experiment.order]
-    lacking = dict.fromkeys(row for row, _ in placed if row not in records)
+    lacking = dict.fromkeys(row for row, _ in placed if row not in results)
     if lacking:
         return f"open: {', '.join(lacking)} not on record yet"
-    untold = [f"{row}:{figure}" for row, figure in placed if figure not in records[row]["published"]["result"]]
+    untold = [f"{row}:{figure}" for row, figure in placed if figure not in results[row]]
     if untold:
         return f"open: {', '.join(untold)} not measured yet"
-    found = [records[row]["published"]["result"][figure] for row, figure in placed]
+    found = [results[row][figure] for row, figure in placed]
     said = []
     for (one, better), (other, worse) in pairwise(zip(experiment.order, found, strict=True)):
         gap = (better["value"] - worse["value"]) * (1 if experiment.more else -1)
@@ -128,11 +88,7 @@ def verdict(experiment: Experiment, records: Records) -> str:
     return "not as expected: " + "; ".join(said) if said else "as expected"
 
 
-def _figures(name: str, told: Mapping[str, Any] | None) -> str:
-    if told is None:
+def _figures(name: str, found: Results | None) -> str:
+    if found is None:
         return f"| {name} | not on record yet |"
-    return f"| {name} | " + ", ".join(f"{k} {_with_error(f)}" for k, f in told["published"]["result"].items()) + " |"
-
-
-def _with_error(found: Mapping[str, Any]) -> str:
-    return f"{found['value']:.4g}" + (f" ± {found['error']:.2g}" if found["error"] else "")
+    return f"| {name} | " + ", ".join(f"{k} {written(one)}" for k, one in found.items()) + " |"

@@ -35,6 +35,8 @@ _EXPERIMENTS = (
         expected="VDM 2.65, score SDE 2.99, Glow 3.35, Real NVP 3.49, DDPM's bound 3.75 on CIFAR-10: in that order",
         commands=(("python benchmarks/likelihoods.py ledger --runs runs", 16),),
         curve="ledger",
+        figure="bits_per_dim",
+        order=("vdm", "score_sde", "glow", "realnvp", "ddpm_28"),
     ),
     Experiment(
         about="Linear, cosine and learned schedules",
@@ -46,6 +48,8 @@ _EXPERIMENTS = (
         ),
         commands=(("python benchmarks/likelihoods.py schedules --runs runs", 5),),
         curve="schedules",
+        figure="spread",
+        order=("learned", "linear", "cosine"),
     ),
     Experiment(
         about="Classifier-free guidance",
@@ -91,6 +95,9 @@ _EXPERIMENTS = (
                 16,
             ),
         ),
+        curve="steps-ddpm_plain",
+        figure="frechet",
+        order=("ddim 10", "ddpm 10"),
     ),
     Experiment(
         about="PNDM, DPM-Solver, UniPC, DEIS and others on a trained model",
@@ -121,6 +128,7 @@ _EXPERIMENTS = (
                 6,
             ),
         ),
+        curve="guidance_scale-noisy_classifier",
     ),
     Experiment(
         about="Analytic-DPM",
