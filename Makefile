@@ -38,7 +38,7 @@ demo: $(VENV)/.demo
 
 # Bytecode is kept even where the environment says otherwise: without it, every process compiles all it imports.
 test: $(VENV)/.test
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=20 --durations-min=5
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --record=benchmarks/test-slow.json
