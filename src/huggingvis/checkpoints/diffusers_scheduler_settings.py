@@ -23,14 +23,15 @@ _MULTISTEP: dict[str, Any] = _LINSPACE | _SIGMAS | _ENDS | {
     "solver_order": 2, "solver_type": "midpoint", "lower_order_final": True, "algorithm_type": "dpmsolver++",
     "use_lu_lambdas": False, "use_flow_sigmas": False,
 }  # fmt: skip
+_BOUNDS = {"sigma_min": None, "sigma_max": None}
 OWN: dict[str, dict[str, Any]] = {
     "DDIMScheduler": {"set_alpha_to_one": True, "clip_sample": True},
     "DDPMScheduler": {"variance_type": "fixed_small", "clip_sample": True},
     "PNDMScheduler": {"set_alpha_to_one": False, "skip_prk_steps": False},
     "LCMScheduler": {"original_inference_steps": 50, "timestep_scaling": 10.0, "beta_schedule": "scaled_linear",
                      "beta_start": 0.00085, "beta_end": 0.012},
-    "EulerDiscreteScheduler": _LINSPACE | _SIGMAS | _ENDS | {"interpolation_type": "linear",
-                                                             "timestep_type": "discrete"},
+    "EulerDiscreteScheduler": _LINSPACE | _SIGMAS | _ENDS | _BOUNDS | {"interpolation_type": "linear",
+                                                                       "timestep_type": "discrete"},
     "EulerAncestralDiscreteScheduler": _LINSPACE,
     "HeunDiscreteScheduler": _LINSPACE | _SIGMAS | {"beta_start": 0.00085, "beta_end": 0.012},
     "LMSDiscreteScheduler": _LINSPACE | _SIGMAS,
@@ -38,14 +39,17 @@ OWN: dict[str, dict[str, Any]] = {
     "KDPM2AncestralDiscreteScheduler": _LINSPACE | _SIGMAS | {"beta_start": 0.00085, "beta_end": 0.012},
     "DPMSolverMultistepScheduler": _MULTISTEP | {"euler_at_final": False},
     "DPMSolverSinglestepScheduler": _MULTISTEP | {"lower_order_final": False},
-    "UniPCMultistepScheduler": _MULTISTEP | {"solver_type": "bh2", "predict_x0": True, "disable_corrector": ()},
+    "UniPCMultistepScheduler": _MULTISTEP | _BOUNDS | {"solver_type": "bh2", "predict_x0": True,
+                                                       "disable_corrector": ()},
     "DEISMultistepScheduler": _LINSPACE | _SIGMAS | {"solver_order": 2, "lower_order_final": True,
                                                      "algorithm_type": "deis", "solver_type": "logrho"},
+    "SASolverScheduler": _LINSPACE | _SIGMAS | {"predictor_order": 2, "corrector_order": 2, "lower_order_final": True,
+                                                "algorithm_type": "data_prediction"},
 }  # fmt: skip
 ONLY: dict[str, tuple[Any, ...]] = {
-    "interpolation_type": ("linear", "log_linear"), "timestep_type": ("discrete",), "use_flow_sigmas": (False,),
+    "interpolation_type": ("linear",), "timestep_type": ("discrete",), "use_flow_sigmas": (False,),
     "timestep_spacing": ("leading", "trailing", "linspace"), "use_lu_lambdas": (False, True),
     "final_sigmas_type": ("zero", "sigma_min"), "prediction_type": tuple(PREDICTIONS_OF),
     "timestep_scaling": (10.0, 10), "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
-    "disable_corrector": ((),), "use_dynamic_shifting": (False, None), "euler_at_final": (False,),
+    "disable_corrector": ((),), "use_dynamic_shifting": (False, None), "solver_p": (None,), "shift_terminal": (None,),
 }  # fmt: skip
