@@ -37,6 +37,7 @@ OWN: dict[str, dict[str, Any]] = {
     "LMSDiscreteScheduler": _LINSPACE | _SIGMAS,
     "KDPM2DiscreteScheduler": _LINSPACE | _SIGMAS | {"beta_start": 0.00085, "beta_end": 0.012},
     "KDPM2AncestralDiscreteScheduler": _LINSPACE | _SIGMAS | {"beta_start": 0.00085, "beta_end": 0.012},
+    "DPMSolverSDEScheduler": _LINSPACE | _SIGMAS | {"beta_start": 0.00085, "beta_end": 0.012},
     "DPMSolverMultistepScheduler": _MULTISTEP | {"euler_at_final": False},
     "DPMSolverSinglestepScheduler": _MULTISTEP | {"lower_order_final": False},
     "UniPCMultistepScheduler": _MULTISTEP | _BOUNDS | {"solver_type": "bh2", "predict_x0": True,

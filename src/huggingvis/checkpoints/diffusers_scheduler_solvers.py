@@ -26,6 +26,7 @@ from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.deis import DEIS
 from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
+from huggingvis.samplers.dpm_sde import DPMSolverSDE
 from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import (
@@ -284,6 +285,7 @@ SOLVERS: Mapping[str, Callable[[Json, int, float], Solver]] = {
     "LMSDiscreteScheduler": _in_fractions(LMS()),
     "KDPM2DiscreteScheduler": _in_midpoints(Midpoint()),
     "KDPM2AncestralDiscreteScheduler": _in_midpoints(AncestralForm(Midpoint())),
+    "DPMSolverSDEScheduler": _in_fractions(DPMSolverSDE()),
     "DPMSolverMultistepScheduler": _multistep,
     "DPMSolverSinglestepScheduler": _singlestep,
     "UniPCMultistepScheduler": _unipc,
