@@ -52,8 +52,10 @@ CLASSES: dict[str, dict[str, list[Any]]] = {
     "HeunDiscreteScheduler": LEVELLED,
     "LMSDiscreteScheduler": LEVELLED,
     "KDPM2DiscreteScheduler": LEVELLED,
-    # its sigma_down from sigma = 20,000 is a difference that float32 does not hold
-    "KDPM2AncestralDiscreteScheduler": {**LEVELLED, "betas": ["scaled", "linear"]},
+    # sigma_down from sigma = 20,000 is a difference that float32 does not hold; and its middle is the next level, where
+    # ours tells the whole number that the grid has for it and theirs the fraction
+    "KDPM2AncestralDiscreteScheduler": {**LEVELLED, "betas": ["scaled", "linear"],
+                                        "levels": [None, "use_exponential_sigmas", "use_beta_sigmas"]},
     "DPMSolverMultistepScheduler": {
         **SPACED, **ZERO, **SOLVING, "levels": [*LEVELS, "use_lu_lambdas", "use_flow_sigmas"], **ENDS,
         "algorithm_type": ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"],
