@@ -34,13 +34,22 @@ Settings = dict[str, Any]
 LEVELS = [None, "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"]
 PLAIN: dict[str, list[Any]] = {"betas": ["scaled", "linear", "cosine"],
                                "prediction_type": ["epsilon", "v_prediction", "sample"]}  # fmt: skip
-SPACED = {**PLAIN, "timestep_spacing": ["linspace", "leading", "trailing"], "steps_offset": [1, 0]}
-LEVELLED = {**SPACED, "levels": LEVELS}
-ZERO, ENDS = {"rescale_betas_zero_snr": [False, True]}, {"final_sigmas_type": ["zero", "sigma_min"]}
-RANGE = {"sigma_min": [None, 0.05], "sigma_max": [None, 10.0]}
-LEADING = {**PLAIN, "timestep_spacing": ["leading", "trailing", "linspace"], "steps_offset": [0, 1]}
-CLIPPED = {"clip_sample": [False, True], "thresholding": [False, True]}
-SOLVING = {"solver_order": [2, 1, 3], "solver_type": ["midpoint", "heun", "bh2"], "lower_order_final": [True, False],
+SPACED: dict[str, list[Any]] = {
+    **PLAIN,
+    "timestep_spacing": ["linspace", "leading", "trailing"],
+    "steps_offset": [1, 0],
+}
+LEVELLED: dict[str, list[Any]] = {**SPACED, "levels": LEVELS}
+ZERO: dict[str, list[Any]] = {"rescale_betas_zero_snr": [False, True]}
+ENDS: dict[str, list[Any]] = {"final_sigmas_type": ["zero", "sigma_min"]}
+RANGE: dict[str, list[Any]] = {"sigma_min": [None, 0.05], "sigma_max": [None, 10.0]}
+LEADING: dict[str, list[Any]] = {
+    **PLAIN,
+    "timestep_spacing": ["leading", "trailing", "linspace"],
+    "steps_offset": [0, 1],
+}
+CLIPPED: dict[str, list[Any]] = {"clip_sample": [False, True], "thresholding": [False, True]}
+SOLVING: dict[str, list[Any]] = {"solver_order": [2, 1, 3], "solver_type": ["midpoint", "heun", "bh2"], "lower_order_final": [True, False],
            "thresholding": [False, True], "lambda_min_clipped": [-float("inf"), -5.1]}  # fmt: skip
 CLASSES: dict[str, dict[str, list[Any]]] = {
     "DDIMScheduler": {**LEADING, **ZERO, **CLIPPED, "set_alpha_to_one": [True, False]},

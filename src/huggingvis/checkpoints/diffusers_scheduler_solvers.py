@@ -101,7 +101,7 @@ def _clean_end(full: Json) -> bool:
     return bool(full.get("final_sigmas_type", "zero") == "zero")
 
 
-def _bounds(full: Json) -> dict[str, float | None]:
+def _bounds(full: Json) -> dict[str, Any]:
     """The ends of a grid in noise levels where they are told."""
     found = {key: full.get(key) for key in ("sigma_min", "sigma_max")}
     for key, value in found.items():
@@ -128,7 +128,7 @@ def _fractions(full: Json, steps: int, *, rounded: bool = False) -> Schedule:
         first, last = (torch.exp(-table.log_snr(t) / 2) for t in plain(table).times[[0, steps - 1]])
         bounds = {"sigma_min": bounds["sigma_min"] or float(last), "sigma_max": bounds["sigma_max"] or float(first)}
     more = {"rounded": True} if rounded and kind == "use_karras_sigmas" else {}
-    return LEVELS[kind](steps, clean_end=end, **bounds, **more)  # type: ignore[arg-type]
+    return LEVELS[kind](steps, clean_end=end, **bounds, **more)
 
 
 def _wholes(full: Json, steps: int) -> Schedule:
