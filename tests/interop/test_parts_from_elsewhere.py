@@ -134,6 +134,8 @@ def test_what_does_not_fit_is_told_in_a_sentence(place: Path, tmp_path: Path) ->
     both = ("it has no autoencoder (give one with --vae), no text encoder (give it with --text-encoder: text towers",)
     refused(How(), *both)
     refused(How(), *both, path=sd / "unet")
+    refused(How(), "It reads the prompt and paints nothing: give it with --text-encoder beside a U-Net",
+            path=sd / "text_encoder" / "model.safetensors")  # fmt: skip
     refused(How(vae=sd), "no text encoder (give it with --text-encoder")
     refused(How(vae=sd, text_encoders=(sd,)), "no U-Net (name the file that has it with --model)",
             path=place / "sd-vae.safetensors")  # fmt: skip

@@ -151,7 +151,8 @@ FOREIGN: tuple[Foreign, ...] = (
     Foreign("a component of a diffusers folder", r"^(unet\.|vae\.)?(encoder\.|decoder\.)?(down|up)_blocks\.0\.",
             "Put it back beside its `config.json` and name the folder"),
     Foreign("a text tower", r"(^|\.)text_model\.encoder\.layers\.0\.|^(transformer\.)?resblocks\.0\.|"
-            r"^encoder\.block\.0\.layer\.", "It reads the prompt and paints nothing: name the checkpoint itself"),
+            r"^encoder\.block\.0\.layer\.",
+            "It reads the prompt and paints nothing: give it with --text-encoder beside a U-Net"),
     Foreign("an upscaler", r"^(model\.)?(conv_first|model\.0)\.weight$|^body\.0\.rdb1\.",
             "It enlarges finished pictures: name a checkpoint that makes them"),
     Foreign("a tiny preview decoder (TAESD)", r"^(taesd_)?(de|en)coder\.(layers\.)?[01]\.(weight|conv)",
