@@ -61,7 +61,7 @@ def load(
     model's; `text_encoder`, text encoders, a file or folder or several of them, likewise; `prediction`, `epsilon` or
     `v`, where a single file does not tell what its net predicts.
     Raises `UsageError` for an unknown name, for what such a model does not take and for wishes about one that is loaded
-    already, `FileProblem` for damaged or missing files.
+    already, another device among them, `FileProblem` for damaged or missing files.
     """
     ready()
     from huggingvis.core.system import System
@@ -75,8 +75,18 @@ def load(
                 f"{next(name for name in said if said[name])!r} says how a model is loaded, but this one is loaded "
                 "already. Say it where the model is loaded (hv.load), or name the model in place of giving it."
             )
+        if device not in (None, "auto") and not _same(device_of(device), model.device):
+            raise UsageError(
+                f"This model is loaded already, on {model.device}, and stays there; {device!r} was asked for. Load it "
+                f"there, hv.load(NAME, device={device!r}), or leave the device out."
+            )
         return model
     return bind_model(model, Wishes(device_of(device), precision, vae, prediction, text_encoder))
+
+
+def _same(a: torch.device, b: torch.device) -> bool:
+    """Whether two devices are one; without a number, any of its type is meant."""
+    return a.type == b.type and (None in (a.index, b.index) or a.index == b.index)
 
 
 def save(model: Model, place: str | Path) -> Path:
