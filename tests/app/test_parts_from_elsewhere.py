@@ -45,8 +45,10 @@ def test_names_in_folders_are_recorded_and_repeated(hvis: Any, comfy: Path, tmp_
     repeat = ["generate", "--from", path, "--json", "--precision", "float32"]
     again = hvis(repeat)
     assert again.code == 0 and again.document["repeats"]["identical"] is True, again.err
-    places = {"model": comfy / "models/diffusion_models/fox", "vae": comfy / "models/vae/eyes"}
-    (picture,) = hv.generate(PROMPT, **places, text_encoder=tower, steps=2, size="16x16", precision="float32")
+    (picture,) = hv.generate(
+        PROMPT, model=comfy / "models/diffusion_models/fox", vae=comfy / "models/vae/eyes", text_encoder=tower,
+        steps=2, size="16x16", precision="float32",
+    )  # fmt: skip
     assert np.array_equal(picture.pixels, pixels(path))
     moved = tower.rename(tmp_path / "elsewhere.safetensors")
     try:

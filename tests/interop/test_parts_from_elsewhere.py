@@ -26,7 +26,11 @@ from huggingvis.systems.single_file import bind_file
 from huggingvis.systems.unet_folder import bind_unet
 
 IDS = torch.tensor([[5, 1, 9, 20, 20]])
-NETS = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text": ("cond_stage_model.", "conditioner.")}
+NETS: dict[str, str | tuple[str, ...]] = {
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text": ("cond_stage_model.", "conditioner."),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(system: System) -> torch.Tensor:
     how = Sampling("dpm++2m", "karras", 2, 5.0, seed=3)
     (picture,) = generate(system, Request(Prompt(PROMPT), Canvas(16, 16), how))
-    return torch.from_numpy(picture.pixels)
+    return torch.tensor(picture.pixels)
 
 
 def parts(place: Path, name: str) -> How:
@@ -56,15 +60,18 @@ def parts(place: Path, name: str) -> How:
 
 
 @pytest.mark.parametrize("name", ["sd", "xl"])
-def test_three_files_make_what_the_whole_makes(place: Path, name: str) -> None:
+def test_three_files_make_what_the_whole_makes(place: Path, name: str, tmp_path: Path) -> None:
     whole, how = bind_file(place / f"{name}.safetensors", How()), parts(place, name)
     system = bind_file(place / f"{name}-unet.safetensors", how)
     assert torch.equal(made(system), made(whole))
     assert system.spec.vae == str(how.vae) and system.spec.text_encoders == tuple(map(str, how.text_encoders))
+    again, theirs = (load_file(path) for path in (saving.save_file(system, tmp_path / "again.safetensors"),
+                                                  place / f"{name}.safetensors"))  # fmt: skip
+    assert again.keys() == theirs.keys() and all(torch.equal(again[key], theirs[key]) for key in theirs)
     heads = Said(heads=4, groups=8) if name == "sd" else Said(head_dim=16, groups=8)
-    theirs = place / name / "unet" / "diffusion_pytorch_model.safetensors"
-    alone = Path(shutil.copy(theirs, place / f"{name}-diffusers.safetensors"))  # no config.json is beside this one
-    for other in (bind_unet(place / name / "unet", how), bind_file(alone, how, heads), bind_file(theirs, how)):
+    net = place / name / "unet" / "diffusion_pytorch_model.safetensors"
+    alone = Path(shutil.copy(net, place / f"{name}-diffusers.safetensors"))  # no config.json is beside this one
+    for other in (bind_unet(place / name / "unet", how), bind_file(alone, how, heads), bind_file(net, how)):
         assert torch.equal(made(other), made(system))
 
 

@@ -183,9 +183,9 @@ def _tower(tensors: Tensors, row: TowerRow) -> TowerLayout:
     layers = {int(match[1]) for name in tensors if (match := layer.match(name))}
     if layers != set(range(len(layers))) or not layers:
         raise names.strange(f"its layers are numbered {sorted(layers)[:4]}")
-    above = Names(tensors, row.root, "text tower")
-    projected = above.of(row.projection, 2) if row.projection and row.projection in above else None
-    projection = projected and projected[0 if row.spelling == "transformers" else 1]
+    above, projection = Names(tensors, row.root, "text tower"), None
+    if row.projection and row.projection in above:
+        projection = above.of(row.projection, 2)[0 if row.spelling == "transformers" else 1]
     length = names.of(row.positions, 2)[0]
     hidden = names.of(f"{row.layer}0.{row.feed}", 2)[0] if row.feed else 0
     return TowerLayout(row.root, row.inner, row.spelling, vocabulary, dim, length, len(layers), hidden, projection)

@@ -151,7 +151,7 @@ FOREIGN: tuple[Foreign, ...] = (
     Foreign("a component of a diffusers folder", r"^(unet\.|vae\.)?(encoder\.|decoder\.)?(down|up)_blocks\.0\.",
             "Put it back beside its `config.json` and name the folder"),
     Foreign("a text tower", r"(^|\.)text_model\.encoder\.layers\.0\.|^(transformer\.)?resblocks\.0\.|"
-            r"^encoder\.block\.0\.layer\.",
+            r"^encoder\.block\.0\.layer\.|^embeddings\.token_embedding\.",
             "It reads the prompt and paints nothing: give it with --text-encoder beside a U-Net"),
     Foreign("an upscaler", r"^(model\.)?(conv_first|model\.0)\.weight$|^body\.0\.rdb1\.",
             "It enlarges finished pictures: name a checkpoint that makes them"),

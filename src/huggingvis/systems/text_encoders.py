@@ -110,6 +110,7 @@ def _fitting(readers: Sequence[ClipReader], width: int) -> list[ClipReader]:
 
 def _readers(path: Path, sizes: bool, how: How) -> list[ClipReader]:
     """The towers in a file, in a model's folder, or in one of their own; those of OpenCLIP are XL's second."""
+    found: list[tuple[CLIPText, CLIPTokens | None]]
     if path.is_file():
         found = [(tower.to(how.device), None) for tower in read_towers(path, how.dtype)]
     else:
