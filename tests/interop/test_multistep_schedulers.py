@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import diffusers
@@ -10,6 +13,7 @@ import pytest
 import torch
 from scheduler_twins import BETAS, OURS, SPACINGS, assert_same, begin, double_sigmas, draws, ours, sigma_scaled, theirs
 
+from huggingvis.checkpoints.diffusers_scheduler import own_solver
 from huggingvis.core.process import PREDICTIONS
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers._multistep import Form
@@ -19,6 +23,7 @@ from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.grids import Karras, Leading, Linspace
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
+from huggingvis.samplers.names import sampler_of
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
 from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
@@ -81,18 +86,19 @@ def test_lms(order: int, betas: str, spacing: str) -> None:
     assert_same(ours(process, "epsilon", LMS(order), schedule, begin(), []), reference)
 
 
+@pytest.mark.parametrize("clean", [False, True])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("betas", BETAS)
-def test_plms(betas: str, prediction: str) -> None:
+def test_plms(betas: str, prediction: str, clean: bool) -> None:
     scheduler = diffusers.PNDMScheduler(
-        **BETAS[betas], skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False, prediction_type=prediction
+        **BETAS[betas], skip_prk_steps=True, steps_offset=1, set_alpha_to_one=clean, prediction_type=prediction
     )
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-    scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    scheduler.final_alpha_cumprod = torch.tensor(1.0).double() if clean else scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(20)
     reference = theirs(scheduler, begin())
     process = TableProcess(scheduler.alphas_cumprod)
-    schedule = Leading(20, 1, clean_end=False)
+    schedule = Leading(20, 1, clean_end=clean)
     sampler = PNDM(of=PREDICTIONS[OURS[prediction]]())
     assert_same(ours(process, prediction, sampler, schedule, begin(), []), reference)
 
@@ -175,3 +181,28 @@ def test_dpm2(ancestral: bool, betas: str, prediction: str) -> None:
     process = TableProcess(scheduler.alphas_cumprod)
     tolerance = 2e-5 if ancestral else 1e-5  # they keep rho_up in float32
     assert_same(ours(process, prediction, sampler, SPACINGS["linspace"][2], begin(), draws(20)), reference, tolerance)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"use_karras_sigmas": True}, {"timestep_spacing": "trailing"},
+     {"timestep_spacing": "leading", "steps_offset": 1, "use_karras_sigmas": True}],
+    ids=str,
+)  # fmt: skip
+def test_dpm_solver_sde(kind: dict[str, Any], prediction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same noise: theirs is drawn by `torchsde`, which is not needed for that."""
+    monkeypatch.setitem(sys.modules, "torchsde", ModuleType("torchsde"))
+    module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
+    scheduler = module.DPMSolverSDEScheduler(**BETAS["scaled"], **kind, prediction_type=prediction)
+    scheduler.set_timesteps(20)
+    left = draws(40)
+    scheduler.noise_sampler = lambda sigma, sigma_next: left.pop(0)
+    reference = theirs(scheduler, sigma_scaled(scheduler, begin()))
+    own = own_solver({"_class_name": "DPMSolverSDEScheduler", **BETAS["scaled"], **kind, "prediction_type": prediction})
+    assert own.solver is not None
+    sampler, schedule = own.solver(20, 0.0)
+    assert sampler == sampler_of("DPMSolverSDEScheduler")
+    got = ours(TableProcess(scheduler.alphas_cumprod), prediction, sampler, schedule, begin(), draws(40))
+    assert_same(got, reference, 3e-5)  # their sigmas are in float32
+    assert len(left) == 2  # two draws a step, but for the last

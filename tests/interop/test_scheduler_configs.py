@@ -12,16 +12,20 @@ import torch
 from scheduler_twins import OURS, Net, assert_same, begin, draws, ours, theirs
 
 from huggingvis.checkpoints.diffusers_scheduler import (
+    IN_SIGMA,
     Own,
     own_solver,
     read_scheduler,
     scheduler_config,
     write_scheduler,
 )
+from huggingvis.checkpoints.diffusers_scheduler_solvers import CutDown
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.process import Eps, V
+from huggingvis.core.sample import Grid
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.processes.table import TableProcess
+from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.plms import PNDM
 
 pytestmark = [
@@ -33,7 +37,7 @@ DATA = os.environ.get("HUGGINGVIS_TESTDATA")
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 PLAIN = {**SCALED, "clip_sample": False}
 SD1 = {**SCALED, "skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}
-IN_SIGMA = ("Euler", "Heun", "LMS", "KDPM2")
+DRAWING = ("DDPMScheduler", "LCMScheduler", "SASolverScheduler")
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("PNDMScheduler", SD1),
     ("PNDMScheduler", {**SD1, "prediction_type": "v_prediction"}),
@@ -69,6 +73,32 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("UniPCMultistepScheduler", {**SCALED, "use_karras_sigmas": True}),
     ("UniPCMultistepScheduler", {**SCALED, "final_sigmas_type": "sigma_min"}),
     ("DEISMultistepScheduler", {**SCALED, "solver_order": 3}),
+    # noise levels lie between those of the first and the last call that the spacing would have made
+    ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_beta_sigmas": True, "timestep_spacing": "trailing"}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 10.0}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_exponential_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_beta_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("HeunDiscreteScheduler", {**SCALED, "use_exponential_sigmas": True, "timestep_spacing": "trailing"}),
+    ("LMSDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("KDPM2DiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "timestep_spacing": "leading"}),
+    # whole numbers: what is before the point
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_exponential_sigmas": True}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_beta_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("DPMSolverSinglestepScheduler", {**SCALED, "use_exponential_sigmas": True}),
+    ("UniPCMultistepScheduler", {**SCALED, "use_beta_sigmas": True}),
+    # where levels end with the least of them there is a step of no length, counted as the last
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "use_lu_lambdas": True, "final_sigmas_type": "sigma_min"}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "euler_at_final": True, "final_sigmas_type": "sigma_min"}),
+    ("DPMSolverMultistepScheduler", {**SCALED, "solver_type": "bh2", "lambda_min_clipped": -5.1}),
+    ("UniPCMultistepScheduler", {**SCALED, "use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 10.0}),
+    ("UniPCMultistepScheduler", {**SCALED, "solver_type": "midpoint", "disable_corrector": []}),
+    ("DEISMultistepScheduler", {**SCALED, "use_karras_sigmas": True}),
+    ("DEISMultistepScheduler", {**SCALED, "use_exponential_sigmas": True, "solver_order": 3}),
+    ("DEISMultistepScheduler", {**SCALED, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}),
+    ("SASolverScheduler", SCALED),
+    ("SASolverScheduler", {**SCALED, "predictor_order": 3, "corrector_order": 4, "algorithm_type": "noise_prediction"}),
     ("LCMScheduler", {}),
     ("LCMScheduler", {"original_inference_steps": 100, "prediction_type": "v_prediction"}),
 ]  # fmt: skip
@@ -86,16 +116,27 @@ def table(own: Own) -> torch.Tensor:
     return own.process.alphas_cumprod
 
 
-def run(own: Own, steps: int, process: TableProcess, noise: list[torch.Tensor]) -> tuple[Net, torch.Tensor]:
+def run(own: Own, steps: int, scheduler: Any, noise: list[torch.Tensor]) -> tuple[Net, torch.Tensor]:
     assert own.solver is not None
     sampler, schedule = own.solver(steps, 0.0)
     kind = next(k for k, v in OURS.items() if v == ("eps" if own.prediction == Eps() else "v"))
+    process = TableProcess(scheduler.alphas_cumprod)
+    if isinstance(schedule, CutDown):
+        schedule = cut_as_there(schedule(process), scheduler.timesteps.double())
     return ours(process, kind, sampler, schedule, begin(), noise)
+
+
+def cut_as_there(grid: Grid, clocks: torch.Tensor) -> Schedule:
+    """Clocks that stand at a whole number, the first, are one less there if float32 makes them a little smaller."""
+    assert grid.clocks is not None
+    off = grid.clocks - clocks[: len(grid)]
+    assert off[0] in (0, 1) and not off[1:].any()
+    return lambda process: Grid(grid.times, clocks[: len(grid)])
 
 
 @pytest.mark.parametrize(
     ("case", "steps"),
-    [(c, 20) for c in CASES] + [(c, 10) for c in CASES if c[0].startswith(("DPM", "UniPC", "DEIS"))],
+    [(c, 20) for c in CASES] + [(c, 10) for c in CASES if c[0].startswith(("DPM", "UniPC", "DEIS", "SA"))],
     ids=lambda x: _id(x) if isinstance(x, tuple) else str(x),
 )
 def test_the_solver_of_every_class(case: tuple[str, dict[str, Any]], steps: int) -> None:
@@ -107,17 +148,19 @@ def test_the_solver_of_every_class(case: tuple[str, dict[str, Any]], steps: int)
         scheduler.order_list = scheduler.get_order_list(steps)
     scaled = name.startswith(IN_SIGMA)
     x = begin() * (float(scheduler.sigmas[0]) ** 2 + 1) ** 0.5 if scaled else begin()
-    stochastic = "Ancestral" in name or name == "DDPMScheduler" or "sde" in str(more.get("algorithm_type"))
-    generator = {"generator": torch.Generator().manual_seed(3)} if stochastic or name == "LCMScheduler" else {}
-    reference = theirs(scheduler, x, **generator)
-    process = TableProcess(scheduler.alphas_cumprod)
+    stochastic = "Ancestral" in name or name in DRAWING or "sde" in str(more.get("algorithm_type"))
+    generator = {"generator": torch.Generator().manual_seed(3)} if stochastic else {}
+    net, y = theirs(scheduler, x, **generator)
+    y = y / (float(scheduler.sigmas[-1]) ** 2 + 1) ** 0.5 if scaled else y
     noise = draws(steps, torch.float32 if "sde" in str(more.get("algorithm_type")) else torch.float64)
+    if name == "SASolverScheduler":  # theirs is drawn for every step, ours where tau is not 0
+        noise = [z for z, t in zip(noise, scheduler.timesteps.tolist(), strict=True) if 200 <= t <= 800]
     # float32 sigmas of theirs, and rho_up for the ancestral one, are what is left
-    assert_same(run(own, steps, process, noise), reference, 1e-4)
-    assert float((table(own) - process.alphas_cumprod).abs().max()) < 1e-6
+    assert_same(run(own, steps, scheduler, noise), (net, y), 1e-4)
+    assert float((table(own) - scheduler.alphas_cumprod).abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c[0].startswith("Euler")], ids=_id)
+@pytest.mark.parametrize("case", [c for c in CASES if c[0].startswith(IN_SIGMA)], ids=_id)
 def test_noise_begins_where_theirs_does(case: tuple[str, dict[str, Any]]) -> None:
     name, more = case
     scheduler = getattr(diffusers, name)(**more)
@@ -160,6 +203,23 @@ def test_a_class_that_is_not_known_still_tells_its_table() -> None:
         ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace", "clip_sample": False}, "timestep_spacing"),
         ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "magic"}, "algorithm_type"),
         ({"_class_name": "DDIMScheduler", "beta_start": "small"}, "beta_start"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_type": "magic"}, "solver_type"),
+        (
+            {
+                "_class_name": "DPMSolverMultistepScheduler",
+                "beta_schedule": "squaredcos_cap_v2",
+                "lambda_min_clipped": -5.1,
+            },
+            "lambda_min_clipped",
+        ),
+        ({"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"}, "interpolation_type"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True, "sigma_max": "large"}, "sigma_max"),
+        ({"_class_name": "UniPCMultistepScheduler", "disable_corrector": [0]}, "disable_corrector"),
+        (
+            {"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
+            "final_sigmas_type",
+        ),
+        ({"_class_name": "SASolverScheduler", "algorithm_type": "magic"}, "algorithm_type"),
     ],
 )
 def test_what_we_do_not_compute_is_refused_by_name(more: dict[str, Any], word: str) -> None:

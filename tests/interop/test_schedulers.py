@@ -22,6 +22,11 @@ from scheduler_twins import (
     theirs,
 )
 
+from huggingvis.checkpoints.diffusers_scheduler import own_solver
+from huggingvis.core.diffusion import NetDenoiser, compose
+from huggingvis.core.noise import ReplayNoise
+from huggingvis.core.process import Eps
+from huggingvis.core.sample import sample
 from huggingvis.edits.from_picture import tail
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
@@ -73,6 +78,24 @@ def test_ddim(prediction: str, spacing: str, betas: str, eta: float, clean: bool
     assert_same(ours(process, prediction, DDIM(eta), schedule, begin(), draws(20)), reference, 1e-9)
 
 
+@pytest.mark.parametrize("how", [{"clip_sample": True}, {"thresholding": True, "clip_sample": False}], ids=str)
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_ddim_of_beliefs_within_a_range(eta: float, how: dict[str, bool]) -> None:
+    """Where the noise is that of the datum within the range, which diffusers is asked for when it steps."""
+    scheduler = diffusers.DDIMScheduler(**BETAS["scaled"], timestep_spacing="trailing", **how)
+    process = double(scheduler)
+    scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=F64)
+    scheduler.set_timesteps(20)
+    g = torch.Generator().manual_seed(3)
+    reference = theirs(scheduler, begin(), eta=eta, use_clipped_model_output=True, generator=g)
+    own = own_solver({"_class_name": "DDIMScheduler", **BETAS["scaled"], **how})
+    net = Net()
+    denoise = compose(NetDenoiser(net, process, Eps()), own.clip)
+    with torch.no_grad():
+        x = sample(denoise, process, DDIM(eta), begin(), Trailing(20)(process), {}, noise=ReplayNoise(draws(20)))
+    assert_same((net, x), reference, 1e-9)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("betas", BETAS)
@@ -98,14 +121,15 @@ def test_euler_karras(betas: str, last: str) -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("betas", ["linear", "scaled"])
-def test_euler_a_is_ddim_with_all_noise(prediction: str, betas: str) -> None:
-    scheduler = diffusers.EulerAncestralDiscreteScheduler(**BETAS[betas], timestep_spacing="trailing",
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_euler_a_is_ddim_with_all_noise(spacing: str, betas: str, prediction: str) -> None:
+    scheduler = diffusers.EulerAncestralDiscreteScheduler(**BETAS[betas], timestep_spacing=spacing,
                                                           prediction_type=prediction)  # fmt: skip
     scheduler.set_timesteps(20)
     start = sigma_scaled(scheduler, begin())
     reference = theirs(scheduler, start, generator=torch.Generator().manual_seed(3))
     process = TableProcess(scheduler.alphas_cumprod)
-    assert_same(ours(process, prediction, DDIM(1.0), Trailing(20), begin(), draws(20)), reference)
+    assert_same(ours(process, prediction, DDIM(1.0), SPACINGS[spacing][2], begin(), draws(20)), reference)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -7,14 +7,18 @@ import math
 import pytest
 import torch
 from diffusers import ScoreSdeVeScheduler
-from torch import Tensor
+from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
+from torch import Tensor, nn
 
 from huggingvis.core.belief import Belief, Gaussian
+from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise
+from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import Process
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import standard_mixture
+from huggingvis.objectives.denoise import Denoising, LogNormal
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
@@ -175,6 +179,56 @@ def test_predictor_and_corrector_are_those_of_diffusers() -> None:
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
     ours, _ = PredictorCorrector(ReverseDiffusion()).step(denoise, process, x, t, s, None, ReplayNoise([z, noise]))
     assert float(((ours - corrected.prev_sample) / corrected.prev_sample).abs().max()) < 1e-5
+
+
+def test_euler_maruyama_is_that_of_diffusers() -> None:
+    """Each of their steps, which go on by 1/N whatever their next time is, from where theirs came to."""
+    theirs, process, mixture, x = ScoreSdeVpScheduler(), LinearVP(), standard_mixture(), start(6)
+    theirs.set_timesteps(50)
+    for t in theirs.timesteps.double()[:-1]:
+        eps = process.eps(x, mixture.x0(x, process, t), t)
+        want, _ = theirs.step_pred(eps, x, t, generator=torch.Generator().manual_seed(1))
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+        got, _ = EulerMaruyama().step(lambda x, t: mixture.denoiser(process)(x, t, {}), process, x, t, t - 1 / 50, None,
+                                      ReplayNoise([z]))  # fmt: skip
+        assert float((got - want).abs().max()) < 1e-5 * float(want.abs().max())
+        x = want
+
+
+class Told(nn.Module):
+    """A small net of x [B, 2] and of the noise level's logarithm."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        sizes = [nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)]
+        self.layers = nn.Sequential(*sizes)
+
+    def forward(self, x: Tensor, clock: Tensor, cond: object) -> Tensor:
+        told: Tensor = self.layers(torch.cat([x, 4 * clock.to(x).expand(len(x))[:, None]], dim=1))
+        return told
+
+
+def test_a_score_that_is_learnt_points_where_the_true_one_does() -> None:
+    """Denoising score matching teaches a small net the mixture's score at every noise level: mean cosine over .99."""
+    torch.manual_seed(0)
+    process, prediction, mixture, steps = LinearVE(), Preconditioned(1.2), standard_mixture(), 1500
+    net, rng = Told(), torch.Generator().manual_seed(1)
+    objective = Denoising(net, process, prediction, LogNormal(process, -0.7, 1.0))
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    data = mixture.sample(20_000, rng).float()
+    for step in range(steps):
+        optimiser.zero_grad()
+        batch = data[torch.randint(0, len(data), (512,), generator=rng)]
+        objective.loss({"x0": batch}, step, rng)["mse"].backward()
+        optimiser.step()
+        falling.step()
+    for level in (0.3, 0.5, 1.0, 3.0):
+        t = torch.tensor(level / 80, dtype=F64)
+        x = process.add_noise(mixture.sample(1000, torch.Generator().manual_seed(2)), start(1000, 3), t)
+        with torch.no_grad():
+            learnt = process.score(x, NetDenoiser(net, process, prediction)(x.float(), t, {}).x0.double(), t)
+        assert float(torch.cosine_similarity(learnt, mixture.score(x, process, t)).mean()) > 0.99
 
 
 def test_numbers_that_make_no_sense_are_refused() -> None:

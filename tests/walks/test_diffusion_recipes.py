@@ -42,6 +42,18 @@ def test_preconditioning_on_a_table(tmp_path: Path) -> None:
     assert drawn(bind_run(run.path)).std() > 0
 
 
+def test_noise_levels_weigh_as_asked(tmp_path: Path) -> None:
+    """Of a net that is asked for v, the error of the noise: nearly nothing where there is little signal."""
+    numbers = {**SMALL, "data": digits(tmp_path / "data"), "steps": 20, "prediction": "v"}
+    plain = course(train("ddpm", tmp_path / "plain", numbers), "validation.mse")
+    run = train("ddpm", tmp_path / "run", {**numbers, "weighting": "min-snr"})
+    losses = course(run, "validation.mse")
+    assert losses[-1] < losses[0] and abs(losses[0] - plain[0]) > 0.01
+    assert drawn(bind_run(run.path)).std() > 0
+    with pytest.raises(UsageError, match="no choice for 'weighting' called 'min_snr'. Did you mean 'min-snr'"):
+        train("ddpm", tmp_path / "wrong", {**numbers, "weighting": "min_snr"})
+
+
 @pytest.mark.parametrize(
     ("recipe", "names", "said"),
     [

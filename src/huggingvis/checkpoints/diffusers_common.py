@@ -127,7 +127,7 @@ def _alike(value: Any, default: Any) -> bool:
     """Whether `value` is of the kind of `default`: a number, which may be given once for each level, a list, a word."""
     if isinstance(value, tuple):
         kinds = default if isinstance(default, tuple) else (default,)
-        return all(_alike(item, kinds[0]) for item in value) and not isinstance(default, str | bool)
+        return all(_alike(item, kinds[0]) for item in value if kinds) and not isinstance(default, str | bool)
     if isinstance(default, bool | str):
         return isinstance(value, type(default))
     if isinstance(default, int | float):

@@ -27,6 +27,8 @@ from huggingvis.processes.table import TableProcess
 FILE = "scheduler_config.json"
 _THEIRS = {ours: theirs for theirs, ours in PREDICTIONS_OF.items()}
 
+IN_SIGMA = ("Euler", "Heun", "LMS", "KDPM2", "DPMSolverSDE")
+"""Beginnings of classes that work on x/alpha, whose noise has the deviation of the table's end."""
 _CLIPS_HALF = ("DDIMScheduler",)
 """Classes that go on with the noise of before where they clip the datum, which no belief of ours can say."""
 
@@ -72,7 +74,7 @@ def own_solver(theirs: Json) -> Own:
         process=table_of(full),
         prediction=prediction,
         solver=None if make is None else lambda steps, eta: make(full, steps, eta),
-        unit=not name.startswith("Euler") or full["timestep_spacing"] == "leading",
+        unit=not name.startswith(IN_SIGMA) or full["timestep_spacing"] == "leading",
         clip=_clip(full),
     )
 

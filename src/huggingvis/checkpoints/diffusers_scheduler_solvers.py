@@ -7,14 +7,17 @@ and of those with a history. Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 
 from huggingvis.checkpoints.diffusers_common import Json, unsupported
 from huggingvis.checkpoints.diffusers_scheduler_settings import PREDICTIONS_OF
-from huggingvis.core.process import PREDICTIONS
-from huggingvis.core.sample import Sampler
+from huggingvis.core.process import PREDICTIONS, Process
+from huggingvis.core.sample import Grid, Sampler
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers._multistep import Form
 from huggingvis.samplers.ancestral import Ancestral
@@ -23,6 +26,7 @@ from huggingvis.samplers.consistency import Consistency
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.deis import DEIS
 from huggingvis.samplers.dpm_on_grid import DPMSolverOnGrid
+from huggingvis.samplers.dpm_sde import DPMSolverSDE
 from huggingvis.samplers.dpm_solver import DPMSolver, OfData, OfNoise
 from huggingvis.samplers.euler import Euler
 from huggingvis.samplers.grids import (
@@ -39,6 +43,7 @@ from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
 from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
 from huggingvis.samplers.variances import BETA, BETA_TILDE
 
@@ -68,41 +73,92 @@ def table_of(full: Json) -> TableProcess:
 # ---- grids -----------------------------------------------------------------------------------------------------------
 
 
-def _levels(full: Json, steps: int, *, rounded: bool = False) -> Schedule | None:
-    """The grid in noise levels that is asked for, if one is."""
-    end = full.get("final_sigmas_type", "zero") == "zero"
-    if full.get("use_karras_sigmas"):
-        return Karras(steps, rounded=rounded, clean_end=end)
-    if full.get("use_exponential_sigmas"):
-        return LogSNR(steps)
-    if full.get("use_beta_sigmas"):
-        return Beta(steps)
-    return LogSNR(steps, rounded=True) if full.get("use_lu_lambdas") else None
+Levels = Karras | LogSNR | Beta
+LEVELS: dict[str, type[Levels]] = {
+    "use_karras_sigmas": Karras, "use_exponential_sigmas": LogSNR, "use_beta_sigmas": Beta, "use_lu_lambdas": LogSNR,
+}  # fmt: skip
+"""Grids in noise levels, by the setting that asks for one."""
 
 
-def _fractions(full: Json, steps: int) -> Schedule:
-    """Of Euler, Heun and their kin: the network may be told fractions."""
-    spacing, offset = full["timestep_spacing"], full["steps_offset"]
-    found, end = _levels(full, steps), full.get("final_sigmas_type", "zero") == "zero"
-    if found is not None:
-        return found
+@final
+@dataclass(frozen=True)
+class CutDown:
+    """The grid of `inner`, of whose clocks the network is told what stands before the point."""
+
+    inner: Schedule
+
+    def __call__(self, process: Process) -> Grid:
+        grid = self.inner(process)
+        return Grid(grid.times, (process.clock(grid.times[:-1]) + 1e-6).floor())  # a knot's own number is not cut
+
+
+def _kind(full: Json) -> str | None:
+    """The setting that asks for noise levels, if one does."""
+    return next((key for key in LEVELS if full.get(key)), None)
+
+
+def _clean_end(full: Json) -> bool:
+    return bool(full.get("final_sigmas_type", "zero") == "zero")
+
+
+def _bounds(full: Json) -> dict[str, float | None]:
+    """The ends of a grid in noise levels where they are told."""
+    found = {key: full.get(key) for key in ("sigma_min", "sigma_max")}
+    for key, value in found.items():
+        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise unsupported(key, value, "positive numbers and null")
+    return found
+
+
+def _fractions(full: Json, steps: int, *, rounded: bool = False) -> Schedule:
+    """Of Euler, Heun and their kin: the network may be told fractions. `rounded`: not those of Karras' levels.
+
+    Noise levels lie between those of the first and the last call that the spacing would have made.
+    """
+    spacing, offset, end, kind = full["timestep_spacing"], full["steps_offset"], _clean_end(full), _kind(full)
     if spacing == "linspace":
-        chord = full.get("interpolation_type", "linear") == "linear"
-        return Linspace(steps, rounded=False, chord=chord, clean_end=end)
-    return Leading(steps, offset, clean_end=end) if spacing == "leading" else Trailing(steps, clean_end=end)
+        plain: Schedule = Linspace(steps, rounded=False, chord=True, clean_end=end)
+    else:
+        plain = Leading(steps, offset, clean_end=end) if spacing == "leading" else Trailing(steps, clean_end=end)
+    if kind is None or (steps == 1 and spacing != "linspace"):
+        return plain
+    bounds = _bounds(full)
+    if spacing != "linspace":
+        table = table_of(full)
+        first, last = (torch.exp(-table.log_snr(t) / 2) for t in plain(table).times[[0, steps - 1]])
+        bounds = {"sigma_min": bounds["sigma_min"] or float(last), "sigma_max": bounds["sigma_max"] or float(first)}
+    more = {"rounded": True} if rounded and kind == "use_karras_sigmas" else {}
+    return LEVELS[kind](steps, clean_end=end, **bounds, **more)  # type: ignore[arg-type]
 
 
 def _wholes(full: Json, steps: int) -> Schedule:
     """Of the solvers with a history: whole numbers only, and the smallest left out."""
-    found = _levels(full, steps, rounded=True)
-    if found is not None:
-        return found
-    spacing, end = full["timestep_spacing"], full.get("final_sigmas_type", "sigma_min") == "zero"
+    spacing, end, kind = full["timestep_spacing"], _clean_end(full), _kind(full)
+    _unclipped(full)
+    if kind is not None:
+        rounds = kind in ("use_karras_sigmas", "use_lu_lambdas")
+        more: dict[str, Any] = {"rounded": True} if rounds else {}
+        levels = LEVELS[kind](steps, clean_end=end, **_bounds(full), **more)
+        return levels if rounds else CutDown(levels)
     if spacing == "linspace":
         return Linspace(steps, open_end=True, clean_end=end)
     if spacing == "leading":
         return Leading(steps, full["steps_offset"], open_end=True, clean_end=end)
     return Trailing(steps, clean_end=end)
+
+
+def _unclipped(full: Json) -> None:
+    """Grids begin where tables end, not where log(alpha/sigma) comes to a `lambda_min_clipped` above that."""
+    least = full.get("lambda_min_clipped")
+    if isinstance(least, int | float) and least > float(table_of(full).log_snr(torch.tensor(1.0).double())) / 2:
+        raise unsupported("lambda_min_clipped", least, "null, and numbers that cut nothing off")
+
+
+def _no_idle_end(full: Json) -> None:
+    """Noise levels that end with the least of them end with a step of no length. In a solver with a history alone it
+    is nothing; one that corrects, or steps in blocks, does something in it."""
+    if _kind(full) is not None and not _clean_end(full):
+        raise unsupported("final_sigmas_type", "sigma_min", f'"zero" beside {_kind(full)}')
 
 
 def _plain(full: Json, steps: int, clean_end: bool) -> Schedule:
@@ -119,7 +175,9 @@ def _ends(full: Json, steps: int) -> tuple[float, float]:
     """The times at and below which a solver with a history uses one value, at most two, if it ends so."""
     grid = _wholes(full, steps)(table_of(full))
     knot = 1.0 / full["num_train_timesteps"]
-    return (knot if float(grid.times[-1]) > 0.0 else 0.0), float(grid.times[-2])
+    if _clean_end(full):
+        return 0.0, float(grid.times[-2])
+    return (knot, float(grid.times[-2])) if _kind(full) is None else (0.0, knot)  # the idle step counts as the last
 
 
 # ---- a solver for each class -----------------------------------------------------------------------------------------
@@ -153,32 +211,58 @@ def _lcm(full: Json, steps: int, eta: float) -> Solver:
 def _multistep(full: Json, steps: int, eta: float) -> Solver:
     lowers = full["lower_order_final"] and steps < HALF_STEPS
     first, second = _ends(full, steps) if lowers else (0.0, 0.0)
-    middle = full["solver_type"] == "midpoint"
-    return DPMSolver(full["solver_order"], _form(full), middle, first, second), _wholes(full, steps)
+    if full["euler_at_final"] and _kind(full) is None and not _clean_end(full):
+        first = 1.0 / full["num_train_timesteps"]
+    return DPMSolver(full["solver_order"], _form(full), _middle(full), first, second), _wholes(full, steps)
 
 
 def _singlestep(full: Json, steps: int, eta: float) -> Solver:
-    middle = full["solver_type"] == "midpoint"
+    _no_idle_end(full)
     first = 1.0 / full["num_train_timesteps"] if full["lower_order_final"] else 0.0
-    return DPMSolverOnGrid(full["solver_order"], _form(full), middle, first), _wholes(full, steps)
+    return DPMSolverOnGrid(full["solver_order"], _form(full), _middle(full), first), _wholes(full, steps)
 
 
 def _form(full: Json) -> Form:
-    if full["algorithm_type"] not in FORMS:
-        raise unsupported("algorithm_type", full["algorithm_type"], ", ".join(FORMS))
-    return FORMS[full["algorithm_type"]]
+    name = "dpmsolver++" if full["algorithm_type"] == "deis" else full["algorithm_type"]
+    if name not in FORMS:
+        raise unsupported("algorithm_type", name, ", ".join(FORMS))
+    return FORMS[name]
+
+
+def _middle(full: Json) -> bool:
+    """How DPM-Solver weighs a slope; words of its kin mean the usual."""
+    kinds = {"heun": False, **dict.fromkeys(("midpoint", "logrho", "bh1", "bh2"), True)}
+    if full["solver_type"] not in kinds:
+        raise unsupported("solver_type", full["solver_type"], ", ".join(kinds))
+    return kinds[full["solver_type"]]
 
 
 def _unipc(full: Json, steps: int, eta: float) -> Solver:
+    _no_idle_end(full)
     first, second = _ends(full, steps) if full["lower_order_final"] else (0.0, 0.0)
     form = OfData() if full["predict_x0"] else OfNoise()
     return UniPC(full["solver_order"], form, full["solver_type"] == "bh1", first, second), _wholes(full, steps)
 
 
 def _deis(full: Json, steps: int, eta: float) -> Solver:
+    full = {**full, "final_sigmas_type": "sigma_min"}  # it knows no other end
     lowers = full["lower_order_final"] and steps < HALF_STEPS
     first, second = _ends(full, steps) if lowers else (0.0, 0.0)
     return DEIS(full["solver_order"], first, second), _wholes(full, steps)
+
+
+def _sa(full: Json, steps: int, eta: float) -> Solver:
+    """With its own tau, 1 between the clocks 200 and 800: another is code, which no file tells."""
+    full = {**full, "final_sigmas_type": "sigma_min"}
+    _no_idle_end(full)
+    forms: dict[str, Callable[[float], Form]] = {"data_prediction": OfData, "noise_prediction": OfNoise}
+    kind, count = full["algorithm_type"], full["num_train_timesteps"]
+    if kind not in forms:
+        raise unsupported("algorithm_type", kind, ", ".join(forms))
+    first, second = _ends(full, steps) if full["lower_order_final"] else (0.0, 0.0)
+    tau = Tau(1.0, 200.5 / count, 801.5 / count)  # times are (clock + 1)/T
+    orders = full["predictor_order"], full["corrector_order"]
+    return SASolver(*orders, tau, forms[kind], kind == "data_prediction", first, second), _wholes(full, steps)
 
 
 def _in_fractions(sampler: Sampler) -> Callable[[Json, int, float], Solver]:
@@ -187,7 +271,7 @@ def _in_fractions(sampler: Sampler) -> Callable[[Json, int, float], Solver]:
 
 def _in_midpoints(sampler: Sampler) -> Callable[[Json, int, float], Solver]:
     """Karras levels are told as whole numbers to these two."""
-    return lambda full, steps, eta: (sampler, _levels(full, steps, rounded=True) or _fractions(full, steps))
+    return lambda full, steps, eta: (sampler, _fractions(full, steps, rounded=True))
 
 
 SOLVERS: Mapping[str, Callable[[Json, int, float], Solver]] = {
@@ -201,8 +285,10 @@ SOLVERS: Mapping[str, Callable[[Json, int, float], Solver]] = {
     "LMSDiscreteScheduler": _in_fractions(LMS()),
     "KDPM2DiscreteScheduler": _in_midpoints(Midpoint()),
     "KDPM2AncestralDiscreteScheduler": _in_midpoints(AncestralForm(Midpoint())),
+    "DPMSolverSDEScheduler": _in_fractions(DPMSolverSDE()),
     "DPMSolverMultistepScheduler": _multistep,
     "DPMSolverSinglestepScheduler": _singlestep,
     "UniPCMultistepScheduler": _unipc,
     "DEISMultistepScheduler": _deis,
+    "SASolverScheduler": _sa,
 }

@@ -4,7 +4,8 @@ r"""Denoising: the one loss behind DDPM, v-prediction, flow matching and latent 
 
 Ho et al. 2020 (arXiv 2006.11239), eq. 14 with eps targets; Salimans & Ho 2022 (arXiv 2202.00512) with v; Lipman et al.
 2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1;
-log-normal noise levels of Karras et al. 2022 (arXiv 2206.00364), whose weights are in `core.preconditioning`.
+log-normal noise levels of Karras et al. 2022 (arXiv 2206.00364), whose weights are in `core.preconditioning`. Other
+weights are in `objectives.weights`.
 Book: chapter 4, "Training a denoiser".
 """
 
@@ -24,6 +25,7 @@ from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import double, widest
+from huggingvis.objectives.weights import Weighting, of_output
 
 
 class TimeLaw(ABC):
@@ -165,7 +167,8 @@ class Denoising(Objective):
     """Batch: `x0` [B, ...], whatever `condition(batch) -> Cond` reads, and `eps` [B, ...] where noise belongs to its
     datum (fresh if not given). Trains `net(x, clock, cond)`, and the nets in `trained` (say, a text encoder that
     `condition` uses). `error`: of an answer; its mean square if not given. `estimating`: how the net is told estimates
-    of its own; None: not at all.
+    of its own; None: not at all. `weighting`: what noise levels count; None: the error of the output as it is. What is
+    measured is never weighted.
     """
 
     def __init__(
@@ -179,9 +182,10 @@ class Denoising(Objective):
         trained: Mapping[str, nn.Module] | None = None,
         error: Error | None = None,
         estimating: SelfConditioning | None = None,
+        weighting: Weighting | None = None,
     ):
         super().__init__()
-        self.error = error or Squares()
+        self.error, self.weighting = error or Squares(), weighting
         self.net, self.process, self.prediction, self.times = net, process, prediction, times
         self.condition, self.trained = condition, nn.ModuleDict(dict(trained or {}))
         self.estimating = estimating
@@ -196,8 +200,11 @@ class Denoising(Objective):
         each, t = self.errors(batch, rng)
         self.note(t, each)
         late = (t > 0.5).to(each.device)
+        weight = self.times.weight(t)  # [B]
+        if self.weighting is not None:
+            weight = weight * of_output(self.weighting, self.process, self.prediction, t)
         return {
-            self.error.name: (each * self.times.weight(t).to(each)).mean(),
+            self.error.name: (each * weight.to(each)).mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
             "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
         }

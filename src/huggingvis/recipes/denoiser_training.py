@@ -16,6 +16,7 @@ from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.request import Sampling
 from huggingvis.objectives.denoise import Knots, LogitNormal, LogNormal, TimeLaw, UniformTimes
+from huggingvis.objectives.weights import WEIGHTINGS, Weighting
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.gamma import GAMMA_0, GAMMA_1, LEAST, Between, LinearGamma
 from huggingvis.processes.sub_vp import SubVP
@@ -140,6 +141,7 @@ ProcessName = Literal[
     "linear", "cosine", "flow", "vp", "sub-vp", "ve", "edm", "gamma-linear", "gamma-cosine", "learned"
 ]
 PredictionName = Literal["eps", "x0", "v", "velocity", "edm"]
+WeightingName = Literal["plain", "eps", "x0", "v", "truncated", "min-snr", "p2"]
 
 
 def check_names(process: str, prediction: str) -> None:
@@ -227,3 +229,20 @@ class DenoiserTraining(UNetTraining):
 
     def __post_init__(self) -> None:
         check_names(self.process, self.prediction)
+
+
+@dataclass(frozen=True)
+class WeightedTraining(DenoiserTraining):
+    """Numbers of the training of a diffusion model by its plain loss.
+
+    Attributes:
+        weighting: what noise levels count: plain (the squared error of what is predicted), eps, x0 or v (that of these,
+            whatever is predicted), truncated, min-snr or p2.
+    """
+
+    weighting: WeightingName = "plain"
+
+    @property
+    def weighs(self) -> Weighting | None:
+        """The weight of the error of x_0; None: that of the output, as it is."""
+        return WEIGHTINGS.get(self.weighting)

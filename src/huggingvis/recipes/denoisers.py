@@ -27,6 +27,7 @@ from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, Error, TimeLaw, unconditional
 from huggingvis.objectives.probability_flow import DiffusionDensity, ProbabilityFlow
+from huggingvis.objectives.weights import Weighting
 from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
@@ -54,7 +55,7 @@ class Model:
     `pixels`: model space is pictures in [-1, 1], so that the model tells their likelihood. `least`: the smallest time
     it was trained at. `usual`: how it is sampled from where nobody says how. `limits`: what keeps beliefs in the range
     of the data. `estimating`: how the net is told its own estimates, if it is. `error`: what is minimised; the mean
-    square if not said. `end`: what its process leaves of data.
+    square if not said. `weighting`: what noise levels count in it. `end`: what its process leaves of data.
     """
 
     net: UNet
@@ -69,6 +70,7 @@ class Model:
     limits: tuple[Guidance, ...] = ()
     estimating: SelfConditioning | None = None
     error: Error | None = None
+    weighting: Weighting | None = None
     end: End | None = None
 
     @classmethod
@@ -133,6 +135,7 @@ class Model:
             condition=condition,
             error=self.error,
             estimating=self.estimating,
+            weighting=self.weighting,
         )
 
     @property

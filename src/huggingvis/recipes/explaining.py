@@ -21,6 +21,7 @@ from huggingvis.export.grid import Sheet, beside, contact_sheet, stacked
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.gamma import Between, LinearGamma
+from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
@@ -29,6 +30,8 @@ PROCESSES: dict[str, Callable[[], Process]] = {
     "linear": LinearVP,
     "cosine": CosineVP,
     "flow": RectifiedFlow,
+    "vp": LinearVP,
+    "sub-vp": SubVP,
     "ve": GeometricVE,
     "edm": LinearVE,
     "gamma-linear": LinearGamma,

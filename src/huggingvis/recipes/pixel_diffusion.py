@@ -8,7 +8,7 @@ Book: chapter 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, final
 
 import numpy as np
@@ -24,7 +24,7 @@ from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.objectives.bound import Bounds
 from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
-from huggingvis.recipes.denoiser_training import DenoiserTraining
+from huggingvis.recipes.denoiser_training import DenoiserTraining, WeightedTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
@@ -42,6 +42,11 @@ def model(config: DenoiserTraining, facts: Facts) -> Model:
     shape = facts.shape
     names = (config.process, config.prediction)
     return Model.fresh(config.net, names, shape, classes=classes_of(config.conditional, facts), pixels=True)
+
+
+def weighted(config: WeightedTraining, facts: Facts) -> Model:
+    """The same, whose loss weighs noise levels as asked."""
+    return replace(model(config, facts), weighting=config.weighs)
 
 
 def as_they_come(batches: Batches) -> Batches:
@@ -140,9 +145,9 @@ class PixelRecipe:
     name: str
     sampler: str | None = None
 
-    def train(self, config: DenoiserTraining, setting: Setting) -> Run:
+    def train(self, config: WeightedTraining, setting: Setting) -> Run:
         """Train the U-Net in `setting`'s run folder."""
-        return train_pixels(self.name, config, setting)
+        return train_pixels(self.name, config, setting, weighted)
 
     def bind(self, config: DenoiserTraining, run: Run, device: torch.device) -> System:
         """What a run of this recipe trained; prompts are class names, or empty."""

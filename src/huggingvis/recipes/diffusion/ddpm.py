@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from huggingvis.recipes.denoiser_training import DenoiserTraining
+from huggingvis.recipes.denoiser_training import WeightedTraining
 from huggingvis.recipes.pixel_diffusion import PixelRecipe
 
 SYSTEM = {
@@ -30,7 +30,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(WeightedTraining):
     """Numbers of the training."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName
+from huggingvis.recipes.denoiser_training import PredictionName, ProcessName, WeightedTraining
 from huggingvis.recipes.pixel_diffusion import PixelRecipe
 
 SYSTEM = {
@@ -29,7 +29,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(WeightedTraining):
     """Numbers of the training."""
 
     process: ProcessName = "edm"

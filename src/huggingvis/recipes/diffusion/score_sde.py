@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from huggingvis.recipes.denoiser_training import DenoiserTraining, ProcessName
+from huggingvis.recipes.denoiser_training import ProcessName, WeightedTraining
 from huggingvis.recipes.pixel_diffusion import PixelRecipe
 
 SYSTEM = {
@@ -37,7 +37,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(WeightedTraining):
     """Numbers of the training."""
 
     process: ProcessName = "vp"

@@ -36,13 +36,14 @@ def _told(process: Process, rho: Tensor, rounded: bool, clean_end: bool = True) 
 class LogSNR:
     """Equal steps in log-SNR between two noise levels, then one to clean data; known as the exponential schedule.
 
-    `rounded`: as `Karras`. With whole numbers it is diffusers' `use_lu_lambdas`.
+    `rounded`, `clean_end`: as `Karras`. With whole numbers it is diffusers' `use_lu_lambdas`.
     """
 
     steps: int
     sigma_min: float | None = None
     sigma_max: float | None = None
     rounded: bool = False
+    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -50,7 +51,7 @@ class LogSNR:
     def __call__(self, process: Process) -> Grid:
         low, high = rho_range(process, self.sigma_min, self.sigma_max)
         log_rho = torch.linspace(math.log(high), math.log(low), self.steps, dtype=torch.float64)
-        return _told(process, log_rho.exp(), self.rounded)
+        return _told(process, log_rho.exp(), self.rounded, self.clean_end)
 
 
 @final
@@ -103,7 +104,7 @@ class Beta:
     """rho_i = min + q(1 - i/(N-1)) (max - min), q the quantiles of Beta(`alpha`, `beta`): many steps at both ends.
 
     As diffusers (`use_beta_sigmas`) and A1111 ("Beta") have it. The paper's, and ComfyUI's, are quantiles of the index:
-    `knots.BetaIndex`.
+    `knots.BetaIndex`. `clean_end`: as `Karras`.
     """
 
     steps: int
@@ -111,6 +112,7 @@ class Beta:
     beta: float = 0.6
     sigma_min: float | None = None
     sigma_max: float | None = None
+    clean_end: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -119,7 +121,7 @@ class Beta:
         low, high = rho_range(process, self.sigma_min, self.sigma_max)
         shares = (1 - torch.linspace(0, 1, self.steps, dtype=torch.float64)).tolist()
         q = torch.tensor([quantile(p, self.alpha, self.beta) for p in shares], dtype=torch.float64)  # [N]
-        return on_levels(process, low + q * (high - low), 0.0)
+        return _told(process, low + q * (high - low), False, self.clean_end)
 
 
 @final
