@@ -86,6 +86,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("DPMSolverMultistepScheduler", {**SCALED, "use_exponential_sigmas": True}),
     ("DPMSolverMultistepScheduler", {**SCALED, "use_beta_sigmas": True, "final_sigmas_type": "sigma_min"}),
     ("DPMSolverSinglestepScheduler", {**SCALED, "use_exponential_sigmas": True}),
+    ("DPMSolverSinglestepScheduler", {**SCALED, "use_karras_sigmas": True, "solver_order": 3,
+                                      "lower_order_final": True}),
     ("UniPCMultistepScheduler", {**SCALED, "use_beta_sigmas": True}),
     # where levels end with the least of them there is a step of no length, counted as the last
     ("DPMSolverMultistepScheduler", {**SCALED, "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}),

@@ -218,7 +218,8 @@ def _multistep(full: Json, steps: int, eta: float) -> Solver:
 
 def _singlestep(full: Json, steps: int, eta: float) -> Solver:
     _no_idle_end(full)
-    first = 1.0 / full["num_train_timesteps"] if full["lower_order_final"] else 0.0
+    own_block = full["lower_order_final"] and not _clean_end(full)  # the step to clean data has one anyway
+    first = 1.0 / full["num_train_timesteps"] if own_block else 0.0
     return DPMSolverOnGrid(full["solver_order"], _form(full), _middle(full), first), _wholes(full, steps)
 
 
