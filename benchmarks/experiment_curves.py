@@ -45,11 +45,24 @@ def written(found: Found) -> str:
 
 
 def _rows(told: Mapping[str, Any]) -> Iterator[tuple[str, Results]]:
-    for name, row in told.get("rows", {}).items():
-        yield name, _figures(row)
+    rows = told.get("rows", {})
+    if isinstance(rows, list):
+        yield from _samplers(rows).items()
+    else:
+        yield from ((name, _figures(row)) for name, row in rows.items())
     for point in told.get("points", ()):
         knob = told["knob"]
         yield f"{point['sampler']} {point[knob]:g}", _figures({k: v for k, v in point.items() if k != knob})
+
+
+def _samplers(cells: list[Mapping[str, Any]]) -> dict[str, dict[str, Found]]:
+    """What `hvis compare samplers` measured of each sampler, by numbers of calls."""
+    out: dict[str, dict[str, Found]] = {cell["sampler"]: {} for cell in cells}
+    for key in ("psnr", "frechet"):
+        for cell in cells:
+            if cell.get(key) is not None:
+                out[cell["sampler"]][f"{key} {cell['nfe']}"] = {"value": cell[key], "error": None}
+    return out
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Found]:
@@ -65,7 +78,7 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Found]:
 
 def _markdown(results: Mapping[str, Results]) -> list[str]:
     """A line for every row, a column for everything that one of them tells."""
-    columns = list(dict.fromkeys(key for row in results.values() for key in row))
+    columns = list(dict.fromkeys(key for row in sorted(results.values(), key=len, reverse=True) for key in row))
     head = "| | " + " | ".join(key.replace("_", " ") for key in columns) + " |"
     lines = (
         f"| {name} | " + " | ".join(written(row[key]) if key in row else "" for key in columns) + " |"

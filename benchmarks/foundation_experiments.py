@@ -60,6 +60,20 @@ _EXPERIMENTS = (
         curve="guidance_scale-tiny",
     ),
     Experiment(
+        about="Every sampler: quality against network calls",
+        asked="all samplers at 5, 10, 20 and 50 calls of the shipped text-to-image model, in one plot",
+        taken="50 pictures each: PSNR to Heun's of 100 calls, and the distance to 50 real pictures with their captions",
+        expected="without fresh noise the solvers with a history come nearest to the reference at 10 calls and more",
+        commands=(
+            (
+                "hvis compare samplers --model tiny --samplers all --nfe 5,10,20,50 --fine 50 --against world:2000 "
+                "--count 50 --minutes 100 -o benchmarks/curves/samplers",
+                40,
+            ),
+        ),
+        curve="samplers",
+    ),
+    Experiment(
         about="Improved DDPM: the loss, on the cosine table",
         asked="bits/dim, linear and cosine, by the simple, the hybrid and the bound's loss",
         taken="digits of 16 x 16, 1,000 steps of 64",
@@ -212,8 +226,7 @@ _LEFT_OUT = (
     "a trained network.",
     "Score SDE's inpainting and colouring by replacement come with the edits of a later chapter; what there is of them "
     "is `cmde`, for pairs.",
-    "DFNO, progressive distillation, LCM, ADD, UFOGen and export are of later chapters; quality against network calls "
-    "of the shipped model is on its own page.",
+    "DFNO, progressive distillation, LCM, ADD, UFOGen and export are of later chapters.",
     "The Fashion-MNIST at hand is 720 pictures, 120 of them held out: too few for a distance with a floor, so that "
     "experiments named for it are on MNIST.",
     "Diffusion 2015, both chains: `trained/swiss-roll.json` and `trained/heartbeat.json`.",

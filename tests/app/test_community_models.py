@@ -192,7 +192,13 @@ def test_what_other_programs_load_by_the_prompt_is_loaded_or_told(hvis: Any, mod
     assert said.code == 0 and "<hypernet:style:0.8> in the prompt is no word" in said.paragraph
 
 
-@pytest.mark.parametrize(("part", "sentence"), [("unet", "is of one part of a model"), ("", "It is empty")])
+def test_a_net_by_itself_says_what_else_it_needs(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", "a cat", "--model", model / "unet"])
+    assert said.code == 3 and "unet is a latent diffusion U-Net" in said.paragraph
+    assert "no autoencoder (give one with --vae), no text encoder (give it with --text-encoder" in said.paragraph
+
+
+@pytest.mark.parametrize(("part", "sentence"), [("text_encoder", "is of one part of a model"), ("", "It is empty")])
 def test_a_folder_that_is_no_model_says_what_it_is(part: str, sentence: str, hvis: Any, model: Path) -> None:
     empty = Path("empty")
     empty.mkdir()

@@ -27,7 +27,7 @@ from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.compared_cells import CellPlan, Kept, Pace
 from huggingvis.recipes.comparing import Comparison, compare_samplers, told
 from huggingvis.recipes.explaining import PROCESSES, TIMES
-from huggingvis.recipes.sampler_panels import FAMILIES, family, panels
+from huggingvis.recipes.sampler_panels import FAMILIES, family, level_of, panels
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
 from huggingvis.samplers.names import sampler_names, sampler_of
@@ -84,6 +84,8 @@ def test_near_to_real_pictures_where_there_are_any(tmp_path: Path) -> None:
     floor, rows = result.record["against"]["floor"], result.record["rows"]
     distance = {(row["sampler"], row["nfe"]): row["frechet"] for row in rows}
     assert result.record["against"]["count"] == 100 and floor > 0
+    assert result.record["against"]["same_prompts"] is False and level_of(result.record) == "real pictures"
+    assert level_of({"against": {"same_prompts": True}}) == "real, other captions"
     for name in how.samplers:
         assert distance[name, 1] > 4 * floor and distance[name, 60] < 2 * floor
     assert [sorted(row) for row in rows] == 2 * [sorted({*rows[2], "psnr", "relative_error"})] + 2 * [sorted(rows[2])]

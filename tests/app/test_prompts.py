@@ -120,6 +120,19 @@ def test_explained_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_what_is_letters_for_want_of_lists_is_said(hvis: Any, tmp_path: Path) -> None:
+    gap = "__animal__ is read as words: name the folder of such lists with --wildcards."
+    for words in (["a __animal__"], ["a fox", "--negative", "__animal__"]):
+        said = hvis(["prompt", "explain", *words, "--model", "clip", "--json"])
+        assert said.document["notes"] == [gap] and gap in said.paragraph
+        assert gap in hvis(["prompt", "expand", *words]).paragraph
+    (tmp_path / "animal.txt").write_text("fox\n")
+    said = hvis(["prompt", "explain", "a __animal__", "--model", "clip", "--wildcards", tmp_path, "--json"])
+    assert said.document["notes"] == []
+    said = hvis(["prompt", "explain", "a {fox", "--model", "clip", "--json"])
+    assert "is never closed" in said.document["notes"][0]
+
+
 @needs_packaged
 def test_explained_for_the_model_that_ships(hvis: Any) -> None:
     said = hvis(["prompt", "explain", "一只(红色:1.4)的[狐狸|披萨] blorp", "--steps", 6])

@@ -200,6 +200,17 @@ def test_how_a_model_is_loaded_is_said_where_it_is_loaded(place: Path, system: S
     assert "negative=" in str(hv.generate.__doc__)
 
 
+def test_a_loaded_model_stays_on_its_device(system: System) -> None:
+    elsewhere = replace(system, device=torch.device("cuda", 1))
+    for verb in (hv.load, lambda model, device: hv.generate(PROMPT, model=model, device=device)):
+        with pytest.raises(
+            UsageError, match="loaded already, on cuda:1, and stays there; 'cpu' was asked for. Load it"
+        ):
+            verb(elsewhere, device="cpu")
+    assert hv.load(elsewhere) is hv.load(elsewhere, device="auto") is elsewhere
+    assert hv.load(system, device="cpu") is system
+
+
 def test_what_is_read_as_letters_is_noted_of_negative_prompts_and_in_rows() -> None:
     gap = "__mood__ is read as words: name the folder of such lists with wildcards=FOLDER."
     for row in (

@@ -58,6 +58,13 @@ def test_help_and_catalogue_load_neither_torch_nor_numpy(words: list[str]) -> No
     assert "generate" in text if words == ["--help"] else json.loads(text) is not None
 
 
+def test_the_training_loop_loads_shards_only_where_nets_are_cut() -> None:
+    modules, _ = loaded("import huggingvis.train.fit")
+    assert {
+        name for name in modules if name.startswith(("torch.distributed.fsdp", "torch.distributed.tensor"))
+    } == set()
+
+
 def test_folders_that_are_verbs_too_stay_both() -> None:
     code = """
     import huggingvis, huggingvis.train, types

@@ -141,6 +141,9 @@ def test_a_curve_is_on_the_page_with_its_numbers(
     rows = {"a": {"bits": {"mean": 1.5, "error": 0.25}, "of": "w", "seconds": 3.0}, "b": {"spread": 2.0}}
     (tmp_path / "it.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
     assert "| | bits | spread |\n|---|---|---|\n| a | 1.5 ± 0.25 |  |\n| b |  | 2 |" in told()
+    cells = [{"sampler": "x", "nfe": 5, "psnr": None, "frechet": 2.0}, {"sampler": "x", "nfe": 10, "frechet": 1.0}]
+    (tmp_path / "it.json").write_text(json.dumps({"rows": cells}), encoding="utf-8")
+    assert "| | frechet 5 | frechet 10 |\n|---|---|---|\n| x | 2 | 1 |" in told()
     points = [{"sampler": "x", "steps": 5, "frechet": 2.5, "seconds": 1.0}]
     (tmp_path / "it.json").write_text(json.dumps({"knob": "steps", "points": points}), encoding="utf-8")
     (tmp_path / "it.png").touch()

@@ -289,6 +289,23 @@ def assert_usual(told: Reading | None) -> None:
                                Wanted("vae", "ft.safetensors")}  # fmt: skip
 
 
+def test_comfy_names_the_parts_of_a_model_in_several_files() -> None:
+    g = Graph()
+    clip = g.node("DualCLIPLoader", clip_name1="clip_l.safetensors", clip_name2="clip_g.safetensors", type="sdxl")
+    words = g.node("CLIPTextEncode", clip=clip, text="a fox")
+    made = g.node("KSampler", model=g.node("UNETLoader", unet_name="xl/net.safetensors"), positive=words,
+                  negative=words, latent_image=g.node("EmptyLatentImage", width=64, height=64), seed=1, steps=2,
+                  cfg=5, sampler_name="euler", scheduler="normal", denoise=1.0)  # fmt: skip
+    g.node("SaveImage", images=g.node("VAEDecode", samples=made, vae=g.node("VAELoader", vae_name="ft.safetensors")))
+    order = {**ORDER, "UNETLoader": ("unet_name",), "DualCLIPLoader": ("clip_name1", "clip_name2", "type")}
+    for texts in ({"prompt": json.dumps(g.nodes)}, {"workflow": json.dumps(g.drawn(order))}):
+        told = dialects.read(texts)
+        assert told is not None and sorted((file.kind, file.name) for file in told.files) == [
+            ("checkpoint", "xl/net.safetensors"), ("text-encoder", "clip_g.safetensors"),
+            ("text-encoder", "clip_l.safetensors"), ("vae", "ft.safetensors"),
+        ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["text", "itxt", "ztxt"])
 def test_comfy_graph_in_png(tmp_path: Path, kind: str) -> None:
     path = png(tmp_path / "a.png", {"prompt": json.dumps(usual().nodes), "workflow": "{}"}, kind=kind)

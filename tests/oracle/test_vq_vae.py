@@ -273,3 +273,14 @@ def test_networks_of_any_size(quantiser: Quantiser, channels: int, side: int, le
         given = vae.likelihood.log_prob(net(x)[0], x)
         assert torch.allclose(vae.log_prob(x), given - uniform, rtol=1e-5)
         assert math.isfinite(float(VQVAE(net, Gaussian(), vae.codes).likelihood.mean(x).sum()))
+
+
+@pytest.mark.parametrize("quantiser", QUANTISERS, ids=lambda q: type(q).__name__)
+def test_codes_that_the_codebook_has_not_are_refused(quantiser: Quantiser) -> None:
+    net, size = residual_vq(quantiser, (1, 1), width=8, levels=1, blocks=1), quantiser.size
+    codes = torch.tensor([[[0, size - 1], [1, 2]]], dtype=torch.uint8)
+    assert net.decode(codes).shape == (1, 1, 4, 4)
+    for wrong in (size, -1, 10**9):
+        codes = torch.tensor([[[0, size - 1], [wrong, 2]]])
+        with pytest.raises(UsageError, match=f"no code {wrong} in this .* whose {size} codes are .* 0 to {size - 1}"):
+            net.decode(codes)

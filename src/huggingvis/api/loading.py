@@ -9,12 +9,15 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.undisturbed import imported
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from huggingvis.core.system import System
     from huggingvis.systems.judges.safety import SafetyJudge
 
     Model = System | str | Path | None
+    Parts = str | Path | Sequence[str | Path]
 
 
 class Loading(TypedDict, total=False):
@@ -23,6 +26,7 @@ class Loading(TypedDict, total=False):
     device: str | None
     precision: str
     vae: str | Path | None
+    text_encoder: Parts
     prediction: str | None
 
 
@@ -45,31 +49,44 @@ def load(
     device: str | None = None,
     precision: str = "auto",
     vae: str | Path | None = None,
+    text_encoder: Parts = (),
     prediction: str | None = None,
 ) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
-    run folder, a single-file checkpoint, an official file of StyleGAN2 or StyleGAN3 (.pkl), or `owner/name` at a hub,
-    which is fetched into the hub's cache where it is not there.
+    run folder, a single-file checkpoint, a U-Net's file or folder, an official file of StyleGAN2 or StyleGAN3 (.pkl),
+    or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
     (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
-    model's; `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
+    model's; `text_encoder`, text encoders, a file or folder or several of them, likewise; `prediction`, `epsilon` or
+    `v`, where a single file does not tell what its net predicts.
     Raises `UsageError` for an unknown name, for what such a model does not take and for wishes about one that is loaded
-    already, `FileProblem` for damaged or missing files.
+    already, another device among them, `FileProblem` for damaged or missing files.
     """
     ready()
     from huggingvis.core.system import System
     from huggingvis.recipes.models import Wishes, bind_model
 
     if isinstance(model, System):
-        said = {"precision": precision != "auto", "vae": vae is not None, "prediction": prediction is not None}
+        said = {"precision": precision != "auto", "vae": vae is not None, "text_encoder": bool(text_encoder),
+                "prediction": prediction is not None}  # fmt: skip
         if any(said.values()):
             raise UsageError(
                 f"{next(name for name in said if said[name])!r} says how a model is loaded, but this one is loaded "
                 "already. Say it where the model is loaded (hv.load), or name the model in place of giving it."
             )
+        if device not in (None, "auto") and not _same(device_of(device), model.device):
+            raise UsageError(
+                f"This model is loaded already, on {model.device}, and stays there; {device!r} was asked for. Load it "
+                f"there, hv.load(NAME, device={device!r}), or leave the device out."
+            )
         return model
-    return bind_model(model, Wishes(device_of(device), precision, vae, prediction))
+    return bind_model(model, Wishes(device_of(device), precision, vae, prediction, text_encoder))
+
+
+def _same(a: torch.device, b: torch.device) -> bool:
+    """Whether two devices are one; without a number, any of its type is meant."""
+    return a.type == b.type and (None in (a.index, b.index) or a.index == b.index)
 
 
 def save(model: Model, place: str | Path) -> Path:

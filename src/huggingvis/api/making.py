@@ -12,7 +12,7 @@ from huggingvis.core.config import from_dict
 from huggingvis.core.request import Request
 
 if TYPE_CHECKING:
-    from huggingvis.api.loading import Model
+    from huggingvis.api.loading import Loading, Model, Parts
     from huggingvis.core.media import Picture
     from huggingvis.core.protocols import OnStep
     from huggingvis.core.system import System
@@ -25,6 +25,7 @@ def generate(
     device: str | None = None,
     precision: str = "auto",
     vae: str | Path | None = None,
+    text_encoder: Parts = (),
     prediction: str | None = None,
     on_step: OnStep | None = None,
     **asked: Any,
@@ -41,7 +42,7 @@ def generate(
     list of such, for ControlNets, T2I-Adapters and IP-Adapters (these with their `image_encoder`); weights may also be
     OWNER/NAME at a hub. In a sentence `{red|blue}` is drawn by each picture's seed, and `__colour__` from the lists in
     the folder `wildcards`; `style` names styles of the table `styles`. The prompt of a `Request` is read as it stands.
-    `device`, `precision`, `vae` and `prediction` as of `load`.
+    `device`, `precision`, `vae`, `text_encoder` and `prediction` as of `load`.
 
     Words that the model does not know, and all else in `notes`, come as warnings, and as `made["notes"]` of a picture.
     Raises `UsageError` for a name that is none, with the nearest, and for what the model cannot do, `FileProblem`.
@@ -53,7 +54,9 @@ def generate(
     rows = rows_asked(asked, prompt) if isinstance(prompt, Request) else rows_asked({"prompt": prompt, **asked})
     for row in rows:
         check_files(row.request)
-    system = load(model, device=device, precision=precision, vae=vae, prediction=prediction)
+    how: Loading = {"device": device, "precision": precision, "vae": vae, "text_encoder": text_encoder,
+                    "prediction": prediction}  # fmt: skip
+    system = load(model, **how)
     ready = [prepared(system, row.request) for row in rows]
     found = [*(row.notes for row in rows), *(one.notes for one in ready)]
     for note in dict.fromkeys(note for notes in found for note in notes):

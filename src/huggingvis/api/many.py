@@ -32,7 +32,7 @@ def batch(
     `requests`: prompts, `Request`s, tables of values by field (`{"prompt": "a fox", "steps": 20}`), or a file of them
     (.txt, .csv, .jsonl); a table's `model` names another than `model`. `base`: what rows do not say; without it the
     model's own numbers. A row that fails does not stop the rest: `Done.outcomes` say what became of each. `loading`:
-    device, precision, vae and prediction of `load`, for all models.
+    device, precision, vae, text_encoder and prediction of `load`, for all models.
     Raises `UsageError` before anything is made where rows are wrong.
     """
     from huggingvis.recipes.batch_rows import rows_of
@@ -92,6 +92,6 @@ def _batch(
                 raise
             return str(error)  # the rows of this model fail when it is loaded
 
-    how = how_loaded(loading.get("precision"), loading.get("vae"), loading.get("prediction"))
+    how = how_loaded(**{name: said for name, said in loading.items() if name != "device"})  # type: ignore[arg-type]
     batch = batching.Batch(Path(folder), lambda named: load(of(named), **loading), place, how, on_row=on_row)
     return batching.run(rows, batch)

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from huggingvis.app.controls import add_controls, controls_of
-from huggingvis.app.locating import places, told
+from huggingvis.app.locating import located, places, told
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
 from huggingvis.app.sources import add_sources, sources_said
@@ -35,9 +35,22 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
     add_controls(words)
     words.add_argument("--vae", metavar="NAME", help="an autoencoder in the place of the model's own")
     words.add_argument(
+        "--text-encoder", metavar="NAME", action="append", default=[],
+        help="a text encoder in the place of the model's own (may be given twice, for the two of XL)",
+    )  # fmt: skip
+    words.add_argument(
         "--prediction", choices=("epsilon", "v"), help="what the net of a single file predicts, if it does not tell"
     )
     words.add_argument("--image-encoder", metavar="FOLDER", default="", help="what an IP-Adapter of --control sees by")
+
+
+def find_parts(args: argparse.Namespace, usual: Preferences, screen: Screen) -> None:
+    """Put where they lie in the place of what --vae and --text-encoder call parts of the model.
+
+    Raises `UsageError`, `FileProblem`.
+    """
+    args.vae = located(args.vae, args, usual, screen, "vae")
+    args.text_encoder = [located(name, args, usual, screen, "text-encoder") for name in args.text_encoder]
 
 
 def said(args: argparse.Namespace) -> bool:

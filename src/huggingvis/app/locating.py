@@ -38,17 +38,23 @@ def places(args: argparse.Namespace, usual: Preferences) -> tuple[Path, ...]:
     return tuple(args.models or usual.models)
 
 
-def located(named: str | None, args: argparse.Namespace, usual: Preferences, screen: Screen) -> str | Path | None:
-    """What `api.load` is to load: packaged names as they are, all else as a path that is here."""
+def located(
+    named: str | None, args: argparse.Namespace, usual: Preferences, screen: Screen, kind: str = "checkpoint"
+) -> str | Path | None:
+    """What `api.load` is to load: packaged names as they are, all else as a path that is here.
+
+    `kind`: what it is for, a key of `checkpoints.local_folders.KINDS`. Raises as `checkpoints.resolve.resolve`.
+    """
     from huggingvis.api import packaged_models
 
-    if named is None or os.path.exists(named) or named in (packaged := packaged_models()):
+    packaged = packaged_models() if kind == "checkpoint" else ()
+    if named is None or os.path.exists(named) or named in packaged:
         return named
     from huggingvis.checkpoints.hub import USUAL
     from huggingvis.checkpoints.resolve import resolve
 
     with told(screen, USUAL) as how:
-        return resolve(named, places(args, usual), how=how, known=packaged)
+        return resolve(named, places(args, usual), kind=kind, how=how, known=packaged)
 
 
 @contextlib.contextmanager

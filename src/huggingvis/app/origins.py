@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from huggingvis.export.image import Provenance
 
 FLAGS = {"lora": "--lora", "embedding": "--embedding", "controlnet": "--control", "ip-adapter": "--control",
-         "vae": "--vae", "checkpoint": "--model"}  # fmt: skip
+         "vae": "--vae", "text-encoder": "--text-encoder", "checkpoint": "--model"}  # fmt: skip
 """How a file is given that was not found."""
 
 
@@ -36,6 +36,7 @@ class Origin:
     told: Provenance
     model: str | None = None
     vae: str | None = None
+    text_encoders: list[str] = field(default_factory=list)
     adapters: tuple[AdapterUse, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -80,6 +81,13 @@ class Origin:
             request = replace(request, sampling=replace(sampling, schedule=ours))
         return request
 
+    def put(self, kind: str, path: str) -> None:
+        """Note where the autoencoder, or one of the text encoders, lies."""
+        if kind == "vae":
+            self.vae = path
+        else:
+            self.text_encoders.append(path)
+
     def said(self) -> tuple[str, ...]:
         """One paragraph of all there is to say, or nothing."""
         return (f"{self.path.name}: {' '.join(self.notes)}",) if self.notes else ()
@@ -118,8 +126,8 @@ def origin_of(args: argparse.Namespace, usual: Preferences) -> Origin | None:
     if told.reading is None:
         origin.model = _recorded("checkpoint", told.made.get("model_path"), args, usual)
         origin.notes += _changed(told.made)
-        if args.model is None and args.vae is None:
-            _with_vae(origin, args, usual)
+        if args.model is None:
+            _with_parts(origin, args, usual)
         return origin
     _find(origin, args, usual)
     origin.notes = [f"read from the notes of {told.reading.program}.", *origin.notes, *told.reading.notes]
@@ -133,14 +141,19 @@ def _recorded(kind: str, path: object, args: argparse.Namespace, usual: Preferen
     return path if Path(path).exists() else _here(Wanted(kind, path), args, usual)
 
 
-def _with_vae(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
-    """The autoencoder that the picture was made with in the place of its model's own."""
-    rows = [row for row in origin.made.get("files", ()) if isinstance(row, dict) and row.get("kind") == "vae"]
-    for row in rows:
-        origin.vae = _recorded("vae", row.get("path"), args, usual)
-        if origin.vae is None:
-            wanted = Wanted("vae", str(row.get("path")), hash=str(row.get("sha256", ""))[:10])
+def _with_parts(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
+    """The autoencoder and text encoders that the picture was made with in the place of its model's own."""
+    given = {"vae": args.vae, "text-encoder": args.text_encoder}
+    for row in origin.made.get("files", ()):
+        kind = str(row.get("kind")) if isinstance(row, dict) else ""
+        if given.get(kind, True):
+            continue
+        path = _recorded(kind, row.get("path"), args, usual)
+        if path is None:
+            wanted = Wanted(kind, str(row.get("path")), hash=str(row.get("sha256", ""))[:10])
             origin.notes.append(_missing(wanted, None))
+        else:
+            origin.put(kind, path)
 
 
 def _changed(made: Mapping[str, Any]) -> Iterator[str]:
@@ -164,7 +177,7 @@ def _find(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
     """The files of another program's notes."""
     assert origin.told.reading is not None
     given = {"lora": args.lora, "embedding": args.embedding, "controlnet": args.control, "ip-adapter": args.control,
-             "vae": args.vae, "checkpoint": args.model}  # fmt: skip
+             "vae": args.vae, "text-encoder": args.text_encoder, "checkpoint": args.model}  # fmt: skip
     adapters = []
     for file in origin.told.reading.files:
         if given.get(file.kind):
@@ -177,11 +190,11 @@ def _find(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
             origin.model = path or origin.model
             if path is None and usual.model is None:
                 raise UsageError(_no_model(origin, file))
-        elif path is None or file.kind not in ("lora", "embedding", "vae"):
+        elif path is None or file.kind not in ("lora", "embedding", "vae", "text-encoder"):
             origin.notes.append(_missing(file, path))
             continue
-        elif file.kind == "vae":
-            origin.vae = path
+        elif file.kind in ("vae", "text-encoder"):
+            origin.put(file.kind, path)
         else:
             adapters.append(AdapterUse(path, file.weight))
         if path is not None:
@@ -194,12 +207,16 @@ def _find(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
 def _here(file: Wanted, args: argparse.Namespace, usual: Preferences) -> str | None:
     """The path of a file that goes by the name here."""
     from huggingvis.checkpoints.local_folders import KINDS, lookup
+    from huggingvis.checkpoints.resolve import ALSO
 
     roots = places(args, usual)
     if not roots or file.kind not in KINDS or not file.name:
         return None
     try:
-        found = lookup(file.name, file.kind, roots) or lookup(file.stem, file.kind, roots)
+        kinds = (file.kind, *ALSO.get(file.kind, ()))
+        found = next(
+            filter(None, (lookup(name, kind, roots) for kind in kinds for name in (file.name, file.stem))), None
+        )
     except UsageError:  # several go by that name
         return None
     return str(found) if found else None

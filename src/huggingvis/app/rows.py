@@ -27,8 +27,9 @@ from huggingvis.recipes.batch_rows import fault_of, faulty
 from huggingvis.recipes.batching import Row
 
 ONCE = frozenset({
-    "--from", "--models", "--output", "--device", "--precision", "--vae", "--prediction", "--grid", "--json", "--help",
-    "--safety-checker", "--no-metadata", "--format", "--preview", "--preview-every", "--preview-decoder",
+    "--from", "--models", "--output", "--device", "--precision", "--vae", "--text-encoder", "--prediction", "--grid",
+    "--json", "--help", "--safety-checker", "--no-metadata", "--format", "--preview", "--preview-every",
+    "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
 _ADAPTERS = ("lora", "embedding", "control", "control_fit", "image_encoder")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_common as common
 from huggingvis.checkpoints.assign import assign
@@ -29,9 +30,17 @@ from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Group, Identity, Transform, Transpose
 from huggingvis.core.errors import UsageError
 from huggingvis.core.hollow import hollow
-from huggingvis.nets.unet import UNet
+from huggingvis.nets.unet import UNet, UNetConfig
 
-__all__ = ["SwapHalves", "config_from_diffusers", "config_to_diffusers", "from_diffusers", "keymap", "to_diffusers"]
+__all__ = [
+    "SwapHalves",
+    "config_from_diffusers",
+    "config_to_diffusers",
+    "filled",
+    "from_diffusers",
+    "keymap",
+    "to_diffusers",
+]
 
 
 @final
@@ -94,7 +103,12 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None, chan
     `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
     """
     config, names = common.read_sizes(folder, config_from_diffusers), common.read_sizes(folder, keymap)
-    ours = names.consume(common.read_weights(folder, dtype, channels_last=channels_last))
+    return filled(config, names, common.read_weights(folder, dtype, channels_last=channels_last))
+
+
+def filled(config: UNetConfig, names: KeyMap, theirs: dict[str, Tensor]) -> UNet:
+    """The net of these sizes with the tensors `theirs`, which are emptied on the way. Raises `FileProblem`."""
+    ours = names.consume(theirs)
     with hollow():
         net = UNet(config)
     assign(net, ours)

@@ -21,6 +21,8 @@ WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """How names of files of weights end."""
 OWN = frozenset({"runs", "out", "data", "models", "weights", "checkpoints", "loras", "embeddings"})
 """Folders that this program and others make: never taken for an owner at a hub."""
+ALSO = {"checkpoint": ("unet",)}
+"""Kinds that may be named for another: a U-Net is a model whose other parts lie elsewhere."""
 
 
 def resolve(
@@ -40,8 +42,9 @@ def resolve(
     text = str(name)
     if os.path.lexists(name):
         return Path(name)
-    if roots and (found := lookup(text, kind, roots)):
-        return found
+    for one in (kind, *ALSO.get(kind, ())):
+        if roots and (found := lookup(text, one, roots)):
+            return found
     what = None if isinstance(name, Path) else remote(text)
     if what is not None and not is_path(what):
         return fetch(what, how)

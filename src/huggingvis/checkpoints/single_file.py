@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -61,15 +61,18 @@ def read_parts(
     device: torch.device | str = "cpu",
     said: Said = NOTHING,
     channels_last: bool = False,
+    autoencoder_alone: bool = False,
 ) -> Parts:
     """The nets in a file, in evaluation mode, and its other tensors.
 
     `dtype`: of the nets and towers; None keeps the file's, but 8-bit floats, with which nothing computes, become
-    bfloat16. `extra` keeps its own. `channels_last`: as in `io.load`. Raises `FileProblem` for everything wrong with
-    the file, before a net is filled.
+    bfloat16. `extra` keeps its own. `channels_last`: as in `io.load`. `autoencoder_alone`: the others stay unread.
+    Raises `FileProblem` for everything wrong with the file, before a net is filled.
     """
     facts = inspect(path)
     layout = layout_of(facts, said)
+    if autoencoder_alone:
+        layout = replace(layout, unet=None, towers={}, extra=())
     unet: UNet | None = None
     autoencoder: AutoencoderKL | None = None
     nets: dict[str, tuple[nn.Module, KeyMap]] = {}

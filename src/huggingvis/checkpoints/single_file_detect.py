@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import Facts, inspect
 from huggingvis.checkpoints.single_file_family import (
     CONV_HEADS,
+    GROUPS,
     LINEAR_HEAD_DIM,
     TOWERS,
     VARIANTS,
@@ -40,12 +42,12 @@ from huggingvis.checkpoints.single_file_layout import (
 )
 from huggingvis.checkpoints.single_file_shapes import Heads, Names, autoencoder_sizes, unet_sizes
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.nets.unet import UNetConfig
 
 Tensors = Mapping[str, TensorFact]
 
 UNTOLD = "huggingvis.untold"
 """Metadata under which our files keep what their shapes do not tell."""
-_GROUPS = 32
 _CONFIG_SIZE = 1 << 20
 _V_PARAMETERS = re.compile(r"""^\s*parameterization:\s*["']?v["']?\s*(#.*)?$""", re.MULTILINE)
 
@@ -81,28 +83,46 @@ def detect(
     told = said.over(_told(metadata))
     unet = _unet(tensors, told)
     autoencoder = _autoencoder(tensors, told)
-    towers = _towers(tensors)
+    towers = towers_in(tensors)
     known = Layout("", None, unet, autoencoder, towers)
     loose = [name for name in tensors if not known.part_of(name)]
     extra = tuple(name for name in loose if not DROPPED.match(name))
     _check_known(known, extra, len(tensors))
-    member = None
-    if unet:
-        member = member_of(unet.config.tokens_dim, unet.config.vector_dim, unet.linear, tensors)
-    prediction, sure = _prediction(tensors, metadata, told, config, member) if unet else ("", False)
-    return Layout(
-        title=_title(known, member),
-        member=member,
-        unet=unet,
-        autoencoder=autoencoder,
-        towers=towers,
-        prediction=prediction,
-        predicted=unet is not None and sure,
+    known = replace(
+        known,
         zero_snr="ztsnr" in tensors,
         eight_bit=any(fact.dtype.startswith("F8") for fact in tensors.values()),
         extra=extra,
         dropped=len(loose) - len(extra),
-        assumed=_assumed(unet, member, told, prediction, sure),
+    )
+    return _named(known, tensors, metadata, told, config)
+
+
+def layout_of_unet(
+    config: UNetConfig, linear: bool, said: Said = NOTHING, metadata: Mapping[str, str] | None = None
+) -> Layout:
+    """The layout of a U-Net whose sizes are known, with nothing beside it: a part of a folder of diffusers.
+
+    `linear`: its projections are linear layers. Raises `FileProblem` for one that is not run here.
+    """
+    heads = Said(head_dim=config.head_dim) if config.head_dim else Said(heads=config.heads)
+    return _named(Layout("", unet=UNetLayout("", config, linear)), {}, metadata or {}, said.over(heads), "")
+
+
+def _named(known: Layout, tensors: Tensors, metadata: Mapping[str, str], told: Said, config: str) -> Layout:
+    """`known`, with the member of the family that its U-Net is, and what that predicts."""
+    member, prediction, sure = None, "", False
+    if known.unet is not None:
+        c = known.unet.config
+        member = member_of(c.tokens_dim, c.vector_dim, known.unet.linear, tensors)
+        prediction, sure = _prediction(tensors, metadata, told, config, member)
+    return replace(
+        known,
+        title=_title(known, member),
+        member=member,
+        prediction=prediction,
+        predicted=sure,
+        assumed=_assumed(known.unet, member, told, prediction, sure),
     )
 
 
@@ -128,7 +148,7 @@ def _unet(tensors: Tensors, told: Said) -> UNetLayout | None:
     heads, dim = told.heads or 0, told.head_dim or 0
     if not heads and not dim:
         heads, dim = (0, LINEAR_HEAD_DIM) if linear else (CONV_HEADS, 0)
-    config, linear = unet_sizes(names, Heads(heads, dim, told.groups or _GROUPS))
+    config, linear = unet_sizes(names, Heads(heads, dim, told.groups or GROUPS))
     attending = {w for w, depth in zip(config.channels, config.attention, strict=True) if depth}
     wrong = [w for w in sorted(attending | {config.channels[-1]}) if w % (dim or heads)]
     if wrong:
@@ -144,12 +164,13 @@ def _autoencoder(tensors: Tensors, told: Said) -> AutoencoderLayout | None:
     names = Names(tensors, prefix, "autoencoder")
     if names.ndim("encoder.conv_in.weight") != 4 or "quantize.embedding.weight" in names:
         return None
-    return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or _GROUPS))
+    return AutoencoderLayout(prefix, *autoencoder_sizes(names, told.autoencoder_groups or GROUPS))
 
 
-def _towers(tensors: Tensors) -> dict[str, TowerLayout]:
+def towers_in(tensors: Tensors, rows: Sequence[TowerRow] = TOWERS) -> dict[str, TowerLayout]:
+    """The text towers whose names begin as one of `rows` says, by part. Raises `FileProblem` for a damaged one."""
     found: dict[str, TowerLayout] = {}
-    for row in TOWERS:
+    for row in rows:
         if row.root + row.inner + row.tokens in tensors and row.part not in found:
             found[row.part] = _tower(tensors, row)
     return found
@@ -162,7 +183,9 @@ def _tower(tensors: Tensors, row: TowerRow) -> TowerLayout:
     layers = {int(match[1]) for name in tensors if (match := layer.match(name))}
     if layers != set(range(len(layers))) or not layers:
         raise names.strange(f"its layers are numbered {sorted(layers)[:4]}")
-    projection = names.of(row.projection, 2)[1] if row.projection and row.projection in names else None
+    above, projection = Names(tensors, row.root, "text tower"), None
+    if row.projection and row.projection in above:
+        projection = above.of(row.projection, 2)[0 if row.spelling == "transformers" else 1]
     length = names.of(row.positions, 2)[0]
     hidden = names.of(f"{row.layer}0.{row.feed}", 2)[0] if row.feed else 0
     return TowerLayout(row.root, row.inner, row.spelling, vocabulary, dim, length, len(layers), hidden, projection)

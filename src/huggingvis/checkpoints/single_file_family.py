@@ -59,8 +59,16 @@ def autoencoder_prefix(names: Container[str]) -> str | None:
     return next((prefix for prefix in AUTOENCODER_PREFIXES if all(prefix + sign in names for sign in signs)), None)
 
 
+def diffusers_unet_prefix(names: Container[str]) -> str | None:
+    """As `unet_prefix`, of a U-Net in diffusers' names."""
+    signs = ("time_embedding.linear_1.weight", "conv_in.weight", "down_blocks.0.resnets.0.conv1.weight")
+    return next((prefix for prefix in ("", "unet.") if all(prefix + sign in names for sign in signs)), None)
+
+
 CONV_HEADS, LINEAR_HEAD_DIM = 8, 64
 """No shape tells the heads of attention: nets with convolutional projections have 8, later ones heads of width 64."""
+GROUPS = 32
+"""Nor of group norm."""
 
 _V = "2.0 and 2.1 at 768 pixels predict v, the `base` ones at 512 epsilon, and have the same shapes: say which with `v`"
 _UNCLIP = "it varies a picture given as a CLIP embedding, which is not bound here yet: use Stable Diffusion 2.1"
@@ -143,7 +151,8 @@ FOREIGN: tuple[Foreign, ...] = (
     Foreign("a component of a diffusers folder", r"^(unet\.|vae\.)?(encoder\.|decoder\.)?(down|up)_blocks\.0\.",
             "Put it back beside its `config.json` and name the folder"),
     Foreign("a text tower", r"(^|\.)text_model\.encoder\.layers\.0\.|^(transformer\.)?resblocks\.0\.|"
-            r"^encoder\.block\.0\.layer\.", "It reads the prompt and paints nothing: name the checkpoint itself"),
+            r"^encoder\.block\.0\.layer\.|^embeddings\.token_embedding\.",
+            "It reads the prompt and paints nothing: give it with --text-encoder beside a U-Net"),
     Foreign("an upscaler", r"^(model\.)?(conv_first|model\.0)\.weight$|^body\.0\.rdb1\.",
             "It enlarges finished pictures: name a checkpoint that makes them"),
     Foreign("a tiny preview decoder (TAESD)", r"^(taesd_)?(de|en)coder\.(layers\.)?[01]\.(weight|conv)",
@@ -167,7 +176,8 @@ class TowerRow:
         root: what all its names begin with.
         inner: what those below its projection go on with.
         spelling: the program whose names follow.
-        tokens, positions, layer, feed, projection: the names of these tensors, below root and inner.
+        tokens, positions, layer, feed: the names of these tensors, below root and inner.
+        projection: that of the pooled state, below the root.
     """
 
     part: str
@@ -201,4 +211,18 @@ TOWERS: tuple[TowerRow, ...] = (
     TowerRow("text_2", "conditioner.embedders.1.model.", "", "open_clip", *_OPEN),
     TowerRow("text_2", "conditioner.embedders.0.model.", "", "open_clip", *_OPEN),  # the refiner has this one alone
 )
-"""Spellings: `transformers` (CLIP), `open_clip` (fused query, key and value), `ldm` (the BERT of latent diffusion)."""
+"""Of whole checkpoints. Spellings: `transformers` (CLIP), `open_clip` (fused query, key and value), `ldm` (the BERT of
+latent diffusion)."""
+
+_ALONE = (*_HF, "text_projection.weight")
+TOWERS_ALONE: tuple[TowerRow, ...] = (
+    TowerRow("text", "text_encoders.clip_l.transformer.", "text_model.", "transformers", *_ALONE),
+    TowerRow("text_2", "text_encoders.clip_g.transformer.", "text_model.", "transformers", *_ALONE),
+    TowerRow("text", "", "text_model.", "transformers", *_ALONE),
+    TowerRow("text", "", "", "transformers", *_ALONE),
+    TowerRow("text", "", "", "open_clip", *_OPEN),
+)
+"""Of files of text towers, as `models/text_encoders` of ComfyUI holds them, and of the checkpoints of other families
+that have the same towers."""
+OPENAI_DEPTH = 12
+"""Names do not tell whose a tower in transformers' spelling is: OpenAI's have 12 layers, those of OpenCLIP 23 to 32."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from huggingvis.checkpoints.single_file_family import Member
+from huggingvis.checkpoints.single_file_family import OPENAI_DEPTH, Member
 from huggingvis.core.errors import UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.unet import UNetConfig
@@ -93,6 +93,11 @@ class TowerLayout:
     depth: int
     hidden: int
     projection: int | None
+
+    @property
+    def openai(self) -> bool:
+        """Whether it is OpenAI's CLIP, with the quick GELU and rows filled up with their end, and not OpenCLIP's."""
+        return self.spelling == "transformers" and self.depth <= OPENAI_DEPTH
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     net = tower_net(parts.layout.towers["text"], parts.towers["text"])
 
-What their shapes do not tell is the same for all of the family: heads of width 64, CLIP's quick GELU in the spelling of
-transformers (OpenAI's weights) and the exact one in OpenCLIP's, the last token of the vocabulary as the end of a text.
+What their shapes do not tell is the same for all of the family: heads of width 64, the quick GELU in OpenAI's towers
+and the exact one in OpenCLIP's, the last token of the vocabulary as the end of a text.
 Book: chapter 5, "Checkpoints".
 """
 
@@ -36,7 +36,6 @@ def tower_net(where: TowerLayout, tensors: Mapping[str, Tensor]) -> CLIPText | L
 
 
 def _clip(where: TowerLayout, tensors: Mapping[str, Tensor]) -> CLIPText:
-    openai = where.spelling == "transformers"
     config = CLIPTextConfig(
         vocabulary=where.vocabulary,
         length=where.length,
@@ -44,11 +43,11 @@ def _clip(where: TowerLayout, tensors: Mapping[str, Tensor]) -> CLIPText:
         depth=where.depth,
         heads=max(1, where.dim // HEAD_DIM),
         hidden=where.hidden,
-        activation=quick_gelu if openai else gelu,
+        activation=quick_gelu if where.openai else gelu,
         end=where.vocabulary - 1,
         projection=where.projection,
     )
-    if openai:
+    if where.spelling == "transformers":
         keymap = text_towers_clip.keymap(config, where.root, where.inner)
     else:
         keymap = text_towers_clip.open_clip_keymap(config, where.root)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -135,37 +135,48 @@ def sample(
     What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before); and, where
     `cond` has a `step`, under that name how many of the grid's levels lie above the step's, [B].
     """
-    clocks = grid.clock_table(x)
-    passed = grid.ranks() if "step" in cond else {}
-    beliefs: list[Belief] = []  # of the present step; the first is the one at its start
-    last: Belief | None = None
-    number = 0
-
-    def bound(x: Tensor, t: Tensor) -> Belief:
-        nonlocal last
-        told = clocks.get(float(t)) if clocks else None
-        known = {} if told is None else {"clock": told}
-        if isinstance(last, Gaussian):
-            known["estimate"] = last.x0
-        if "step" in cond:
-            known["step"] = torch.full_like(cond["step"], number)
-        last = denoise(x, t, {**cond, **known})
-        beliefs.append(last)
-        return last
-
-    walker = _walker(process, sampler)
+    asked, walker = _Asked(denoise, grid, cond, x), _walker(process, sampler)
     state, moments = walker.init(), grid.times.tolist()
     with process.walked(grid.times) if isinstance(process, Process) else nullcontext():
         for i, (t, s) in enumerate(grid.pairs()):
-            beliefs.clear()
-            number = passed.get(moments[i], i)
+            asked.begin(i, moments[i])
             if moments[i + 1] > moments[i]:
                 x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
             else:
-                x, state = walker.step(bound, process, x, t, s, state, noise)
+                x, state = walker.step(asked, process, x, t, s, state, noise)
             if on_step is not None:
-                on_step(Step(i, len(grid), moments[i], moments[i + 1], x, beliefs[0] if beliefs else None))
+                on_step(Step(i, len(grid), moments[i], moments[i + 1], x, asked.first))
     return x
+
+
+@final
+class _Asked:
+    """The denoiser as samplers ask it, with its condition and what the loop knows; `first`: its belief at the start of
+    the present step."""
+
+    def __init__(self, denoise: Denoiser, grid: Grid, cond: Cond, x: Tensor):
+        self.denoise, self.cond, self.clocks = denoise, cond, grid.clock_table(x)
+        self.ranks = grid.ranks() if "step" in cond else {}
+        self.number = 0
+        self.first: Belief | None = None
+        self.last: Belief | None = None
+
+    def begin(self, i: int, moment: float) -> None:
+        """Step `i`, from the time `moment`."""
+        self.number, self.first = self.ranks.get(moment, i), None
+
+    def __call__(self, x: Tensor, t: Tensor) -> Belief:
+        known: dict[str, Tensor] = {}
+        if self.clocks and (clock := self.clocks.get(float(t))) is not None:
+            known["clock"] = clock
+        if isinstance(self.last, Gaussian):
+            known["estimate"] = self.last.x0
+        if "step" in self.cond:
+            known["step"] = torch.full_like(self.cond["step"], self.number)
+        self.last = self.denoise(x, t, {**self.cond, **known})
+        if self.first is None:
+            self.first = self.last
+        return self.last
 
 
 def _walker(process: object, sampler: Steps[Any]) -> Steps[Any]:

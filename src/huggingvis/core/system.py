@@ -53,7 +53,7 @@ class Spec:
     """What a system is: `family` names the file that binds it, `size` its native (width, height), `channels` 1 or 3.
 
     `trained`: further sizes that it was trained on. `path`: the file or folder that it was bound from, of a model of
-    others; `vae`: that of an autoencoder in the place of its own.
+    others; `vae`: that of an autoencoder in the place of its own; `text_encoders`: likewise.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Spec:
     trained: tuple[tuple[int, int], ...] = ()
     path: str = ""
     vae: str = ""
+    text_encoders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def _files(spec: Spec, request: Request) -> Iterator[tuple[str, str]]:
     """(kind, path) of each file beside the model's own."""
     if spec.vae:
         yield "vae", spec.vae
+    for path in spec.text_encoders:
+        yield "text-encoder", path
     for use in request.adapters:
         try:
             yield kind_of(use.path).name, use.path

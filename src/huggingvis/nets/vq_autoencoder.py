@@ -130,11 +130,19 @@ class VQAutoencoder(nn.Module):
         return found.codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The decoder's output for codes [B, h, w], whole numbers. Raises `UsageError` for others."""
+        """The decoder's output for codes [B, h, w], whole numbers of the codebook. Raises `UsageError` for others."""
+        size = self.quantiser.size
         if codes.is_floating_point():
             raise UsageError(
-                f"Codes are numbers of the {self.quantiser.size} entries of a codebook, whole ones, found "
-                f"{codes.dtype}: between two codes lies nothing to decode. `encode` makes codes of pictures."
+                f"Codes are numbers of the {size} entries of a codebook, whole ones, found {codes.dtype}: between two "
+                "codes lies nothing to decode. `encode` makes codes of pictures."
+            )
+        codes = codes.long()
+        beyond = (codes < 0) | (codes >= size)
+        if bool(beyond.any()):
+            raise UsageError(
+                f"There is no code {int(codes[beyond][0])} in this model's codebook, whose {size} codes are numbered "
+                f"from 0 to {size - 1}. Decode codes that this model's own `encode` makes of pictures, or its prior."
             )
         return self.decoded(self.quantiser.look_up(codes).to(self.post_quant_conv.weight.dtype))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +20,7 @@ from huggingvis.core.files import explain
 from huggingvis.core.request import Request, Unsaid
 from huggingvis.core.request_fields import files_of
 from huggingvis.core.version import NUMERICS
+from huggingvis.recipes.beside import each
 
 DIGITS = 12
 WHOLE = 1 << 24
@@ -46,8 +47,8 @@ class Identities:
 
 
 def address(request: Request, model: Path | str, how: Mapping[str, Any], identities: Identities) -> str:
-    """12 hex digits. `model`: its path, or what else tells it from others; of `how` paths (`Path`) count as what lies
-    there.
+    """12 hex digits. `model`: its path, or what else tells it from others; of `how` paths (`Path`), alone or in lists,
+    count as what lies there.
 
     Raises `FileProblem` for a file that cannot be read.
     """
@@ -59,7 +60,7 @@ def address(request: Request, model: Path | str, how: Mapping[str, Any], identit
     if isinstance(told.get("options"), dict):
         told["options"] = {name: _with_data(word, identities) for name, word in told["options"].items()}
     model = identities(model) if isinstance(model, Path) else model
-    by = {name: identities(value) if isinstance(value, Path) else value for name, value in how.items()}
+    by = {name: _by_content(value, identities) for name, value in how.items()}
     text = json.dumps([NUMERICS, told, model, by], sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=DIGITS // 2).hexdigest()
 
@@ -86,6 +87,12 @@ def _with_bytes(plain: Any, bytes_of: Mapping[str, str]) -> Any:
     return bytes_of.get(plain, plain) if isinstance(plain, str) else plain
 
 
+def _by_content(value: Any, identities: Identities) -> Any:
+    if isinstance(value, list):
+        return [_by_content(one, identities) for one in value]
+    return identities(value) if isinstance(value, Path) else value
+
+
 def _with_data(word: str, identities: Identities) -> str:
     """An option with what a file or folder holds in the place of its path: `database=folder:photos`."""
     kind, colon, path = word.rpartition(":")
@@ -96,12 +103,24 @@ def _with_data(word: str, identities: Identities) -> str:
 
 
 def how_loaded(
-    precision: str | None = None, vae: Path | str | None = None, prediction: str | None = None
+    precision: str | None = None,
+    vae: Path | str | None = None,
+    prediction: str | None = None,
+    text_encoder: Path | str | Sequence[Path | str] | None = None,
 ) -> dict[str, Any]:
     """What of a model's loading decides pictures, for `address`; only what was said, so that new ways change none."""
-    file = Path(vae) if vae and Path(vae).exists() else vae
-    said = {"vae": file, "prediction": prediction, "precision": None if precision == "auto" else precision}
-    return {name: value for name, value in said.items() if value}
+    texts = [_file(name) for name in each(text_encoder or ())]
+    said = {
+        "vae": vae and _file(vae),
+        "prediction": prediction,
+        "precision": None if precision == "auto" else precision,
+    }
+    return {name: value for name, value in {**said, "text_encoder": texts}.items() if value}
+
+
+def _file(name: Path | str) -> Path | str:
+    """A name that is a path here as one."""
+    return Path(name) if Path(name).exists() else name
 
 
 def _of_file(path: Path) -> str:

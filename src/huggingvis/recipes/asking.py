@@ -29,7 +29,7 @@ TABLES = tuple(config.types_of(Request))
 _BESIDE = tuple(field.name for field in fields(Beside))
 _GAPS = ("wildcards", "style", "styles")
 _OPTIONS = "set"
-_LOADING = ("device", "precision", "vae", "prediction")
+_LOADING = ("device", "precision", "vae", "text_encoder", "prediction")
 _PICTURES = ("source.path", "source.mask")
 
 

@@ -34,7 +34,7 @@ from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.likeness import LEAST, Likeness, likeness
 from huggingvis.recipes.pictures import View
 from huggingvis.recipes.sampler_facts import calls_of
-from huggingvis.recipes.sampler_panels import panels, points
+from huggingvis.recipes.sampler_panels import level_of, panels, points
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_of
 
 CELL = 96
@@ -164,7 +164,8 @@ def compare_samplers(
         tick(done)
     numbers = {"schedule": drawing.schedule, "prompts": drawing.prompts[:4], "seed": how.seed, "count": how.count}
     reference = {"sampler": "heun", "steps": how.fine} | _likeness(goal, real)
-    against = {"against": real.record | {"floor": real.floor}} if real else {}
+    same = real is not None and drawing.prompts == list(real.captions)
+    against = {"against": real.record | {"floor": real.floor, "same_prompts": same}} if real else {}
     record = {"model": system.spec.name, **numbers, "reference": reference, **against, "rows": rows, "left_out": left}
     return Compared(record, _plotted(record), _sheet(tiles, how.nfe, Picture.from_signal(goal.pictures[0].numpy())))
 
@@ -250,7 +251,7 @@ def _plotted(record: dict[str, Any]) -> Picture:
     if nearness or "against" not in record:
         plots.append(plot(nearness, Axes(title, "network calls", "PSNR, dB", log_x=True, x_ticks=calls)))
     if "against" in record:
-        level = [Curve("floor", [(nfe, record["against"]["floor"]) for nfe in (calls[0], calls[-1])])]
+        level = [Curve(level_of(record), [(nfe, record["against"]["floor"]) for nfe in (calls[0], calls[-1])])]
         against = f"{title} against {record['against']['data']}"
         axes = Axes(against, "network calls", "Fréchet", log_x=True, log_y=True, x_ticks=calls)
         plots.append(plot([*_curves(record, "frechet"), *level], axes))
@@ -273,7 +274,8 @@ def told(result: Compared) -> Sequence[str]:
             "",
             *_table(record, "frechet", f"Fréchet distance to {against['count']} pictures of {against['data']}"),
         ]
-        lines.append(f"{'reference':<20}  {record['reference']['frechet']:.4g};  real pictures: {against['floor']:.4g}")
+        distance = record["reference"]["frechet"]
+        lines.append(f"{'reference':<20}  {distance:.4g};  {level_of(record)}: {against['floor']:.4g}")
     return lines
 
 

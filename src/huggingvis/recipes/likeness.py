@@ -36,7 +36,8 @@ _CHUNK = 64
 class Likeness:
     """`extract` and the features of `count` real pictures, [N, D]; `floor`: their distance to as many others.
 
-    `captions` are theirs, where the data have any.
+    `captions` are theirs, where the data have any: pictures that are asked for by them show the same scenes, and may
+    come nearer than the others.
     """
 
     record: dict[str, Any]

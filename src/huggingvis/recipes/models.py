@@ -6,21 +6,27 @@ Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.catalog import ROOT
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.core.shipped import DEFAULT, packaged_models
 from huggingvis.core.system import System
+from huggingvis.recipes.beside import each
 from huggingvis.recipes.loading import bind_run
 from huggingvis.runtime import precision as runtime
 from huggingvis.systems import autoencoder_folder
 from huggingvis.systems.packaged import packaged, read_record
 from huggingvis.systems.pipelines import INDEX, How, bind_folder
+
+UNET = "UNet2DConditionModel"
+"""What the `config.json` of a U-Net by itself says that it is."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Wishes:
         precision: auto, float32, bfloat16 or float16; none: as the files have it.
         vae: an autoencoder, file or folder, in the place of the model's.
         prediction: `epsilon` or `v`, where a single file does not tell what its net predicts.
+        text_encoder: a file or folder with text encoders in the place of the model's, or several.
     """
 
     device: torch.device
     precision: str | None = "auto"
     vae: str | Path | None = None
     prediction: str | None = None
+    text_encoder: str | Path | Sequence[str | Path] = ()
 
 
 def bind_model(model: str | Path | None, wishes: Wishes) -> System:
@@ -47,19 +55,22 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     missing files.
     """
     path = place_of_model(model)
-    of_others = is_single_file(path) or (path / INDEX).is_file()
-    if wishes.vae is not None and not of_others:
-        raise UsageError(f"{path.name!r} has an autoencoder of its own or none, and takes no other: leave out --vae.")
-    if wishes.prediction is not None and not is_single_file(path):
+    of_others = has_parts(path) or (path / INDEX).is_file()
+    if not of_others and (wishes.vae is not None or wishes.text_encoder):
+        part, flag = ("an autoencoder", "--vae") if wishes.vae is not None else ("a text encoder", "--text-encoder")
+        raise UsageError(f"{path.name!r} has {part} of its own or none, and takes no other: leave out {flag}.")
+    if wishes.prediction is not None and not has_parts(path):
         raise UsageError(
             f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
         )
     return _of_others(path, wishes) if of_others else _own(path, wishes.device)
 
 
-def is_single_file(path: Path) -> bool:
-    """Whether that is a checkpoint of others in one file, which may not say what its net predicts."""
-    return path.is_file() and path.suffix != ".pkl"
+def has_parts(path: Path) -> bool:
+    """Whether that is a checkpoint of others in one file, or a U-Net by itself: neither says what its net predicts."""
+    if path.is_file():
+        return path.suffix != ".pkl"
+    return (path / "config.json").is_file() and read_config(path).get("_class_name") == UNET
 
 
 def place_of_model(model: str | Path | None) -> Path:
@@ -94,18 +105,24 @@ def _own(path: Path, device: torch.device) -> System:
 
 
 def _of_others(path: Path, wishes: Wishes) -> System:
-    """The system in a folder of diffusers or a single file."""
+    """The system in a folder of diffusers, a single file or the folder of a U-Net."""
     how = How(wishes.device, prediction=wishes.prediction)
     if wishes.precision is not None:
         chosen = runtime.precision(wishes.precision, wishes.device, path)
         how = replace(how, dtype=chosen.net, codec=chosen.codec)
     if wishes.vae is not None:
         how = replace(how, vae=resolve(wishes.vae, kind="vae"))
+    texts = each(wishes.text_encoder)
+    how = replace(how, text_encoders=tuple(resolve(name, kind="text-encoder") for name in texts))
+    if (path / INDEX).is_file():
+        return bind_folder(path, how)
     if path.is_file():
         from huggingvis.systems.single_file import bind_file
 
         return bind_file(path, how)
-    return bind_folder(path, how)
+    from huggingvis.systems.unet_folder import bind_unet
+
+    return bind_unet(path, how)
 
 
 def _families() -> list[str]:

@@ -50,6 +50,12 @@ def _holds_tensor(state: State) -> bool:
     return isinstance(state, tuple) and any(_holds_tensor(part) for part in state)
 
 
+def level_of(record: Mapping[str, Any]) -> str:
+    """What the distance between two sets of real pictures is called: of pictures that were asked for by the captions of
+    the real ones it is no floor, since they show the same scenes."""
+    return "real, other captions" if record["against"].get("same_prompts") else "real pictures"
+
+
 def panels(record: Mapping[str, Any]) -> Picture:
     """A row of panels for each measure of the record of a comparison, and for samplers with fresh noise one more."""
     names = list(dict.fromkeys(row["sampler"] for row in record["rows"]))
@@ -97,5 +103,5 @@ def _panel(
     curves += [Curve(name, spots_of[name], marked=True, ink=i) for i, name in enumerate(mine)]
     if key == "frechet":
         calls, floor = [x for spots in spots_of.values() for x, _ in spots], record["against"]["floor"]
-        curves.append(Curve("real pictures", [(x, floor) for x in (min(calls), max(calls))], ink=8))
+        curves.append(Curve(level_of(record), [(x, floor) for x in (min(calls), max(calls))], ink=8))
     return plot(curves, axes)

@@ -74,9 +74,9 @@ def _wide(device: torch.device) -> torch.dtype:
 
 
 def _weights(path: Path) -> Iterator[Path]:
-    """Files with weights of the denoiser: the one, or those of a folder of diffusers."""
+    """Files with weights of the denoiser: the one, or those of a folder of diffusers, whole or the part alone."""
     if path.is_file():
         yield path
         return
-    parts = (path / name for name in _DENOISERS)
+    parts = [path / name for name in _DENOISERS if (path / name).is_dir()] or [path]
     yield from chain.from_iterable(sorted(part.glob(f"*.{kind}")) for part in parts for kind in ("safetensors", "bin"))

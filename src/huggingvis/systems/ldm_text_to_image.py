@@ -20,7 +20,7 @@ from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.bert_tokens import BERTTokens
 from huggingvis.codecs.prompt_script import Reading
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
@@ -59,10 +59,15 @@ PIPELINES = {"LDMTextToImagePipeline": "bert"}
 
 def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing or unfitting parts."""
-    unet_folder, vae, tower = whole(folder, index, "unet", "vqvae", "bert")
+    unet_folder, tower = whole(folder, index, "unet", "bert")
+    vae = how.vae or whole(folder, index, "vqvae")[0]
+    if how.text_encoders:
+        raise UsageError(
+            f"{folder} reads by a BERT that was trained with it, and by no other: leave out --text-encoder."
+        )
     tokenizer, scheduler = whole(folder, index, "tokenizer", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
-    codec, own = other_codec(how.vae or vae, how), read_scheduler(scheduler)
+    codec, own = other_codec(vae, how), read_scheduler(scheduler)
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 32)
     parts = Parts(

@@ -127,7 +127,10 @@ def no_model(folder: Path, advice: str) -> FileProblem:
 def _instead(folder: Path) -> str:
     """What a folder that is no model may be."""
     if (folder / "config.json").is_file():
-        return "Its config.json is of one part of a model: name the folder that holds them all. "
+        return (
+            "Its config.json is of one part of a model: name the folder that holds them all, or give the part beside a "
+            "U-Net with --vae or --text-encoder. "
+        )
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     files = [name for name in names if name.lower().endswith(SUFFIXES)]
     if files:

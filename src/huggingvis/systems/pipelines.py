@@ -18,7 +18,7 @@ import torch
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.training_notes import licence
 from huggingvis.core.errors import FileProblem, nearest
-from huggingvis.core.system import System
+from huggingvis.core.system import Spec, System
 
 INDEX = "model_index.json"
 ORIGIN = "diffusers"
@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class How:
-    """On which device, in which precision, with which autoencoder.
+    """On which device, in which precision, with which parts from elsewhere.
 
     Attributes:
         device: of everything.
@@ -36,6 +36,7 @@ class How:
         codec: of the autoencoder; None: as `dtype`.
         vae: a file or folder with an autoencoder in the place of the model's own.
         prediction: `epsilon` or `v`, where a file does not tell what its net predicts.
+        text_encoders: files or folders with text encoders in the place of the model's own.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -43,11 +44,16 @@ class How:
     codec: torch.dtype | None = None
     vae: Path | None = None
     prediction: str | None = None
+    text_encoders: tuple[Path, ...] = ()
 
     @property
     def of_codec(self) -> torch.dtype | None:
         """The autoencoder's precision; None: as its file has it."""
         return self.codec or self.dtype
+
+    def on(self, spec: Spec, path: Path) -> Spec:
+        """`spec`, with where the model lies, and its parts that lie elsewhere."""
+        return replace(spec, path=str(path), vae=str(self.vae or ""), text_encoders=tuple(map(str, self.text_encoders)))
 
 
 def bind_folder(folder: Path, how: How) -> System:
@@ -62,8 +68,7 @@ def bind_folder(folder: Path, how: How) -> System:
             f"{', '.join(near or sorted(_modules()))}."
         )
     system: System = importlib.import_module(module).bind_pipeline(folder, index, how)
-    spec = replace(system.spec, licence=licence({}, folder) or "", path=str(folder), vae=str(how.vae or ""))
-    return replace(system, spec=spec)
+    return replace(system, spec=how.on(replace(system.spec, licence=licence({}, folder) or ""), folder))
 
 
 def name_of(folder: Path) -> str:

@@ -28,6 +28,7 @@ from huggingvis.systems.pipelines import How, name_of, whole
 from huggingvis.systems.prompt_reading import PromptConditioner, Telling, TokensOnly
 from huggingvis.systems.stable_diffusion import other_codec
 from huggingvis.systems.t5_reader import T5Reader
+from huggingvis.systems.text_encoders import only_folder
 
 SYSTEM = {
     "name": "PixArt-alpha",
@@ -74,11 +75,11 @@ MAPS = (diffusers_pixart.keymap(), original_pixart.keymap())
 def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing or unfitting parts."""
     name = str(index["_class_name"])
-    net_folder, vae, tower, tokenizer, scheduler = whole(
-        folder, index, "transformer", "vae", "text_encoder", "tokenizer", "scheduler"
-    )
+    net_folder, tokenizer, scheduler = whole(folder, index, "transformer", "tokenizer", "scheduler")
+    vae = how.vae or whole(folder, index, "vae")[0]
+    tower = only_folder(how, "T5") or whole(folder, index, "text_encoder")[0]
     net = diffusers_pixart.from_diffusers(net_folder, dtype=how.dtype).to(how.device)
-    codec, own, c = other_codec(how.vae or vae, how), read_scheduler(scheduler), net.config
+    codec, own, c = other_codec(vae, how), read_scheduler(scheduler), net.config
     reader = T5Reader.load(tower, tokenizer, PIPELINES[name], how.dtype, plain)
     reader.tower.to(how.device)
     side = codec.autoencoder.factor * c.size

@@ -8,7 +8,7 @@ their files. Book: chapter 5, "Stable Diffusion, part by part".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import read_parts
-from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.errors import FileProblem
@@ -47,6 +46,7 @@ from huggingvis.systems.prompt_reading import (
     readers_of,
 )
 from huggingvis.systems.size_conditions import SizeConditions
+from huggingvis.systems.text_encoders import TOWERS, clip_tower, with_given
 
 SYSTEM = [
     {
@@ -124,27 +124,26 @@ PIPELINES = {
 USUAL_SCALE = 0.18215
 """What latents are multiplied by where nothing says otherwise."""
 READS = {"prompt": Reads(), "sizes": Reads(skip=2, normed=False, sizes=True, scale=5.0)}
-TOWERS = ("text_encoder", "text_encoder_2")
 EXAMPLE = "a photograph of an astronaut riding a horse"
 
 
 def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing or unfitting parts."""
     reads = READS[PIPELINES[str(index["_class_name"])]]
-    unet_folder, vae_folder, scheduler_folder = whole(folder, index, "unet", "vae", "scheduler")
+    unet_folder, scheduler_folder = whole(folder, index, "unet", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype, channels_last=True).to(how.device)
-    own_vae = vae_folder if how.vae is None else how.vae
-    codec = other_codec(own_vae, how)
-    readers = [_reader(folder, index, name, reads, how) for name in TOWERS]
+    vae = how.vae or whole(folder, index, "vae")[0]
+    codec = other_codec(vae, how)
+    readers = with_given(_own_readers(folder, index, reads, how), unet, how)
     sample = read_config(unet_folder).get("sample_size")
     side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 64)
-    places = {**_folders(folder, index), "vae": _vae_folder(own_vae)}
+    places = {**_folders(folder, index, how), "vae": _vae_folder(vae)}
     origin = {name: read_config(place) for name, place in places.items() if place.is_dir()}
     origin |= {"scheduler": read_json(scheduler_folder / SCHEDULER), "index": _kept(index)}
     spec = Spec(name_of(folder), "stable_diffusion", (side, side), card={ORIGIN: origin})
     scored = bool(index.get("requires_aesthetics_score", False))
     conditioner = PromptConditioner(
-        together([reader for reader in readers if reader is not None]),
+        together(readers),
         telling_of(spec, unet, reads, scored),
         zeros_for_empty=reads.sizes and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
@@ -217,7 +216,7 @@ def other_codec(path: Path, how: How, scale: float | None = None) -> KLLatents:
     """An autoencoder given beside the model: a folder of diffusers or a file. `scale` of a file's latents, if known."""
     if path.is_dir():
         return read_codec(_vae_folder(path), how)
-    parts = read_parts(path, dtype=how.of_codec, device=how.device, channels_last=True)
+    parts = read_parts(path, dtype=how.of_codec, device=how.device, channels_last=True, autoencoder_alone=True)
     if parts.autoencoder is None:
         raise FileProblem(f"{path} is {parts.layout.title}; --vae takes an autoencoder's file or folder.")
     return KLLatents(channels_last(parts.autoencoder), 0.0, 1.0 / (scale or USUAL_SCALE)).to(how.device).eval()
@@ -228,10 +227,13 @@ def _vae_folder(path: Path) -> Path:
     return path / "vae" if (path / "vae").is_dir() else path
 
 
-def together(readers: list[Reader]) -> Reader:
+def together(readers: Sequence[Reader]) -> Reader:
     """One reader of all; two are read side by side. Raises `FileProblem` for none."""
     if not readers:
-        raise FileProblem("The model has no text encoder, so it cannot read a prompt. Use a whole model.")
+        raise FileProblem(
+            "The model has no text encoder, so it cannot read a prompt. Use a whole model, or give it with "
+            "--text-encoder."
+        )
     return readers[0] if len(readers) == 1 else BothReaders(*readers)
 
 
@@ -240,9 +242,9 @@ def telling_of(spec: Spec, unet: UNet, reads: Reads, scored: bool) -> Telling:
     return SizeConditions(spec, scored=scored) if reads.sizes and unet.config.vector_dim else TokensOnly()
 
 
-def _folders(folder: Path, index: Mapping[str, Any]) -> dict[str, Path]:
-    """Where the nets lie, by their names."""
-    places = {name: part(folder, index, name) for name in ("unet", "vae", *TOWERS)}
+def _folders(folder: Path, index: Mapping[str, Any], how: How) -> dict[str, Path]:
+    """Where the model's own nets lie, by their names; of text encoders where no others take their place."""
+    places = {name: part(folder, index, name) for name in ("unet", *([] if how.text_encoders else TOWERS))}
     return {name: place for name, place in places.items() if place is not None}
 
 
@@ -251,13 +253,14 @@ def _kept(index: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in index.items() if not isinstance(value, list) and key != "_diffusers_version"}
 
 
-def _reader(folder: Path, index: Mapping[str, Any], name: str, reads: Reads, how: How) -> ClipReader | None:
-    place = part(folder, index, name)
-    if place is None:
-        return None
-    tower = from_transformers(place, how.dtype).to(how.device)
-    if not isinstance(tower, CLIPText):
-        raise FileProblem(f"{place} holds a {type(tower).__name__}; Stable Diffusion reads by CLIP's text towers.")
+def _own_readers(folder: Path, index: Mapping[str, Any], reads: Reads, how: How) -> list[ClipReader]:
+    """Those of the folder; where others are given, some may be missing."""
+    there = [name for name in TOWERS if (folder / name).is_dir() or not how.text_encoders]
+    places = {name: part(folder, index, name) for name in there}
+    return [_reader(folder, index, name, reads, how) for name in there if places[name] is not None]
+
+
+def _reader(folder: Path, index: Mapping[str, Any], name: str, reads: Reads, how: How) -> ClipReader:
     tokens = part(folder, index, name.replace("text_encoder", "tokenizer"))
     tokenizer = CLIPTokens.bundled() if tokens is None else CLIPTokens.load(tokens)
-    return ClipReader(name, tokenizer, tower, reads.skip, reads.normed)
+    return ClipReader(name, tokenizer, clip_tower(folder / name, how), reads.skip, reads.normed)

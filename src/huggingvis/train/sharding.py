@@ -5,24 +5,30 @@ Toward Training Trillion Parameter Models", 2019, arXiv:1910.02054, section 5.3 
 brought together just before it computes, forwards and backwards, and its gradient is summed straight into the parts.
 Parameters become DTensors in place, cut along their first axis; of a net of N numbers, trained by AdamW with averages,
 each of W processes holds 5N/W, and the weights of one block at a time.
+
+PyTorch's shards take as long to import as half of all else of it, and nearly every training does without: they are
+imported where nets are cut.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Objective
 from huggingvis.train.optim import Optim
 from huggingvis.train.parallel import Parallel
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 INSTEAD = "Train it without shards: on several processes each then holds the whole of it."
 _SIGNS = ("mixed torch.Tensor and DTensor", "FSDP state has already been lazily initialized")
@@ -34,6 +40,8 @@ def shard(objective: Objective, optim: Optim | Mapping[str, Optim], parallel: Pa
     A net that does not fit one device may come in the CPU's memory: it is moved block by block. Raises `UsageError`
     for what shards cannot train.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+
     nets = objective.nets()
     _check_game(objective, optim)
     _check_weights(nets)
@@ -54,19 +62,28 @@ def units(net: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
+def is_part(x: Tensor | None) -> TypeGuard[DTensor]:
+    """Whether a tensor is cut among the processes: none is before its class is imported."""
+    if "torch.distributed.tensor" not in sys.modules:
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(x, DTensor)
+
+
 def full(x: Tensor) -> Tensor:
     """The whole of a tensor, which all processes must ask for together."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor() if is_part(x) else x
 
 
 def held(p: nn.Parameter) -> Tensor:
     """What `hold` can give back to a parameter later."""
-    return p.data.clone() if isinstance(p, DTensor) else p.data
+    return p.data.clone() if is_part(p) else p.data
 
 
 def hold(p: nn.Parameter, data: Tensor) -> None:
     """Gives a parameter the numbers of `data`, and where it is whole the very tensor."""
-    if isinstance(p, DTensor):
+    if is_part(p):
         p.data.copy_(data)  # FSDP reads a part through views of its memory
     else:
         p.data = data
@@ -74,7 +91,9 @@ def hold(p: nn.Parameter, data: Tensor) -> None:
 
 def cut_like(x: Tensor, live: Tensor | None) -> Tensor:
     """This process's part of the whole tensor `x`, cut like `live` is where both have one shape; else `x`."""
-    if isinstance(live, DTensor) and live.shape == x.shape:
+    if is_part(live) and live.shape == x.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(x.to(live.device), live.device_mesh, live.placements, src_data_rank=None)
     return x
 
@@ -103,6 +122,8 @@ def in_words() -> Iterator[None]:
 
 
 def _cut(name: str, net: nn.Module, mesh: DeviceMesh) -> None:
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
     for p in net.parameters():
         p.data = p.data.contiguous()  # a part must be one piece of memory
     for block in [*units(net), *([net] if _callable(net) else [])]:
@@ -110,7 +131,7 @@ def _cut(name: str, net: nn.Module, mesh: DeviceMesh) -> None:
         assert isinstance(unit, FSDPModule)
         unit.set_gradient_divide_factor(1.0)  # pieces are weighted by their share of the batch already: a sum
         unit.set_force_sum_reduction_for_comms(True)
-    loose = next((key for key, p in net.named_parameters() if not isinstance(p, DTensor)), None)
+    loose = next((key for key, p in net.named_parameters() if not is_part(p)), None)
     if loose is not None:
         raise UsageError(f"The weight {loose!r} of the net {name!r} belongs to no block that is called. {INSTEAD}")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingvis.app.beside import find_parts
 from huggingvis.app.commands import generate
 from huggingvis.app.locating import located
 from huggingvis.app.origins import remember_hashes
@@ -62,6 +63,7 @@ def made(rows: Sequence[Row], args: argparse.Namespace, usual: Preferences, scre
     from huggingvis.recipes import batching
 
     remember_hashes()
+    find_parts(args, usual, screen)
     folder = check_folder(folder_of(args, usual))
     output = output_of(args, folder, usual, screen)
     models = _Models(args, usual, screen)
@@ -96,7 +98,7 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
 
     looked_at = args.safety_checker
     judge = {"safety_checker": Path(looked_at) if Path(looked_at).exists() else looked_at} if looked_at else {}
-    return {**how_loaded(args.precision, args.vae, args.prediction), **judge}
+    return {**how_loaded(args.precision, args.vae, args.prediction, args.text_encoder), **judge}
 
 
 class _Models:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingvis.app.arguments import add_record, numbers_of, one_of, record_of, words_of
-from huggingvis.app.beside import adapters_of, add_beside, check_files
+from huggingvis.app.beside import adapters_of, add_beside, check_files, find_parts
 from huggingvis.app.beside import said as beside_said
 from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.origins import Origin, origin_of, remember_hashes
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     _early(early, prompt_required=ours)
     if ours:
         _without_adapters(args, usual)
+    find_parts(args, usual, screen)
     early = replace(early, adapters=adapters_of(args, early.adapters, usual, screen))
     refiner = refiner_of(args, early.refiner, usual, screen)
     drafted = drafts(args, early, told.request().prompt if told else Prompt(), usual, screen)
@@ -206,8 +207,11 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
     from huggingvis import api
 
     device = args.device or usual.device
-    vae, prediction = (args.vae, args.prediction) if told is None else (args.vae or told.vae, _read_as(args, told))
-    said = {"vae": vae, "prediction": prediction, "precision": args.precision}
+    said = {"vae": args.vae, "text_encoder": args.text_encoder, "prediction": args.prediction,
+            "precision": args.precision}  # fmt: skip
+    if told is not None:
+        said |= {"vae": args.vae or told.vae, "text_encoder": args.text_encoder or told.text_encoders,
+                 "prediction": _read_as(args, told)}  # fmt: skip
     named = args.model or (usual.model if told is None else told.model or (usual.model if told.foreign else None))
     if named is not None or told is None:
         model = located(named, args, usual, screen)
@@ -226,10 +230,10 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
 
 def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
     """How the output of a single file's net is read: as is said, else as it was for the picture of a record."""
-    from huggingvis.recipes.models import is_single_file
+    from huggingvis.recipes.models import has_parts
 
     read = told.made.get("prediction")
-    single = args.model is None and told.model is not None and is_single_file(Path(told.model))
+    single = args.model is None and told.model is not None and has_parts(Path(told.model))
     return args.prediction or (read if single and read in PREDICTED else None)
 
 

@@ -18,9 +18,9 @@ from huggingvis.app.locating import add_places
 from huggingvis.app.preferences import preferences
 from huggingvis.app.prompting import add_prompting, filling_of
 from huggingvis.app.screen import Screen
-from huggingvis.codecs.prompt_filling import unclosed
+from huggingvis.codecs.prompt_filling import Filling
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import EMPHASIS, MAX_SEED
+from huggingvis.core.request import EMPHASIS, MAX_SEED, Prompt
 
 STEPS = 20
 
@@ -46,20 +46,23 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> Any:
     if args.seed + args.count - 1 > MAX_SEED:
         raise UsageError(f"seed plus count must stay within {MAX_SEED}; choose a smaller seed.")
+    filling = filling_of(args)
+    notes = filling.notes(Prompt(args.prompt, args.negative), "--wildcards")
     if args.what == "expand":
-        return [_expand(args, args.seed + i, screen) for i in range(args.count)]
-    filled = filling_of(args).texts(args.prompt, args.negative, args.seed)
-    reader: Reader = reader_of(args, preferences(), screen)
-    told = explained(filled, args.steps, args.emphasis, reader)
-    for line in sentences(told):
-        screen.say(line)
-    for note in (*unclosed(*filled), *told["notes"]):
+        told: Any = [_expanded(args, filling, args.seed + i, screen) for i in range(args.count)]
+    else:
+        reader: Reader = reader_of(args, preferences(), screen)
+        told = explained(filling.texts(args.prompt, args.negative, args.seed), args.steps, args.emphasis, reader)
+        notes = told["notes"] = (*notes, *told["notes"])
+        for line in sentences(told):
+            screen.say(line)
+    for note in notes:
         screen.note(note)
     return told
 
 
-def _expand(args: argparse.Namespace, seed: int, screen: Screen) -> dict[str, Any]:
-    prompt, negative = filling_of(args).texts(args.prompt, args.negative, seed)
+def _expanded(args: argparse.Namespace, filling: Filling, seed: int, screen: Screen) -> dict[str, Any]:
+    prompt, negative = filling.texts(args.prompt, args.negative, seed)
     screen.say(f"{seed}: {prompt}")
     if negative:
         screen.say(f"{' ' * len(str(seed))}  negative: {negative}")

@@ -8,10 +8,7 @@ from huggingvis.checkpoints.kinds import Kind, Subject
 from huggingvis.checkpoints.looks.nets import VARIANTS, base_by_shapes, channels, unet_base, weights_in
 from huggingvis.checkpoints.looks.single import of_single_file
 from huggingvis.checkpoints.report import Told
-from huggingvis.checkpoints.single_file_family import unet_prefix
-
-_SIGNS = ("time_embedding.linear_1.weight", "conv_in.weight", "down_blocks.0.resnets.0.conv1.weight")
-"""Of diffusers' U-Nets."""
+from huggingvis.checkpoints.single_file_family import diffusers_unet_prefix, unet_prefix
 
 
 @final
@@ -22,9 +19,7 @@ class _UNet(Kind):
         if subject.is_folder:
             return str(subject.settings.get("_class_name")).startswith("UNet")
         names = subject.tensors
-        return unet_prefix(names) is not None or any(
-            all(prefix + sign in names for sign in _SIGNS) for prefix in ("", "unet.")
-        )
+        return unet_prefix(names) is not None or diffusers_unet_prefix(names) is not None
 
     def tell(self, subject: Subject) -> Told:
         if not subject.is_folder and unet_prefix(subject.tensors) is not None:

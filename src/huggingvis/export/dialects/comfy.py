@@ -234,7 +234,7 @@ class _Walk:
     # ---- files
 
     def files(self, sampler: Node) -> tuple[Wanted, ...]:
-        """Model, LoRAs, VAE and control nets."""
+        """Model, LoRAs, VAE, text encoders and control nets."""
         found: list[Wanted] = []
         for node in self.come_from(self.at(sampler["inputs"].get("model")), "model"):
             inputs, kind = node["inputs"], node["class_type"]
@@ -252,4 +252,7 @@ class _Walk:
         for node in self.graph.values():
             if node["class_type"] == "VAELoader":
                 found.append(Wanted("vae", str(self.value(node["inputs"].get("vae_name")) or "")))
+            elif node["class_type"] in ("CLIPLoader", "DualCLIPLoader"):
+                names = (self.value(node["inputs"].get(f"clip_name{n}")) for n in ("2", "1", ""))
+                found += [Wanted("text-encoder", str(name)) for name in names if name]
         return tuple(found[::-1] + self.controls)

@@ -23,7 +23,6 @@ from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
-from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.request import Request
 from huggingvis.core.shapes import channels_last
@@ -32,19 +31,14 @@ from huggingvis.data.world import World
 from huggingvis.data.worldset import WorldSet
 from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, seeing_more
-from huggingvis.objectives.denoise import Denoising, LogitNormal, Squares
-from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.recipes.masked_latents import MaskedLatents, shown
-from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.text_encoders import place
-from huggingvis.runtime.attention import for_training
+from huggingvis.recipes.world_denoising import denoising, fitted
 from huggingvis.systems import tiny
 from huggingvis.systems.tiny import TinyConditioner, assemble
-from huggingvis.train.ema import ConstantDecay, Ema
-from huggingvis.train.fit import fit
-from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
-from huggingvis.train.settings import FitSettings, Validation
+from huggingvis.train.settings import Validation
 
 
 @dataclass(frozen=True)
@@ -128,31 +122,10 @@ def train(config: Config, setting: Setting) -> Run:
         return MaskedLatents(WorldSet(world, count), parts.codec, parts.tokenizer, plan, empty)
 
     torch.manual_seed(config.seed)
-    objective = Denoising(
-        widened(parts.unet).requires_grad_(True).train(),
-        RectifiedFlow(),
-        Velocity(),
-        LogitNormal(0.6, 1.2),
-        condition=TextAndRest(parts.tower),
-        error=Squares(parts.codec.std.cpu() ** config.importance),
-    )
-    asked = precision(config.precision, setting.device)
-    with for_training(setting.device, asked.autocast or torch.float32):
-        return fit(
-            objective.to(setting.device),
-            masked("train", config.layouts, config.empty),
-            run,
-            optim=Optim(config.lr, (0.9, 0.99), warmup=100, schedule=Cosine(config.steps, 0.01), muon=True),
-            steps=config.steps,
-            batch_size=config.batch,
-            ema=Ema(ConstantDecay(config.ema)),
-            settings=FitSettings(
-                seed=config.seed,
-                precision=asked,
-                validation=Validation(masked("test", 256, 0.0), every=500, batches=4),
-                progress=setting.progress,
-            ),
-        )
+    net, condition = widened(parts.unet).requires_grad_(True).train(), TextAndRest(parts.tower)
+    objective = denoising(net, condition, parts.codec, config.importance)
+    held = Validation(masked("test", 256, 0.0), every=500, batches=4)
+    return fitted(objective, masked("train", config.layouts, config.empty), run, config, setting, held, warmup=100)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:

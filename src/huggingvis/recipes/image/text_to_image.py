@@ -24,7 +24,6 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.codecs.kl_latents import KLLatents, fit_statistics
 from huggingvis.core.config import from_dict
 from huggingvis.core.files import write_atomically
-from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.system import Spec, System
 from huggingvis.data.cache import ArrayCache
@@ -34,22 +33,18 @@ from huggingvis.data.worldset import WorldSet
 from huggingvis.nets.plan_map import Plan, PlanMap
 from huggingvis.nets.text_tower import TextTower
 from huggingvis.nets.unet import UNet, UNetConfig, seeing_more
-from huggingvis.objectives.denoise import Denoising, LogitNormal, Squares
-from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.objectives.denoise import Denoising
 from huggingvis.recipes.described_latents import CachedLatents, Shares
 from huggingvis.recipes.image import latent_autoencoder
-from huggingvis.recipes.setting import Setting, precision
+from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.text.planning import load_planner
 from huggingvis.recipes.text_encoders import load_reader, place
-from huggingvis.runtime.attention import for_training
+from huggingvis.recipes.world_denoising import denoising, fitted
 from huggingvis.systems import tiny
 from huggingvis.systems.packaged import is_model
 from huggingvis.systems.tiny import TinyConditioner, assemble
-from huggingvis.train.ema import ConstantDecay, Ema
-from huggingvis.train.fit import fit
-from huggingvis.train.optim import Cosine, Optim
 from huggingvis.train.run import Run
-from huggingvis.train.settings import FitSettings, Validation
+from huggingvis.train.settings import Validation
 
 SYSTEM = {
     "name": "Text-to-image latent diffusion",
@@ -69,6 +64,7 @@ SYSTEM = {
         "nets/plan_reader.py",
         "data/tint.py",
         "recipes/described_latents.py",
+        "recipes/world_denoising.py",
         "nets/text_tower.py",
         "nets/unet.py",
         "processes/flow.py",
@@ -205,14 +201,7 @@ def objective_of(config: Config, codec: KLLatents, tower: TextTower) -> Denoisin
     net = network(config, codec.autoencoder.config.latent_channels, tower.config.dim, plan_map.channels)
     if config.start:
         assign(net, seeing_more(start_weights(place(config.start)), net))
-    return Denoising(
-        net,
-        RectifiedFlow(),
-        Velocity(),
-        LogitNormal(0.6, 1.2),  # the text decides at t > 0.8: below it the noisy latents already show what stands where
-        condition=TextCondition(tower, plan_map),
-        error=Squares(codec.std**config.importance),
-    )
+    return denoising(net, TextCondition(tower, plan_map), codec, config.importance)
 
 
 def train(config: Config, setting: Setting) -> Run:
@@ -228,23 +217,9 @@ def train(config: Config, setting: Setting) -> Run:
 
     torch.manual_seed(config.seed)  # what was loaded has drawn numbers
     objective = objective_of(config, codec, tower)
-    asked = precision(config.precision, setting.device)
-    with for_training(setting.device, asked.autocast or torch.float32):
-        return fit(
-            objective.to(setting.device),
-            cached("train", config.layouts, Shares(config.empty, config.unplanned, config.wrong)),
-            run,
-            optim=Optim(config.lr, (0.9, 0.99), warmup=200, schedule=Cosine(config.steps, 0.01), muon=True),
-            steps=config.steps,
-            batch_size=config.batch,
-            ema=Ema(ConstantDecay(config.ema)),
-            settings=FitSettings(
-                seed=config.seed,
-                precision=asked,
-                validation=Validation(cached("test", 1024, Shares()), every=1000, batches=4),
-                progress=setting.progress,
-            ),
-        )
+    shares = Shares(config.empty, config.unplanned, config.wrong)
+    held = Validation(cached("test", 1024, Shares()), every=1000, batches=4)
+    return fitted(objective, cached("train", config.layouts, shares), run, config, setting, held, warmup=200)
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
