@@ -93,8 +93,9 @@ def save(model: Model, place: str | Path) -> Path:
     """Write a model as other programs have it, and return where: one file if `place` ends in .safetensors, else a
     folder of diffusers.
 
-    Of the Stable Diffusion family either, its weights as they are; of a run of `vq_vae` with the networks of latent
-    diffusion its autoencoder, as a folder. Raises `UsageError` for a model of another family, `FileProblem` for a place
+    Of the Stable Diffusion family either, its weights as they are; of a diffusion model of pixels on a table (`ddpm`) a
+    folder, of one that learnt classes as it is without one; of a run of `vq_vae` with the networks of latent diffusion
+    its autoencoder, as a folder. Raises `UsageError` for a model of another family, `FileProblem` for a place
     where something is already.
     """
     ready()

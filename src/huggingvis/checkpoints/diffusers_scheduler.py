@@ -25,6 +25,12 @@ from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.processes.table import TableProcess
 
 FILE = "scheduler_config.json"
+KNOWN: tuple[dict[str, Any], ...] = (
+    {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
+    {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"},
+    {"beta_schedule": "squaredcos_cap_v2"},
+)
+"""Tables that have a name of theirs."""
 _THEIRS = {ours: theirs for theirs, ours in PREDICTIONS_OF.items()}
 
 IN_SIGMA = ("Euler", "Heun", "LMS", "KDPM2", "DPMSolverSDE")
@@ -92,13 +98,15 @@ def _edm(name: str, full: Json) -> Own:
 def scheduler_config(process: TableProcess, prediction: Prediction) -> dict[str, Any]:
     """A `scheduler_config.json` for a model without one: DDIM as Stable Diffusion's makers set it up."""
     name = next(name for name, kind in PREDICTIONS.items() if isinstance(prediction, kind))
-    known = TableProcess.scaled_linear()
-    if not (process.steps == known.steps and torch.equal(process.alphas_cumprod, known.alphas_cumprod)):
-        betas = 1 - process.alphas_cumprod / torch.cat([torch.ones(1).double(), process.alphas_cumprod[:-1]])
-        table: dict[str, Any] = {"trained_betas": betas.tolist(), "num_train_timesteps": process.steps}
+    table: dict[str, Any] = {"num_train_timesteps": process.steps}
+    for told in KNOWN:
+        found = table_of({**DEFAULTS, **told, **table})
+        if torch.equal(process.alphas_cumprod, found.alphas_cumprod):
+            table |= told
+            break
     else:
-        table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-                 "num_train_timesteps": 1000}  # fmt: skip
+        betas = 1 - process.alphas_cumprod / torch.cat([torch.ones(1).double(), process.alphas_cumprod[:-1]])
+        table["trained_betas"] = betas.tolist()
     return table | {
         "_class_name": "DDIMScheduler", "prediction_type": _THEIRS[name], "clip_sample": False,
         "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading",

@@ -1,5 +1,5 @@
-"""Systems written as others have them: the Stable Diffusion family as a folder of diffusers or in one file, the
-autoencoder of a VQ-VAE as a folder.
+"""Systems written as others have them: the Stable Diffusion family as a folder of diffusers or in one file, diffusion
+models of pixels and the autoencoder of a VQ-VAE as folders.
 
 Nets go out under the names of the format they are written in; what settings a folder came with, its nets keep.
 Book: chapter 5, "Checkpoints".
@@ -19,6 +19,8 @@ from huggingvis.checkpoints.diffusers_scheduler import write_scheduler
 from huggingvis.checkpoints.json_files import write_json
 from huggingvis.checkpoints.single_file import parts_of, write_single_file
 from huggingvis.codecs.kl_latents import KLLatents
+from huggingvis.codecs.pixels import Pixels
+from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import in_its_folder, new_folder
 from huggingvis.core.request import Request
@@ -30,6 +32,7 @@ from huggingvis.objectives.vq_vae import VQVAE
 from huggingvis.systems.pipelines import INDEX, ORIGIN
 from huggingvis.systems.prompt_reading import ClipReader, PromptConditioner, readers_of
 from huggingvis.systems.saving_autoencoder import save_vq
+from huggingvis.systems.saving_pixels import save_pixels
 from huggingvis.systems.size_conditions import SizeConditions
 from huggingvis.systems.stable_diffusion import USUAL_SCALE
 
@@ -53,6 +56,10 @@ def save(system: System, place: Path | str) -> Path:
             raise UsageError(f"An autoencoder with codes is written as a folder: name one in the place of {place}.")
         width, height = system.spec.size
         return new_folder(place, lambda folder: save_vq(model, (system.spec.channels, height, width), folder))
+    if isinstance(model, Diffuses) and isinstance(system.codec, Pixels):
+        if single:
+            raise UsageError(f"A model of pixels is written as a folder: name one in the place of {place}.")
+        return new_folder(place, lambda folder: save_pixels(model.diffusion, system.spec, folder))
     if not single:
         return new_folder(place, lambda folder: save_folder(system, folder))
     if place.exists():
@@ -122,8 +129,9 @@ def _parts(system: System) -> tuple[UNet, KLLatents, list[ClipReader]]:
     if not (isinstance(unet, UNet) and isinstance(codec, KLLatents) and clip) or len(clip) != len(readers):
         raise UsageError(
             f"{system.spec.name!r} is of the family {system.spec.family}, of which other programs have no files. They "
-            "have such of the Stable Diffusion family and of a VQ-VAE with the networks of latent diffusion (`hvis "
-            "train vq_vae --autoencoder.net latent`). Keep its own folder, which `--model` takes."
+            "have such of the Stable Diffusion family, of diffusion models of pixels (`hvis train ddpm`) and of a "
+            "VQ-VAE with the networks of latent diffusion (`hvis train vq_vae --autoencoder.net latent`). Keep its own "
+            "folder, which `--model` takes."
         )
     return unet, codec, clip
 

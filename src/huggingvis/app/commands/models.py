@@ -6,7 +6,7 @@ hvis models find detail                               where those are that are c
 hvis models get owner/name --variant fp16             from the Hugging Face hub (HF_HOME, HF_ENDPOINT, HF_TOKEN)
 hvis models get modelscope:owner/name                 from ModelScope
 hvis models get owner/name@revision:file.safetensors  one file, of one revision
-hvis models save runs/vq_vae out/vq                   as a folder of diffusers
+hvis models save runs/ddpm out/ddpm                   as a folder of diffusers
 hvis models save model.ckpt model.safetensors         as one file, as A1111 and ComfyUI have it
 hvis models remove runs/old --yes        the whole run
 hvis models remove runs/old --cache      only what it can make again (stored latents)
@@ -131,7 +131,7 @@ def _save(args: argparse.Namespace, usual: Preferences, screen: Screen) -> dict[
 
     if args.name is None or args.place is None:
         raise UsageError(
-            "Say which model to save and where, as in `hvis models save runs/vq_vae out/vq`: a folder of diffusers, or "
+            "Say which model to save and where, as in `hvis models save runs/ddpm out/ddpm`: a folder of diffusers, or "
             "one file if the name ends in .safetensors."
         )
     path = api.save(located(args.name, args, usual, screen), args.place)

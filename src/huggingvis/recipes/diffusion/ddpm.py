@@ -7,6 +7,7 @@ by name. Book: chapter 4.
 
     hvis train ddpm --run runs/digits --data mnist --net.channels 32,64,64 --net.blocks 1
     hvis generate 7 --model runs/digits
+    hvis models save runs/digits out/digits
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SYSTEM = {
     "exact": "tests/oracle/test_solvers.py::test_ancestral_step_is_bayes",
     "trained": "benchmarks/trained/ddpm.json",
     "explained": None,
-    "usable": None,
+    "usable": "tests/interop/test_pixel_pipelines.py::test_our_runs_are_theirs",
 }
 
 
