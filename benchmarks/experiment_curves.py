@@ -55,14 +55,18 @@ def _rows(told: Mapping[str, Any]) -> Iterator[tuple[str, Results]]:
         yield f"{point['sampler']} {point[knob]:g}", _figures({k: v for k, v in point.items() if k != knob})
 
 
-def _samplers(cells: list[Mapping[str, Any]]) -> dict[str, dict[str, Found]]:
+def _samplers(cells: list[Mapping[str, Any]]) -> Mapping[str, Results]:
     """What `hvis compare samplers` measured of each sampler, by numbers of calls."""
-    out: dict[str, dict[str, Found]] = {cell["sampler"]: {} for cell in cells}
-    for key in ("psnr", "frechet"):
-        for cell in cells:
-            if cell.get(key) is not None:
-                out[cell["sampler"]][f"{key} {cell['nfe']}"] = {"value": cell[key], "error": None}
-    return out
+
+    def of(name: str) -> Results:
+        measured = ((key, cell) for key in ("psnr", "frechet") for cell in cells if cell["sampler"] == name)
+        return {
+            f"{key} {cell['nfe']}": {"value": cell[key], "error": None}
+            for key, cell in measured
+            if cell.get(key) is not None
+        }
+
+    return {name: of(name) for name in dict.fromkeys(cell["sampler"] for cell in cells)}
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Found]:
