@@ -55,19 +55,23 @@ def _rows(told: Mapping[str, Any]) -> Iterator[tuple[str, Results]]:
         yield f"{point['sampler']} {point[knob]:g}", _figures({k: v for k, v in point.items() if k != knob})
 
 
-def _samplers(cells: list[Mapping[str, Any]]) -> dict[str, dict[str, Found]]:
+def _samplers(cells: list[Mapping[str, Any]]) -> Mapping[str, Results]:
     """What `hvis compare samplers` measured of each sampler, by numbers of calls."""
-    out: dict[str, dict[str, Found]] = {cell["sampler"]: {} for cell in cells}
-    for key in ("psnr", "frechet"):
-        for cell in cells:
-            if cell.get(key) is not None:
-                out[cell["sampler"]][f"{key} {cell['nfe']}"] = {"value": cell[key], "error": None}
-    return out
+
+    def of(name: str) -> Results:
+        found: dict[str, Found] = {}
+        for key in ("psnr", "frechet"):
+            for cell in cells:
+                if cell["sampler"] == name and cell.get(key) is not None:
+                    found[f"{key} {cell['nfe']}"] = {"value": cell[key], "error": None}
+        return found
+
+    return {name: of(name) for name in dict.fromkeys(cell["sampler"] for cell in cells)}
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Found]:
     """The numbers of a row, but for how long they took."""
-    out = {}
+    out: dict[str, Found] = {}
     for key, value in row.items():
         if isinstance(value, Mapping) and "mean" in value:
             out[key] = {"value": value["mean"], "error": value["error"]}

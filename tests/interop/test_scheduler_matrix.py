@@ -50,9 +50,12 @@ LEADING: dict[str, list[Any]] = {
 }
 CLIPPED: dict[str, list[Any]] = {"clip_sample": [False, True], "thresholding": [False, True]}
 SOLVING: dict[str, list[Any]] = {
-    "solver_order": [2, 1, 3], "solver_type": ["midpoint", "heun", "bh2"], "lower_order_final": [True, False],
-    "thresholding": [False, True], "lambda_min_clipped": [-float("inf"), -5.1],
-}  # fmt: skip
+    "solver_order": [2, 1, 3],
+    "solver_type": ["midpoint", "heun", "bh2"],
+    "lower_order_final": [True, False],
+    "thresholding": [False, True],
+    "lambda_min_clipped": [-float("inf"), -5.1],
+}
 CLASSES: dict[str, dict[str, list[Any]]] = {
     "DDIMScheduler": {**LEADING, **ZERO, **CLIPPED, "set_alpha_to_one": [True, False]},
     "DDPMScheduler": {**LEADING, **ZERO, **CLIPPED, "variance_type": ["fixed_small", "fixed_small_log"]},
