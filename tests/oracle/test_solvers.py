@@ -358,6 +358,7 @@ def test_names() -> None:
     assert split_label("DPM++ 2M Karras") == ("dpm++2m", "karras") and split_label("Euler a") == ("euler-a", None)
     assert sampler_of("dpmpp_2m") == sampler_of("DPMSolverMultistepScheduler") == DPMSolver()
     assert sampler_of("DDIM", eta=0.3) == DDIM(0.3) and sampler_of("k_euler_ancestral") == DDIM(1.0)
+    assert sampler_of("dpmpp_2m_sde_gpu") == sampler_of("DPM++ 2M SDE")  # there the noise is drawn on the device
     assert schedule_of("SGM Uniform", 5) == Linspace(5, rounded=False, open_end=True)
     spelled = [name.lower() for row in SAMPLERS for name in {n.lower() for n in row.names()}]
     assert len(spelled) == len(set(spelled)) and len({row.name for row in SCHEDULES}) == len(SCHEDULES)
