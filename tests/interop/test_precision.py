@@ -48,7 +48,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets what the processor and the CUDA device can."""
 
     def told(*names: str, bf16: bool = True) -> None:
-        monkeypatch.setattr(runtime, "instructions", lambda: names)
+        monkeypatch.setattr("huggingvis.core.machine.instructions", lambda: names)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **more: bf16)
 
     return told
