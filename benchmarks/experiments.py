@@ -25,8 +25,10 @@ class Experiment:
         order: rows, that of the best figure first, as expected; ROW:FIGURE where it is not `figure`. Empty where a
             command's own file answers.
         more: whether more is better.
+        alike: whether those of `order` are expected to agree, within three standard errors, instead of one being ahead.
         commands: what else is run, with its minutes on one core.
-        curve: NAME of the `curves/NAME.json` that these commands write, and `.png` where there is something to draw.
+        curve: NAME of the `curves/NAME.json` that these commands write, and `.png` where there is something to draw;
+            without commands, what another experiment's have written.
     """
 
     about: str
@@ -36,6 +38,7 @@ class Experiment:
     figure: str = ""
     order: tuple[str, ...] = ()
     more: bool = False
+    alike: bool = False
     commands: tuple[tuple[str, float], ...] = ()
     curve: str = ""
 

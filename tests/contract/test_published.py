@@ -118,6 +118,10 @@ def test_experiments_are_of_rows_and_their_verdicts_can_go_both_ways(published: 
     assert page.verdict(two, records(2.0, 1.0, 0.1)) == "not as expected: b is ahead of a"
     assert "by 1.4 standard errors only" in page.verdict(two, records(1.0, 1.2, 0.1))
     assert page.verdict(replace(two, more=True), records(1.0, 2.0, 0.1)) == "not as expected: b is ahead of a"
+    alike = replace(two, alike=True)
+    assert page.verdict(alike, records(1.0, 1.3, 0.1)) == "as expected"
+    assert page.verdict(alike, records(1.5, 1.0, 0.1)) == "not as expected: a and b are 3.5 standard errors apart"
+    assert page.verdict(alike, records(1.0, 1.1, None)) == "not as expected: a is not b"
     assert page.verdict(two, {"a": records(1.0, 1.0, None)["a"]}) == "open: b not on record yet"
     half = {**records(1.0, 1.0, None), "b": {}}
     assert page.verdict(two, half) == "open: b:f not measured yet"
