@@ -26,8 +26,8 @@ hvis catalog schedules
 ```
 
 The last two print what stands here, with the papers; of a sampler also the order that regression finds on a mixture
-of Gaussians, whose flow is known exactly, and the error it makes there in 20 network calls. Where a name has a diffusers
-class, its test compares every network call and the final sample with that of the class.
+of Gaussians, whose flow is known exactly, and the error it makes there in 20 network calls. Where a name has a
+diffusers class, its test compares every network call and the final sample with that of the class.
 
 ## Which one, in how many steps
 
@@ -39,9 +39,9 @@ hvis compare samplers --model runs/ddpm --samplers ddim,euler-a,pc --against mni
 ```
 
 It writes the numbers, a plot of quality against network calls and a contact sheet of the same seeds. Samplers without
-fresh noise are measured by how near they come to a reference of many calls (PSNR); with `--against`, all of them by the
-Fréchet distance to real pictures. These are all samplers on the shipped model; [the numbers](../benchmarks/foundations.md)
-stand with the other experiments.
+fresh noise are measured by how near they come to a reference of many calls (PSNR); with `--against`, all of them by
+the Fréchet distance to real pictures. These are all samplers on the shipped model;
+[the numbers](../benchmarks/foundations.md) stand with the other experiments.
 
 ![Quality against network calls of every sampler](../benchmarks/curves/samplers.png)
 
