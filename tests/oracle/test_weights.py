@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from huggingvis.processes.non_uniform import at_speeds
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.denoiser_training import WeightingName
 
 F64 = torch.float64
 TIMES = torch.linspace(0.04, 0.96, 12, dtype=F64)
@@ -55,6 +58,10 @@ def test_known_weights() -> None:
     assert WEIGHTINGS["min-snr"](snr).tolist() == [0.25, 1.0, 4.0, 5.0]
     assert WEIGHTINGS["truncated"](snr).tolist() == [1.0, 1.0, 4.0, 30.0]
     assert WEIGHTINGS["p2"](snr).tolist() == pytest.approx([0.2, 0.5, 0.8, 30 / 31])
+
+
+def test_a_training_names_every_weight() -> None:
+    assert get_args(WeightingName) == ("plain", *WEIGHTINGS)
 
 
 class Silent(torch.nn.Module):
