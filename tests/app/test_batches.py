@@ -201,6 +201,7 @@ def test_python_reads_what_the_command_reads(tmp_path: Path, monkeypatch: pytest
         {"prompt": "b", "lora": "a.safetensors:0.5;b.safetensors:0.7"}, {"prompt": "b", "lora": {"a.safetensors": 0.5}},
         {"prompt": "c", "set": "database=mnist;k=2", "n": 2}, {"prompt": "{c|c}", "n": 2, "seed": 3, "model": "other"},
         {"prompt": "d", "sampling": {"seed": 4}, "cfg": 5}, {"request": {"prompt": {"text": "e"}, "source": None}},
+        {"prompt": "f", "lora": None, "image_encoder": None, "style": None, "set": None, "width": None},
     ]  # fmt: skip
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     parser = Parser(prog="hvis batch")

@@ -30,6 +30,8 @@ TABLES = tuple(config.types_of(Request))
 _BESIDE = tuple(field.name for field in fields(Beside))
 _GAPS = ("wildcards", "style", "styles")
 _OPTIONS = "set"
+BESIDE = (*_BESIDE, *_GAPS, _OPTIONS)
+"""What is named beside fields of the request; None names nothing."""
 _LOADING = tuple(field.name for field in fields(Wishes))
 _PICTURES = ("source.path", "source.mask")
 
@@ -140,7 +142,7 @@ def _check(name: str, value: Any) -> None:
     try:
         place = place_of(name)
     except UsageError:
-        raise unknown("field of a request", name, ["model", *names(), *_BESIDE, *_GAPS, _OPTIONS]) from None
+        raise unknown("field of a request", name, ["model", *names(), *BESIDE]) from None
     if place in _PICTURES and not isinstance(value, str | Path):
         raise UsageError(
             f"`{name}` must be the path of a picture file, found a {type(value).__name__}. Save the picture first "
