@@ -202,6 +202,7 @@ def test_python_reads_what_the_command_reads(tmp_path: Path, monkeypatch: pytest
         {"prompt": "c", "set": "database=mnist;k=2", "n": 2}, {"prompt": "{c|c}", "n": 2, "seed": 3, "model": "other"},
         {"prompt": "d", "sampling": {"seed": 4}, "cfg": 5}, {"request": {"prompt": {"text": "e"}, "source": None}},
         {"prompt": "f", "lora": None, "image_encoder": None, "style": None, "set": None, "width": None},
+        {"prompt": "g", "size": [96, 64], "guidance_interval": [0, 0.5], "seed_resize": [8, 8]},
     ]  # fmt: skip
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     parser = Parser(prog="hvis batch")

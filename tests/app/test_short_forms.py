@@ -131,6 +131,8 @@ def test_what_does_not_go_together_is_said(place: Path, monkeypatch: pytest.Monk
     [
         ({"lora": {"style.safetensors": "strong"}}, "weight of style.safetensors must be a number such as 0.8, but 's"),
         ({"control": ("canny", "in.png", None)}, "weight of canny must be a number such as 0.8, but None was found"),
+        ({"refine": 2.0}, "`refine` is a part of a request, .* but 2.0 was found. .*: refine.scale, "),
+        ({"options": 3}, "but 3 was found. One field of it is said alone by its own name: options.NAME"),
         ({"control": [3]}, "or a file, the picture that it reads and a weight, .*; found 3"),
         ({"set": {"database": "mnist"}}, "`set` takes a name and a value, .*; found {'database'.* is called `options`"),
         (

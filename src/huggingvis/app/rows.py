@@ -123,7 +123,7 @@ class RowReader:
         if action.nargs == 0:
             return [] if str(value).lower() in _OFF else [option]
         several = isinstance(action, argparse._AppendAction)
-        values = value if isinstance(value, list) else str(value).split(";") if several else [value]
+        values = [value] if not several else value if isinstance(value, list) else str(value).split(";")
         return [f"{option}={_text(one)}" for one in values]
 
     def _found(self, args: argparse.Namespace) -> tuple[AdapterUse, ...]:

@@ -135,6 +135,11 @@ def _named(told: Mapping[str, Any], tables: Mapping[str, Any]) -> set[str]:
     return places
 
 
+def _inside(table: str) -> str:
+    """The names of its fields."""
+    return ", ".join(place for place in names() if place.startswith(f"{table}.")) or f"{table}.NAME"
+
+
 def _check(name: str, value: Any) -> None:
     """Raises `UsageError` for no name, and for a picture that is no file."""
     if name in _LOADING:
@@ -142,6 +147,11 @@ def _check(name: str, value: Any) -> None:
     try:
         place = place_of(name)
     except UsageError:
+        if name in TABLES:
+            raise UsageError(
+                f"`{name}` is a part of a request, a record or a table of its fields, but {value!r:.80} was found. One "
+                f"field of it is said alone by its own name: {_inside(name)}."
+            ) from None
         raise unknown("field of a request", name, ["model", *names(), *BESIDE]) from None
     if place in _PICTURES and not isinstance(value, str | Path):
         raise UsageError(
