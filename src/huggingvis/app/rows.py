@@ -117,13 +117,17 @@ class RowReader:
         return option if parent in ("prompt", "canvas", "sampling") and option in self._flags else ""
 
     def _words(self, option: str, value: Any) -> list[str]:
+        """The words of one flag. A list of texts is a flag that was said so often, any other list is one value."""
         if isinstance(value, Mapping):  # weights by file
             value = [f"{file}:{weight}" for file, weight in value.items()]
         (action,) = (action for action in self.parser._actions if option in action.option_strings)
         if action.nargs == 0:
             return [] if str(value).lower() in _OFF else [option]
         several = isinstance(action, argparse._AppendAction)
-        values = [value] if not several else value if isinstance(value, list) else str(value).split(";")
+        if several and not isinstance(value, list):
+            value = str(value).split(";")
+        repeated = isinstance(value, list) and (several or all(isinstance(one, str) for one in value))
+        values = value if repeated else [value]
         return [f"{option}={_text(one)}" for one in values]
 
     def _found(self, args: argparse.Namespace) -> tuple[AdapterUse, ...]:
