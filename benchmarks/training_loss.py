@@ -45,13 +45,19 @@ def main() -> None:
         for seed in range(options.seed, options.seed + options.repeats):
             net = contenders(SMALL, options.rate, seed)[name]()
             losses.setdefault(name, []).append(_learnt(net, shown, unseen, options))
-        facts = {**net.facts(options.batch), "spread": round(statistics.stdev(losses[name]), 5)}
+        facts = net.facts(options.batch) | spread(losses[name])
         report.add(row(f"loss after {options.steps} steps", name, "mean square", losses[name], facts=facts))
     report.write()
 
 
+def spread(losses: list[float]) -> dict[str, float]:
+    """The standard deviation over seeds, where there are several."""
+    return {"spread": round(statistics.stdev(losses), 5)} if len(losses) > 1 else {}
+
+
 def _learnt(net: Contender, shown: Tensor, unseen: Tensor, options: Namespace) -> float:
-    """The loss on held-out pictures after training; chance is the same for every contender's seed."""
+    """The loss on held-out pictures after training. Times and noise are the same for all nets of a peer; ours goes on
+    with the generator of its training."""
     for pictures in shown.split(options.batch):
         net.step(pictures)
     net.net.eval()

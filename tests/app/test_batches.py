@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from refusals import left, refused, small_files
 from safetensors.torch import save_file as save_tensors
 
 from huggingvis import api
+from huggingvis.api.loading import Loading
 from huggingvis.app.arguments import Parser
 from huggingvis.app.commands import generate
 from huggingvis.app.preferences import preferences
@@ -30,6 +31,7 @@ from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
 from huggingvis.recipes.addresses import Identities, address
 from huggingvis.recipes.batch_rows import rows_of
+from huggingvis.recipes.models import Wishes
 from huggingvis.recipes.row_places import rows_in
 
 ROWS = "prompt,seed,size,cfg\na fox,7,48x32,2\na pizza,8,,\n"
@@ -199,6 +201,8 @@ def test_python_reads_what_the_command_reads(tmp_path: Path, monkeypatch: pytest
         {"prompt": "b", "lora": "a.safetensors:0.5;b.safetensors:0.7"}, {"prompt": "b", "lora": {"a.safetensors": 0.5}},
         {"prompt": "c", "set": "database=mnist;k=2", "n": 2}, {"prompt": "{c|c}", "n": 2, "seed": 3, "model": "other"},
         {"prompt": "d", "sampling": {"seed": 4}, "cfg": 5}, {"request": {"prompt": {"text": "e"}, "source": None}},
+        {"prompt": "f", "lora": None, "image_encoder": None, "style": None, "set": None, "width": None},
+        {"prompt": "g", "size": [96, 64], "guidance_interval": [0, 0.5], "seed_resize": [8, 8]},
     ]  # fmt: skip
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     parser = Parser(prog="hvis batch")
@@ -234,6 +238,7 @@ def test_python_says_how_models_are_loaded(tiny_model: Path, tmp_path: Path) -> 
     (other,) = api.batch(rows, folder, model=tiny_model, vae="absent.safetensors").outcomes
     assert first.state == "made" and other.state == "failed" and "leave out --vae" in str(other.error)
     assert first.address != other.address
+    assert set(Loading.__annotations__) == {field.name for field in fields(Wishes)}
 
 
 def test_an_address_stays_what_it_is_while_nothing_of_the_picture_changes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,40 @@ def test_what_does_not_go_together_is_said(place: Path, monkeypatch: pytest.Monk
         hv.generate(PROMPT, model="no/such/model", stepz=3)
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"lora": {"style.safetensors": "strong"}}, "weight of style.safetensors must be a number such as 0.8, but 's"),
+        ({"control": ("canny", "in.png", None)}, "weight of canny must be a number such as 0.8, but None was found"),
+        ({"refine": 2.0}, "`refine` is a part of a request, .* but 2.0 was found. .*: refine.scale, "),
+        ({"options": 3}, "but 3 was found. One field of it is said alone by its own name: options.NAME"),
+        ({"control": [3]}, "or a file, the picture that it reads and a weight, .*; found 3"),
+        ({"set": {"database": "mnist"}}, "`set` takes a name and a value, .*; found {'database'.* is called `options`"),
+        (
+            {"wildcards": ["colours"]},
+            r"`wildcards` is a folder of lists such as colour.txt, but \['colours'\] was found",
+        ),
+    ],
+)
+def test_values_of_another_kind_are_explained(told: dict[str, Any], message: str, place: Path) -> None:
+    with contextlib.chdir(place), pytest.raises(UsageError, match=message):
+        hv.generate(PROMPT, model="no/such/model", **told)
+
+
+@pytest.mark.parametrize("wrong", [Request("a fox"), Request(Prompt(PROMPT), sampling=7)])  # type: ignore[arg-type]
+def test_a_request_of_other_things_is_explained(wrong: Request) -> None:
+    for asked in (lambda: hv.generate(wrong, model="no/such/model"), lambda: rows_of([wrong]),
+                  lambda: hv.grid(wrong, x="steps=1,2", model="no/such/model")):  # fmt: skip
+        with pytest.raises(UsageError, match="of Request must be a table of"):
+            asked()
+
+
+def test_none_names_nothing() -> None:
+    """So a row of JSON has it, and a call that passes on what it was given."""
+    named = ("lora", "embedding", "control", "image_encoder", "control_fit", "wildcards", "style", "styles", "set")
+    assert rows_of([dict.fromkeys(named) | {"prompt": PROMPT}]) == rows_of([{"prompt": PROMPT}])
+
+
 def test_numbers_are_asked_for_by_the_names_of_batches(system: System) -> None:
     (short,) = hv.generate(PROMPT, model=system, steps=1, cfg=2, negative="rain", sampler="Euler a", size=16, seed=5)
     own = replace(system.defaults, steps=1, guidance_scale=2.0, sampler="euler-a", seed=5)
@@ -156,6 +191,9 @@ def test_a_seed_of_minus_one_is_drawn_once_and_recorded(system: System, hvis: An
     assert seed > 0 and [picture.made["seed"] for picture in pair] == [seed, seed + 1]
     rows = rows_of([{"prompt": PROMPT, "seed": -1}, Request(Prompt(PROMPT), sampling=Sampling(seed=-1))])
     assert len({seed, *(row.request.sampling.seed for row in rows)}) == 3
+    (streamed,) = api.stream(system, Request(Prompt(PROMPT), sampling=Sampling(steps=1, seed=-1, variation_seed=-1)))
+    assert streamed.request is not None
+    assert streamed.request.sampling.seed == streamed.made["seed"] > 0 < streamed.request.sampling.variation_seed
 
 
 def test_gaps_are_drawn_as_on_the_command_line(hvis: Any, tmp_path: Path) -> None:
@@ -168,6 +206,13 @@ def test_gaps_are_drawn_as_on_the_command_line(hvis: Any, tmp_path: Path) -> Non
     assert [row.request.sampling.seed for row in rows] == [4, 5, 6, 7, 8]
     assert {(row.request.prompt.written, row.request.canvas.count) for row in rows} == {(words, 1)}
     assert len(rows_of(["a {red|red}"])) == len(rows_of([Request(Prompt("a {red|blue}"))])) == 1
+
+
+def test_variations_share_a_seed_whether_their_words_are_drawn_or_not() -> None:
+    plain = Sampling(seed=4, variation_seed=9, variation_strength=0.2)
+    told = {"seed": 4, "variation_seed": 9, "variation_strength": 0.2, "count": 3}
+    rows = rows_of([{"prompt": "a {big|small} star", **told}])
+    assert [row.request.sampling.seeds(0) for row in rows] == [plain.seeds(i) for i in range(3)]
 
 
 def test_words_on_top_of_a_record_are_filled_and_have_no_other_history() -> None:

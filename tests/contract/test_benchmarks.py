@@ -132,6 +132,12 @@ def test_a_report_is_what_was_measured(common: ModuleType, tmp_path: Path, monke
     check(record, common)
 
 
+def test_the_spread_is_that_of_several_seeds(common: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module("unet_peers", monkeypatch)
+    spread = module("training_loss", monkeypatch).spread
+    assert spread([0.25]) == {} and spread([0.25, 0.5]) == {"spread": 0.17678}
+
+
 def test_numbers_that_are_not_finite_are_refused(common: ModuleType, tmp_path: Path) -> None:
     report = common.Report("some.py", Namespace(threads=1, seed=0, out=tmp_path))
     with pytest.raises(ValueError, match="JSON"):

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from huggingvis.codecs.prompt_styles import read_styles
 from huggingvis.core.errors import FileProblem, NumericalTrouble, UsageError
-from huggingvis.core.files import write_atomically, write_new
+from huggingvis.core.files import explain, write_atomically, write_new
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture
 from huggingvis.core.request import Canvas, FromPicture, Prompt, Request, Sampling
@@ -266,6 +267,15 @@ def test_a_read_only_folder_is_said_so(read_only_folder):
         with pytest.raises(FileProblem, match="may not be written to: choose another folder"):
             write()
     assert os.listdir(read_only_folder) == ["a.png"] and (read_only_folder / "a.png").read_bytes() == before
+
+
+def test_why_a_file_could_not_be_read_is_said(tmp_path):
+    for path, why in ((tmp_path / "gone.csv", "there is no such file"), (tmp_path, "it is a folder")):
+        with pytest.raises(FileProblem, match=f"Could not read {path}: {why}") as told:
+            read_styles(path)
+        assert "Nothing was changed" not in str(told.value)
+    closed = explain(PermissionError(errno.EACCES, "denied"), Path("a"), "read")
+    assert str(closed) == "Could not read a: it may not be read: change its permissions, or those of its folder."
 
 
 def test_saved_files_have_ordinary_permissions(tmp_path):

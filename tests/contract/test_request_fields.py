@@ -28,6 +28,7 @@ FOX = Request(Prompt("a fox", "no fox"), adapters=(AdapterUse("a.safetensors", 0
         ("guidance_interval", [0, 0.5], Request(FOX.prompt, sampling=Unsaid(guidance_interval=(0.0, 0.5)))),
         ("size", "96x64", Request(FOX.prompt, Canvas(96, 64))),
         ("size", " 96 × 64 ", Request(FOX.prompt, Canvas(96, 64))),
+        ("size", (96, 64), Request(FOX.prompt, Canvas(96, 64))),
         ("size", "96", Request(FOX.prompt, Canvas(96, 96))),
         ("width", "none", Request(FOX.prompt)),
         ("n", 3, Request(FOX.prompt, Canvas(count=3))),

@@ -357,6 +357,8 @@ def test_rows_are_for_what_they_suit(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = by_rows(q, k, v)
     assert rows is not None and torch.equal(usual(q, k, v, None), rows) and not torch.equal(rows, fused(q, k, v))
     assert torch.equal(usual(q, k, v, seen), fused(q, k, v, attn_mask=seen))
+    shared = k[:, :1]  # one set of keys for all heads
+    assert torch.equal(usual(q, shared, v, None), fused(q, shared, v))
     assert torch.equal(usual(q[..., :9, :], k, v, None), fused(q[..., :9, :], k, v))
     assert torch.equal(usual(q.float(), k.float(), v.float(), None), fused(q.float(), k.float(), v.float()))
     learnt = q.clone().requires_grad_()

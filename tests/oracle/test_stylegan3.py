@@ -160,3 +160,10 @@ def test_tracked_magnitudes_level_the_layers() -> None:
     for hook in hooks:
         hook.remove()
     assert [float(x.square().mean()) for x in seen] == pytest.approx([1.0] * len(seen), rel=1e-9)
+
+
+def test_magnitudes_are_tracked_in_half_precision_too() -> None:
+    """Activations are cut at 256, whose square is more than float16 holds."""
+    layer = painter(Filtering()).torgb
+    layer.track(torch.full((1, 8, 4, 4), 256.0, dtype=torch.float16), decay=0.0)
+    assert float(layer.magnitude_ema) == 256.0**2

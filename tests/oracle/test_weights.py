@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -9,12 +11,13 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import X0, Eps, Prediction, Process, V, Velocity
 from huggingvis.objectives.denoise import Denoising, UniformTimes
-from huggingvis.objectives.weights import WEIGHTINGS, of_output
+from huggingvis.objectives.weights import WEIGHTINGS, output_weight
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.non_uniform import at_speeds
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.denoiser_training import WeightingName
 
 F64 = torch.float64
 TIMES = torch.linspace(0.04, 0.96, 12, dtype=F64)
@@ -36,25 +39,29 @@ def test_a_weight_is_that_of_the_datums_error(process: Process, prediction: Pred
     off = (out - prediction.target(process, x0, eps, TIMES)).square().mean((1, 2))
     snr = (process.alpha(TIMES) / process.sigma(TIMES)) ** 2
     want = WEIGHTINGS[name](snr) * (wrong - x0).square().mean((1, 2))
-    got = of_output(WEIGHTINGS[name], process, prediction, TIMES) * off
+    got = output_weight(WEIGHTINGS[name], process, prediction, TIMES) * off
     assert float(((got - want) / want).abs().max()) < 1e-8
 
 
 def test_known_weights() -> None:
     """The plain losses of noise and of v are the weights of their names; EDM's own is that of its paper."""
     vp, ones = CosineVP(), torch.ones_like(TIMES)
-    torch.testing.assert_close(of_output(WEIGHTINGS["eps"], vp, Eps(), TIMES), ones)
-    torch.testing.assert_close(of_output(WEIGHTINGS["v"], vp, V(), TIMES), ones)
-    torch.testing.assert_close(of_output(WEIGHTINGS["x0"], vp, X0(), TIMES), ones)
+    torch.testing.assert_close(output_weight(WEIGHTINGS["eps"], vp, Eps(), TIMES), ones)
+    torch.testing.assert_close(output_weight(WEIGHTINGS["v"], vp, V(), TIMES), ones)
+    torch.testing.assert_close(output_weight(WEIGHTINGS["x0"], vp, X0(), TIMES), ones)
     edm = Preconditioned(0.5)
-    theirs = of_output(lambda snr: edm.weight(vp, TIMES), vp, edm, TIMES)
+    theirs = output_weight(lambda snr: edm.weight(vp, TIMES), vp, edm, TIMES)
     torch.testing.assert_close(theirs, ones)
-    flow = of_output(WEIGHTINGS["eps"], RectifiedFlow(), Velocity(), TIMES)
+    flow = output_weight(WEIGHTINGS["eps"], RectifiedFlow(), Velocity(), TIMES)
     torch.testing.assert_close(flow, (1 - TIMES) ** 2)
     snr = torch.tensor([0.25, 1.0, 4.0, 30.0], dtype=F64)
     assert WEIGHTINGS["min-snr"](snr).tolist() == [0.25, 1.0, 4.0, 5.0]
     assert WEIGHTINGS["truncated"](snr).tolist() == [1.0, 1.0, 4.0, 30.0]
     assert WEIGHTINGS["p2"](snr).tolist() == pytest.approx([0.2, 0.5, 0.8, 30 / 31])
+
+
+def test_a_training_names_every_weight() -> None:
+    assert get_args(WeightingName) == ("plain", *WEIGHTINGS)
 
 
 class Silent(torch.nn.Module):
@@ -67,7 +74,7 @@ def test_the_loss_is_weighted_and_what_is_measured_is_not() -> None:
     plain = Denoising(Silent(), process, V(), UniformTimes())
     weighted = Denoising(Silent(), process, V(), UniformTimes(), weighting=WEIGHTINGS["min-snr"])
     each, t = plain.errors({"x0": x0}, torch.Generator().manual_seed(1))
-    want = (each * of_output(WEIGHTINGS["min-snr"], process, V(), t)).mean()
+    want = (each * output_weight(WEIGHTINGS["min-snr"], process, V(), t)).mean()
     got = weighted.loss({"x0": x0}, 0, torch.Generator().manual_seed(1))["mse"]
     assert float(got) == pytest.approx(float(want), rel=1e-6)
     one, other = (o.measure({"x0": x0}, 2, 0)["mse"] for o in (plain, weighted))

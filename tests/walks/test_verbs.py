@@ -85,6 +85,7 @@ def test_a_model_has_its_verbs_and_names_them_where_it_lacks_one(recipe: str, da
     assert drawn.shape == (2, channels, height, width) and float(drawn.abs().max()) <= 1
     same = hv.generate("", model=model, count=2, seed=5)
     assert [p.pixels.tolist() for p in model.pictures(drawn)] == [p.pixels.tolist() for p in same]
+    assert model.sample(1, seed=-1).shape == (1, channels, height, width)
     if "log_prob" in expected:
         nats = model.log_prob(x)
         assert nats.shape == (3,) and bool(nats.isfinite().all())

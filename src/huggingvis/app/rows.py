@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, final
 
 from huggingvis.app.arguments import Parser
@@ -18,13 +18,15 @@ from huggingvis.app.preferences import Preferences
 from huggingvis.app.prompting import drafts, requests_of
 from huggingvis.app.screen import Screen
 from huggingvis.app.sizes import refiner_of
+from huggingvis.core.config import NONE
 from huggingvis.core.errors import HvisError, UsageError, unknown
 from huggingvis.core.request import AdapterUse, Prompt
 from huggingvis.core.request_fields import names, place_of, plain_name
 from huggingvis.core.row_files import Cells
-from huggingvis.recipes.asking import TABLES, asked_of, is_table, opened
+from huggingvis.recipes.asking import BESIDE, TABLES, asked_of, is_table, opened
 from huggingvis.recipes.batch_rows import fault_of, faulty
 from huggingvis.recipes.batching import Row
+from huggingvis.recipes.beside import Beside
 
 ONCE = frozenset({
     "--from", "--models", "--output", "--device", "--precision", "--vae", "--text-encoder", "--prediction", "--grid",
@@ -32,7 +34,7 @@ ONCE = frozenset({
     "--preview-decoder",
 })  # fmt: skip
 """Flags of `hvis generate` that hold for all rows."""
-_ADAPTERS = ("lora", "embedding", "control", "control_fit", "image_encoder")
+_ADAPTERS = {field.name for field in fields(Beside)}
 _OFF = ("", "no", "false", "off", "0")
 
 
@@ -87,6 +89,8 @@ class RowReader:
                 fields[name] = value
                 continue
             plain = plain_name(name)
+            if value is None and plain in BESIDE:
+                continue
             option = f"--{plain.replace('_', '-')}"
             if option not in self._flags and option not in ONCE and ":" not in plain:
                 option = self._alias(name)
@@ -113,13 +117,17 @@ class RowReader:
         return option if parent in ("prompt", "canvas", "sampling") and option in self._flags else ""
 
     def _words(self, option: str, value: Any) -> list[str]:
+        """The words of one flag. A list of texts is a flag that was said so often, any other list is one value."""
         if isinstance(value, Mapping):  # weights by file
             value = [f"{file}:{weight}" for file, weight in value.items()]
         (action,) = (action for action in self.parser._actions if option in action.option_strings)
         if action.nargs == 0:
             return [] if str(value).lower() in _OFF else [option]
         several = isinstance(action, argparse._AppendAction)
-        values = value if isinstance(value, list) else str(value).split(";") if several else [value]
+        if several and not isinstance(value, list):
+            value = str(value).split(";")
+        repeated = isinstance(value, list) and (several or all(isinstance(one, str) for one in value))
+        values = value if repeated else [value]
         return [f"{option}={_text(one)}" for one in values]
 
     def _found(self, args: argparse.Namespace) -> tuple[AdapterUse, ...]:
@@ -145,4 +153,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ",".join(map(_text, value))
-    return str(value)
+    return NONE if value is None else str(value)

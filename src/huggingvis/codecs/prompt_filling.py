@@ -13,8 +13,8 @@ from typing import final
 from huggingvis.codecs.prompt_problems import pointed
 from huggingvis.codecs.prompt_styles import Style, styled
 from huggingvis.codecs.prompt_templates import WILDCARD, Wildcards, expand, has_gaps, never_closed
+from huggingvis.core import rules
 from huggingvis.core.request import Limits, Prompt, Request
-from huggingvis.core.rules import whole
 
 
 @final
@@ -30,7 +30,13 @@ class Part:
 @final
 @dataclass(frozen=True)
 class Filling:
-    """Styles by their names in a `table`, and the lists that gaps are filled from; none: their names are letters."""
+    """What prompts are filled by.
+
+    Attributes:
+        wildcards: the lists that `__name__` is drawn from; none: such names are letters.
+        styles: names of the styles that are put around both prompts.
+        table: every style by its name.
+    """
 
     wildcards: Wildcards | None = None
     styles: tuple[str, ...] = ()
@@ -43,7 +49,7 @@ class Filling:
 
     def parts(self, typed: Prompt, seed: int, count: int) -> Iterator[Part]:
         """The prompt of each picture; one for all of them where nothing is drawn. Raises as `texts`."""
-        whole("count", count, 1, Limits().count)
+        rules.whole("count", count, 1, Limits().count)
         gaps = any(map(has_gaps, self._whole(typed.text, typed.negative)))
         for i in range(count) if gaps else range(1):
             text, negative = self.texts(typed.text, typed.negative, seed + i)
@@ -72,16 +78,16 @@ class Filling:
 
 
 def each_of(request: Request, parts: Sequence[Part]) -> list[Request]:
-    """The requests that its `parts` make of one. Each of several says its seed, whatever the model's own is."""
-    seeds = [{"seed": request.sampling.seed + part.first} if len(parts) > 1 else {} for part in parts]
+    """The requests that its `parts` make of one. Each of several says its seeds, whatever the model's own are."""
+    seeds = [request.sampling.seeds(part.first) if len(parts) > 1 else {} for part in parts]
     return [
         replace(
             request,
             prompt=part.prompt,
             canvas=replace(request.canvas, count=part.count),
-            sampling=request.sampling.saying(**seed),
+            sampling=request.sampling.saying(**own),
         )
-        for part, seed in zip(parts, seeds, strict=True)
+        for part, own in zip(parts, seeds, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from huggingvis.core.errors import FileProblem
 
@@ -30,11 +30,22 @@ _REASONS = {
     errno.ENOENT: "its folder does not exist: create it first, or correct the path",
     errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
 }
+_UNREADABLE = {
+    errno.EACCES: "it may not be read: change its permissions, or those of its folder",
+    errno.EPERM: "it may not be read: change its permissions, or those of its folder",
+    errno.EISDIR: _REASONS[errno.EISDIR],
+    errno.ENOTDIR: _REASONS[errno.ENOTDIR],
+    errno.ENOENT: "there is no such file: check the path",
+    errno.ENAMETOOLONG: "its name is longer than names of this file system can be: check the path",
+}
 
 
-def explain(error: OSError, path: Path, doing: str = "write") -> FileProblem:
-    """The `FileProblem` that says in a sentence why `path` could not be written (or read, as `doing` says)."""
-    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}: try another folder")
+def explain(error: OSError, path: Path, doing: Literal["write", "read", "remove"] = "write") -> FileProblem:
+    """The `FileProblem` that says in a sentence why `path` could not be written (or what else `doing` says)."""
+    why = error.strerror or str(error)
+    if doing == "read":
+        return FileProblem(f"Could not read {path}: {_UNREADABLE.get(error.errno or 0, f'{why}: try a copy of it')}.")
+    reason = _REASONS.get(error.errno or 0, f"{why}: try another folder")
     return FileProblem(f"Could not {doing} {path}: {reason}. Nothing was changed there.")
 
 

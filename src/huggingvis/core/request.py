@@ -96,9 +96,14 @@ class Request:
     refiner: Refiner | None = None
     tiles: Tiles | None = None
 
+    def typed(self) -> Request:
+        """The same request, each part of which is a record of its own type. Raises `UsageError` where one is not."""
+        return Request.from_dict(self.to_dict())
+
     def with_seeds(self) -> Request:
-        """The request with a number drawn for each seed that is -1."""
-        return replace(self, sampling=drawn(self.sampling))
+        """The request with a number drawn for each seed that is -1. Raises as `typed`."""
+        request = self.typed()
+        return replace(request, sampling=drawn(request.sampling))
 
     def with_own(self, own: Sampling) -> Request:
         """The request with a model's `own` numbers where it says none."""
@@ -174,7 +179,7 @@ class Limits:
 
 def check(request: Request, limits: Limits = Limits()) -> Request:
     """The request itself if every value is possible. Raises `UsageError` saying what was expected and found."""
-    request = Request.from_dict(request.to_dict())  # types first, so that the rules meet numbers
+    request = request.typed()  # so that the rules meet numbers
     _check_prompt(request.prompt, limits)
     _check_canvas(request.canvas, limits)
     _check_sampling(request.sampling, limits)

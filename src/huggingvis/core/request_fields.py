@@ -41,7 +41,7 @@ TYPED = ("prompt.text", "prompt.negative")
 SIZE = "size"
 """Width and height in one, as in `96x64`; one number is both."""
 _INDEXED = re.compile(r"adapters\.(\d+)\.(\w+)")
-_SIDES = re.compile(r"\s*([0-9]{1,9})(?:\s*[x×]\s*([0-9]{1,9}))?\s*", re.IGNORECASE)
+_SIDES = re.compile(r"\s*([0-9]{1,9})(?:\s*[x×,]\s*([0-9]{1,9}))?\s*", re.IGNORECASE)
 
 
 def names() -> list[str]:
@@ -91,7 +91,7 @@ def with_field(request: Request, name: str, value: Any) -> Request:
     if place.startswith("prompt:"):
         return replaced(request, place.partition(":")[2], str(value))
     if place == SIZE:
-        return _sized(request, str(value))
+        return _sized(request, ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value))
     plain = {name: part for name, part in request.to_dict().items() if name != "version"}
     if place.startswith("options."):
         plain["options"] = {**plain["options"], place.partition(".")[2]: str(value)}
@@ -140,7 +140,7 @@ def files_of(request: Request) -> Iterator[str]:
 
 
 def sides_of(words: str, *, square: bool = True) -> tuple[int, int] | None:
-    """Width and height of `96x64`; None for words that say none. `square`: one number is both."""
+    """Width and height of `96x64` or `96,64`; None for words that say none. `square`: one number is both."""
     sides = _SIDES.fullmatch(words)
     if sides is None or not (square or sides[2]):
         return None

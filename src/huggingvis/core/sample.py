@@ -135,24 +135,26 @@ def sample(
     What the loop itself knows is told under `clock` (the grid's) and `estimate` (x_0 of the call before); and, where
     `cond` has a `step`, under that name how many of the grid's levels lie above the step's, [B].
     """
-    asked, walker = _Asked(denoise, grid, cond, x), _walker(process, sampler)
+    bound, walker = _BoundDenoiser(denoise, grid, cond, x), _walker(process, sampler)
     state, moments = walker.init(), grid.times.tolist()
     with process.walked(grid.times) if isinstance(process, Process) else nullcontext():
         for i, (t, s) in enumerate(grid.pairs()):
-            asked.begin(i, moments[i])
+            bound.begin(i, moments[i])
             if moments[i + 1] > moments[i]:
                 x, state = process.renoise(x, t, s, noise.draw(x)), walker.init()
             else:
-                x, state = walker.step(asked, process, x, t, s, state, noise)
+                x, state = walker.step(bound, process, x, t, s, state, noise)
             if on_step is not None:
-                on_step(Step(i, len(grid), moments[i], moments[i + 1], x, asked.first))
+                on_step(Step(i, len(grid), moments[i], moments[i + 1], x, bound.first))
     return x
 
 
 @final
-class _Asked:
-    """The denoiser as samplers ask it, with its condition and what the loop knows; `first`: its belief at the start of
-    the present step."""
+class _BoundDenoiser:
+    """`Bound` of `core.protocols`: a denoiser with its condition and what the loop knows.
+
+    `first`: its belief at the start of the present step; `last`: at the last call of any.
+    """
 
     def __init__(self, denoise: Denoiser, grid: Grid, cond: Cond, x: Tensor):
         self.denoise, self.cond, self.clocks = denoise, cond, grid.clock_table(x)

@@ -108,10 +108,10 @@ class System:
     def sample(self, n: int = 1, prompt: str = "", *, seed: int = 0) -> Tensor:
         """`n` pictures [n, C, H, W] in [-1, 1], made in one go; picture i is that of `hv.generate` with seed + i.
 
-        `prompt`: a sentence or the name of a class, where the model reads such. Raises `UsageError` where it does not,
-        and for a model that draws none.
+        `prompt`: a sentence or the name of a class, where the model reads such. A `seed` of -1 is a random one. Raises
+        `UsageError` for a prompt that it does not read, and for a model that draws none.
         """
-        request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed))
+        request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed)).with_seeds()
         check(request, self.limits)
         with self.lock:
             cond = self.conditioner.prepare(self.conditioner([request] * n))

@@ -109,7 +109,7 @@ def prepared_by(
     if fit not in FITS:
         raise unknown("way to fit a control picture", fit, FITS)
     if fit == "crop":
-        image = image.crop(place_on(image.size, size, "fill"))
+        image = image.crop(place_on(image.size, size, "fill"))  # the largest part of the canvas's shape
     at = place_on(size, image.size, "fill" if fit == "fill" else "stretch")
     if image.size != at.size:
         image = image.resize(at.size, Image.Resampling.LANCZOS)

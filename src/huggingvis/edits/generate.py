@@ -65,8 +65,9 @@ class Prepared:
 
 
 def prepared(system: System, request: Request) -> Prepared:
-    """The request, checked once for its notes and its pictures. Raises `UsageError`, `FileProblem`."""
-    request = possible(system, request)
+    """The request, checked once for its notes and its pictures; seeds of -1 are drawn. Raises `UsageError`,
+    `FileProblem`."""
+    request = possible(system, request.with_seeds())
     return Prepared(system, request, _notes(system, request))
 
 

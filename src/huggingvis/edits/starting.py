@@ -80,7 +80,7 @@ def notes(system: System, request: Request) -> tuple[str, ...]:
     ]
     if looks[source.path].transparent:
         said.append(f"{source.path} is transparent in places: it is laid over white.")
-    if source.pulled:
+    if source.stretched:
         said += _bent(source.path, looks[source.path].size, canvas_of(asked(system, request), system.spec))
     return tuple(said)
 

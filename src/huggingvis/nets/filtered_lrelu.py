@@ -29,9 +29,9 @@ def filtered_lrelu(
 ) -> Tensor:
     """sqrt(2) leaky_relu(x + bias, 0.2), cut to [-clamp, clamp], at `up` times the rate of x [B, C, H, W].
 
-    The filters are [K] for each axis or [K, K] for both; None, at a factor of 1: no filter. `padding`: zeros (before,
-    after; negative crops) at the higher rate. -> [B, C, H', W'] with H' = ceil((H up + sum(padding) - K_up - K_down +
-    2) / down), and W' alike.
+    `up_filter` is [K] for each axis, `down_filter` that or [K, K] for both; None, at a factor of 1: no filter.
+    `padding`: zeros (before, after; negative crops) at the higher rate. -> [B, C, H', W'] with
+    H' = ceil((H up + sum(padding) - K_up - K_down + 2) / down), and W' alike.
     """
     x = x + bias.to(x.dtype)[:, None, None]
     x = _upsampled(x, up_filter, up, padding)

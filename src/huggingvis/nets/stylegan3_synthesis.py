@@ -100,7 +100,8 @@ class _Styled(nn.Module):
     @torch.no_grad()
     def track(self, x: Tensor, decay: float) -> None:
         """Count the inputs x [B, I, H, W] in their running mean square."""
-        self.magnitude_ema.lerp_(x.square().mean().to(self.magnitude_ema.dtype), 1 - decay)
+        power = x.to(self.magnitude_ema.dtype).square().mean()  # float16 ends at 256 squared, where these are clamped
+        self.magnitude_ema.lerp_(power, 1 - decay)
 
     def levelled(self, x: Tensor) -> Tensor:
         """x [B, I, H, W] at magnitude 1."""

@@ -25,7 +25,7 @@ from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.shapes import double, widest
-from huggingvis.objectives.weights import Weighting, of_output
+from huggingvis.objectives.weights import Weighting, output_weight
 
 
 class TimeLaw(ABC):
@@ -202,7 +202,7 @@ class Denoising(Objective):
         late = (t > 0.5).to(each.device)
         weight = self.times.weight(t)  # [B]
         if self.weighting is not None:
-            weight = weight * of_output(self.weighting, self.process, self.prediction, t)
+            weight = weight * output_weight(self.weighting, self.process, self.prediction, t)
         return {
             self.error.name: (each * weight.to(each)).mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),

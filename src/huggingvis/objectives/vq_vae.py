@@ -32,7 +32,8 @@ from huggingvis.objectives.vae import Likelihood
 class VQVAE(nn.Module):
     """The autoencoder, the likelihood of pixels given its decoder's output, and p(c).
 
-    `Encodes`, `Decodes`, `Likelihood` and `Generative` of `core.protocols`; model space is codes, int64 [B, h, w].
+    `Encodes`, `Decodes`, `Shaped`, `Likelihood` and `Generative` of `core.protocols`; model space is codes, int64
+    [B, h, w].
     """
 
     def __init__(self, autoencoder: VQAutoencoder, likelihood: Likelihood, codes: Codes):

@@ -36,7 +36,7 @@ WEIGHTINGS: dict[str, Weighting] = {
 }
 
 
-def of_output(weighting: Weighting, process: Process, prediction: Prediction, t: Tensor) -> Tensor:
+def output_weight(weighting: Weighting, process: Process, prediction: Prediction, t: Tensor) -> Tensor:
     """The weight of the squared error of the network's output at `t` [B] that is `weighting` of x_0's, [B] float64.
 
     Raises `UsageError` for a process that has no one signal-to-noise ratio at a time.

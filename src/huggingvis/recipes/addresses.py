@@ -109,7 +109,7 @@ def how_loaded(
     text_encoder: Path | str | Sequence[Path | str] | None = None,
 ) -> dict[str, Any]:
     """What of a model's loading decides pictures, for `address`; only what was said, so that new ways change none."""
-    texts = [_file(name) for name in each(text_encoder or ())]
+    texts = [_file(name) for name in each(text_encoder)]
     said = {
         "vae": vae and _file(vae),
         "prediction": prediction,

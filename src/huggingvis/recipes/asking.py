@@ -9,7 +9,7 @@ whole, and what `recipes.beside` finds files for. Book: the three walks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -23,13 +23,16 @@ from huggingvis.core.request import Prompt, Request
 from huggingvis.core.request_fields import TYPED, in_order, names, place_of, with_field
 from huggingvis.recipes.batching import Row
 from huggingvis.recipes.beside import Beside, each
+from huggingvis.recipes.models import Wishes
 
 TABLES = tuple(config.types_of(Request))
 """Parts of a request that may be said whole."""
 _BESIDE = tuple(field.name for field in fields(Beside))
 _GAPS = ("wildcards", "style", "styles")
 _OPTIONS = "set"
-_LOADING = ("device", "precision", "vae", "text_encoder", "prediction")
+BESIDE = (*_BESIDE, *_GAPS, _OPTIONS)
+"""What is named beside fields of the request; None names nothing."""
+_LOADING = tuple(field.name for field in fields(Wishes))
 _PICTURES = ("source.path", "source.mask")
 
 
@@ -55,9 +58,8 @@ def opened(values: Mapping[str, Any]) -> dict[str, Any]:
 def asked_of(values: Mapping[str, Any], base: Request | None = None) -> Asked:
     """What `values` by name ask for on top of `base`: fields of the request, parts of it whole, `model`.
 
-    A seed of -1 is drawn.
-
-    Raises `UsageError` for a name that is none, with the nearest, and for a value of another type, `FileProblem`.
+    A seed of -1 is drawn. Raises `UsageError` for a name that is none, with the nearest, and for a value of another
+    type, `FileProblem`.
     """
     told = dict(values)
     model = told.pop("model", None)
@@ -65,7 +67,7 @@ def asked_of(values: Mapping[str, Any], base: Request | None = None) -> Asked:
     for name in told:
         _check(name, told[name])
     typed = bool(_named(told, tables) & {*TYPED})
-    request = base or Request()
+    request = Request() if base is None else base.typed()
     if typed:  # of what a record tells of its words nothing holds for others
         request = replace(request, prompt=Prompt(request.prompt.text, request.prompt.negative, request.prompt.emphasis))
     request = Request.from_dict(tables, base=request)
@@ -78,39 +80,44 @@ def asked_of(values: Mapping[str, Any], base: Request | None = None) -> Asked:
 def rows_asked(values: Mapping[str, Any], base: Request | None = None, number: int = 1) -> list[Row]:
     """The rows of `values`, as of `asked_of`, with their adapters: several where its pictures draw words of their own.
 
-    `style` names styles of the table `styles`, `wildcards` the folder whose lists fill `__name__`, `set` options.
-    Raises as `asked_of`.
+    `style` names styles of the table `styles`, `wildcards` the folder whose lists fill `__name__`, `set` options; None
+    names nothing. Raises as `asked_of`.
     """
     told = opened(values)
-    beside = Beside(**{name: told.pop(name) for name in _BESIDE if name in told})
+    named = {name: told.pop(name) for name in _BESIDE if name in told}
     filling = _filling(*(told.pop(name, None) for name in _GAPS))
-    told |= {f"options.{name}": word for name, word in map(_option, each(told.pop(_OPTIONS, ())))}
+    told |= {f"options.{name}": word for name, word in map(_option, each(told.pop(_OPTIONS, None)))}
     asked = asked_of(told, base)
-    request = beside.added(asked.request)
+    request = Beside(**{name: value for name, value in named.items() if value is not None}).added(asked.request)
     if not asked.typed and not filling.styles:
         return [Row(request, number, asked.model)]
     notes = filling.notes(request.prompt, "wildcards=FOLDER")
     return [Row(one, number, asked.model, notes) for one in filling.filled(request)]
 
 
-def _filling(lists: Any, names: Any, table: Any) -> Filling:
+def _filling(wildcards: Any, style: Any, styles: Any) -> Filling:
     """What is put around prompts and into their gaps."""
-    if table is not None and not isinstance(table, str | Path):
+    if wildcards is not None and not isinstance(wildcards, str | Path):
+        raise UsageError(f"`wildcards` is a folder of lists such as colour.txt, but {wildcards!r:.80} was found.")
+    if styles is not None and not isinstance(styles, str | Path):
         raise UsageError(
             "`styles` is the file of a table of styles, as styles.csv. The style itself is called `style`."
         )
-    wildcards, styles = None if lists is None else Wildcards(Path(lists)), tuple(map(str, each(names or ())))
-    if not styles:
-        return Filling(wildcards)
-    if table is None:
-        raise UsageError(f"The style {styles[0]!r} is in a table of styles: name its file too (styles='styles.csv').")
-    return Filling(wildcards, styles, read_styles(Path(table)))
+    lists, chosen = None if wildcards is None else Wildcards(Path(wildcards)), tuple(map(str, each(style)))
+    if not chosen:
+        return Filling(lists)
+    if styles is None:
+        raise UsageError(f"The style {chosen[0]!r} is in a table of styles: name its file too (styles='styles.csv').")
+    return Filling(lists, chosen, read_styles(Path(styles)))
 
 
-def _option(word: str) -> tuple[str, str]:
-    name, _, value = word.partition("=")
+def _option(word: Any) -> tuple[str, str]:
+    name, _, value = word.partition("=") if isinstance(word, str) else ("", "", "")
     if not name or not value:
-        raise UsageError(f"`set` takes a name and a value, as in database=mnist; found {word!r}.")
+        raise UsageError(
+            f"`set` takes a name and a value, as in database=mnist, or several of them; found {word!r:.80}. A table of "
+            "them is called `options`."
+        )
     return name, value
 
 
@@ -121,9 +128,16 @@ def is_table(value: Any) -> bool:
 
 def _named(told: Mapping[str, Any], tables: Mapping[str, Any]) -> set[str]:
     """Places of all fields that are said, alone or in a table."""
-    inside = ((table, [field.name for field in fields(told)] if is_dataclass(told) else told)
-              for table, told in tables.items() if told is not None)  # fmt: skip
-    return {*map(place_of, told), *(f"{table}.{name}" for table, names in inside for name in names)}
+    places = {*map(place_of, told)}
+    for table, part in tables.items():
+        inside: Iterable[Any] = [field.name for field in fields(part)] if is_dataclass(part) else part or ()
+        places |= {f"{table}.{name}" for name in inside}
+    return places
+
+
+def _inside(table: str) -> str:
+    """The names of its fields."""
+    return ", ".join(place for place in names() if place.startswith(f"{table}.")) or f"{table}.NAME"
 
 
 def _check(name: str, value: Any) -> None:
@@ -133,7 +147,12 @@ def _check(name: str, value: Any) -> None:
     try:
         place = place_of(name)
     except UsageError:
-        raise unknown("field of a request", name, ["model", *names(), *_BESIDE, *_GAPS, _OPTIONS]) from None
+        if name in TABLES:
+            raise UsageError(
+                f"`{name}` is a part of a request, a record or a table of its fields, but {value!r:.80} was found. One "
+                f"field of it is said alone by its own name: {_inside(name)}."
+            ) from None
+        raise unknown("field of a request", name, ["model", *names(), *BESIDE]) from None
     if place in _PICTURES and not isinstance(value, str | Path):
         raise UsageError(
             f"`{name}` must be the path of a picture file, found a {type(value).__name__}. Save the picture first "

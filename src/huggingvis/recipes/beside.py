@@ -67,7 +67,7 @@ class Beside:
 
     def _adapters(self) -> tuple[AdapterUse, ...]:
         if isinstance(self.lora, Mapping):
-            loras = [AdapterUse(str(path), float(weight)) for path, weight in self.lora.items()]
+            loras = [AdapterUse(str(path), _weight(path, weight)) for path, weight in self.lora.items()]
         else:
             loras = [lora_of(str(word)) for word in each(self.lora)]
         words = [AdapterUse(str(path)) for path in each(self.embedding)]
@@ -79,9 +79,14 @@ class Beside:
 
 
 def each(told: Any) -> Sequence[Any]:
-    """Several values: a list of them, or a text with semicolons between them, as a cell of a table has it."""
+    """Several values: a list of them, or a text with semicolons between them, as a cell of a table has it.
+
+    None and an empty text are none.
+    """
+    if told is None:
+        return ()
     if isinstance(told, str) and not os.path.exists(told):
-        return told.split(";")
+        return told.split(";") if told else ()
     return told if isinstance(told, list | tuple) else [told]
 
 
@@ -96,10 +101,23 @@ def lora_of(word: str) -> AdapterUse:
 
 def control_of(told: Any, encoder: str = "") -> AdapterUse:
     """As `controls.parts_of`, or a tuple of file, picture and weight. Raises `UsageError` where none is named."""
-    if isinstance(told, tuple) and 2 <= len(told) <= 3:
-        path, image, weight = (*told, 1.0)[:3]
-        return AdapterUse(str(path), float(weight), str(image), encoder=encoder)
-    return use_of(parts_of(told if isinstance(told, str) else ""), Nets(), encoder)
+    if isinstance(told, str):
+        return use_of(parts_of(told), Nets(), encoder)
+    if not isinstance(told, tuple) or not 2 <= len(told) <= 3:
+        raise UsageError(
+            "`control` takes a word such as 'canny.safetensors:edges.png:0.7', or a file, the picture that it reads "
+            f"and a weight, ('canny.safetensors', 'edges.png', 0.7), or a list of such; found {told!r:.80}."
+        )
+    path, image, weight = (*told, 1.0)[:3]
+    return AdapterUse(str(path), _weight(path, weight), str(image), encoder=encoder)
+
+
+def _weight(path: Name, told: Any) -> float:
+    """The weight of the file `path`. Raises `UsageError` for what is no number."""
+    try:
+        return float(told)
+    except (TypeError, ValueError):
+        raise UsageError(f"The weight of {path} must be a number such as 0.8, but {told!r:.80} was found.") from None
 
 
 def weighted(word: str) -> tuple[str, float]:

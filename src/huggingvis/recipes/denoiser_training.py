@@ -245,4 +245,4 @@ class WeightedTraining(DenoiserTraining):
     @property
     def weighs(self) -> Weighting | None:
         """The weight of the error of x_0; None: that of the output, as it is."""
-        return WEIGHTINGS.get(self.weighting)
+        return None if self.weighting == "plain" else WEIGHTINGS[self.weighting]

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_unet_config import TEXT
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.catalog import ROOT
 from huggingvis.core.errors import FileProblem, UsageError, unknown
@@ -24,9 +25,6 @@ from huggingvis.runtime import precision as runtime
 from huggingvis.systems import autoencoder_folder
 from huggingvis.systems.packaged import packaged, read_record
 from huggingvis.systems.pipelines import INDEX, How, bind_folder
-
-UNET = "UNet2DConditionModel"
-"""What the `config.json` of a U-Net by itself says that it is."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,22 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     missing files.
     """
     path = place_of_model(model)
-    of_others = has_parts(path) or (path / INDEX).is_file()
+    of_others = leaves_prediction_open(path) or (path / INDEX).is_file()
     if not of_others and (wishes.vae is not None or wishes.text_encoder):
         part, flag = ("an autoencoder", "--vae") if wishes.vae is not None else ("a text encoder", "--text-encoder")
         raise UsageError(f"{path.name!r} has {part} of its own or none, and takes no other: leave out {flag}.")
-    if wishes.prediction is not None and not has_parts(path):
+    if wishes.prediction is not None and not leaves_prediction_open(path):
         raise UsageError(
             f"{path.name!r} says itself what its net predicts: leave out --prediction, which is for single files."
         )
     return _of_others(path, wishes) if of_others else _own(path, wishes.device)
 
 
-def has_parts(path: Path) -> bool:
-    """Whether that is a checkpoint of others in one file, or a U-Net by itself: neither says what its net predicts."""
+def leaves_prediction_open(path: Path) -> bool:
+    """Whether nothing there says what the net predicts: so in one file of others, and in the folder of a U-Net."""
     if path.is_file():
         return path.suffix != ".pkl"
-    return (path / "config.json").is_file() and read_config(path).get("_class_name") == UNET
+    return (path / "config.json").is_file() and read_config(path).get("_class_name") == TEXT
 
 
 def place_of_model(model: str | Path | None) -> Path:

@@ -38,7 +38,8 @@ def rows_in(path: Path | str) -> list[Cells]:
 
 
 def _value(name: str, value: Any, placed: Placed) -> Any:
-    """A value by its name: within tables too, whose names say more than what they stand in, but for options."""
+    """A value with its files named from here. The last part of its name says what it is, in whichever table it stands;
+    but all that stands in `options` may name data, and nothing that stands in a `prompt` is a file."""
     *parents, last = plain_name(name).partition(":")[0].split(".")
     if isinstance(value, list):
         return [_value(name, one, placed) for one in value]

@@ -51,8 +51,11 @@ def _holds_tensor(state: State) -> bool:
 
 
 def level_of(record: Mapping[str, Any]) -> str:
-    """What the distance between two sets of real pictures is called: of pictures that were asked for by the captions of
-    the real ones it is no floor, since they show the same scenes."""
+    """What the distance between two sets of real pictures is called.
+
+    It is a floor, unless the pictures were made from the captions of one of the sets: these show its very scenes, and
+    may come nearer to it than the other set does.
+    """
     return "real, other captions" if record["against"].get("same_prompts") else "real pictures"
 
 

@@ -230,10 +230,10 @@ def system_of(args: argparse.Namespace, usual: Preferences, told: Origin | None,
 
 def _read_as(args: argparse.Namespace, told: Origin) -> str | None:
     """How the output of a single file's net is read: as is said, else as it was for the picture of a record."""
-    from huggingvis.recipes.models import has_parts
+    from huggingvis.recipes.models import leaves_prediction_open
 
     read = told.made.get("prediction")
-    single = args.model is None and told.model is not None and has_parts(Path(told.model))
+    single = args.model is None and told.model is not None and leaves_prediction_open(Path(told.model))
     return args.prediction or (read if single and read in PREDICTED else None)
 
 

@@ -36,7 +36,7 @@ def suits_rows(q: Tensor, k: Tensor, v: Tensor) -> bool:
     if q.device.type != "cpu" or q.dtype is not torch.bfloat16 or min(q.shape[-2], k.shape[-2]) < LONG:
         return False
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    alike = q.ndim == 4 and q.shape == (*v.shape[:-2], q.shape[-2], v.shape[-1])
+    alike = q.ndim == 4 and k.shape == v.shape == (*q.shape[:2], k.shape[-2], q.shape[-1])
     return alike and not learns and not torch.compiler.is_compiling() and _measured()
 
 

@@ -21,7 +21,7 @@ class FromPicture(SourceKind):
     resize: Resize = "stretch"  #: how the picture comes to the canvas's size: stretch, crop or fill
 
     @property
-    def pulled(self) -> bool:
+    def stretched(self) -> bool:
         return self.resize == "stretch"
 
     def check(self) -> None:

@@ -42,7 +42,7 @@ class Inpaint(SourceKind):
         return self.path, self.mask
 
     @property
-    def pulled(self) -> bool:
+    def stretched(self) -> bool:
         return self.resize == "stretch" and self.region == "whole"
 
     def check(self) -> None:

@@ -23,7 +23,7 @@ class SourceKind(ABC):
     Attributes:
         path: the picture's file.
         strength: 0 to 1, the share of the noising that is done and undone.
-        anew: every pixel is made anew; else a second pass would change what is to stay.
+        anew: every pixel is made anew; of other kinds some stay, which a second pass would change.
         begins: how a request comes to this kind when its fields are said one by one: the kind that it is of until then
             (None: it starts from noise) and the field that is said. None: only as a whole.
     """
@@ -38,7 +38,7 @@ class SourceKind(ABC):
         return (self.path,)
 
     @property
-    def pulled(self) -> bool:
+    def stretched(self) -> bool:
         """Whether the whole picture takes the shape of the canvas, whatever its own."""
         return False
 
