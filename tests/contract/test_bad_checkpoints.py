@@ -74,6 +74,8 @@ def test_lying_safetensors_headers(tmp_path: Path) -> None:
     refused(raw(path, {"a": entry([1], 0, 4)}, b"x" * 9), "5 bytes")
     refused(raw(path, {"a": entry([3], 0, 8)}, b"x" * 8), "12 bytes", "'a'")
     refused(raw(path, {"a": entry([1], 0, 4, "F31")}, b"x" * 4), "'F31'")
+    refused(raw(path, {"a": {**entry([1], 0, 4), "dtype": ["F32"]}}, b"x" * 4), "unknown type ['F32']")
+    refused(raw(path, {"a": entry([10**6] * 100_000, 0, 4)}, b"x" * 4), "no valid shape")
     refused(raw(path, {"a": entry([-1], 0, 4)}, b"x" * 4), "shape")
     refused(raw(path, {"a": entry([True], 0, 4)}, b"x" * 4), "shape")
     refused(raw(path, {"a": [1, 2]}, b"x" * 4), "'a'")

@@ -6,14 +6,17 @@ the report is one paragraph, not a page of names. Book: chapter 5, "Checkpoints"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 
+Net = TypeVar("Net", bound=nn.Module)
 _FEW = 4
 
 
@@ -98,6 +101,23 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = T
             owner, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(owner), leaf, module.get_parameter(first))
     return differ
+
+
+def filled(build: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:
+    """The net that `build` makes, with these tensors, in evaluation mode.
+
+    Raises `FileProblem` for sizes that make no net, and for tensors that do not fit it.
+    """
+    try:
+        with hollow():
+            net = build()
+    except (ValueError, RuntimeError) as error:
+        raise FileProblem(
+            f"The sizes that are told make no network: {str(error).partition(chr(10))[0]}. The file that tells them is "
+            "damaged or was changed: get it again."
+        ) from error
+    assign(net, tensors)
+    return net.eval()
 
 
 def _named(module: nn.Module) -> list[tuple[str, Tensor]]:

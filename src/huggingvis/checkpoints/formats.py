@@ -25,6 +25,8 @@ from huggingvis.core.files import explain
 
 MAX_HEADER = 100_000_000
 """Bytes that the format allows a safetensors header; a longer one is an attack or damage."""
+_MOST_AXES = 64
+"""No tensor has more."""
 
 BITS: Mapping[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -204,9 +206,9 @@ def _fact(path: Path, name: str, entry: Any) -> tuple[TensorFact, int, int]:
 
     entry = entry if isinstance(entry, dict) else {}
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if dtype not in BITS:
+    if not isinstance(dtype, str) or dtype not in BITS:
         raise FileProblem(f"{path}: tensor {name!r} has the unknown type {dtype!r}. Known: {', '.join(BITS)}.")
-    lists = isinstance(shape, list) and isinstance(span, list) and len(span) == 2
+    lists = isinstance(shape, list) and len(shape) <= _MOST_AXES and isinstance(span, list) and len(span) == 2
     if not (lists and all(natural(v) for v in [*shape, *span])):
         raise FileProblem(f"{path}: tensor {name!r} has no valid shape and data_offsets in the header. Get it again.")
     fact = TensorFact(dtype, tuple(shape))

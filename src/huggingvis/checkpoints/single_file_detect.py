@@ -41,7 +41,7 @@ from huggingvis.checkpoints.single_file_layout import (
     UNetLayout,
 )
 from huggingvis.checkpoints.single_file_shapes import Heads, Names, autoencoder_sizes, unet_sizes
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.unet import UNetConfig
 
 Tensors = Mapping[str, TensorFact]
@@ -65,10 +65,8 @@ def layout_of(facts: Facts, said: Said) -> Layout:
             config = file.read(_CONFIG_SIZE)
     except OSError:
         config = ""
-    try:
+    with about(facts.path):
         return detect(facts.tensors, facts.metadata, said, config)
-    except FileProblem as error:
-        raise FileProblem(f"{facts.path}: {error}") from None
 
 
 def detect(

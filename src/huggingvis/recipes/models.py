@@ -6,6 +6,7 @@ Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,14 +77,15 @@ def has_parts(path: Path) -> bool:
 def place_of_model(model: str | Path | None) -> Path:
     """The file or folder that is meant, fetched where only a hub has it."""
     path = packaged(DEFAULT) if model is None else Path(model)
-    if not path.exists() and packaged(str(model)).is_dir():
+    here = os.path.exists(path)
+    if not here and os.path.isdir(packaged(str(model))):
         return packaged(str(model))
     if model is None and not path.is_dir():
         raise FileProblem(
             "This installation lacks the model that ships with the package. Install the package again, or name a model "
             "folder or a run folder of your own."
         )
-    return path if path.exists() else resolve(str(model), known=packaged_models())
+    return path if here else resolve(str(model), known=packaged_models())
 
 
 def _own(path: Path, device: torch.device) -> System:
