@@ -14,6 +14,7 @@ import torch
 from checkpoint_files import refused, tensors
 from torch import nn
 
+from huggingvis.checkpoints.inspect import inspect
 from huggingvis.checkpoints.io import check_finite, load, save
 from huggingvis.core.errors import NumericalTrouble
 
@@ -39,6 +40,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
         ("text.ckpt", b'{"error": "not found"}', "JSON"),
         ("reserved.safetensors", bytes(5000), "download reserved"),
         ("noise.bin", bytes(range(32, 96)), "not a checkpoint"),
+        ("byte.safetensors", b"\x80", "not a checkpoint"),
     ):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name, word)
@@ -108,6 +110,13 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
     (tmp_path / "old.pt").rename(tmp_path / "old.safetensors")
     refused(tmp_path / "old.safetensors", "is a pickle")
     assert not mark.exists()
+
+
+def test_what_a_file_is_does_not_depend_on_its_name(tmp_path: Path) -> None:
+    """PyTorch itself takes what is called .safetensors for that."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "old.safetensors", "is a pickle")
+    assert inspect(tmp_path / "old.safetensors").tensors["a"].shape == (2,)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -88,6 +88,7 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = T
             f"The checkpoint does not fit {type(module).__name__} of {len(module.state_dict())} tensors: {differ}. "
             "It belongs to another model or another size of it, or its names need a key map."
         )
+    _check_real(module, tensors)
     meta = [name for name, value in _named(module) if value.is_meta]
     empty = [name for name in meta if name not in tensors]
     if empty:
@@ -101,6 +102,18 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = T
             owner, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(owner), leaf, module.get_parameter(first))
     return differ
+
+
+def _check_real(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `FileProblem` for whole or complex numbers where the module computes with real ones."""
+    needed = {name for name, value in module.state_dict().items() if value.is_floating_point()}
+    other = [name for name, tensor in tensors.items() if name in needed and not tensor.is_floating_point()]
+    if other:
+        raise FileProblem(
+            f"The checkpoint does not fit {type(module).__name__}: of its weights {len(other)} are no real numbers but "
+            f"{tensors[other[0]].dtype} ({_few(other)}). It is damaged, or quantised in a way that is not read here: "
+            "get it in float32, float16 or bfloat16."
+        )
 
 
 def filled(build: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain
+from huggingvis.core.files import check_readable, explain
 
 MAX_HEADER = 100_000_000
 """Bytes that the format allows a safetensors header; a longer one is an attack or damage."""
@@ -83,7 +83,7 @@ _IMPOSTORS: tuple[tuple[bytes, str], ...] = (
 def sniff(path: Path) -> Format:
     """The format of the file at `path`. Raises `FileProblem` when it is missing, empty, a folder or no checkpoint."""
     try:
-        size = path.stat().st_size
+        size = check_readable(path).stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def sniff(path: Path) -> Format:
     for magic, what in _IMPOSTORS:
         if head.lstrip().startswith(magic):
             raise FileProblem(f"{path} should be a checkpoint, but it is {what}.")
-    if head[0] == 0x80 and head[1:2] <= b"\x05":  # the PROTO opcode of a pickle, protocols 0..5
+    if head[0] == 0x80 and b"" < head[1:2] <= b"\x05":  # the PROTO opcode of a pickle, protocols 0..5
         return Format.TORCH_LEGACY
     raise FileProblem(
         f"{path} ({size} bytes) is not a checkpoint: it starts with {head[:8]!r}, which is neither safetensors nor a "

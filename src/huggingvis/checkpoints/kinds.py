@@ -23,7 +23,7 @@ from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import no_file
-from huggingvis.core.files import explain
+from huggingvis.core.files import check_readable, explain
 
 INDEX, CONFIG = "model_index.json", "config.json"
 """The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
@@ -81,7 +81,7 @@ class Subject:
         if self.is_folder or self._header is not None:
             return ""
         try:
-            with self.path.open("rb") as file:
+            with check_readable(self.path).open("rb") as file:
                 head = file.read(16)
         except FileNotFoundError:
             raise no_file(self.path) from None

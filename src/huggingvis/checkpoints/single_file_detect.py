@@ -194,11 +194,16 @@ def _check_known(known: Layout, loose: tuple[str, ...], count: int) -> None:
     other = foreign(loose, known.unet is not None)
     if other is not None:
         raise FileProblem(f"This is {other.what}, not a Stable Diffusion 1, 2 or XL checkpoint. {other.advice}.")
-    if known.unet is None and known.autoencoder is None:
-        some = ", ".join(loose[:3])
+    if known.towers and known.unet is None and known.autoencoder is None:
         raise FileProblem(
-            f"This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but none of its {count} "
-            f"tensors is named like theirs ({some or 'it has none'}, ...). It is of another kind: get another file."
+            "This holds text encoders alone, which read the prompt and paint nothing: give it with --text-encoder "
+            "beside a U-Net."
+        )
+    if known.unet is None and known.autoencoder is None:
+        some = f"none of its {count} tensors is named like theirs ({', '.join(loose[:3])}, ...)"
+        raise FileProblem(
+            "This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but "
+            f"{some if count else 'it holds no tensors'}. It is of another kind: get another file."
         )
 
 

@@ -57,6 +57,8 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     """
     path = place_of_model(model)
     of_others = has_parts(path) or (path / INDEX).is_file()
+    if not of_others and not _is_own(path):
+        read_record(path)  # says what it is instead
     if not of_others and (wishes.vae is not None or wishes.text_encoder):
         part, flag = ("an autoencoder", "--vae") if wishes.vae is not None else ("a text encoder", "--text-encoder")
         raise UsageError(f"{path.name!r} has {part} of its own or none, and takes no other: leave out {flag}.")
@@ -86,6 +88,11 @@ def place_of_model(model: str | Path | None) -> Path:
             "folder or a run folder of your own."
         )
     return path if here else resolve(str(model), known=packaged_models())
+
+
+def _is_own(path: Path) -> bool:
+    """Whether `_own` binds such a thing, but for model folders of ours."""
+    return path.is_file() or (path / "config.toml").is_file() or autoencoder_folder.is_one(path)
 
 
 def _own(path: Path, device: torch.device) -> System:
