@@ -10,6 +10,7 @@ with a `KIND`, found by name, so a new kind is a new file. Book: chapter 5, "Che
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 from abc import ABC, abstractmethod
@@ -73,7 +74,7 @@ class Subject:
 
     @cached_property
     def is_folder(self) -> bool:
-        return self._header is None and self.path.is_dir()
+        return self._header is None and os.path.isdir(self.path)
 
     @cached_property
     def picture(self) -> str:
