@@ -311,7 +311,7 @@ def test_a_record_that_lies_of_its_files_is_no_crash(
     assert hvis(["generate", PROMPT, "--model", model, "--size", 16, "-o", tmp_path / "out", *SHORT]).code == 0
     (path,) = (tmp_path / "out").glob("*.png")
     with Image.open(path) as image:
-        record = json.loads(image.text["huggingvis"])
+        record = json.loads(image.info["huggingvis"])
         record["made"] |= wrong
         notes = PngInfo()
         notes.add_itxt("huggingvis", json.dumps(record))

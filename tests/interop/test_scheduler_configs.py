@@ -235,7 +235,10 @@ def test_what_we_do_not_compute_is_refused_by_name(more: dict[str, Any], word: s
 
 def test_a_refusal_names_the_file_of_the_scheduler(tmp_path: Path) -> None:
     """Also of a table that cannot be, which its own class refuses."""
-    for more in ({"beta_start": "small"}, {"beta_start": 0.0, "beta_end": 0.0}, {"trained_betas": []}):
+    wrong: tuple[dict[str, Any], ...] = (
+        {"beta_start": "small"}, {"beta_start": 0.0, "beta_end": 0.0}, {"trained_betas": []},
+    )  # fmt: skip
+    for more in wrong:
         write_scheduler(tmp_path, {"_class_name": "DDIMScheduler", **more})
         with pytest.raises(FileProblem, match="scheduler_config.json: "):
             read_scheduler(tmp_path)

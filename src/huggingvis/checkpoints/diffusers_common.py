@@ -81,7 +81,7 @@ def trained_sides(theirs: Json, usual: int | None = None) -> tuple[int, int]:
     """(width, height) that a net was trained on, in latents or pixels: one number, or height and width, as its
     `sample_size` says; `usual` where that says nothing. Raises `FileProblem`."""
     told = theirs.get("sample_size")
-    size = usual if told is None else told
+    size: Any = usual if told is None else told
     height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
     if not all(type(side) is int and 1 <= side <= LONGEST for side in (height, width)):
         raise FileProblem(
