@@ -274,3 +274,47 @@ def test_offline_training_says_what_else_there_is_and_leaves_no_folder(
     said = hvis(["data", "preview", "mnist", "-o", "x.png"])
     refused(said, 3, "Downloading train-images", "no network", "by hand", "folder:PATH instead of mnist")
     assert said.paragraph.startswith("Downloading") and left() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of Unix")
+def test_pipes_and_devices_are_refused_and_not_waited_for(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", "/dev/zero"):
+        for words in (["inspect", place], ["generate", FOX, "--model", tiny_model, "--image", place]):
+            refused(hvis(words), 3, f"{place} is a pipe or a device, expected a file")
+
+
+def test_names_that_no_file_can_have_are_refused(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
+    long = "a" * 5000
+    refused(hvis(["inspect", long]), 3, "too long")
+    refused(hvis(["generate", FOX, "--model", "http://["]), 2, "no model or run folder called 'http://['")
+    for row, words in (({"image": long}, "There is no file"), ({"prompt": "\ud800"}, "no character of a text")):
+        Path("rows.jsonl").write_text(json.dumps(row))
+        refused(hvis(["batch", "rows.jsonl", "--model", tiny_model]), 2, words)
+
+
+def test_numbers_of_thousands_of_digits_are_no_numbers(hvis: Any, tiny_model: Path) -> None:
+    for word in ("9" * 5000, "[" * 5000):
+        refused(hvis(["generate", FOX, "--model", tiny_model, "--steps", word]), 2)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 6000, 'recipe = "vae"\n[config]\nsteps = "x"'])
+def test_a_damaged_run_is_refused_by_the_name_of_its_file(hvis: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text(text)
+    refused(hvis(["generate", "--model", tmp_path / "run"]), 3, "run/config.toml")
+    assert hvis(["models", "list", "--runs", tmp_path]).code == 0
+
+
+def test_a_deep_record_of_a_model_is_refused_by_name(hvis: Any, damaged: Path) -> None:
+    (damaged / "model.json").write_text("[" * 100_000)
+    refused(hvis(["generate", FOX, "--model", damaged]), 3, "model.json is damaged")
+
+
+def test_a_folder_of_a_row_is_not_read_through_before_it_is_refused(
+    hvis: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "a.txt").write_text("no embedding")
+    Path("rows.jsonl").write_text(json.dumps({"prompt": FOX, "embedding": str(tmp_path / "downloads")}))
+    refused(hvis(["batch", "rows.jsonl", "--model", tiny_model]), 2, "is a folder with no LoRA, embedding or control")

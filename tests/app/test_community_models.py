@@ -185,6 +185,11 @@ def test_a_model_of_our_own_takes_no_other_autoencoder(hvis: Any, model: Path) -
     assert said.code == 2 and "takes no other: leave out --vae" in said.paragraph
 
 
+def test_what_is_no_model_is_not_said_to_have_parts_of_its_own(hvis: Any, model: Path) -> None:
+    said = hvis(["generate", PROMPT, "--model", model / "text_encoder", "--vae", model / "vae", *SHORT])
+    assert said.code == 3 and "text_encoder is no model" in said.paragraph and "one part of a model" in said.paragraph
+
+
 def test_what_other_programs_load_by_the_prompt_is_loaded_or_told(hvis: Any, model: Path) -> None:
     said = hvis(["generate", "a cat <lora:style:0.8>", "--model", model, *SHORT])
     assert said.code == 2 and "'style'" in said.paragraph

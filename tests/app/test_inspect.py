@@ -411,6 +411,23 @@ def test_a_diffusers_folder_tells_its_parts_variants_and_licence(hvis: Any, tmp_
     assert weights["main, safetensors"]["numbers"] == 200 and weights["fp16, safetensors"]["dtypes"] == ["F16"]
 
 
+def test_infinite_settings_are_told_in_json(hvis: Any, tmp_path: Path) -> None:
+    """DPM-Solver's usual setting; JSON has no infinity."""
+    (tmp_path / "pipe/scheduler").mkdir(parents=True)
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "DPMSolverMultistepScheduler"]}
+    (tmp_path / "pipe/model_index.json").write_text(json.dumps(index))
+    (tmp_path / "pipe/scheduler/scheduler_config.json").write_text('{"lambda_min_clipped": -Infinity}')
+    said = hvis(["inspect", tmp_path / "pipe", "--json"])
+    assert said.document["scheduler"] == {"lambda_min_clipped": "-inf"}
+
+
+def test_a_codebook_of_another_shape_is_none(hvis: Any, tmp_path: Path) -> None:
+    names = ("quantize.embedding.weight", "decoder.up_blocks.0.resnets.0.conv1.weight")
+    hollow(tmp_path / "odd.safetensors", {name: TensorFact("F32", (4,)) for name in names})
+    said = hvis(["inspect", tmp_path / "odd.safetensors"])
+    assert said.code == 0 and "codes of" not in said.out
+
+
 def test_a_model_at_a_hub_is_told_of_from_afar(hvis: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 

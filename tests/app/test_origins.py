@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from command_line import pixels
 from foreign_pictures import exif_comment, infotext, png
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
@@ -296,3 +298,23 @@ def test_a_web_ui_folder_copied_elsewhere_still_serves(hvis: Any, models: Path, 
     assert again.code == 0 and again.document["repeats"]["identical"] is True
     gone = hvis(["generate", "--from", path])
     assert gone.code == 2 and "was made by the model 'dream'" in gone.paragraph
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"files": 5}, {"files": [5, {"kind": ["vae"], "path": 5}]}, {"model_path": "a" * 5000, "model_hash": "0" * 64}],
+    ids=str,
+)
+def test_a_record_that_lies_of_its_files_is_no_crash(
+    hvis: Any, model: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    assert hvis(["generate", PROMPT, "--model", model, "--size", 16, "-o", tmp_path / "out", *SHORT]).code == 0
+    (path,) = (tmp_path / "out").glob("*.png")
+    with Image.open(path) as image:
+        record = json.loads(image.info["huggingvis"])
+        record["made"] |= wrong
+        notes = PngInfo()
+        notes.add_itxt("huggingvis", json.dumps(record))
+        image.save(tmp_path / "lies.png", pnginfo=notes)
+    said = hvis(["generate", "--from", tmp_path / "lies.png", "--model", model, "--precision", "float32", "--json"])
+    assert said.code == 0 and np.array_equal(made(said), pixels(path))

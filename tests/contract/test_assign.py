@@ -48,6 +48,15 @@ def test_a_mismatch_is_one_paragraph_and_changes_nothing() -> None:
     assert "\n" not in message and first_weight(net).equal(before)
 
 
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_refused(kind: torch.dtype) -> None:
+    net = tower()
+    before = first_weight(net).clone()
+    with pytest.raises(FileProblem, match=f"no real numbers but {kind}"):
+        assign(net, {name: value.to(kind) for name, value in tower().state_dict().items()})
+    assert first_weight(net).equal(before)
+
+
 def test_not_strict_reports_but_leaves_nothing_empty() -> None:
     source = {k: v for k, v in tower().state_dict().items() if not k.startswith("2.")} | {"more": torch.ones(1)}
     differ = assign(tower(), source, strict=False)

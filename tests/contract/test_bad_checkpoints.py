@@ -14,6 +14,7 @@ import torch
 from checkpoint_files import refused, tensors
 from torch import nn
 
+from huggingvis.checkpoints.inspect import inspect
 from huggingvis.checkpoints.io import check_finite, load, save
 from huggingvis.core.errors import NumericalTrouble
 
@@ -39,6 +40,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
         ("text.ckpt", b'{"error": "not found"}', "JSON"),
         ("reserved.safetensors", bytes(5000), "download reserved"),
         ("noise.bin", bytes(range(32, 96)), "not a checkpoint"),
+        ("byte.safetensors", b"\x80", "not a checkpoint"),
     ):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name, word)
@@ -74,6 +76,8 @@ def test_lying_safetensors_headers(tmp_path: Path) -> None:
     refused(raw(path, {"a": entry([1], 0, 4)}, b"x" * 9), "5 bytes")
     refused(raw(path, {"a": entry([3], 0, 8)}, b"x" * 8), "12 bytes", "'a'")
     refused(raw(path, {"a": entry([1], 0, 4, "F31")}, b"x" * 4), "'F31'")
+    refused(raw(path, {"a": {**entry([1], 0, 4), "dtype": ["F32"]}}, b"x" * 4), "unknown type ['F32']")
+    refused(raw(path, {"a": entry([10**6] * 100_000, 0, 4)}, b"x" * 4), "no valid shape")
     refused(raw(path, {"a": entry([-1], 0, 4)}, b"x" * 4), "shape")
     refused(raw(path, {"a": entry([True], 0, 4)}, b"x" * 4), "shape")
     refused(raw(path, {"a": [1, 2]}, b"x" * 4), "'a'")
@@ -106,6 +110,13 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
     (tmp_path / "old.pt").rename(tmp_path / "old.safetensors")
     refused(tmp_path / "old.safetensors", "is a pickle")
     assert not mark.exists()
+
+
+def test_what_a_file_is_does_not_depend_on_its_name(tmp_path: Path) -> None:
+    """PyTorch itself takes what is called .safetensors for that."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "old.safetensors", "is a pickle")
+    assert inspect(tmp_path / "old.safetensors").tensors["a"].shape == (2,)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -154,6 +154,12 @@ def test_lying_zips_are_refused(tmp_path: Path) -> None:
     refused(raw(path, tensor(size="(I1000000000000\nt", stride="(I0\nt"), numbers), "reaches beyond")
     refused(raw(path, tensor(size="(I4\nI4\nt"), numbers), "cannot be read")
     refused(raw(path, tensor(), numbers, zipfile.ZIP_DEFLATED), "compressed")
+    raw(path, tensor(), numbers)
+    with zipfile.ZipFile(
+        path, "a", zipfile.ZIP_DEFLATED
+    ) as archive:  # a few bytes that would unfold to as many as asked
+        archive.writestr("archive/byteorder", bytes(1 << 22))
+    refused(path, "archive/byteorder is compressed")
     refused(raw(path, tensor()[:-20], numbers), "cannot be read")
     refused(raw(path, b"\x80\x02}r\xff\xff\xff\x7f.", numbers), "memo slot")
     refused(raw(path, tensor(), numbers | {"byteorder": b"big"}), "byte order")

@@ -74,6 +74,8 @@ def test_a_model_is_saved_as_it_is(tmp_path: Path) -> None:
     for place in (tmp_path / "ours", single):
         with pytest.raises(FileProblem, match="is there already"):
             hv.save(tmp_path / "theirs", place)
+    with pytest.raises(UsageError, match="written as .safetensors.*found 'one.ckpt'. Name 'one.safetensors'"):
+        hv.save(tmp_path / "theirs", tmp_path / "one.ckpt")
     with pytest.raises(UsageError, match="of the family tiny, of which other programs have no files"):
         hv.save("tiny", tmp_path / "tiny")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "ours", "theirs"]

@@ -140,6 +140,48 @@ def test_hostile_settings_are_refused_by_name(key: str, value: object) -> None:
         diffusers_unet.config_from_diffusers(DDPM | {key: value})
 
 
+UNEVEN = [
+    (DDPM, {"block_out_channels": []}, "block_out_channels"),
+    (DDPM, {"block_out_channels": [33, 64]}, "an even first width"),
+    (DDPM, {"in_channels": 0}, "in_channels"),
+    (DDPM, {"in_channels": [3]}, "in_channels"),
+    (DDPM, {"norm_num_groups": 0}, "norm_num_groups"),
+    (DDPM, {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}, "one for each of 2 levels"),
+    (DDPM, {"attention_head_dim": [4, 4]}, "one number"),
+    (DDPM, {"num_class_embeds": -1}, "num_class_embeds"),
+    (DDPM, {"num_class_embeds": "ten"}, "num_class_embeds"),
+    (DDPM, {"layers_per_block": 999}, "at most 1000"),
+    (SD1, {"transformer_layers_per_block": [1, 1]}, "one for each of 3 levels"),
+    (SD1, {"transformer_layers_per_block": 999}, "at most 1000"),
+    (SD1, {"attention_head_dim": [4, 4]}, "one for each of 3 levels"),
+    (SD1, {"attention_head_dim": None}, "attention_head_dim"),
+    (SD1, {"cross_attention_dim": [32] * 999}, "cross_attention_dim"),
+]
+
+
+@pytest.mark.parametrize(("settings", "more", "word"), UNEVEN, ids=lambda x: str(x)[:40])
+def test_sizes_that_do_not_go_together_are_refused_by_name(settings: Settings, more: Settings, word: str) -> None:
+    with pytest.raises(FileProblem, match=word):
+        diffusers_unet.config_from_diffusers({**settings, **more})
+
+
+def test_scales_of_latents_are_numbers_that_can_be_divided_by() -> None:
+    for more in ({"scaling_factor": 0.0}, {"latents_std": [1, 1, 0, 1]}, {"latents_mean": [0.0]}, {"latents_mean": "0"},
+                 {"shift_factor": "0"}, {"latents_std": [[1]] * 4}):  # fmt: skip
+        with pytest.raises(FileProblem, match="finite numbers, one for each channel"):
+            diffusers_autoencoder.latent_statistics({**VAE, **more})
+
+
+def test_sizes_that_make_no_network_are_refused_by_file(tmp_path: Path) -> None:
+    """What only the network itself finds out, such as groups that do not divide its widths."""
+    net = reference(class_of(DDPM), DDPM)
+    net.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**DDPM, "norm_num_groups": 7}))
+    with pytest.raises(FileProblem, match="make no network") as caught:
+        diffusers_unet.from_diffusers(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 def test_folder_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match=r"config\.json"):
         diffusers_unet.from_diffusers(tmp_path)

@@ -144,6 +144,9 @@ def test_what_does_not_fit_is_told_in_a_sentence(place: Path, tmp_path: Path) ->
     refused(How(), "It reads the prompt and paints nothing: give it with --text-encoder beside a U-Net",
             path=sd / "text_encoder" / "model.safetensors")  # fmt: skip
     refused(How(vae=sd), "no text encoder (give it with --text-encoder")
+    refused(
+        How(), "text encoders alone", "give it with --text-encoder beside a U-Net", path=place / "xl-text.safetensors"
+    )
     refused(How(vae=sd, text_encoders=(sd,)), "no U-Net (name the file that has it with --model)",
             path=place / "sd-vae.safetensors")  # fmt: skip
     refused(How(vae=sd, text_encoders=(xl / "text_encoder_2",)), "text_encoder_2 (48 wide) does not fit this model",

@@ -106,6 +106,15 @@ def test_pictures_of_other_sides(tmp_path: Path) -> None:
     assert generate(system, wide)[0].pixels.shape == (32, 16, 1)
 
 
+@pytest.mark.parametrize("size", [None, 0, -8, True, 10**9, "16", [8], [8, 8, 8], [8, 10**6]], ids=str)
+def test_sides_that_no_picture_has_are_refused_before_any_is_made(size: Any, tmp_path: Path) -> None:
+    diffusers.DDPMPipeline(unet(), diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    file = tmp_path / "unet/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "sample_size": size}))
+    with pytest.raises(FileProblem, match="unet: config.json should have for sample_size"):
+        bind_folder(tmp_path, How())
+
+
 @pytest.mark.parametrize(
     ("prediction", "process", "classes"), [("eps", "linear", False), ("v", "cosine", True), ("x0", "linear", True)]
 )

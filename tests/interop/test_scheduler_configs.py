@@ -222,11 +222,26 @@ def test_a_class_that_is_not_known_still_tells_its_table() -> None:
             "final_sigmas_type",
         ),
         ({"_class_name": "SASolverScheduler", "algorithm_type": "magic"}, "algorithm_type"),
+        ({"_class_name": "DDIMScheduler", "trained_betas": "small"}, "trained_betas"),
+        ({"_class_name": "DDIMScheduler", "trained_betas": [[0.1], [0.2]]}, "trained_betas"),
+        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 0}, "num_train_timesteps"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": [2]}, "solver_order"),
     ],
 )
 def test_what_we_do_not_compute_is_refused_by_name(more: dict[str, Any], word: str) -> None:
     with pytest.raises(FileProblem, match=word):
         own_solver(more)
+
+
+def test_a_refusal_names_the_file_of_the_scheduler(tmp_path: Path) -> None:
+    """Also of a table that cannot be, which its own class refuses."""
+    wrong: tuple[dict[str, Any], ...] = (
+        {"beta_start": "small"}, {"beta_start": 0.0, "beta_end": 0.0}, {"trained_betas": []},
+    )  # fmt: skip
+    for more in wrong:
+        write_scheduler(tmp_path, {"_class_name": "DDIMScheduler", **more})
+        with pytest.raises(FileProblem, match="scheduler_config.json: "):
+            read_scheduler(tmp_path)
 
 
 @pytest.mark.parametrize("prediction", [Eps(), V()])

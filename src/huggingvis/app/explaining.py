@@ -6,7 +6,6 @@ A model's tokenizer is enough for that; no weights are loaded.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, final
 from huggingvis.app.locating import located
 from huggingvis.app.preferences import Preferences
 from huggingvis.app.screen import Screen
+from huggingvis.checkpoints.json_files import read_json
 from huggingvis.codecs.prompt_chunks import Chunk, Pieces, chunked
 from huggingvis.codecs.prompt_script import Reading, Said, Script, Steps, script
 
@@ -158,9 +158,8 @@ def _lines(tokens: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _of_folder(path: Path, named: str) -> Reader:
     """The tokenizer in a folder of diffusers; a single file's is CLIP's."""
     index = path / "model_index.json"
-    parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    place = path / "tokenizer"
-    kind = str((parts.get("tokenizer") or ["", ""])[1])
+    row = read_json(index).get("tokenizer") if index.is_file() else None
+    place, kind = path / "tokenizer", str(row[-1]) if isinstance(row, list) and row else ""
     if kind.startswith("T5"):
         from huggingvis.codecs.t5_tokens import T5Tokens
 

@@ -8,6 +8,7 @@ is not, or is not here, is said in one paragraph. Files are looked for by the na
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,14 +139,14 @@ def _recorded(kind: str, path: object, args: argparse.Namespace, usual: Preferen
     """A recorded path, where a file is still there, or what goes by that file's name here."""
     if not isinstance(path, str) or not path:
         return None
-    return path if Path(path).exists() else _here(Wanted(kind, path), args, usual)
+    return path if os.path.exists(path) else _here(Wanted(kind, path), args, usual)
 
 
 def _with_parts(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:
     """The autoencoder and text encoders that the picture was made with in the place of its model's own."""
     given = {"vae": args.vae, "text-encoder": args.text_encoder}
-    for row in origin.made.get("files", ()):
-        kind = str(row.get("kind")) if isinstance(row, dict) else ""
+    for row in _rows(origin.made):
+        kind = str(row.get("kind"))
         if given.get(kind, True):
             continue
         path = _recorded(kind, row.get("path"), args, usual)
@@ -158,19 +159,23 @@ def _with_parts(origin: Origin, args: argparse.Namespace, usual: Preferences) ->
 
 def _changed(made: Mapping[str, Any]) -> Iterator[str]:
     """Sentences on files of a record that are others now."""
-    rows = [{"path": made.get("model_path"), "sha256": made.get("model_hash")}]
-    rows += [row for row in made.get("files", ()) if isinstance(row, dict)]
-    for row in rows:
+    for row in ({"path": made.get("model_path"), "sha256": made.get("model_hash")}, *_rows(made)):
         path, digits = row.get("path"), row.get("sha256")
         if isinstance(path, str) and isinstance(digits, str) and _matches(path, digits) is False:
             yield f"{path} has changed since the picture was made (it was {digits[:10]}): it comes out otherwise."
+
+
+def _rows(made: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of a record on files; whatever else stands there says nothing."""
+    rows = made.get("files")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _matches(path: str, digits: str) -> bool | None:
     """Whether the file at `path` has that hash; None where there is no such file, or nothing to compare."""
     from huggingvis.checkpoints.file_hashes import USUAL
 
-    return USUAL.of(path).match(digits) if path and Path(path).is_file() else None
+    return USUAL.of(path).match(digits) if os.path.isfile(path) else None
 
 
 def _find(origin: Origin, args: argparse.Namespace, usual: Preferences) -> None:

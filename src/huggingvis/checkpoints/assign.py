@@ -6,14 +6,17 @@ the report is one paragraph, not a page of names. Book: chapter 5, "Checkpoints"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.hollow import hollow
 
+Net = TypeVar("Net", bound=nn.Module)
 _FEW = 4
 
 
@@ -85,6 +88,7 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = T
             f"The checkpoint does not fit {type(module).__name__} of {len(module.state_dict())} tensors: {differ}. "
             "It belongs to another model or another size of it, or its names need a key map."
         )
+    _check_real(module, tensors)
     meta = [name for name, value in _named(module) if value.is_meta]
     empty = [name for name in meta if name not in tensors]
     if empty:
@@ -98,6 +102,35 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = T
             owner, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(owner), leaf, module.get_parameter(first))
     return differ
+
+
+def _check_real(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `FileProblem` for whole or complex numbers where the module computes with real ones."""
+    needed = {name for name, value in module.state_dict().items() if value.is_floating_point()}
+    other = [name for name, tensor in tensors.items() if name in needed and not tensor.is_floating_point()]
+    if other:
+        raise FileProblem(
+            f"The checkpoint does not fit {type(module).__name__}: of its weights {len(other)} are no real numbers but "
+            f"{tensors[other[0]].dtype} ({_few(other)}). It is damaged, or quantised in a way that is not read here: "
+            "get it in float32, float16 or bfloat16."
+        )
+
+
+def filled(build: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:
+    """The net that `build` makes, with these tensors, in evaluation mode.
+
+    Raises `FileProblem` for sizes that make no net, and for tensors that do not fit it.
+    """
+    try:
+        with hollow():
+            net = build()
+    except (ValueError, RuntimeError) as error:
+        raise FileProblem(
+            f"The sizes that are told make no network: {str(error).partition(chr(10))[0]}. The file that tells them is "
+            "damaged or was changed: get it again."
+        ) from error
+    assign(net, tensors)
+    return net.eval()
 
 
 def _named(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_common as common
-from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.diffusers_common import Json, rename, settings, unsupported
+from huggingvis.checkpoints.assign import filled
+from huggingvis.checkpoints.diffusers_common import MOST, Json, blocks_of, rename, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.core.errors import UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import UsageError, about
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 
 CLASS = "AutoencoderKL"
@@ -34,21 +33,27 @@ _DEFAULTS: dict[str, Any] = {
 def config_from_diffusers(theirs: Json) -> AutoencoderConfig:
     """Our sizes from their `config.json`. Raises `FileProblem` naming the first setting that we cannot express."""
     full = settings(theirs, _DEFAULTS, _ONLY)
-    levels = len(full["block_out_channels"])
-    for side, block in (("down", "DownEncoderBlock2D"), ("up", "UpDecoderBlock2D")):
-        if full[f"{side}_block_types"] != (block,) * levels:
-            raise unsupported(f"{side}_block_types", full[f"{side}_block_types"], f"{block} at all {levels} levels")
     for one, other in (("out_channels", "in_channels"), ("use_post_quant_conv", "use_quant_conv")):
         if full[one] != full[other]:
             raise unsupported(one, full[one], f"the same as {other}")
+    return networks(full, quant_conv=full["use_quant_conv"])
+
+
+def networks(full: Json, *, quant_conv: bool = True) -> AutoencoderConfig:
+    """Sizes of encoder and decoder, which `VQModel` has too. Raises `FileProblem` for other blocks than ours."""
+    widths = full["block_out_channels"]
+    for side, block in (("down", "DownEncoderBlock2D"), ("up", "UpDecoderBlock2D")):
+        if full[f"{side}_block_types"] != (block,) * len(widths):
+            allowed = f"{block} at all {len(widths)} levels"
+            raise unsupported(f"{side}_block_types", full[f"{side}_block_types"], allowed)
     return AutoencoderConfig(
         in_channels=full["in_channels"],
         latent_channels=full["latent_channels"],
-        channels=full["block_out_channels"],
-        blocks=full["layers_per_block"],
+        channels=widths,
+        blocks=blocks_of(full, len(widths)),
         groups=full["norm_num_groups"],
         middle_attention=full["mid_block_add_attention"],
-        quant_conv=full["use_quant_conv"],
+        quant_conv=quant_conv,
     )
 
 
@@ -74,10 +79,14 @@ def config_to_diffusers(config: AutoencoderConfig) -> dict[str, Any]:
 def latent_statistics(theirs: Json) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of each latent channel, so that (z - mean) / std is what their diffusion models work on."""
     full = settings(theirs, _DEFAULTS, {})
-    channels = full["latent_channels"]
-    mean = full["latents_mean"] or (full["shift_factor"] or 0.0,) * channels
-    std = full["latents_std"] or (1.0,) * channels
-    return tuple(mean), tuple(s / full["scaling_factor"] for s in std)
+    scale, usual = full["scaling_factor"], {"latents_mean": full["shift_factor"] or 0.0, "latents_std": 1.0}
+    rows = {key: full[key] or (value,) * full["latent_channels"] for key, value in usual.items()}
+    for key, row in (*rows.items(), ("scaling_factor", (scale,))):
+        many = 1 if key == "scaling_factor" else full["latent_channels"]
+        numbers = isinstance(row, tuple) and all(type(x) in (int, float) and abs(x) <= MOST for x in row)
+        if not numbers or len(row) != many or (key != "latents_mean" and min(row) <= 0):
+            raise unsupported(key, full[key], "finite numbers, one for each channel of the latents, scales above 0")
+    return rows["latents_mean"], tuple(s / scale for s in rows["latents_std"])
 
 
 def keymap(config: AutoencoderConfig) -> KeyMap:
@@ -117,12 +126,10 @@ def from_diffusers(
 
     `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
     """
-    config = common.read_sizes(folder, config_from_diffusers)
-    ours = keymap(config).consume(common.read_weights(folder, dtype, channels_last=channels_last))
-    with hollow():
-        net = AutoencoderKL(config)
-    assign(net, ours)
-    return net.eval()
+    with about(folder):
+        config = config_from_diffusers(common.read_config(folder))
+        tensors = common.read_weights(folder, dtype, channels_last=channels_last)
+        return filled(lambda: AutoencoderKL(config), keymap(config).consume(tensors))
 
 
 def to_diffusers(net: AutoencoderKL, folder: Path | str, theirs: Json | None = None) -> Path:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,6 @@ from huggingvis.checkpoints.keymap import Rule
 from huggingvis.checkpoints.transforms import ConvToLinear, Transform
 from huggingvis.core.errors import FileProblem
 
-Sizes = TypeVar("Sizes")
-
 STEM = "diffusion_pytorch_model"
 WEIGHTS = (
     f"{STEM}.safetensors.index.json", f"{STEM}.safetensors", f"{STEM}.fp16.safetensors", f"{STEM}.bin.index.json",
@@ -33,8 +31,14 @@ WEIGHTS = (
 
 MOST = 1_000_000
 """No width, count or size of a real model is larger."""
+LONGEST, LEVELS, BLOCKS = 8192, 32, 1000
+"""Nor has one longer sides, more levels, or more blocks in a row."""
 MAY_BE_NULL = ("attention_head_dim",)
 """Settings with a number for their default for which null means something: here, one head."""
+MAY_BE_ZERO = ("downsample_padding", "eos_token_id", "corrector_order")
+"""Whole numbers that are no counts, or of what may be left out; all others begin at 1 where their default does."""
+BY_LEVEL = ("layers_per_block", "attention_head_dim", "cross_attention_dim", "transformer_layers_per_block")
+"""Numbers that may be given once for each level."""
 
 RESBLOCK = (("norm1", "norm1"), ("conv1", "conv1"), ("emb", "time_emb_proj"), ("norm2", "norm2"), ("conv2", "conv2"),
             ("skip", "conv_shortcut"))  # fmt: skip
@@ -73,13 +77,18 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     return read_json(Path(folder) / "config.json")
 
 
-def read_sizes(folder: Path | str, of: Callable[[Json], Sizes]) -> Sizes:
-    """What `of` makes of a model folder's `config.json`, whose path its refusals then tell. Raises `FileProblem`."""
-    theirs = read_config(folder)
-    try:
-        return of(theirs)
-    except FileProblem as error:
-        raise FileProblem(f"{folder}: {error}") from error
+def trained_sides(theirs: Json, usual: int | None = None) -> tuple[int, int]:
+    """(width, height) that a net was trained on, in latents or pixels: one number, or height and width, as its
+    `sample_size` says; `usual` where that says nothing. Raises `FileProblem`."""
+    told = theirs.get("sample_size")
+    size: Any = usual if told is None else told
+    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+    if not all(type(side) is int and 1 <= side <= LONGEST for side in (height, width)):
+        raise FileProblem(
+            f"config.json should have for sample_size the side of what the net was trained on, 1 to {LONGEST}, or "
+            f"height and width; found {json.dumps(told)[:80]}. Set it to that."
+        )
+    return width, height
 
 
 def read_weights(
@@ -111,7 +120,7 @@ def settings(theirs: Json, defaults: Json, only: Mapping[str, tuple[Any, ...]]) 
     """
     full = {key: tuple(value) if isinstance(value, list) else value for key, value in {**defaults, **theirs}.items()}
     for key, default in defaults.items():
-        if not _alike(full[key], default) and (full[key] is not None or key not in MAY_BE_NULL):
+        if not _fits(key, full[key], default):
             raise FileProblem(
                 f"config.json should have for {key} a value such as {json.dumps(default)}, found "
                 f"{json.dumps(full[key])[:80]}. Download the file again."
@@ -123,17 +132,30 @@ def settings(theirs: Json, defaults: Json, only: Mapping[str, tuple[Any, ...]]) 
     return full
 
 
-def _alike(value: Any, default: Any) -> bool:
-    """Whether `value` is of the kind of `default`: a number, which may be given once for each level, a list, a word."""
-    if isinstance(value, tuple):
-        kinds = default if isinstance(default, tuple) else (default,)
-        return all(_alike(item, kinds[0]) for item in value if kinds) and not isinstance(default, str | bool)
+def _fits(key: str, value: Any, default: Any) -> bool:
+    """Whether `value` is what the setting `key` can be: of the kind of its default, or such for each level."""
+    if value is None and key in MAY_BE_NULL:
+        return True
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and (not default or _each_fits(key, value, default[0]))
+    if isinstance(value, tuple) and default is not None:
+        return key in BY_LEVEL and _each_fits(key, value, default)
+    return _alike(key, value, default)
+
+
+def _each_fits(key: str, values: tuple[Any, ...], default: Any) -> bool:
+    return 1 <= len(values) <= LEVELS and all(_alike(key, value, default) for value in values)
+
+
+def _alike(key: str, value: Any, default: Any) -> bool:
+    """Whether `value` is of the kind of `default`: a yes or no, a word, a number."""
     if isinstance(default, bool | str):
         return isinstance(value, type(default))
-    if isinstance(default, int | float):
-        whole = isinstance(default, float) or isinstance(value, int)
-        return whole and isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
-    return not isinstance(default, tuple) and not isinstance(value, dict)
+    if isinstance(default, int):
+        return type(value) is int and (0 if key in MAY_BE_ZERO else min(default, 1)) <= value <= MOST
+    if isinstance(default, float):
+        return type(value) in (int, float) and 0 <= value <= MOST
+    return not isinstance(value, dict)
 
 
 def unsupported(key: str, found: Any, allowed: str) -> FileProblem:
@@ -147,6 +169,14 @@ def unsupported(key: str, found: Any, allowed: str) -> FileProblem:
         f"config.json asks for {key} = {json.dumps(found)}, which this net does not compute; it knows {allowed}. Use "
         "another checkpoint of the family, or convert this one where it was made."
     )
+
+
+def blocks_of(full: Json, levels: int, depth: int = 1) -> int:
+    """Blocks of each level, of which each has `depth` layers at most. Raises `FileProblem` for absurdly many."""
+    blocks = same_for_all(full["layers_per_block"], levels, "layers_per_block")
+    if blocks * levels * depth > BLOCKS:
+        raise unsupported("layers_per_block", blocks, f"at most {BLOCKS} in all levels, with all layers of each")
+    return int(blocks)
 
 
 def same_for_all(value: Any, levels: int, key: str) -> Any:

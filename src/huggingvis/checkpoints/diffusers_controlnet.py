@@ -18,15 +18,14 @@ import torch
 from huggingvis.adapters.bases import same_tokens, same_widths
 from huggingvis.checkpoints import diffusers_common as common
 from huggingvis.checkpoints import diffusers_unet, diffusers_unet_config, ldm_unet
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import inspect
 from huggingvis.checkpoints.io import load as load_tensors
 from huggingvis.checkpoints.io import save as save_tensors
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.controlnet import ControlNet, HintConfig
 from huggingvis.nets.unet import UNetConfig
 
@@ -113,11 +112,14 @@ def from_diffusers(
 
     Raises `FileProblem`, and `UsageError` where it was made for another base than `base`.
     """
-    (config, hint), names = common.read_sizes(folder, config_from_diffusers), common.read_sizes(folder, keymap)
+    with about(folder):
+        theirs = common.read_config(folder)
+        (config, hint), names = config_from_diffusers(theirs), keymap(theirs)
     if base is not None:
         same_tokens("ControlNet", config.tokens_dim, base.tokens_dim)
         config = _beside(config, base, config.in_channels)
-    return _built(config, hint, names.consume(common.read_weights(folder, dtype)))
+    with about(folder):
+        return _built(config, hint, names.consume(common.read_weights(folder, dtype)))
 
 
 def to_diffusers(net: ControlNet, folder: Path | str, theirs: Json | None = None) -> Path:
@@ -251,7 +253,4 @@ def save(net: ControlNet, path: Path | str, *, linear: bool, prefix: str = PREFI
 
 
 def _built(config: UNetConfig, hint: HintConfig, tensors: dict[str, torch.Tensor]) -> ControlNet:
-    with hollow():
-        net = ControlNet(config, hint)
-    assign(net, tensors)
-    return net.eval()
+    return filled(lambda: ControlNet(config, hint), tensors)

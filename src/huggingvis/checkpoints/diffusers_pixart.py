@@ -14,15 +14,13 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_common as common
-from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.diffusers_common import MOST, Json, rename, settings, unsupported
+from huggingvis.checkpoints.assign import filled
+from huggingvis.checkpoints.diffusers_common import BLOCKS, MOST, Json, rename, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.core.errors import UsageError, unknown
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import UsageError, about, unknown
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 
 CLASS, OLDER = "PixArtTransformer2DModel", "Transformer2DModel"
-MOST_BLOCKS = 1000
 
 _ONLY: dict[str, tuple[Any, ...]] = {
     "norm_type": ("ada_norm_single",), "activation_fn": ("gelu-approximate",), "attention_bias": (True,),
@@ -82,8 +80,8 @@ def _check_sizes(full: Json) -> None:
         raise unsupported("attention_head_dim", full["attention_head_dim"], f"a net's width that {step} divides")
     if full["cross_attention_dim"] != width:
         raise unsupported("cross_attention_dim", full["cross_attention_dim"], f"the net's own width, {width}")
-    if full["num_layers"] > MOST_BLOCKS:
-        raise unsupported("num_layers", full["num_layers"], f"at most {MOST_BLOCKS}")
+    if full["num_layers"] > BLOCKS:
+        raise unsupported("num_layers", full["num_layers"], f"at most {BLOCKS}")
     most = min(full["sample_size"], int((MOST / max(full["in_channels"], full["out_channels"])) ** 0.5))
     if full["patch_size"] > most:
         raise unsupported("patch_size", full["patch_size"], f"at most {most} with these sizes")
@@ -145,12 +143,10 @@ def keymap() -> KeyMap:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> PixArt:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = common.read_sizes(folder, config_from_diffusers)
-    ours = keymap().to_ours(common.read_weights(folder))
-    with hollow():
-        net = PixArt(config)
-    assign(net, {name: x.to(dtype or x.dtype) for name, x in ours.items()})
-    return net.eval()
+    with about(folder):
+        config = config_from_diffusers(common.read_config(folder))
+        ours = keymap().to_ours(common.read_weights(folder))
+        return filled(lambda: PixArt(config), {name: x.to(dtype or x.dtype) for name, x in ours.items()})
 
 
 def to_diffusers(net: PixArt, folder: Path | str, theirs: Json | None = None) -> Path:

@@ -19,6 +19,7 @@ from huggingvis.checkpoints.diffusers_common import Json, settings
 from huggingvis.checkpoints.diffusers_scheduler_settings import DEFAULTS, ONLY, OWN, PREDICTIONS_OF
 from huggingvis.checkpoints.diffusers_scheduler_solvers import SOLVERS, Solver, table_of
 from huggingvis.checkpoints.json_files import read_json, write_json
+from huggingvis.core.errors import about
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.protocols import Guidance
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
@@ -62,7 +63,9 @@ class Own:
 
 def read_scheduler(folder: Path | str) -> Own:
     """The solver of a scheduler folder. Raises `FileProblem` for a damaged file and for what we do not compute."""
-    return own_solver(read_json(Path(folder) / FILE))
+    path = Path(folder) / FILE
+    with about(path):
+        return own_solver(read_json(path))
 
 
 def own_solver(theirs: Json) -> Own:

@@ -59,8 +59,11 @@ HALF_STEPS = 15
 def table_of(full: Json) -> TableProcess:
     """The noise table that completed settings describe."""
     start, end, steps = full["beta_start"], full["beta_end"], full["num_train_timesteps"]
-    if full["trained_betas"] is not None:
-        table = TableProcess.from_betas(torch.tensor(full["trained_betas"], dtype=torch.float64))
+    betas = full["trained_betas"]
+    if betas is not None:
+        if not isinstance(betas, tuple) or not all(type(beta) in (int, float) for beta in betas):
+            raise unsupported("trained_betas", betas, "null, or a list of numbers")
+        table = TableProcess.from_betas(torch.tensor(betas, dtype=torch.float64))
     elif full["beta_schedule"] == "squaredcos_cap_v2":
         table = TableProcess.cosine(steps=steps)
     elif full["beta_schedule"] == "linear":

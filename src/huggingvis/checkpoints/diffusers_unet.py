@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_common as common
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import Json, projection, rename
 from huggingvis.checkpoints.diffusers_unet_config import (
     TEXT,
@@ -28,19 +27,10 @@ from huggingvis.checkpoints.diffusers_unet_config import (
 )
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Group, Identity, Transform, Transpose
-from huggingvis.core.errors import UsageError
-from huggingvis.core.hollow import hollow
-from huggingvis.nets.unet import UNet, UNetConfig
+from huggingvis.core.errors import UsageError, about
+from huggingvis.nets.unet import UNet
 
-__all__ = [
-    "SwapHalves",
-    "config_from_diffusers",
-    "config_to_diffusers",
-    "filled",
-    "from_diffusers",
-    "keymap",
-    "to_diffusers",
-]
+__all__ = ["SwapHalves", "config_from_diffusers", "config_to_diffusers", "from_diffusers", "keymap", "to_diffusers"]
 
 
 @final
@@ -102,17 +92,11 @@ def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None, chan
 
     `channels_last`: its convolutions' weights are laid out so, as fast kernels want them.
     """
-    config, names = common.read_sizes(folder, config_from_diffusers), common.read_sizes(folder, keymap)
-    return filled(config, names, common.read_weights(folder, dtype, channels_last=channels_last))
-
-
-def filled(config: UNetConfig, names: KeyMap, theirs: dict[str, Tensor]) -> UNet:
-    """The net of these sizes with the tensors `theirs`, which are emptied on the way. Raises `FileProblem`."""
-    ours = names.consume(theirs)
-    with hollow():
-        net = UNet(config)
-    assign(net, ours)
-    return net.eval()
+    with about(folder):
+        theirs = common.read_config(folder)
+        config, names = config_from_diffusers(theirs), keymap(theirs)
+        tensors = common.read_weights(folder, dtype, channels_last=channels_last)
+        return filled(lambda: UNet(config), names.consume(tensors))
 
 
 def to_diffusers(net: UNet, folder: Path | str, theirs: Json | None = None) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from huggingvis.checkpoints.diffusers_common import MOST, Json, same_for_all, settings, unsupported
+from huggingvis.checkpoints.diffusers_common import MOST, Json, blocks_of, same_for_all, settings, unsupported
 from huggingvis.core.errors import FileProblem, UsageError, unknown
 from huggingvis.nets.unet import UNetConfig
 
@@ -76,6 +76,10 @@ def config_from_diffusers(theirs: Json) -> UNetConfig:
     """
     full = complete(theirs, check=True)
     widths = full["block_out_channels"]
+    if len(full["down_block_types"]) != len(widths):
+        raise unsupported("down_block_types", full["down_block_types"], f"one for each of {len(widths)} levels")
+    if widths[0] % 2:
+        raise unsupported("block_out_channels", widths, "an even first width, of sines and cosines")
     if full["time_embedding_dim"] not in (None, 4 * widths[0]):
         raise unsupported("time_embedding_dim", full["time_embedding_dim"], f"4 x the first width, {4 * widths[0]}")
     concat = max(0, full["in_channels"] - full["out_channels"])
@@ -86,7 +90,7 @@ def config_from_diffusers(theirs: Json) -> UNetConfig:
         out_channels=full["out_channels"],
         concat_channels=concat,
         channels=widths,
-        blocks=same_for_all(full["layers_per_block"], len(widths), "layers_per_block"),
+        blocks=blocks_of(full, len(widths), max(own["attention"])),
         groups=full["norm_num_groups"],
         scale_shift=full["resnet_time_scale_shift"] == "scale_shift",
         dropout=full["dropout"],
@@ -106,6 +110,8 @@ def _plain_sizes(full: Json) -> dict[str, Any]:
         raise unsupported("attn_norm_num_groups", full["attn_norm_num_groups"], allowed)
     attention = _depths(full, "DownBlock2D", "AttnDownBlock2D", (1,) * len(full["block_out_channels"]))
     dim = full["attention_head_dim"]
+    if isinstance(dim, tuple):
+        raise unsupported("attention_head_dim", dim, "null and one number")
     return {
         "attention": attention, "middle": int(full["add_attention"]), "heads": 1 if dim is None else 4,
         "head_dim": dim or 0,
@@ -116,8 +122,8 @@ def _text_sizes(full: Json) -> dict[str, Any]:
     levels = len(full["block_out_channels"])
     depth = full["transformer_layers_per_block"]
     depths = depth if isinstance(depth, tuple) else (depth,) * levels
-    if not all(isinstance(d, int) for d in depths):
-        raise unsupported("transformer_layers_per_block", depth, "one number, or one for each level")
+    if len(depths) != levels:
+        raise unsupported("transformer_layers_per_block", depth, f"one number, or one for each of {levels} levels")
     guidance = full["time_cond_proj_dim"] or 0
     if not isinstance(guidance, int) or guidance % 2 or not 0 <= guidance <= MOST:
         raise unsupported("time_cond_proj_dim", guidance, "null or an even width, of sines and cosines")
@@ -132,9 +138,11 @@ def _heads(full: Json) -> dict[str, int]:
     """Their `attention_head_dim` counts heads here: an old mistake of the format, kept for its many files."""
     heads, widths = full["attention_head_dim"], full["block_out_channels"]
     each = heads if isinstance(heads, tuple) else (heads,) * len(widths)
+    if len(each) != len(widths) or None in each:
+        raise unsupported("attention_head_dim", heads, f"a number of heads, or one for each of {len(widths)} levels")
     if len(set(each)) == 1:
         return {"heads": each[0]}
-    dims = {w // n if n and w % n == 0 else 0 for w, n in zip(widths, each, strict=True)}
+    dims = {w // n if w % n == 0 else 0 for w, n in zip(widths, each, strict=True)}
     if len(dims) > 1 or 0 in dims:
         raise unsupported("attention_head_dim", heads, "one number of heads, or one width of a head, for all levels")
     return {"head_dim": dims.pop()}
@@ -155,9 +163,12 @@ def _vector(full: Json) -> tuple[int, int]:
     ways = [full["num_class_embeds"], full["class_embed_type"], full.get("addition_embed_type")]
     if sum(way is not None for way in ways) > 1:
         raise FileProblem("config.json asks for two embeddings beside the time's; this net has one `vector` port.")
-    if full["num_class_embeds"] is not None:
-        return full["num_class_embeds"], 1
-    return (full["projection_class_embeddings_input_dim"], 2) if any(ways) else (0, 2)
+    if not any(way is not None for way in ways):
+        return 0, 2
+    key = "projection_class_embeddings_input_dim" if full["num_class_embeds"] is None else "num_class_embeds"
+    if type(full[key]) is not int or not 1 <= full[key] <= MOST:
+        raise unsupported(key, full[key], "whole numbers from 1 on")
+    return full[key], 1 if key == "num_class_embeds" else 2
 
 
 def config_to_diffusers(config: UNetConfig) -> dict[str, Any]:

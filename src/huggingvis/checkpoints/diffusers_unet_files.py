@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_unet
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.diffusers_unet_config import TEXT
 from huggingvis.checkpoints.formats import TensorFact
@@ -24,7 +25,8 @@ from huggingvis.checkpoints.single_file_detect import layout_of_unet
 from huggingvis.checkpoints.single_file_family import CONV_HEADS, GROUPS, LINEAR_HEAD_DIM, diffusers_unet_prefix
 from huggingvis.checkpoints.single_file_layout import NOTHING, Said
 from huggingvis.checkpoints.single_file_shapes import Names
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import about
+from huggingvis.nets.unet import UNet
 
 
 def read_unet(
@@ -35,7 +37,7 @@ def read_unet(
     Raises `FileProblem` for sizes that make no net of the family, and for a damaged file.
     """
     prefix = diffusers_unet_prefix(facts.tensors) or ""
-    try:
+    with about(facts.path):
         theirs = _beside(facts) or settings_of(facts.tensors, prefix, said)
         config = diffusers_unet.config_from_diffusers(theirs)
         layout = layout_of_unet(config, bool(theirs.get("use_linear_projection")), said, facts.metadata)
@@ -43,10 +45,7 @@ def read_unet(
         kind = torch.bfloat16 if dtype is None and eight_bit else dtype
         wanted = load(facts.path, dtype=kind, device=device, wanted=lambda n: n.startswith(prefix), channels_last=True)
         tensors = {name.removeprefix(prefix): wanted.pop(name) for name in list(wanted)}
-        net = diffusers_unet.filled(config, diffusers_unet.keymap(theirs), tensors)
-    except FileProblem as error:
-        told = str(error)
-        raise error if str(facts.path) in told else FileProblem(f"{facts.path}: {told}") from None
+        net = filled(lambda: UNet(config), diffusers_unet.keymap(theirs).consume(tensors))
     return Parts(layout, net, metadata=dict(facts.metadata))
 
 

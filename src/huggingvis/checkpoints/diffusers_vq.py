@@ -14,11 +14,10 @@ import torch
 
 from huggingvis.checkpoints import diffusers_autoencoder as kl
 from huggingvis.checkpoints import diffusers_common as common
-from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
+from huggingvis.checkpoints.assign import filled
+from huggingvis.checkpoints.diffusers_common import MOST, Json, settings, unsupported
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.core.errors import UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import UsageError, about
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, Encoder
 from huggingvis.nets.quantisers import AveragedQuantiser, VectorQuantiser
 from huggingvis.nets.vq_autoencoder import VQAutoencoder, latent_vq
@@ -48,20 +47,10 @@ class VQConfig:
 def config_from_diffusers(theirs: Json) -> VQConfig:
     """Our sizes from their `config.json`. Raises `FileProblem` naming the first setting that we cannot express."""
     full = settings(theirs, _DEFAULTS, _ONLY)
-    levels = len(full["block_out_channels"])
-    for side, block in (("down", "DownEncoderBlock2D"), ("up", "UpDecoderBlock2D")):
-        if full[f"{side}_block_types"] != (block,) * levels:
-            raise unsupported(f"{side}_block_types", full[f"{side}_block_types"], f"{block} at all {levels} levels")
-    sizes = AutoencoderConfig(
-        in_channels=full["in_channels"],
-        latent_channels=full["latent_channels"],
-        channels=full["block_out_channels"],
-        blocks=full["layers_per_block"],
-        groups=full["norm_num_groups"],
-        middle_attention=full["mid_block_add_attention"],
-    )
-    dim = full["vq_embed_dim"] or full["latent_channels"]
-    return VQConfig(sizes, full["num_vq_embeddings"], dim, full["out_channels"])
+    dim = full["latent_channels"] if full["vq_embed_dim"] is None else full["vq_embed_dim"]
+    if type(dim) is not int or not 1 <= dim <= MOST:
+        raise unsupported("vq_embed_dim", dim, "null and whole numbers from 1 on")
+    return VQConfig(kl.networks(full), full["num_vq_embeddings"], dim, full["out_channels"])
 
 
 def config_to_diffusers(config: VQConfig) -> dict[str, Any]:
@@ -79,12 +68,10 @@ def keymap(config: VQConfig) -> KeyMap:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> VQAutoencoder:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = common.read_sizes(folder, config_from_diffusers)
-    ours = keymap(config).consume(common.read_weights(folder, dtype))
-    with hollow():
-        net = latent_vq(VectorQuantiser(config.codes, config.dim), config.sizes, config.out_channels)
-    assign(net, ours)
-    return net.eval()
+    with about(folder):
+        c = config_from_diffusers(common.read_config(folder))
+        tensors = keymap(c).consume(common.read_weights(folder, dtype))
+        return filled(lambda: latent_vq(VectorQuantiser(c.codes, c.dim), c.sizes, c.out_channels), tensors)
 
 
 def to_diffusers(net: VQAutoencoder, folder: Path | str, shape: tuple[int, int, int] | None = None) -> Path:

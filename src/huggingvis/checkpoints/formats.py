@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.files import explain
+from huggingvis.core.files import check_readable, explain
 
 MAX_HEADER = 100_000_000
 """Bytes that the format allows a safetensors header; a longer one is an attack or damage."""
+_MOST_AXES = 64
+"""No tensor has more."""
 
 BITS: Mapping[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -81,7 +83,7 @@ _IMPOSTORS: tuple[tuple[bytes, str], ...] = (
 def sniff(path: Path) -> Format:
     """The format of the file at `path`. Raises `FileProblem` when it is missing, empty, a folder or no checkpoint."""
     try:
-        size = path.stat().st_size
+        size = check_readable(path).stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
     except FileNotFoundError:
@@ -97,7 +99,7 @@ def sniff(path: Path) -> Format:
     for magic, what in _IMPOSTORS:
         if head.lstrip().startswith(magic):
             raise FileProblem(f"{path} should be a checkpoint, but it is {what}.")
-    if head[0] == 0x80 and head[1:2] <= b"\x05":  # the PROTO opcode of a pickle, protocols 0..5
+    if head[0] == 0x80 and b"" < head[1:2] <= b"\x05":  # the PROTO opcode of a pickle, protocols 0..5
         return Format.TORCH_LEGACY
     raise FileProblem(
         f"{path} ({size} bytes) is not a checkpoint: it starts with {head[:8]!r}, which is neither safetensors nor a "
@@ -204,9 +206,9 @@ def _fact(path: Path, name: str, entry: Any) -> tuple[TensorFact, int, int]:
 
     entry = entry if isinstance(entry, dict) else {}
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if dtype not in BITS:
+    if not isinstance(dtype, str) or dtype not in BITS:
         raise FileProblem(f"{path}: tensor {name!r} has the unknown type {dtype!r}. Known: {', '.join(BITS)}.")
-    lists = isinstance(shape, list) and isinstance(span, list) and len(span) == 2
+    lists = isinstance(shape, list) and len(shape) <= _MOST_AXES and isinstance(span, list) and len(span) == 2
     if not (lists and all(natural(v) for v in [*shape, *span])):
         raise FileProblem(f"{path}: tensor {name!r} has no valid shape and data_offsets in the header. Get it again.")
     fact = TensorFact(dtype, tuple(shape))

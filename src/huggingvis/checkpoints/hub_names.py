@@ -67,7 +67,10 @@ def remote(name: str) -> Remote | None:
 
 
 def _of_page(url: str) -> Remote | None:
-    address = urlsplit(url)
+    try:
+        address = urlsplit(url)
+    except ValueError:  # of brackets that are no host
+        return None
     source = _HOSTS.get((address.hostname or "").removeprefix("www."))
     found = _PAGE.fullmatch(unquote(address.path).rstrip("/"))
     if source is None or found is None or not re.fullmatch(rf"{_WORD}/{_WORD}", found["repo"], re.ASCII):

@@ -10,6 +10,7 @@ Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -169,6 +170,8 @@ def _read(path: Path, wanted: Wanted, inside: str | None, target: Target) -> Ite
 
 def _read_safetensors(path: Path, wanted: Wanted, target: Target) -> Iterator[tuple[str, Tensor]]:
     header = read_header(path)
+    if os.fsencode(path).decode(errors="replace") != str(path):
+        raise FileProblem(f"{path} has a name that is no UTF-8, by which its library opens no file: rename it.")
     try:
         with safe_open(path, framework="pt") as file, Stream(path, target) as stream:
             at = header.begin
@@ -218,7 +221,8 @@ def _read_old(path: Path, wanted: Wanted, inside: str | None, target: Target) ->
 
 def _read_legacy(path: Path, kind: Format) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its bytes: by its name, PyTorch takes it for what that says
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from None
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.core.errors import FileProblem, no_file
-from huggingvis.core.files import explain, write_atomically
+from huggingvis.core.files import check_readable, explain, write_atomically
 
 Json = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ _LONGEST = 1 << 24
 def read_json(path: Path) -> dict[str, Any]:
     """The settings in a JSON file. Raises `FileProblem`."""
     try:
-        with path.open("rb") as file:
+        with check_readable(path).open("rb") as file:
             found = json.loads(file.read(_LONGEST))
     except FileNotFoundError:
         raise no_file(path) from None

@@ -10,6 +10,7 @@ with a `KIND`, found by name, so a new kind is a new file. Book: chapter 5, "Che
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 from abc import ABC, abstractmethod
@@ -23,7 +24,7 @@ from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import no_file
-from huggingvis.core.files import explain
+from huggingvis.core.files import check_readable, explain
 
 INDEX, CONFIG = "model_index.json", "config.json"
 """The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
@@ -73,7 +74,7 @@ class Subject:
 
     @cached_property
     def is_folder(self) -> bool:
-        return self._header is None and self.path.is_dir()
+        return self._header is None and os.path.isdir(self.path)
 
     @cached_property
     def picture(self) -> str:
@@ -81,7 +82,7 @@ class Subject:
         if self.is_folder or self._header is not None:
             return ""
         try:
-            with self.path.open("rb") as file:
+            with check_readable(self.path).open("rb") as file:
                 head = file.read(16)
         except FileNotFoundError:
             raise no_file(self.path) from None

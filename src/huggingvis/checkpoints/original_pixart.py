@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import rename
 from huggingvis.checkpoints.io import load, save
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.checkpoints.transforms import Split
 from huggingvis.core.errors import FileProblem
-from huggingvis.core.hollow import hollow
 from huggingvis.nets.dit_blocks import sincos_positions
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 
@@ -135,10 +134,7 @@ def from_original(
     theirs = load(path, dtype=dtype)
     config = config_from_tensors(theirs, heads=heads, size=size)
     ours = keymap().to_ours(theirs)
-    with hollow():
-        net = PixArt(config)
-    assign(net, ours)
-    return net.eval()
+    return filled(lambda: PixArt(config), ours)
 
 
 def to_original(net: PixArt, path: Path | str, *, left_out: Tensor | None = None) -> Path:

@@ -41,7 +41,7 @@ from huggingvis.checkpoints.single_file_layout import (
     UNetLayout,
 )
 from huggingvis.checkpoints.single_file_shapes import Heads, Names, autoencoder_sizes, unet_sizes
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.unet import UNetConfig
 
 Tensors = Mapping[str, TensorFact]
@@ -65,10 +65,8 @@ def layout_of(facts: Facts, said: Said) -> Layout:
             config = file.read(_CONFIG_SIZE)
     except OSError:
         config = ""
-    try:
+    with about(facts.path):
         return detect(facts.tensors, facts.metadata, said, config)
-    except FileProblem as error:
-        raise FileProblem(f"{facts.path}: {error}") from None
 
 
 def detect(
@@ -196,11 +194,16 @@ def _check_known(known: Layout, loose: tuple[str, ...], count: int) -> None:
     other = foreign(loose, known.unet is not None)
     if other is not None:
         raise FileProblem(f"This is {other.what}, not a Stable Diffusion 1, 2 or XL checkpoint. {other.advice}.")
-    if known.unet is None and known.autoencoder is None:
-        some = ", ".join(loose[:3])
+    if known.towers and known.unet is None and known.autoencoder is None:
         raise FileProblem(
-            f"This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but none of its {count} "
-            f"tensors is named like theirs ({some or 'it has none'}, ...). It is of another kind: get another file."
+            "This holds text encoders alone, which read the prompt and paint nothing: give it with --text-encoder "
+            "beside a U-Net."
+        )
+    if known.unet is None and known.autoencoder is None:
+        some = f"none of its {count} tensors is named like theirs ({', '.join(loose[:3])}, ...)"
+        raise FileProblem(
+            "This should be a checkpoint of Stable Diffusion 1, 2 or XL, or a part of one, but "
+            f"{some if count else 'it holds no tensors'}. It is of another kind: get another file."
         )
 
 

@@ -9,22 +9,18 @@ Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from huggingvis.checkpoints import text_towers_clip, text_towers_ldm_bert
-from huggingvis.checkpoints.assign import assign
-from huggingvis.checkpoints.keymap import KeyMap
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.single_file_layout import TowerLayout
-from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.encoder_layer import gelu, quick_gelu
 from huggingvis.nets.ldm_bert import LDMBert, LDMBertConfig
 
 HEAD_DIM = 64
-Net = TypeVar("Net", bound=nn.Module)
 
 
 def tower_net(where: TowerLayout, tensors: Mapping[str, Tensor]) -> CLIPText | LDMBert:
@@ -51,7 +47,7 @@ def _clip(where: TowerLayout, tensors: Mapping[str, Tensor]) -> CLIPText:
         keymap = text_towers_clip.keymap(config, where.root, where.inner)
     else:
         keymap = text_towers_clip.open_clip_keymap(config, where.root)
-    return _filled(lambda: CLIPText(config), keymap, tensors)
+    return filled(lambda: CLIPText(config), keymap.to_ours(tensors))
 
 
 def _ldm(where: TowerLayout, tensors: Mapping[str, Tensor]) -> LDMBert:
@@ -67,11 +63,5 @@ def _ldm(where: TowerLayout, tensors: Mapping[str, Tensor]) -> LDMBert:
         hidden=4 * where.dim if feed is None else feed.shape[0],
         activation=gelu,
     )
-    return _filled(lambda: LDMBert(config), text_towers_ldm_bert.original_keymap(config, where.root), tensors)
-
-
-def _filled(build: Callable[[], Net], keymap: KeyMap, tensors: Mapping[str, Tensor]) -> Net:
-    with hollow():
-        net = build()
-    assign(net, keymap.to_ours(tensors))
-    return net.eval()
+    keymap = text_towers_ldm_bert.original_keymap(config, where.root)
+    return filled(lambda: LDMBert(config), keymap.to_ours(tensors))

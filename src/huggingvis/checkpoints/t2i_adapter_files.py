@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_common as common
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import inspect
 from huggingvis.checkpoints.io import load as load_tensors
 from huggingvis.checkpoints.io import save as save_tensors
 from huggingvis.checkpoints.keymap import KeyMap, Rule
-from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.t2i_adapter import T2IAdapter, T2IAdapterConfig
 
 CLASS = "T2IAdapter"
@@ -103,8 +102,9 @@ def _residual(ours: str, theirs: str) -> list[Rule]:
 
 def from_diffusers(folder: Path | str, *, dtype: torch.dtype | None = None) -> T2IAdapter:
     """The net in a diffusers folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-    config = common.read_sizes(folder, config_from_diffusers)
-    return _built(config, keymap(config).consume(common.read_weights(folder, dtype)))
+    with about(folder):
+        config = config_from_diffusers(common.read_config(folder))
+        return _built(config, keymap(config).consume(common.read_weights(folder, dtype)))
 
 
 def to_diffusers(net: T2IAdapter, folder: Path | str) -> Path:
@@ -162,7 +162,4 @@ def _sizes(tensors: Mapping[str, TensorFact], path: Path, diffusers: bool) -> T2
 
 
 def _built(config: T2IAdapterConfig, tensors: dict[str, Tensor]) -> T2IAdapter:
-    with hollow():
-        net = T2IAdapter(config)
-    assign(net, tensors)
-    return net.eval()
+    return filled(lambda: T2IAdapter(config), tensors)

@@ -22,7 +22,7 @@ from huggingvis.checkpoints.single_file_detect import towers_in
 from huggingvis.checkpoints.single_file_family import TOWERS_ALONE
 from huggingvis.checkpoints.single_file_layout import TowerLayout
 from huggingvis.checkpoints.single_file_towers import tower_net
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, about
 from huggingvis.nets.clip_text import CLIPText
 
 _OWN = ("transformer.resblocks.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
@@ -35,10 +35,8 @@ def read_towers(path: Path, dtype: torch.dtype | None = None) -> list[CLIPText]:
     Raises `FileProblem` for a file without any, by the name of what it is, and for a damaged one.
     """
     facts = inspect(path)
-    try:
+    with about(path):
         found = towers_in(facts.tensors) or towers_in(facts.tensors, TOWERS_ALONE)
-    except FileProblem as error:
-        raise FileProblem(f"{path}: {error}") from None
     found = {part: where for part, where in found.items() if where.spelling != "ldm"}
     if not found:
         report = report_of(Subject(path))
@@ -50,7 +48,8 @@ def read_towers(path: Path, dtype: torch.dtype | None = None) -> list[CLIPText]:
     tensors: dict[str, dict[str, Tensor]] = {part: {} for part in found}
     for name, tensor in load(facts.path, dtype=dtype, wanted=mine.__contains__).items():
         tensors[mine[name]][name] = tensor
-    nets = [tower_net(where, tensors[part]) for part, where in found.items()]
+    with about(path):
+        nets = [tower_net(where, tensors[part]) for part, where in found.items()]
     return [net for net in nets if isinstance(net, CLIPText)]
 
 

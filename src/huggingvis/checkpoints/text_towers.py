@@ -21,7 +21,7 @@ from huggingvis.checkpoints.text_towers_clip_vision import CLIP_VISION
 from huggingvis.checkpoints.text_towers_common import Layout
 from huggingvis.checkpoints.text_towers_ldm_bert import LDM_BERT
 from huggingvis.checkpoints.text_towers_t5 import T5
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import UsageError, about
 
 _LAYOUTS: tuple[Layout[Any, Any], ...] = (CLIP_TEXT, CLIP_VISION, T5, BERT_TEXT, LDM_BERT)
 _READ = {name: layout for layout in _LAYOUTS for name in layout.classes}
@@ -36,7 +36,8 @@ def from_transformers(folder: Path | str, dtype: torch.dtype | None = None) -> n
     found = read_config(folder).get("architectures")
     name = found[0] if isinstance(found, list) and len(found) == 1 and isinstance(found[0], str) else None
     if name not in _READ:
-        raise unsupported("architectures", found, " or ".join(_READ))
+        with about(folder):
+            raise unsupported("architectures", found, " or ".join(_READ))
     return _READ[name].read(folder, dtype)
 
 

@@ -14,13 +14,12 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, final
 import torch
 from torch import nn
 
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import filled
 from huggingvis.checkpoints.diffusers_common import Json, read_config, settings, unsupported, write_folder
 from huggingvis.checkpoints.io import load
 from huggingvis.checkpoints.keymap import KeyMap, Rule, patterns
 from huggingvis.checkpoints.transforms import Identity, Transform
-from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.encoder_layer import Activation, gelu, gelu_tanh, quick_gelu
 
 WEIGHTS = (
@@ -73,17 +72,15 @@ class Layout(Generic[Config, Net]):
 
     def read(self, folder: Path | str, dtype: torch.dtype | None = None) -> Net:
         """The net in a folder, in evaluation mode; `dtype` None keeps the file's. Raises `FileProblem`."""
-        config = self.from_json(read_config(folder))
-        unused = patterns(self.unused)
-        tensors = load(
-            weights_of(folder), dtype=dtype, wanted=lambda name: all(one.match(name) is None for one in unused)
-        )
-        ours = self.keymap(config, tensors).to_ours(tensors)
-        del tensors
-        with hollow():
-            net = self.net(config)
-        assign(net, ours)
-        return net.eval()
+        with about(folder):
+            config = self.from_json(read_config(folder))
+            unused = patterns(self.unused)
+            tensors = load(
+                weights_of(folder), dtype=dtype, wanted=lambda name: all(one.match(name) is None for one in unused)
+            )
+            ours = self.keymap(config, tensors).to_ours(tensors)
+            del tensors
+            return filled(lambda: self.net(config), ours)
 
     def write(self, net: Net, folder: Path | str, theirs: Json | None = None) -> Path:
         """Write `net` as a folder that transformers loads; returns it.

@@ -141,10 +141,11 @@ def read_zip(path: Path) -> Any:
         entries = {info.filename: info for info in archive.infolist()}
         pickled = next(name for name in entries if name.rsplit("/", 1)[-1] == "data.pkl")
         root = pickled.removesuffix("data.pkl")
+        for name in (pickled, root + "byteorder"):
+            if name in entries and entries[name].compress_type != zipfile.ZIP_STORED:
+                raise pickle.UnpicklingError(f"its entry {name:.60} is compressed, which PyTorch never does")
         if root + "byteorder" in entries and archive.read(root + "byteorder") != sys.byteorder.encode():
             raise FileProblem(f"{path} was written on a machine of another byte order. Get its safetensors version.")
-        if entries[pickled].compress_type != zipfile.ZIP_STORED:
-            raise pickle.UnpicklingError("its table of tensors is compressed, which PyTorch never does")
         text = io.BytesIO(archive.read(pickled))
         check_opcodes(text)
         return _Reader(text, path, lambda key: _place(file, entries, f"{root}data/{key}")).load()

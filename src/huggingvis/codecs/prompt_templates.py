@@ -100,7 +100,7 @@ def expand(text: str, seed: int, wildcards: Wildcards | None = None) -> str:
     Raises `UsageError`, which points at the letter where it can, for lists that there are none of, lists that name
     themselves, and weights that leave no choice.
     """
-    return _Drawing(text, Random(f"{seed} {text}"), wildcards).fill(text, 0)
+    return _Drawing(text, Random(f"{seed} {text}".encode("utf-8", "surrogatepass")), wildcards).fill(text, 0)
 
 
 @final

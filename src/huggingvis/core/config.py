@@ -61,7 +61,7 @@ def from_toml(cls: type[T], text: str, *, base: T | None = None) -> T:
     """The dataclass a TOML text describes. Raises `FileProblem` for a text that is no TOML, else as `from_dict`."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FileProblem(f"Expected a configuration in TOML, but the text does not parse: {error}.") from error
     return from_words(cls, data, base=base)
 

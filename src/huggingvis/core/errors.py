@@ -6,8 +6,9 @@ with `exit_code`, never with a traceback.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,17 @@ def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> 
     if lister:
         hint = f"{hint} `{lister}` lists all." if close else f"`{lister}` lists those that there are."
     return UsageError(f"There is no {kind} called {name!r}. {hint}")
+
+
+@contextlib.contextmanager
+def about(path: Path | str) -> Iterator[None]:
+    """A block that reads what lies at `path`: what it refuses is `FileProblem`, and tells the path."""
+    try:
+        yield
+    except (UsageError, FileProblem) as error:
+        told = str(error)
+        if str(path) not in told:
+            told = f"{path}: {told}"
+        elif isinstance(error, FileProblem):
+            raise
+        raise FileProblem(told) from error

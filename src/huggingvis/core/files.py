@@ -49,6 +49,18 @@ def explain(error: OSError, path: Path, doing: Literal["write", "read", "remove"
     return FileProblem(f"Could not {doing} {path}: {reason}. Nothing was changed there.")
 
 
+def check_readable(path: Path) -> Path:
+    """`path` itself, unless it is a pipe or a device, which could be waited for or read for ever.
+
+    Raises `FileProblem`; whatever else cannot be read, who opens it says.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise FileProblem(f"{path} is a pipe or a device, expected a file. Save what it gives to a file first.")
+    return path
+
+
 def check_folder(folder: Path, room: int = 0) -> Path:
     """`folder` itself, after a test that files can be written there (or that it can be made) and `room` bytes are free.
 

@@ -172,7 +172,7 @@ def _from_toml_or_name(kind: Any, text: str) -> Any:
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"Expected a value in TOML's notation, but {text!r} does not parse: {error}.") from error
 
 

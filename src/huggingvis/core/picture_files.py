@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from huggingvis.core.errors import FileProblem, no_file
-from huggingvis.core.files import explain
+from huggingvis.core.files import check_readable, explain
 from huggingvis.core.media import Picture
 
 _T = TypeVar("_T")
@@ -69,10 +69,12 @@ def read(path: Path, take: Callable[[Image.Image], _T], *, pixels: bool = True) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large; too large is an error
-            with Image.open(path, formats=_READ_AS) as image:
+            with Image.open(check_readable(path), formats=_READ_AS) as image:
                 if pixels:
                     image.load()
                 return take(image)
+    except FileProblem:
+        raise
     except FileNotFoundError as error:
         raise no_file(path) from error
     except (IsADirectoryError, PermissionError) as error:

@@ -32,10 +32,10 @@ class TableProcess(Process):
     def __init__(self, alphas_cumprod: Tensor):
         bar = alphas_cumprod.to("cpu", torch.float64)
         if bar.ndim != 1 or len(bar) < 2 or not bool((bar[:-1] > bar[1:]).all()) or bar[0] >= 1 or bar[-1] < 0:
+            ends = f" from {bar.flatten()[0]:.6g} to {bar.flatten()[-1]:.6g}" if bar.numel() else ""
             raise UsageError(
                 "A noise table holds at least two values of alpha_bar that fall strictly inside [0, 1); found "
-                f"shape {tuple(bar.shape)} from {float(bar.flatten()[0]):.6g} to {float(bar.flatten()[-1]):.6g}. "
-                "Pass alphas_cumprod itself, or use TableProcess.from_betas."
+                f"shape {tuple(bar.shape)}{ends}. Pass alphas_cumprod itself, or use TableProcess.from_betas."
             )
         self.steps = len(bar)
         self.alphas_cumprod = bar  # [T]

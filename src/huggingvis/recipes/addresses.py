@@ -120,7 +120,7 @@ def how_loaded(
 
 def _file(name: Path | str) -> Path | str:
     """A name that is a path here as one."""
-    return Path(name) if Path(name).exists() else name
+    return Path(name) if os.path.exists(name) else name
 
 
 def _of_file(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingvis.checkpoints.kinds import kind_of
 from huggingvis.core.errors import HvisError, UsageError
 from huggingvis.core.request import OWN, Limits, Request, Sampling, check
 from huggingvis.core.request_fields import files_of
@@ -96,5 +98,9 @@ def fault_of(request: Request) -> str | None:
         _check_names(request.sampling)
     except HvisError as error:
         return str(error)
-    gone = next((path for path in files_of(request) if not Path(path).exists()), None)
-    return None if gone is None else f"There is no file {gone}. Check the path."
+    gone = next((path for path in files_of(request) if not os.path.exists(path)), None)
+    if gone is not None:
+        return f"There is no file {gone}. Check the path."
+    plain = (use.path for use in request.adapters if os.path.isdir(use.path) and kind_of(use.path).name == "folder")
+    wrong = next(plain, None)  # before all that is in it is read, to tell it from others
+    return None if wrong is None else f"{wrong} is a folder with no LoRA, embedding or control net. Name the file."

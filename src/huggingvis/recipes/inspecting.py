@@ -23,7 +23,7 @@ def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool 
     `api.inspect` says which. `base`: a model, or `sd1`, `sd2`, `sdxl`, `refiner`.
     Raises `FileProblem` for what is missing or damaged, `UsageError` for an unknown base.
     """
-    if not Path(path).exists() and (named := ROOT / "weights" / str(path)).is_dir():
+    if not os.path.exists(path) and os.path.isdir(named := ROOT / "weights" / str(path)):
         path = named
     subject, told_sha = _looked_at(path)
     report = report_of(subject)

@@ -27,7 +27,7 @@ import torch
 from huggingvis.checkpoints.inspect import inspect
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe, recipes
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.core.protocols import Encodes, Measure
 from huggingvis.core.system import System
 from huggingvis.edits.exploring import able
@@ -123,7 +123,8 @@ def able_recipe(run: Run, protocol: type[Able], lack: str) -> tuple[Able, Any]:
         raise UsageError(
             f"{run.path} was trained by the recipe {run.config['recipe']!r}, which {lack}: {', '.join(able)}."
         )
-    return recipe, records.from_dict(recipe.Config, numbers)
+    with about(run.path / "config.toml"):
+        return recipe, records.from_dict(recipe.Config, numbers)
 
 
 def _recipe_of(run: Run) -> tuple[Any, dict[str, Any]]:
@@ -134,7 +135,8 @@ def _recipe_of(run: Run) -> tuple[Any, dict[str, Any]]:
             f"{run.path / 'config.toml'} does not say which recipe made this run: expected a text `recipe` and a "
             "table `config`. Restore the file, or train the model again with `hvis train`."
         )
-    return find_recipe(name), numbers
+    with about(run.path / "config.toml"):
+        return find_recipe(name), numbers
 
 
 def folder_facts(path: Path) -> dict[str, Any]:

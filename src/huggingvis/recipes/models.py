@@ -6,6 +6,7 @@ Book: chapter 5, "Checkpoints".
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,8 @@ def bind_model(model: str | Path | None, wishes: Wishes) -> System:
     """
     path = place_of_model(model)
     of_others = leaves_prediction_open(path) or (path / INDEX).is_file()
+    if not of_others and not _is_own(path):
+        read_record(path)  # says what it is instead
     if not of_others and (wishes.vae is not None or wishes.text_encoder):
         part, flag = ("an autoencoder", "--vae") if wishes.vae is not None else ("a text encoder", "--text-encoder")
         raise UsageError(f"{path.name!r} has {part} of its own or none, and takes no other: leave out {flag}.")
@@ -74,14 +77,20 @@ def leaves_prediction_open(path: Path) -> bool:
 def place_of_model(model: str | Path | None) -> Path:
     """The file or folder that is meant, fetched where only a hub has it."""
     path = packaged(DEFAULT) if model is None else Path(model)
-    if not path.exists() and packaged(str(model)).is_dir():
+    here = os.path.exists(path)
+    if not here and os.path.isdir(packaged(str(model))):
         return packaged(str(model))
     if model is None and not path.is_dir():
         raise FileProblem(
             "This installation lacks the model that ships with the package. Install the package again, or name a model "
             "folder or a run folder of your own."
         )
-    return path if path.exists() else resolve(str(model), known=packaged_models())
+    return path if here else resolve(str(model), known=packaged_models())
+
+
+def _is_own(path: Path) -> bool:
+    """Whether `_own` binds such a thing, but for model folders of ours."""
+    return path.is_file() or (path / "config.toml").is_file() or autoencoder_folder.is_one(path)
 
 
 def _own(path: Path, device: torch.device) -> System:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_vq
-from huggingvis.checkpoints.diffusers_common import read_config
-from huggingvis.core.errors import UsageError
+from huggingvis.checkpoints.diffusers_common import read_config, trained_sides
+from huggingvis.core.errors import UsageError, about
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Cond, OnStep
 from huggingvis.core.system import System
@@ -68,12 +68,8 @@ def bind_autoencoder(folder: Path, device: torch.device) -> System:
     """The system of such a folder, for pictures of the size that its config names. Raises `FileProblem`."""
     theirs = read_config(folder)
     net = READERS[theirs["_class_name"]](folder, dtype=torch.float32).to(device).requires_grad_(False)
-    shape = (int(theirs.get("in_channels", 3)), *_size(theirs.get("sample_size")))
+    with about(folder):
+        width, height = trained_sides(theirs, 32)
+    shape = (int(theirs.get("in_channels", 3)), height, width)
     described = FixedSize(folder.name, "autoencoder_folder", shape)
     return described.system(Autoencoder(net), {"autoencoder": net}, device=device)
-
-
-def _size(said: Any) -> tuple[int, int]:
-    """(height, width) of what diffusers writes as one number or two; where it says nothing, it means 32."""
-    height, width = said if isinstance(said, list) else (said or 32,) * 2
-    return int(height), int(width)

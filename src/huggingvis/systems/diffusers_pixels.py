@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingvis.checkpoints import diffusers_unet
-from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_common import read_config, trained_sides
 from huggingvis.checkpoints.diffusers_scheduler import FILE, read_scheduler
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, about
 from huggingvis.core.request import OWN, Limits, Request, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System, canvas_of
@@ -45,7 +45,8 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
             f"{unet_folder} holds a net with {more} beside the noisy picture, which a {index['_class_name']} does not "
             "have. Use a net that is given a picture and gives one of as many channels."
         )
-    width, height = _side(theirs)
+    with about(unet_folder):
+        width, height = trained_sides(theirs)
     multiple = 2 ** (len(c.channels) - 1)
     spec = Spec(
         name_of(folder), "diffusers_pixels", (width, height), multiple, channels=c.in_channels,
@@ -83,15 +84,3 @@ def _place(folder: Path, index: Mapping[str, Any], name: str, file: str) -> Path
     """Where a part lies: in its own folder, or, as in the first models of this kind, beside the index."""
     beside = not (folder / name).is_dir() and (folder / file).is_file()
     return folder if beside else whole(folder, index, name)[0]
-
-
-def _side(theirs: Mapping[str, Any]) -> tuple[int, int]:
-    """(width, height) of what the net was trained on."""
-    size = theirs.get("sample_size")
-    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise FileProblem(
-            f"The net's config.json has the sample_size {size!r}, where the side of its pictures should be, or height "
-            "and width. Set it to that."
-        )
-    return width, height

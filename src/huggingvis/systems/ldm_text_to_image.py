@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints import diffusers_unet
-from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_common import read_config, trained_sides
 from huggingvis.checkpoints.diffusers_scheduler import read_scheduler
 from huggingvis.checkpoints.text_towers import from_transformers
 from huggingvis.codecs.bert_tokens import BERTTokens
 from huggingvis.codecs.prompt_script import Reading
-from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
 from huggingvis.core.system import Spec, System
@@ -68,8 +68,8 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     tokenizer, scheduler = whole(folder, index, "tokenizer", "scheduler")
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
     codec, own = other_codec(vae, how), read_scheduler(scheduler)
-    sample = read_config(unet_folder).get("sample_size")
-    side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 32)
+    with about(unet_folder):
+        width, height = (codec.autoencoder.factor * side for side in trained_sides(read_config(unet_folder), 32))
     parts = Parts(
         net=channels_last(unet),
         codec=codec,
@@ -80,7 +80,7 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     )
     solver = ("dpm++2m", "karras") if own.solver is None else (OWN, OWN)
     return assemble(
-        Spec(name_of(folder), "ldm_text_to_image", (side, side)), parts, how.device, Sampling(*solver, 50, 5.0)
+        Spec(name_of(folder), "ldm_text_to_image", (width, height)), parts, how.device, Sampling(*solver, 50, 5.0)
     )
 
 

@@ -109,7 +109,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise no_model(folder, advice)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except (ValueError, RecursionError) as error:
         raise FileProblem(f"{path} is damaged: {error}. {AGAIN}") from error
     if not isinstance(record, dict):
         raise FileProblem(f"{path} should hold a table, found a {type(record).__name__}. Fetch or export it again.")

@@ -17,6 +17,7 @@ from torch import Tensor
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, text_towers, text_towers_clip
 from huggingvis.checkpoints.diffusers_scheduler import write_scheduler
 from huggingvis.checkpoints.json_files import write_json
+from huggingvis.checkpoints.resolve import WEIGHTS
 from huggingvis.checkpoints.single_file import parts_of, write_single_file
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.pixels import Pixels
@@ -49,8 +50,14 @@ def save(system: System, place: Path | str) -> Path:
     Raises `UsageError` for a system that has no such form, `FileProblem` for a place that cannot be written to, or
     where something is already.
     """
-    place, model = Path(place), system.generator(Request(sampling=system.defaults))
+    place = Path(place)
     single = place.suffix == ".safetensors"
+    if place.suffix in WEIGHTS and not single:
+        raise UsageError(
+            f"A model in one file is written as .safetensors, which cannot carry programs; found {place.name!r}. Name "
+            f"{place.with_suffix('.safetensors').name!r}, or a folder."
+        )
+    model = system.generator(Request(sampling=system.defaults))
     if isinstance(model, VQVAE):
         if single:
             raise UsageError(f"An autoencoder with codes is written as a folder: name one in the place of {place}.")

@@ -51,8 +51,8 @@ def bind_file(path: Path, how: How, said: Said = NOTHING) -> System:
     return bound(path, parts, how, path.stem)
 
 
-def bound(path: Path, parts: Parts, how: How, name: str, sample: int | None = None) -> System:
-    """The system called `name` of the parts at `path` and of those that `how` gives; `sample`: the side of its latents.
+def bound(path: Path, parts: Parts, how: How, name: str, sample: tuple[int, int] | None = None) -> System:
+    """The system called `name` of the parts at `path` and of those that `how` gives; `sample`: sides of its latents.
 
     Raises `FileProblem` for parts that are nowhere, or do not fit together.
     """
@@ -63,9 +63,9 @@ def bound(path: Path, parts: Parts, how: How, name: str, sample: int | None = No
     own = own_of(parts, scheduler)
     codec = _codec(parts, how)
     side = SIDES.get((layout.member.name if layout.member else "", layout.prediction), USUAL_SIDE)
-    side = codec.autoencoder.factor * sample if sample else side
+    size = (codec.autoencoder.factor * sample[0], codec.autoencoder.factor * sample[1]) if sample else (side, side)
     told = licence(parts.metadata, path if path.is_dir() else None) or ""
-    spec = Spec(name, "stable_diffusion", (side, side), licence=told, card={ORIGIN: {"scheduler": scheduler}})
+    spec = Spec(name, "stable_diffusion", size, licence=told, card={ORIGIN: {"scheduler": scheduler}})
     spec = how.on(spec, path)
     reads = READS["sizes" if unet.config.vector_dim else "prompt"]
     readers = with_given([_reader(parts, part, reads, how) for part in layout.towers], unet, how)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet, ldm_unet, text_towers_clip
-from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_common import read_config, trained_sides
 from huggingvis.checkpoints.diffusers_scheduler import FILE as SCHEDULER
 from huggingvis.checkpoints.diffusers_scheduler import Own, read_scheduler
 from huggingvis.checkpoints.json_files import read_json
@@ -24,7 +24,7 @@ from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file import read_parts
 from huggingvis.codecs.clip_tokens import CLIPTokens
 from huggingvis.codecs.kl_latents import KLLatents
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import FileProblem, about
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.request import OWN, Sampling
 from huggingvis.core.shapes import channels_last
@@ -135,12 +135,12 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     vae = how.vae or whole(folder, index, "vae")[0]
     codec = other_codec(vae, how)
     readers = with_given(_own_readers(folder, index, reads, how), unet, how)
-    sample = read_config(unet_folder).get("sample_size")
-    side = codec.autoencoder.factor * (sample if isinstance(sample, int) else 64)
+    with about(unet_folder):
+        width, height = (codec.autoencoder.factor * side for side in trained_sides(read_config(unet_folder), 64))
     places = {**_folders(folder, index, how), "vae": _vae_folder(vae)}
     origin = {name: read_config(place) for name, place in places.items() if place.is_dir()}
     origin |= {"scheduler": read_json(scheduler_folder / SCHEDULER), "index": _kept(index)}
-    spec = Spec(name_of(folder), "stable_diffusion", (side, side), card={ORIGIN: origin})
+    spec = Spec(name_of(folder), "stable_diffusion", (width, height), card={ORIGIN: origin})
     scored = bool(index.get("requires_aesthetics_score", False))
     conditioner = PromptConditioner(
         together(readers),

@@ -125,7 +125,8 @@ def _name(tower: CLIPText, sizes: bool) -> str:
 
 def _tokenizer(tower: Path) -> CLIPTokens | None:
     """The tokenizer in a tower's folder or beside it, None where there is none."""
-    beside = tower.with_name(tower.name.replace("text_encoder", "tokenizer"))
+    whole = tower.absolute()
+    beside = whole.parent / whole.name.replace("text_encoder", "tokenizer")
     places = (
         place for place in (tower, beside) if (place / "vocab.json").is_file() or (place / "tokenizer.json").is_file()
     )

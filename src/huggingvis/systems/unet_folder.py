@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingvis.checkpoints import diffusers_unet
-from huggingvis.checkpoints.diffusers_common import read_config
+from huggingvis.checkpoints.diffusers_common import read_config, trained_sides
 from huggingvis.checkpoints.single_file import Parts, Said
 from huggingvis.checkpoints.single_file_detect import layout_of_unet
-from huggingvis.core.errors import FileProblem
+from huggingvis.core.errors import about
 from huggingvis.core.system import System
 from huggingvis.systems.pipelines import How, name_of
 from huggingvis.systems.single_file import bound
@@ -22,10 +22,8 @@ def bind_unet(folder: Path, how: How) -> System:
     """The system of such a folder and of the parts that `how` gives. Raises `FileProblem`."""
     theirs = read_config(folder)
     unet = diffusers_unet.from_diffusers(folder, dtype=how.dtype, channels_last=True).to(how.device)
-    try:
+    with about(folder):
         layout = layout_of_unet(unet.config, bool(theirs.get("use_linear_projection")), Said(how.prediction))
-    except FileProblem as error:
-        raise FileProblem(f"{folder}: {error}") from None
-    sample = theirs.get("sample_size")
+        sample = None if theirs.get("sample_size") is None else trained_sides(theirs)
     name = name_of(folder.resolve().parent if folder.name == "unet" else folder)
-    return bound(folder, Parts(layout, unet), how, name, sample if isinstance(sample, int) else None)
+    return bound(folder, Parts(layout, unet), how, name, sample)

@@ -90,7 +90,7 @@ class Run:
             raise FileProblem(f"{path} is not a run folder: it has no config.toml. Check the name.") from None
         except OSError as error:
             raise explain(error, file, "read") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise FileProblem(f"{file} is damaged: {error}. Restore it, or start a new run.") from error
         if config is not None:
             _same(path, _flat(found), _flat(_plain(config)), may_differ)

@@ -11,6 +11,7 @@ missing or has changed; what fails is told at the end and does not stop the rest
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
     from huggingvis.recipes.addresses import how_loaded
 
     looked_at = args.safety_checker
-    judge = {"safety_checker": Path(looked_at) if Path(looked_at).exists() else looked_at} if looked_at else {}
+    judge = {"safety_checker": Path(looked_at) if os.path.exists(looked_at) else looked_at} if looked_at else {}
     return {**how_loaded(args.precision, args.vae, args.prediction, args.text_encoder), **judge}
 
 

@@ -182,7 +182,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
     try:
         recipe = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("recipe")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         recipe = None
     steps = [
         int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*") if path.name[5:].isdecimal()

@@ -62,7 +62,7 @@ def _recipe_to_resume(words: Sequence[str]) -> str | None:
         return None
     try:
         named = tomllib.loads((Path(folders[-1]) / "config.toml").read_text(encoding="utf-8")).get("recipe")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return named if isinstance(named, str) and named in recipes() else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -31,7 +32,7 @@ class _Pipeline(Kind):
         facts: dict[str, Any] = {
             "pipeline": index.get("_class_name"), "diffusers": index.get("_diffusers_version"), "channels": sees,
             "prediction": {"value": {"v_prediction": "v"}.get(str(predicts), predicts), "sure": bool(scheduler)},
-            "scheduler": {key: value for key, value in scheduler.items() if not isinstance(value, list | dict)},
+            "scheduler": {key: _in_json(x) for key, x in scheduler.items() if not isinstance(x, list | dict)},
             "bytes": sum(row["bytes"] for rows in weights.values() for row in rows.values()),
             "parts": {name: {"class": kind, "here": there[name], "weights": weights.get(name, {})}
                       for name, kind in parts.items()},
@@ -39,6 +40,11 @@ class _Pipeline(Kind):
         named = f"{base.name}{VARIANTS.get(sees or 0, '')}" if base else "a model"
         title = f"{named} as a diffusers folder ({plain(index.get('_class_name'), 60)})"
         return Told(title, base, tuple(_sentences(parts, there, weights, scheduler, facts["prediction"])), facts)
+
+
+def _in_json(value: object) -> object:
+    """A setting; JSON knows no infinity, which DPM-Solver's files have for `lambda_min_clipped`."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_part(row: object) -> bool:

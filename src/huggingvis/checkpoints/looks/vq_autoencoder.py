@@ -18,7 +18,8 @@ class _VQAutoencoder(Kind):
     def found(self, subject: Subject) -> bool:
         if subject.is_folder:
             return subject.settings.get("_class_name") == _CLASS
-        return _CODEBOOK in subject.tensors and _DECODER in subject.tensors
+        codebook = subject.tensors.get(_CODEBOOK)
+        return codebook is not None and len(codebook.shape) == 2 and _DECODER in subject.tensors
 
     def tell(self, subject: Subject) -> Told:
         if not subject.is_folder:
