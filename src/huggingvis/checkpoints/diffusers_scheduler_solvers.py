@@ -15,11 +15,14 @@ from typing import Any, final
 import torch
 
 from huggingvis.checkpoints.diffusers_common import Json, unsupported
+from huggingvis.checkpoints.diffusers_scheduler_flow import ASKED, flow_levels, flow_of
 from huggingvis.checkpoints.diffusers_scheduler_settings import PREDICTIONS_OF
 from huggingvis.core.process import PREDICTIONS, Process
 from huggingvis.core.sample import Grid, Sampler
+from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers._multistep import Form
+from huggingvis.samplers._strides import Even
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.consistency import Consistency
@@ -42,16 +45,18 @@ from huggingvis.samplers.grids import (
 from huggingvis.samplers.heun import Heun
 from huggingvis.samplers.lms import LMS
 from huggingvis.samplers.midpoint import Midpoint
-from huggingvis.samplers.plms import PNDM, PseudoRungeKutta
+from huggingvis.samplers.plms import PNDM, PseudoRungeKutta, Repeated
 from huggingvis.samplers.sa_solver import SASolver, Tau
 from huggingvis.samplers.unipc import UniPC
-from huggingvis.samplers.variances import BETA, BETA_TILDE
+from huggingvis.samplers.variances import BETA, BETA_TILDE, Told
 
 FORMS: dict[str, Form] = {
     "dpmsolver": OfNoise(), "dpmsolver++": OfData(), "sde-dpmsolver": OfNoise(1.0), "sde-dpmsolver++": OfData(1.0),
 }  # fmt: skip
 
 Solver = tuple[Sampler, Schedule]
+LEARNED = "learned_range"
+"""The variance that a net tells, between the two extremes."""
 HALF_STEPS = 15
 """Below so many steps, solvers with a history end with lower orders."""
 
@@ -68,6 +73,11 @@ def table_of(full: Json) -> TableProcess:
     else:
         table = TableProcess.scaled_linear(start, end, steps)
     return table.zero_terminal_snr() if full["rescale_betas_zero_snr"] else table
+
+
+def process_of(full: Json) -> Process:
+    """The process that completed settings describe. Raises `FileProblem`."""
+    return flow_of(full) if full.get(ASKED) else table_of(full)
 
 
 # ---- grids -----------------------------------------------------------------------------------------------------------
@@ -94,7 +104,7 @@ class CutDown:
 
 def _kind(full: Json) -> str | None:
     """The setting that asks for noise levels, if one does."""
-    return next((key for key in LEVELS if full.get(key)), None)
+    return next((key for key in (*LEVELS, ASKED) if full.get(key)), None)
 
 
 def _clean_end(full: Json) -> bool:
@@ -135,6 +145,8 @@ def _wholes(full: Json, steps: int) -> Schedule:
     """Of the solvers with a history: whole numbers only, and the smallest left out."""
     spacing, end, kind = full["timestep_spacing"], _clean_end(full), _kind(full)
     _unclipped(full)
+    if kind == ASKED:
+        return flow_levels(full, steps, end)
     if kind is not None:
         rounds = kind in ("use_karras_sigmas", "use_lu_lambdas")
         more: dict[str, Any] = {"rounded": True} if rounds else {}
@@ -162,46 +174,62 @@ def _no_idle_end(full: Json) -> None:
 
 
 def _plain(full: Json, steps: int, clean_end: bool) -> Schedule:
-    """Of DDIM and PNDM, which step by T // N whatever the next call is told."""
+    """Of DDPM, DDIM and PNDM: whole numbers, the smallest among them."""
     spacing = full["timestep_spacing"]
     if spacing == "linspace":
-        raise unsupported("timestep_spacing", spacing, "leading and trailing for this scheduler")
+        return Linspace(steps, clean_end=clean_end)
     if spacing == "leading":
         return Leading(steps, full["steps_offset"], clean_end=clean_end)
     return Trailing(steps, clean_end=clean_end)
 
 
+def _even(full: Json, steps: int) -> Even:
+    """The steps of DDIM and PNDM: by T // N whatever the next call is told."""
+    count = full["num_train_timesteps"]
+    by = count // steps
+    return Even(by / count, by // 2 / count, 0.0 if full["set_alpha_to_one"] else 1.0 / count)
+
+
 def _ends(full: Json, steps: int) -> tuple[float, float]:
     """The times at and below which a solver with a history uses one value, at most two, if it ends so."""
-    grid = _wholes(full, steps)(table_of(full))
-    knot = 1.0 / full["num_train_timesteps"]
+    times = _wholes(full, steps)(process_of(full)).times
     if _clean_end(full):
-        return 0.0, float(grid.times[-2])
-    return (knot, float(grid.times[-2])) if _kind(full) is None else (0.0, knot)  # the idle step counts as the last
+        return 0.0, float(times[-2])
+    idle = _kind(full) is not None  # a step of no length counts as the last
+    return (0.0, float(times[-1])) if idle else (float(times[-1]), float(times[-2]))
 
 
 # ---- a solver for each class -----------------------------------------------------------------------------------------
 
 
+def kept(full: Json) -> Clip | DynamicThreshold | None:
+    """What keeps the believed datum within a range, if the settings ask for it."""
+    if full["thresholding"]:
+        return DynamicThreshold(full["dynamic_thresholding_ratio"], full["sample_max_value"])
+    return Clip(full["clip_sample_range"]) if full["clip_sample"] else None
+
+
 def _ddim(full: Json, steps: int, eta: float) -> Solver:
-    return DDIM(eta), _plain(full, steps, full["set_alpha_to_one"])
+    """Theirs clips the datum and goes on with the noise that was believed before. A last step from the first knot to
+    the first knot still clips."""
+    limit = kept(full)
+    grid = _plain(full, steps, full["set_alpha_to_one"] or limit is not None)
+    return DDIM(eta, None if limit is None else limit.kept, _even(full, steps)), grid
 
 
 def _ddpm(full: Json, steps: int, eta: float) -> Solver:
     variances = {"fixed_small": BETA_TILDE, "fixed_small_log": BETA_TILDE, "fixed_large": BETA,
-                 "fixed_large_log": BETA}  # fmt: skip
+                 "fixed_large_log": BETA, LEARNED: Told()}  # fmt: skip
     kind = full["variance_type"]
     if kind not in variances:
         raise unsupported("variance_type", kind, ", ".join(variances))
-    spacing = full["timestep_spacing"]
-    grid: Schedule = Linspace(steps) if spacing == "linspace" else _plain(full, steps, clean_end=True)
-    return Ancestral(variances[kind]), grid
+    return Ancestral(variances[kind]), _plain(full, steps, clean_end=True)
 
 
 def _pndm(full: Json, steps: int, eta: float) -> Solver:
     grid = _plain(full, steps, full["set_alpha_to_one"])
     of = PREDICTIONS[PREDICTIONS_OF[full["prediction_type"]]]()
-    return (PNDM(of=of) if full["skip_prk_steps"] else PNDM(PseudoRungeKutta(), of)), grid
+    return PNDM(Repeated() if full["skip_prk_steps"] else PseudoRungeKutta(), of, _even(full, steps)), grid
 
 
 def _lcm(full: Json, steps: int, eta: float) -> Solver:
