@@ -26,6 +26,7 @@ from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.compared_cells import CellPlan, Kept, Pace
 from huggingvis.recipes.comparing import Comparison, compare_samplers, told
+from huggingvis.recipes.denoiser_training import NOISINGS
 from huggingvis.recipes.explaining import PROCESSES, TIMES
 from huggingvis.recipes.sampler_panels import FAMILIES, family, level_of, panels
 from huggingvis.samplers.ddim import DDIM
@@ -194,6 +195,13 @@ def test_every_process_is_explained(hvis: Any, tmp_path: Path, name: str) -> Non
     assert rows[0]["alpha"] == pytest.approx(1.0) and rows[0]["sigma"] == pytest.approx(0.0, abs=1e-9)
     assert [row["sigma"] for row in rows] == sorted(row["sigma"] for row in rows)
     assert open_picture(tmp_path / "it.png").size[0] >= 1024
+
+
+def test_a_name_means_one_process_in_training_and_in_its_drawing() -> None:
+    for name, noising in NOISINGS.items():
+        t = torch.arange(1, 9, dtype=torch.float64) / 8
+        drawn, trained = PROCESSES[name](), noising.process()
+        assert type(drawn) is type(trained) and torch.equal(drawn.log_snr(t), trained.log_snr(t))
 
 
 def test_explaining_something_else_names_the_nearest(hvis: Any) -> None:
