@@ -19,7 +19,7 @@ from huggingvis.checkpoints.diffusers_scheduler import (
     scheduler_config,
     write_scheduler,
 )
-from huggingvis.checkpoints.diffusers_scheduler_solvers import CutDown
+from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.process import Eps, V
 from huggingvis.core.sample import Grid

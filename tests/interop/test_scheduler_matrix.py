@@ -15,7 +15,7 @@ import torch
 from scheduler_twins import BETAS, Net, assert_same, begin, draws, theirs
 
 from huggingvis.checkpoints.diffusers_scheduler import IN_SIGMA, Own, own_solver
-from huggingvis.checkpoints.diffusers_scheduler_solvers import CutDown
+from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.diffusion import NetDenoiser, compose
 from huggingvis.core.errors import HvisError
 from huggingvis.core.noise import ReplayNoise

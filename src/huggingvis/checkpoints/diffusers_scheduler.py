@@ -17,8 +17,9 @@ import torch
 from huggingvis.checkpoints import diffusers_scheduler_edm as edm
 from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
 from huggingvis.checkpoints.diffusers_scheduler_flow import ASKED, PREDICTED
+from huggingvis.checkpoints.diffusers_scheduler_grids import process_of, table_of
 from huggingvis.checkpoints.diffusers_scheduler_settings import DEFAULTS, ONLY, OWN, PREDICTIONS_OF
-from huggingvis.checkpoints.diffusers_scheduler_solvers import LEARNED, SOLVERS, Solver, kept, process_of, table_of
+from huggingvis.checkpoints.diffusers_scheduler_solvers import LEARNED, SOLVERS, Solver, kept
 from huggingvis.checkpoints.json_files import read_json, write_json
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.protocols import Guidance
