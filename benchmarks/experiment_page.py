@@ -50,6 +50,7 @@ def _told(experiment: Experiment, records: Records, rows: Mapping[str, Training]
         f"- Asked: {e.asked}.",
         f"- Taken: {e.taken}.",
         f"- Expected: {e.expected}.",
+        *([f"- Found: {e.found}."] if e.found else []),
     ]
     lines += [f"- About {minutes:g} min: `{command}`" for command, minutes in e.commands]
     table = Table.of(e.curve)

@@ -26,6 +26,7 @@ class Experiment:
             command's own file answers.
         more: whether more is better.
         commands: what else is run, with its minutes on one core.
+        found: what to know of the figures before they are read, if there is something.
         curve: NAME of the `curves/NAME.json` that these commands write, and `.png` where there is something to draw.
     """
 
@@ -37,6 +38,7 @@ class Experiment:
     order: tuple[str, ...] = ()
     more: bool = False
     commands: tuple[tuple[str, float], ...] = ()
+    found: str = ""
     curve: str = ""
 
     def placed(self, item: str) -> tuple[str, str]:
