@@ -38,6 +38,7 @@ SYSTEM = {
         "tests/oracle/test_sampler_facts.py::test_pndm_beats_ddim_at_as_many_calls",
         "tests/interop/test_multistep_schedulers.py::test_plms",
         "tests/interop/test_multistep_schedulers.py::test_pndm_with_its_runge_kutta_start",
+        "tests/interop/test_multistep_schedulers.py::test_pndm_as_a_folder_says",
         "tests/interop/test_sigma_schedules.py::test_ipndm",
     ],
     "trained": None,

@@ -52,18 +52,11 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
     """The system in a folder of diffusers. Raises `FileProblem` for missing parts and for a net that is told more."""
     unet_folder, scheduler = (_place(folder, index, name, file) for name, file in PARTS.items())
     unet = diffusers_unet.from_diffusers(unet_folder, dtype=how.dtype).to(how.device)
-    c, theirs, own = unet.config, read_config(unet_folder), read_scheduler(scheduler)
+    c, own = unet.config, read_scheduler(scheduler)
     _check(c, own, unet_folder, index)
     classes = Classes.of(index, c.vector_dim, folder)
-    width, height = _side(theirs)
-    multiple = 2 ** (len(c.channels) - 1)
-    kept = {key: index[key] for key in ("_class_name", LABELS) if key in index}
-    card: dict[str, Any] = {ORIGIN: {"index": kept, "unet": theirs, "scheduler": read_json(scheduler / FILE)}}
-    if classes.names:
-        card["classes"] = list(classes.names)
-    spec = Spec(
-        name_of(folder), "diffusers_pixels", (width, height), multiple, channels=c.in_channels, card=card
-    )  # fmt: skip
+    origin = {"unet": read_config(unet_folder), "scheduler": read_json(scheduler / FILE)}
+    spec = _spec(name_of(folder), index, origin, c, classes)
     prediction = LearnedVariance(own.prediction) if own.learned else own.prediction
     denoise = NetDenoiser(channels_last(unet), own.process, prediction)
 
@@ -86,8 +79,8 @@ def bind_pipeline(folder: Path, index: Mapping[str, Any], how: How) -> System:
         generator=generator,
         defaults=Sampling(*usual, 50, 2.0 if classes.last else 1.0),
         limits=Limits(
-            side=LARGEST * max(width, height),
-            multiple=multiple,
+            side=LARGEST * max(spec.size),
+            multiple=spec.multiple,
             prompt_required=False,
             samplers=(OWN, *sampler_names()),
             schedules=(OWN, *schedule_names()),
@@ -145,6 +138,17 @@ class Classes:
     def by_lot(cond: Cond, noise: Noise) -> Cond:
         """`cond` with a class for every picture that names none."""
         return {**cond, "vector": some_class(cond["vector"], noise)}
+
+
+def _spec(
+    name: str, index: Mapping[str, Any], origin: Mapping[str, Mapping[str, Any]], c: UNetConfig, classes: Classes
+) -> Spec:
+    kept = {key: index[key] for key in ("_class_name", LABELS) if key in index}
+    card: dict[str, Any] = {ORIGIN: {"index": kept, **origin}}
+    if classes.names:
+        card["classes"] = list(classes.names)
+    size, multiple = _side(origin["unet"]), 2 ** (len(c.channels) - 1)
+    return Spec(name, "diffusers_pixels", size, multiple, channels=c.in_channels, card=card)
 
 
 def _check(c: UNetConfig, own: Own, unet: Path, index: Mapping[str, Any]) -> None:
