@@ -77,6 +77,7 @@ def _told(
         f"- Asked: {e.asked}.",
         f"- Taken: {e.taken}.",
         f"- Expected: {e.expected}.",
+        *([f"- Found: {e.found}."] if e.found else []),
     ]
     lines += [f"- About {minutes:g} min: `{command}`" for command, minutes in e.commands]
     if judged:

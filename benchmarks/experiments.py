@@ -27,6 +27,7 @@ class Experiment:
         more: whether more is better.
         alike: whether those of `order` are expected to agree, within three standard errors, instead of one being ahead.
         commands: what else is run, with its minutes on one core.
+        found: what to know of the figures before they are read, if there is something.
         curve: NAME of the `curves/NAME.json` that these commands write, and `.png` where there is something to draw;
             without commands, what another experiment's have written.
     """
@@ -40,6 +41,7 @@ class Experiment:
     more: bool = False
     alike: bool = False
     commands: tuple[tuple[str, float], ...] = ()
+    found: str = ""
     curve: str = ""
 
     def placed(self, item: str) -> tuple[str, str]:

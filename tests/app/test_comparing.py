@@ -24,8 +24,9 @@ from huggingvis.export.end_labels import apart
 from huggingvis.export.image import save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP
-from huggingvis.recipes.compared_cells import CellPlan, Kept, Pace
-from huggingvis.recipes.comparing import Comparison, compare_samplers, told
+from huggingvis.recipes.compared_cells import CellPlan, Kept, Made, Pace
+from huggingvis.recipes.comparing import Comparison, compare_samplers, nearness, told
+from huggingvis.recipes.denoiser_training import NOISINGS
 from huggingvis.recipes.explaining import PROCESSES, TIMES
 from huggingvis.recipes.sampler_panels import FAMILIES, family, level_of, panels
 from huggingvis.samplers.ddim import DDIM
@@ -74,6 +75,17 @@ def test_more_calls_are_nearer_and_high_order_is_nearer_still() -> None:
     json.dumps(result.record, allow_nan=False)
 
 
+def test_one_picture_that_becomes_another_does_not_move_the_picture_in_the_middle() -> None:
+    goal = torch.linspace(-0.9, 0.9, 5 * 3 * 4).reshape(5, 3, 2, 2)
+    near = goal + 0.02
+    far = torch.cat([-goal[:1], near[1:]])
+    one, other = (nearness(Made(x, x, 10), Made(goal, goal, 10)) for x in (near, far))
+    assert one["psnr"] == pytest.approx(40.0, abs=1e-3) and one["psnr_median"] == pytest.approx(40.0, abs=1e-3)
+    assert other["psnr"] < 20 and other["psnr_median"] == pytest.approx(40.0, abs=1e-3)
+    same = nearness(Made(goal, goal, 10), Made(goal, goal, 10))
+    assert same["psnr"] is None and same["psnr_median"] is None and same["relative_error"] == 0.0
+
+
 def test_near_to_real_pictures_where_there_are_any(tmp_path: Path) -> None:
     """One call is far from the data; with many calls samplers with fresh noise and without are as near as real ones."""
     real = two_pictures().sample(200, torch.Generator().manual_seed(9)).reshape(-1, 1, SIDE, SIDE)
@@ -88,7 +100,8 @@ def test_near_to_real_pictures_where_there_are_any(tmp_path: Path) -> None:
     assert level_of({"against": {"same_prompts": True}}) == "real, other captions"
     for name in how.samplers:
         assert distance[name, 1] > 4 * floor and distance[name, 60] < 2 * floor
-    assert [sorted(row) for row in rows] == 2 * [sorted({*rows[2], "psnr", "relative_error"})] + 2 * [sorted(rows[2])]
+    keys = {"psnr", "psnr_median", "relative_error"}
+    assert [sorted(row) for row in rows] == 2 * [sorted({*rows[2], *keys})] + 2 * [sorted(rows[2])]
     assert result.plot.size == (2 * 640, 400)
     assert sum("folder" in line for line in told(result)) == 1
     with pytest.raises(UsageError, match="at least 50 pictures"):
@@ -194,6 +207,13 @@ def test_every_process_is_explained(hvis: Any, tmp_path: Path, name: str) -> Non
     assert rows[0]["alpha"] == pytest.approx(1.0) and rows[0]["sigma"] == pytest.approx(0.0, abs=1e-9)
     assert [row["sigma"] for row in rows] == sorted(row["sigma"] for row in rows)
     assert open_picture(tmp_path / "it.png").size[0] >= 1024
+
+
+def test_a_name_means_one_process_in_training_and_in_its_drawing() -> None:
+    for name, noising in NOISINGS.items():
+        t = torch.arange(1, 9, dtype=torch.float64) / 8
+        drawn, trained = PROCESSES[name](), noising.process()
+        assert type(drawn) is type(trained) and torch.equal(drawn.log_snr(t), trained.log_snr(t))
 
 
 def test_explaining_something_else_names_the_nearest(hvis: Any) -> None:

@@ -115,6 +115,25 @@ def test_pndm_with_its_runge_kutta_start(betas: str) -> None:
     assert_same(ours(process, "epsilon", PNDM(PseudoRungeKutta()), schedule, begin(), []), reference)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize(("steps", "clean"), [(20, True), (7, True), (8, False)])
+def test_pndm_as_a_folder_says(prediction: str, spacing: str, skip: bool, steps: int, clean: bool) -> None:
+    """Theirs steps by T // N, and half of that in the Runge-Kutta start, whatever the next listed time is."""
+    told = {**BETAS["scaled"], "timestep_spacing": spacing, "prediction_type": prediction, "skip_prk_steps": skip,
+            "set_alpha_to_one": clean}  # fmt: skip
+    scheduler = diffusers.PNDMScheduler(**told)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    scheduler.final_alpha_cumprod = torch.tensor(1.0).double() if clean else scheduler.alphas_cumprod[0]
+    scheduler.set_timesteps(steps)
+    reference = theirs(scheduler, begin())
+    own = own_solver({**told, "_class_name": "PNDMScheduler"})
+    assert own.solver is not None
+    process = TableProcess(scheduler.alphas_cumprod)
+    assert_same(ours(process, prediction, *own.solver(steps, 0.0), begin(), []), reference, 1e-9)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("steps", [10, 20])
 def test_deis(order: int, steps: int) -> None:

@@ -19,11 +19,12 @@ from huggingvis.checkpoints.diffusers_scheduler import (
     scheduler_config,
     write_scheduler,
 )
-from huggingvis.checkpoints.diffusers_scheduler_solvers import CutDown
+from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.process import Eps, V
 from huggingvis.core.sample import Grid
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
+from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.plms import PNDM
@@ -37,6 +38,7 @@ DATA = os.environ.get("HUGGINGVIS_TESTDATA")
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 PLAIN = {**SCALED, "clip_sample": False}
 SD1 = {**SCALED, "skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 DRAWING = ("DDPMScheduler", "LCMScheduler", "SASolverScheduler")
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("PNDMScheduler", SD1),
@@ -175,6 +177,36 @@ def test_noise_begins_where_theirs_does(case: tuple[str, dict[str, Any]]) -> Non
     assert begins == pytest.approx(theirs_in_our_scale, rel=1e-5)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("DPMSolverMultistepScheduler", {}),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+        ("UniPCMultistepScheduler", {}),
+        ("UniPCMultistepScheduler", {"solver_order": 3}),
+        ("DEISMultistepScheduler", {}),
+        ("DEISMultistepScheduler", {"solver_order": 3}),
+    ],
+)
+def test_flows(name: str, more: dict[str, Any], steps: int, shift: float) -> None:
+    """The levels are times of a flow, at whose very end, in UniPC, and at 1 - 1/T the walk begins."""
+    told = {**more, "use_flow_sigmas": True, "flow_shift": shift, "prediction_type": "flow_prediction"}
+    scheduler = getattr(diffusers, name)(**told)
+    scheduler.set_timesteps(steps)
+    own = own_solver({**told, "_class_name": name})
+    assert own.solver is not None and own.process == RectifiedFlow(1000.0) and own.unit
+    sampler, schedule = own.solver(steps, 0.0)
+    grid = schedule(own.process)
+    assert grid.clocks is not None and grid.clocks.tolist() == scheduler.timesteps[: len(grid)].tolist()
+    generator = {"generator": torch.Generator().manual_seed(3)} if "algorithm_type" in more else {}
+    reference = theirs(scheduler, begin(), **generator)
+    tol = 2e-4 if name.startswith("DEIS") else 2e-5  # differences of float32 logarithms
+    assert_same(ours(own.process, "flow", sampler, schedule, begin(), draws(steps, torch.float32)), reference, tol)
+
+
 def test_what_is_made_of_single_settings() -> None:
     pndm = own_solver({"_class_name": "PNDMScheduler", **SD1, "prediction_type": "v_prediction"})
     assert pndm.prediction == V() and pndm.solver is not None
@@ -182,7 +214,6 @@ def test_what_is_made_of_single_settings() -> None:
     assert isinstance(sampler, PNDM) and sampler.of == V()
     assert own_solver({"_class_name": "DDIMScheduler"}).clip == (Clip(1.0),)
     assert own_solver({"_class_name": "DDIMScheduler", "thresholding": True}).clip == (DynamicThreshold(0.995, 1.0),)
-    assert own_solver({"_class_name": "DDIMScheduler"}).solver is None  # theirs clips x0 and keeps the noise of before
     zero = own_solver({"_class_name": "DDIMScheduler", **PLAIN, "rescale_betas_zero_snr": True})
     assert float(table(zero)[-1]) == 0.0
     trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})
@@ -200,9 +231,14 @@ def test_a_class_that_is_not_known_still_tells_its_table() -> None:
     [
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type"),
         ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "prediction_type"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "prediction_type"),
+        ({**FLOW, "_class_name": "DPMSolverMultistepScheduler", "final_sigmas_type": "sigma_min"}, "final_sigmas_type"),
+        ({**FLOW, "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"}, "algorithm_type"),
+        ({**FLOW, "_class_name": "UniPCMultistepScheduler", "predict_x0": False}, "predict_x0"),
+        ({**FLOW, "_class_name": "UniPCMultistepScheduler", "flow_shift": 0.0}, "flow_shift"),
+        ({**FLOW, "_class_name": "SASolverScheduler"}, "final_sigmas_type"),
         ({"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}, "beta_schedule"),
-        ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "variance_type"),
-        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace", "clip_sample": False}, "timestep_spacing"),
+        ({"_class_name": "DDPMScheduler", "variance_type": "learned"}, "variance_type"),
         ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "magic"}, "algorithm_type"),
         ({"_class_name": "DDIMScheduler", "beta_start": "small"}, "beta_start"),
         ({"_class_name": "DPMSolverMultistepScheduler", "solver_type": "magic"}, "solver_type"),

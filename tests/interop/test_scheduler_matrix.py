@@ -15,7 +15,7 @@ import torch
 from scheduler_twins import BETAS, Net, assert_same, begin, draws, theirs
 
 from huggingvis.checkpoints.diffusers_scheduler import IN_SIGMA, Own, own_solver
-from huggingvis.checkpoints.diffusers_scheduler_solvers import CutDown
+from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.diffusion import NetDenoiser, compose
 from huggingvis.core.errors import HvisError
 from huggingvis.core.noise import ReplayNoise
@@ -130,7 +130,7 @@ def walked_here(name: str, own: Own, scheduler: Any, more: Settings) -> tuple[Ne
         assert grid.clocks is not None and float((grid.clocks - told).abs().sum()) <= 1
         grid = Grid(grid.times, told)
     noise = draws(STEPS, torch.float32 if "sde" in str(more) and "Multistep" in name else torch.float64)
-    denoise = compose(NetDenoiser(net, process, own.prediction), own.clip)
+    denoise = compose(NetDenoiser(net, process, own.prediction), own.limits(sampler))
     with torch.no_grad():
         return net, sample(denoise, process, sampler, begin(), grid, {}, noise=ReplayNoise(noise))
 

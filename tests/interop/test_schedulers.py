@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import diffusers
 import pytest
@@ -21,9 +22,11 @@ from scheduler_twins import (
     sigma_scaled,
     theirs,
 )
+from torch import Tensor
 
 from huggingvis.checkpoints.diffusers_scheduler import own_solver
 from huggingvis.core.diffusion import NetDenoiser, compose
+from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps
 from huggingvis.core.sample import sample
@@ -67,7 +70,7 @@ def test_ddpm(prediction: str, spacing: str, betas: str, variance: str) -> None:
 @pytest.mark.parametrize("betas", BETAS)
 @pytest.mark.parametrize(("eta", "clean"), [(0.0, True), (0.0, False), (0.6, True)])
 def test_ddim(prediction: str, spacing: str, betas: str, eta: float, clean: bool) -> None:
-    """Not with linspace: DDIMScheduler steps by T // N whatever the next listed time is, so its x and its time part."""
+    """Not with linspace: `test_ddim_as_a_folder_says`."""
     scheduler = diffusers.DDIMScheduler(**BETAS[betas], timestep_spacing=spacing, prediction_type=prediction,
                                         set_alpha_to_one=clean, clip_sample=False)  # fmt: skip
     process = double(scheduler)
@@ -94,6 +97,70 @@ def test_ddim_of_beliefs_within_a_range(eta: float, how: dict[str, bool]) -> Non
     with torch.no_grad():
         x = sample(denoise, process, DDIM(eta), begin(), Trailing(20)(process), {}, noise=ReplayNoise(draws(20)))
     assert_same((net, x), reference, 1e-9)
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "free": {"clip_sample": False},
+    "clipped": {"clip_sample": True, "clip_sample_range": 0.7},
+    "thresholded": {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.6},
+}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize(
+    ("steps", "eta", "clean"), [(20, 0.0, True), (20, 0.6, True), (12, 0.0, True), (7, 0.0, False)]
+)
+def test_ddim_as_a_folder_says(prediction: str, limit: str, spacing: str, steps: int, eta: float, clean: bool) -> None:
+    """Theirs steps by T // N whatever the next listed time is, and clips the datum, not the noise."""
+    told = {**BETAS["scaled"], **LIMITS[limit], "timestep_spacing": spacing, "prediction_type": prediction}
+    scheduler = diffusers.DDIMScheduler(**told, set_alpha_to_one=clean)
+    process = double(scheduler)
+    scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=F64) if clean else scheduler.alphas_cumprod[0]
+    scheduler.set_timesteps(steps)
+    reference = theirs(scheduler, begin(), eta=eta, generator=torch.Generator().manual_seed(3))
+    own = own_solver({**told, "_class_name": "DDIMScheduler", "set_alpha_to_one": clean})
+    assert own.solver is not None
+    sampler, schedule = own.solver(steps, eta)
+    assert own.limits(sampler) == () and own.limits(Euler()) == own.clip
+    got = ours(process, prediction, sampler, schedule, begin(), draws(steps))
+    if len(got[0].asked) > len(reference[0].asked):  # a last call that changes nothing, which is not counted there
+        got[0].asked.pop()
+    assert_same(got, reference, 1e-9)
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+def test_ddpm_as_a_folder_says(variance: str, limit: str, spacing: str) -> None:
+    told = {**BETAS["linear"], **LIMITS[limit], "timestep_spacing": spacing, "variance_type": variance}
+    scheduler = diffusers.DDPMScheduler(**told)
+    process = double(scheduler)
+    scheduler.set_timesteps(20)
+    told_too = variance == "learned_range"
+    net, x = Telling() if told_too else Net(), begin()
+    g = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(net(x, t), t, x, generator=g).prev_sample
+    own = own_solver({**told, "_class_name": "DDPMScheduler"})
+    assert own.solver is not None and own.learned == told_too
+    sampler, schedule = own.solver(20, 0.0)
+    other = Telling() if told_too else Net()
+    denoise = NetDenoiser(other, process, LearnedVariance(own.prediction) if told_too else own.prediction)
+    with torch.no_grad():
+        y = sample(compose(denoise, own.limits(sampler)), process, sampler, begin(), schedule(process), {},
+                   noise=ReplayNoise(draws(20)))  # fmt: skip
+    assert_same((other, y), (net, x), 1e-9)
+
+
+class Telling(Net):
+    """Tells as many channels again, of variances."""
+
+    def forward(self, x: Tensor, clock: Tensor, cond: Any = None) -> Tensor:
+        out = super().forward(x, clock, cond)
+        return torch.cat([out, torch.tanh(3 * out + 0.1)], dim=1)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

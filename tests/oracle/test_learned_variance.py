@@ -21,6 +21,7 @@ from huggingvis.objectives.bound import Levels
 from huggingvis.objectives.denoise import Asked, Denoising, Knots
 from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
+from huggingvis.objectives.weights import WEIGHTINGS
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.grids import Leading, Linspace
@@ -75,6 +76,20 @@ def hybrid(net: nn.Module, **numbers: Any) -> Hybrid:
 def test_a_table_of_one_knot_has_no_variance_to_teach() -> None:
     with pytest.raises(UsageError, match="table of two knots or more, found 1"):
         Hybrid(Denoising(Net(), PROCESS, LearnedVariance(Eps()), Knots(1)), 1)
+
+
+def test_noise_levels_count_in_the_plain_loss_alone() -> None:
+    """By the rule of `objectives.weights`: min(SNR, 5)/SNR times the error of the noise."""
+    out, batch = torch.randn(16, 4, 3, 3, generator=torch.Generator().manual_seed(0)), {"x0": torch.zeros(16, 2, 3, 3)}
+    plain, weighted = (hybrid(Answers(out)) for _ in range(2))
+    weighted.simple.weighting = WEIGHTINGS["min-snr"]
+    one, other = (h.loss(batch, 0, torch.Generator().manual_seed(1)) for h in (plain, weighted))
+    asked = plain.simple.ask(batch, torch.Generator().manual_seed(1))
+    snr = (PROCESS.alpha(asked.t) / PROCESS.sigma(asked.t)) ** 2
+    wanted = (plain.simple.squares(asked).double() * snr.clamp(max=5.0) / snr).mean()
+    assert float(other["mse"].detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert float(one["mse"].detach()) > 1.01 * float(other["mse"].detach())
+    assert torch.equal(one["bound"].detach(), other["bound"].detach())
 
 
 class Answers(nn.Module):

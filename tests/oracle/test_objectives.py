@@ -12,7 +12,15 @@ from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.shapes import double, widest
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL, Posterior
 from huggingvis.nets.patch_discriminator import PatchDiscriminator
-from huggingvis.objectives.denoise import Denoising, Knots, LogitNormal, Squares, UniformTimes
+from huggingvis.objectives.denoise import (
+    CosineTimes,
+    Denoising,
+    Knots,
+    LogitNormal,
+    ModeTimes,
+    Squares,
+    UniformTimes,
+)
 from huggingvis.objectives.detection import focal, targets
 from huggingvis.objectives.latent_autoencoder import LatentAutoencoder, Weights
 from huggingvis.objectives.reading import in_order
@@ -61,6 +69,19 @@ def test_time_laws_cover_what_they_say() -> None:
     z = torch.logit(LogitNormal(0.5, 2.0).draw(50_000, rng))
     assert float(z.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(z.std()) == pytest.approx(2.0, abs=0.05)
+
+
+def test_times_of_the_middle_have_the_densities_that_were_published() -> None:
+    """Esser et al. 2024 (arXiv 2403.03206), sec. 3.1: the mode by quantiles, the cosine in closed form."""
+    rng, grid = torch.Generator().manual_seed(0), torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+    t = CosineTimes().draw(20_000, rng)
+    density = 2 / (math.pi - 2 * math.pi * grid + 2 * math.pi * grid**2)  # their pi_CosMap
+    share = torch.stack([((t > g - 0.025) & (t <= g + 0.025)).double().mean() for g in grid])
+    torch.testing.assert_close(share / 0.05, density, rtol=0.02, atol=0)
+    u = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    quantiles = 1 - u - 1.29 * (torch.cos(math.pi / 2 * u) ** 2 - 1 + u)
+    torch.testing.assert_close(torch.quantile(ModeTimes().draw(20_000, rng), 1 - u), quantiles, rtol=0, atol=1e-3)
+    assert torch.quantile(ModeTimes(0.0).draw(1000, rng), u).tolist() == pytest.approx(u.tolist(), abs=2e-3)
 
 
 def test_heat_is_one_at_each_centre_in_its_slot() -> None:

@@ -61,6 +61,7 @@ def test_noise_levels_weigh_as_asked(tmp_path: Path) -> None:
         ("edm", {"prediction": "eps"}, "only the prediction edm scales"),
         ("improved_ddpm", {"process": "flow", "prediction": "v"}, "the process flow has none"),
         ("improved_ddpm", {"prediction": "edm"}, "found edm"),
+        ("improved_ddpm", {"loss": "bound", "weighting": "p2"}, "itself says what each noise level counts"),
         ("ddpm", {"process": "learned"}, "is what the recipe vdm trains by"),
         ("vdm", {"gamma_0": 6.0}, "rises from data to noise"),
         ("vdm", {"process": "flow"}, "the clean picture cannot be had from the noise"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +16,11 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.request import Request
 from huggingvis.data.cache import ArrayCache
-from huggingvis.recipes.diffusion import reflow
+from huggingvis.objectives.denoise import UniformTimes
+from huggingvis.objectives.weights import WEIGHTINGS
+from huggingvis.processes.flow import RectifiedFlow
+from huggingvis.recipes.diffusion import flow_matching, rectified_flow, reflow
+from huggingvis.recipes.flow_models import TIMES, TimesName, flow_model
 from huggingvis.recipes.flow_pairs import Pairs
 from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.setting import Setting
@@ -63,13 +67,30 @@ def test_a_flow_tells_its_likelihood_and_its_paths(first: Run) -> None:
     assert 32 < float(told["transport"].mean()) < 192
 
 
-@pytest.mark.parametrize("more", [{"sigma_min": 0.1}, {"optimal_pairs": True}, {"process": "vp", "conditional": False}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sigma_min": 0.1},
+        {"optimal_pairs": True, "times": "logit-normal"},
+        {"process": "vp", "conditional": False, "weighting": "eps"},
+    ],
+)
 def test_flow_matching_learns_loads_and_draws(tmp_path: Path, more: dict[str, Any]) -> None:
     run = train("flow_matching", tmp_path / "run", {**FIRST, "data": digits(tmp_path / "data"), **more})
     losses = course(run, "validation.mse")
     assert losses[-1] < losses[0]
     system = bind_run(run.path)
     assert system.spec.family == "flow_matching" and drawn(system).shape == (2, 8, 8, 1)
+
+
+def test_times_and_noise_levels_of_a_flow_count_as_asked() -> None:
+    facts = Facts("none", 1, 8, 1)
+    for name, law in TIMES.items():
+        model = flow_model(flow_matching.Config(times=cast(TimesName, name), weighting="x0"), facts)
+        assert model.times == law and model.weighting is WEIGHTINGS["x0"] and model.process == RectifiedFlow()
+    assert flow_model(rectified_flow.Config(), facts).times == UniformTimes(1e-5)
+    with pytest.raises(UsageError, match="the process vp has its own"):
+        flow_matching.Config(process="vp", times="mode")
 
 
 def test_optimal_pairs_are_easier_to_learn(tmp_path: Path) -> None:

@@ -15,14 +15,15 @@ from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
 from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe
-from huggingvis.core.classes import ANY
+from huggingvis.core.classes import ANY, one_hot
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.data.world import World
 from huggingvis.edits.generate import generate
-from huggingvis.recipes.classes import ClassConditioner, one_hot, with_any
+from huggingvis.recipes.classes import with_any
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.sources import Facts, View, open_source
+from huggingvis.systems.by_class import ClassConditioner
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 1], "heads": 2}

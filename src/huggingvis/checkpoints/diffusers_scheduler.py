@@ -15,15 +15,18 @@ from typing import Any
 import torch
 
 from huggingvis.checkpoints import diffusers_scheduler_edm as edm
-from huggingvis.checkpoints.diffusers_common import Json, settings
+from huggingvis.checkpoints.diffusers_common import Json, settings, unsupported
+from huggingvis.checkpoints.diffusers_scheduler_flow import ASKED, PREDICTED
+from huggingvis.checkpoints.diffusers_scheduler_grids import process_of, table_of
 from huggingvis.checkpoints.diffusers_scheduler_settings import DEFAULTS, ONLY, OWN, PREDICTIONS_OF
-from huggingvis.checkpoints.diffusers_scheduler_solvers import SOLVERS, Solver, table_of
+from huggingvis.checkpoints.diffusers_scheduler_solvers import LEARNED, SOLVERS, Solver, kept
 from huggingvis.checkpoints.json_files import read_json, write_json
 from huggingvis.core.errors import about
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.protocols import Guidance
-from huggingvis.guidance.threshold import Clip, DynamicThreshold
+from huggingvis.core.sample import Sampler
 from huggingvis.processes.table import TableProcess
+from huggingvis.samplers.ddim import DDIM
 
 FILE = "scheduler_config.json"
 KNOWN: tuple[dict[str, Any], ...] = (
@@ -36,8 +39,6 @@ _THEIRS = {ours: theirs for theirs, ours in PREDICTIONS_OF.items()}
 
 IN_SIGMA = ("Euler", "Heun", "LMS", "KDPM2", "DPMSolverSDE")
 """Beginnings of classes that work on x/alpha, whose noise has the deviation of the table's end."""
-_CLIPS_HALF = ("DDIMScheduler",)
-"""Classes that go on with the noise of before where they clip the datum, which no belief of ours can say."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Own:
         solver: sampler and grid for so many steps, and the share of fresh noise eta; None for a class we do not know.
         unit: sampling begins with noise of deviation 1 where the table has sigma a little below it.
         clip: what keeps the believed datum within a range, if it is asked for.
+        learned: the network also tells, in as many channels again, where its variance lies.
     """
 
     name: str
@@ -59,6 +61,11 @@ class Own:
     solver: Callable[[int, float], Solver] | None
     unit: bool
     clip: tuple[Guidance, ...] = ()
+    learned: bool = False
+
+    def limits(self, sampler: Sampler) -> tuple[Guidance, ...]:
+        """What keeps beliefs within the range while `sampler` draws: nothing where it does so itself."""
+        return () if isinstance(sampler, DDIM) and sampler.keep is not None else self.clip
 
 
 def read_scheduler(folder: Path | str) -> Own:
@@ -74,17 +81,20 @@ def own_solver(theirs: Json) -> Own:
     if name in (edm.EULER, edm.MULTISTEP):
         return _edm(name, edm.complete(theirs))
     full = settings(theirs, DEFAULTS | OWN.get(name, {}), ONLY)
-    make = None if name in _CLIPS_HALF and _clip(full) else SOLVERS.get(name)
+    if full["prediction_type"] == PREDICTED and not full.get(ASKED):
+        raise unsupported("prediction_type", PREDICTED, f"others, or {ASKED} beside it")
+    make, limit = SOLVERS.get(name), kept(full)
     prediction = PREDICTIONS[PREDICTIONS_OF[full["prediction_type"]]]()
     if make is not None:
         make(full, 10, 0.0)  # refuses here what it would refuse while pictures are made
     return Own(
         name=name,
-        process=table_of(full),
+        process=process_of(full),
         prediction=prediction,
         solver=None if make is None else lambda steps, eta: make(full, steps, eta),
         unit=not name.startswith(IN_SIGMA) or full["timestep_spacing"] == "leading",
-        clip=_clip(full),
+        clip=() if limit is None else (limit,),
+        learned=full.get("variance_type") == LEARNED,
     )
 
 
@@ -114,12 +124,6 @@ def scheduler_config(process: TableProcess, prediction: Prediction) -> dict[str,
         "_class_name": "DDIMScheduler", "prediction_type": _THEIRS[name], "clip_sample": False,
         "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading",
     }  # fmt: skip
-
-
-def _clip(full: Json) -> tuple[Guidance, ...]:
-    if full["thresholding"]:
-        return (DynamicThreshold(full["dynamic_thresholding_ratio"], full["sample_max_value"]),)
-    return (Clip(full["clip_sample_range"]),) if full["clip_sample"] else ()
 
 
 def write_scheduler(folder: Path | str, theirs: Json) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-PREDICTIONS_OF = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+PREDICTIONS_OF = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "flow_prediction": "velocity"}
 """Our names of what a network predicts, by theirs."""
 
 DEFAULTS: dict[str, Any] = {
@@ -19,9 +19,10 @@ DEFAULTS: dict[str, Any] = {
 _LINSPACE = {"timestep_spacing": "linspace"}
 _SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _ENDS = {"final_sigmas_type": "zero"}
+_FLOW = {"use_flow_sigmas": False, "flow_shift": 1.0}
 _MULTISTEP: dict[str, Any] = _LINSPACE | _SIGMAS | _ENDS | {
     "solver_order": 2, "solver_type": "midpoint", "lower_order_final": True, "algorithm_type": "dpmsolver++",
-    "use_lu_lambdas": False, "use_flow_sigmas": False,
+    "use_lu_lambdas": False, **_FLOW,
 }  # fmt: skip
 _BOUNDS = {"sigma_min": None, "sigma_max": None}
 OWN: dict[str, dict[str, Any]] = {
@@ -42,13 +43,14 @@ OWN: dict[str, dict[str, Any]] = {
     "DPMSolverSinglestepScheduler": _MULTISTEP | {"lower_order_final": False},
     "UniPCMultistepScheduler": _MULTISTEP | _BOUNDS | {"solver_type": "bh2", "predict_x0": True,
                                                        "disable_corrector": ()},
-    "DEISMultistepScheduler": _LINSPACE | _SIGMAS | {"solver_order": 2, "lower_order_final": True,
+    "DEISMultistepScheduler": _LINSPACE | _SIGMAS | _FLOW | {"solver_order": 2, "lower_order_final": True,
                                                      "algorithm_type": "deis", "solver_type": "logrho"},
-    "SASolverScheduler": _LINSPACE | _SIGMAS | {"predictor_order": 2, "corrector_order": 2, "lower_order_final": True,
-                                                "algorithm_type": "data_prediction"},
+    "SASolverScheduler": _LINSPACE | _SIGMAS | _FLOW | {"predictor_order": 2, "corrector_order": 2,
+                                                        "lower_order_final": True,
+                                                        "algorithm_type": "data_prediction"},
 }  # fmt: skip
 ONLY: dict[str, tuple[Any, ...]] = {
-    "interpolation_type": ("linear",), "timestep_type": ("discrete",), "use_flow_sigmas": (False,),
+    "interpolation_type": ("linear",), "timestep_type": ("discrete",),
     "timestep_spacing": ("leading", "trailing", "linspace"), "use_lu_lambdas": (False, True),
     "final_sigmas_type": ("zero", "sigma_min"), "prediction_type": tuple(PREDICTIONS_OF),
     "timestep_scaling": (10.0, 10), "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),

@@ -6,11 +6,17 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from huggingvis.core.noise import Noise
 
 ANY = -1
 """The class number that stands for whichever class."""
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """[B] class numbers -> [B, classes] float32, zeros for `ANY`."""
+    return F.one_hot(labels.clamp(min=0), classes).float() * (labels != ANY)[:, None]
 
 
 def some_class(vector: Tensor, noise: Noise) -> Tensor:

@@ -7,6 +7,7 @@ Book: chapter 4, "Guidance".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -25,11 +26,11 @@ class Clip:
     limit: float = 1.0
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
-        def clipped(x: Tensor, t: Tensor, cond: Cond) -> Belief:
-            belief = denoise(x, t, cond)
-            return replace(_gaussian(belief), x0=_gaussian(belief).x0.clamp(-self.limit, self.limit))
+        return _keeping(denoise, self.kept)
 
-        return clipped
+    def kept(self, x0: Tensor) -> Tensor:
+        """A believed datum [B, ...] within the range."""
+        return x0.clamp(-self.limit, self.limit)
 
 
 @final
@@ -41,18 +42,24 @@ class DynamicThreshold:
     most: float = float("inf")
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
-        def thresholded(x: Tensor, t: Tensor, cond: Cond) -> Belief:
-            belief = _gaussian(denoise(x, t, cond))
-            sizes = belief.x0.flatten(1).abs()  # [B, N]
-            s = torch.stack([torch.quantile(row, self.quantile) for row in sizes])  # one by one: it takes 2^24 numbers
-            s = s.clamp(1.0, max(1.0, self.most))  # [B]
-            s = s.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ...]
-            return replace(belief, x0=belief.x0.clamp(-s, s) / s)
+        return _keeping(denoise, self.kept)
 
-        return thresholded
+    def kept(self, x0: Tensor) -> Tensor:
+        """A believed datum [B, ...] within the range."""
+        sizes = x0.flatten(1).abs()  # [B, N]
+        s = torch.stack([torch.quantile(row, self.quantile) for row in sizes])  # one by one: it takes 2^24 numbers
+        s = s.clamp(1.0, max(1.0, self.most))  # [B]
+        s = s.reshape(-1, *[1] * (x0.ndim - 1))  # [B, 1, ...]
+        return x0.clamp(-s, s) / s
 
 
-def _gaussian(belief: Belief) -> Gaussian:
-    if not isinstance(belief, Gaussian):
-        raise TypeError(f"thresholds act on beliefs about continuous data, found {type(belief).__name__}")
-    return belief
+def _keeping(denoise: Denoiser, kept: Callable[[Tensor], Tensor]) -> Denoiser:
+    """`denoise`, of whose belief x_0 is `kept`."""
+
+    def within(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+        belief = denoise(x, t, cond)
+        if not isinstance(belief, Gaussian):
+            raise TypeError(f"thresholds act on beliefs about continuous data, found {type(belief).__name__}")
+        return replace(belief, x0=kept(belief.x0))
+
+    return within

@@ -3,7 +3,7 @@ r"""Denoising: the one loss behind DDPM, v-prediction, flow matching and latent 
     E_{x0, eps, t}  w(t) || net(x_t, t, cond) - target(x0, eps, t) ||^2,      x_t = alpha(t) x0 + sigma(t) eps
 
 Ho et al. 2020 (arXiv 2006.11239), eq. 14 with eps targets; Salimans & Ho 2022 (arXiv 2202.00512) with v; Lipman et al.
-2022 (arXiv 2210.02747), eq. 23 with velocities; logit-normal times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1;
+2022 (arXiv 2210.02747), eq. 23 with velocities; the times of Esser et al. 2024 (arXiv 2403.03206), sec. 3.1;
 log-normal noise levels of Karras et al. 2022 (arXiv 2206.00364), whose weights are in `core.preconditioning`. Other
 weights are in `objectives.weights`.
 Book: chapter 4, "Training a denoiser".
@@ -11,6 +11,7 @@ Book: chapter 4, "Training a denoiser".
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,6 +120,31 @@ class LogitNormal(TimeLaw):
         return torch.sigmoid(self.mean + self.std * z).clamp(1e-3, 1 - 1e-3)
 
 
+@final
+@dataclass(frozen=True)
+class ModeTimes(TimeLaw):
+    """t = 1 - u - scale (cos^2(pi u/2) - 1 + u), u uniform: a bump in the middle (Esser et al. 2024).
+
+    A `scale` below 0 is a dip; 0 is even; it is at most 2/(pi - 2), and their best is 1.29.
+    """
+
+    scale: float = 1.29
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        u = stratified(n, rng)
+        t = 1 - u - self.scale * (torch.cos(math.pi / 2 * u).square() - 1 + u)
+        return t.clamp(1e-3, 1 - 1e-3)
+
+
+@final
+@dataclass(frozen=True)
+class CosineTimes(TimeLaw):
+    """t = 1 - 1/(tan(pi u/2) + 1), u uniform: a flow then has the log-SNRs of the cosine process (ibid.)."""
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        return (1 - 1 / (torch.tan(math.pi / 2 * stratified(n, rng)) + 1)).clamp(1e-3, 1 - 1e-3)
+
+
 class Asked(NamedTuple):
     """Clean data, the noise in them, at which times [B], what came of it, and the net's answer."""
 
@@ -200,14 +226,20 @@ class Denoising(Objective):
         each, t = self.errors(batch, rng)
         self.note(t, each)
         late = (t > 0.5).to(each.device)
-        weight = self.times.weight(t)  # [B]
-        if self.weighting is not None:
-            weight = weight * output_weight(self.weighting, self.process, self.prediction, t)
+        weight = self.times.weight(t) * self.level(t)  # [B]
         return {
             self.error.name: (each * weight.to(each)).mean(),
             "_early": (each * ~late).sum().detach() / (~late).sum().clamp(min=1),
             "_late": (each * late).sum().detach() / late.sum().clamp(min=1),
         }
+
+    def level(self, t: Tensor) -> Tensor:
+        """What the noise levels at `t` [B] count, [B] float64."""
+        return (
+            torch.ones_like(t)
+            if self.weighting is None
+            else output_weight(self.weighting, self.process, self.prediction, t)
+        )
 
     def after(
         self,

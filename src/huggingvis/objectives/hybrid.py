@@ -60,7 +60,8 @@ class Hybrid(Objective):
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         asked = self.simple.ask(batch, rng)
-        squares, bits = self.simple.squares(asked), self.T * self.bits(asked)  # [B] each
+        squares = self.simple.squares(asked)  # [B]
+        squares, bits = self.simple.level(asked.t).to(squares) * squares, self.T * self.bits(asked)
         self.simple.note(asked.t, self.mse * squares + self.bound * bits)
         weight = self.simple.times.weight(asked.t).to(squares)  # [B]
         return {

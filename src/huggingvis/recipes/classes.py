@@ -1,4 +1,4 @@
-"""Conditions of models trained on a labelled or an unlabelled source: a class by its name, or any.
+"""Conditions in the training of models of a labelled or an unlabelled source: a class, or any.
 
 A class is a one-hot `vector`; all zeros stands for 'any class', which classifier-free guidance (Ho & Salimans 2022,
 arXiv 2207.12598, algorithm 1) trains with a share of the labels left out. Book: chapter 4.
@@ -6,23 +6,15 @@ arXiv 2207.12598, algorithm 1) trains with a share of the labels left out. Book:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from huggingvis.core.classes import ANY
-from huggingvis.core.errors import UsageError, unknown
+from huggingvis.core.classes import ANY, one_hot
+from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Batch, Cond
-from huggingvis.core.request import Request
 from huggingvis.data.draws import stable_hash
-
-
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """[B] class numbers -> [B, classes] float32, zeros for `ANY`."""
-    return F.one_hot(labels.clamp(min=0), classes).float() * (labels != ANY)[:, None]
 
 
 def with_any(labels: Tensor, share: float, index: int) -> Tensor:
@@ -50,34 +42,3 @@ class LabelCondition:
                 "pictures of the classes that it was trained on."
             )
         return {"vector": one_hot(batch["label"], self.classes)}
-
-
-@final
-class ClassConditioner:
-    """Requests -> the `vector` port: a prompt is a class's name or number, the empty one any class."""
-
-    def __init__(self, classes: Sequence[str], device: torch.device):
-        self.classes, self.device = tuple(classes), device
-
-    def number(self, prompt: str) -> int:
-        """The class that a prompt names. Raises `UsageError` with the nearest names."""
-        asked = " ".join(prompt.split()).casefold()
-        if not asked:
-            return ANY
-        folded = [name.casefold().replace("_", " ") for name in self.classes]
-        for known in (folded, [str(i) for i in range(len(folded))]):
-            if asked.replace("_", " ") in known:
-                return known.index(asked.replace("_", " "))
-        raise unknown("class", prompt, self.classes)
-
-    def __call__(self, requests: Sequence[Request]) -> Cond:
-        wanted = torch.tensor([self.number(r.prompt.text) for r in requests])
-        unwanted = torch.tensor([self.number(r.prompt.negative) for r in requests])
-        cond = {"vector": one_hot(wanted, len(self.classes)), "negative.vector": one_hot(unwanted, len(self.classes))}
-        return {key: value.to(self.device) for key, value in cond.items()}  # [B, K]
-
-    def prepare(self, cond: Cond) -> Cond:
-        return cond
-
-    def notes(self, request: Request) -> tuple[str, ...]:
-        return ()

@@ -115,7 +115,8 @@ class Comparison:
 class Compared:
     """`record` in JSON values, `plot` of quality against calls, `sheet`: rows are samplers, columns numbers of calls.
 
-    A row of `record` holds `psnr` (None where equal) and `relative_error` where the sampler draws no fresh noise,
+    A row of `record` holds, where the sampler draws no fresh noise, `psnr` of all pictures together, which the few that
+    are furthest off decide, `psnr_median` of the picture in the middle (both None where equal) and `relative_error`;
     `frechet` where there were pictures to compare with.
     """
 
@@ -194,7 +195,7 @@ def _cell(cell: Cell, drawing: Drawing, goal: Made, real: Likeness | None) -> tu
     made = drawing(cell.sampler, cell.steps)
     row = {"sampler": cell.sampler, "nfe": cell.nfe, "steps": cell.steps, "calls_per_step": cell.each}
     row |= {"calls": made.calls, "seconds": round(time.perf_counter() - began, 3)}
-    row |= ({} if cell.stochastic else _nearness(made, goal)) | _likeness(made, real)
+    row |= ({} if cell.stochastic else nearness(made, goal)) | _likeness(made, real)
     return row, Picture.from_signal(made.pictures[0].numpy())
 
 
@@ -207,10 +208,17 @@ def _sheet(tiles: dict[tuple[str, int], Picture], nfe: Sequence[int], goal: Pict
     return contact_sheet(shown, Sheet(cell=CELL, row_labels=names, column_labels=columns))
 
 
-def _nearness(made: Made, goal: Made) -> dict[str, Any]:
+def nearness(made: Made, goal: Made) -> dict[str, Any]:
+    """How near samples are to those of the reference, as a row of a record tells it. Raises `NumericalTrouble`."""
     x, goal_x = made.latents.double(), goal.latents.double()  # the squares of a diverged sample overflow float32
     error = check_finite((x - goal_x).norm() / goal_x.norm(), "The relative error")
-    return {"psnr": _psnr(made.pictures, goal.pictures), "relative_error": float(error)}
+    each = [_psnr(one, other) for one, other in zip(made.pictures, goal.pictures, strict=True)]
+    middle = sorted(math.inf if one is None else one for one in each)[len(each) // 2]
+    return {
+        "psnr": _psnr(made.pictures, goal.pictures),
+        "psnr_median": middle if math.isfinite(middle) else None,
+        "relative_error": float(error),
+    }
 
 
 def _likeness(made: Made, real: Likeness | None) -> dict[str, Any]:
@@ -247,9 +255,9 @@ def _plotted(record: dict[str, Any]) -> Picture:
         return panels(record)
     title, plots = f"{record['model']}: {record['schedule']}", []
     calls = tuple(sorted({float(row["nfe"]) for row in record["rows"]}))
-    nearness = _curves(record, "psnr")
-    if nearness or "against" not in record:
-        plots.append(plot(nearness, Axes(title, "network calls", "PSNR, dB", log_x=True, x_ticks=calls)))
+    curves = _curves(record, "psnr")
+    if curves or "against" not in record:
+        plots.append(plot(curves, Axes(title, "network calls", "PSNR, dB", log_x=True, x_ticks=calls)))
     if "against" in record:
         level = [Curve(level_of(record), [(nfe, record["against"]["floor"]) for nfe in (calls[0], calls[-1])])]
         against = f"{title} against {record['against']['data']}"
@@ -268,6 +276,8 @@ def told(result: Compared) -> Sequence[str]:
     """Tables for people: a line for each sampler, a column for each number of calls."""
     record = result.record
     lines = _table(record, "psnr", "PSNR against the reference, in decibels, by network calls")
+    middle = _table(record, "psnr_median", "PSNR of the picture in the middle, in decibels")
+    lines += ["", *middle] if middle else []
     if "against" in record:
         against = record["against"]
         lines += [
@@ -283,6 +293,6 @@ def _table(record: dict[str, Any], key: str, title: str) -> list[str]:
     cells: dict[str, list[str]] = {}
     for row in record["rows"]:
         if key in row:
-            number = "equal" if row[key] is None else f"{row[key]:5.1f}" if key == "psnr" else f"{row[key]:7.4g}"
+            number = "equal" if row[key] is None else f"{row[key]:5.1f}" if key != "frechet" else f"{row[key]:7.4g}"
             cells.setdefault(row["sampler"], []).append(f"{row['nfe']:>4}: {number}")
     return [title, *(f"{name:<20}  {'  '.join(numbers)}" for name, numbers in cells.items())] if cells else []

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.classes import one_hot
 from huggingvis.core.diffusion import Diffusion, End, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
@@ -29,11 +30,12 @@ from huggingvis.objectives.denoise import Denoising, Error, TimeLaw, uncondition
 from huggingvis.objectives.probability_flow import DiffusionDensity, ProbabilityFlow
 from huggingvis.objectives.weights import Weighting
 from huggingvis.processes.learned_gamma import LearnedGamma
-from huggingvis.recipes.classes import ClassConditioner, LabelCondition, one_hot, with_any
+from huggingvis.recipes.classes import LabelCondition, with_any
 from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names, schedule_of
+from huggingvis.systems.by_class import ClassConditioner
 from huggingvis.systems.unconditional import Unconditional
 
 PIXEL_SPREAD = 0.5

@@ -19,28 +19,17 @@ from huggingvis.core.media import Picture
 from huggingvis.core.process import Process
 from huggingvis.export.grid import Sheet, beside, contact_sheet, stacked
 from huggingvis.export.plot import Axes, Curve, plot
-from huggingvis.processes.flow import RectifiedFlow
-from huggingvis.processes.gamma import Between, LinearGamma
-from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
-from huggingvis.processes.ve import GeometricVE, LinearVE
-from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.processes.vp import CosineVP
+from huggingvis.recipes.denoiser_training import NOISINGS
 
 PROCESSES: dict[str, Callable[[], Process]] = {
-    "linear": LinearVP,
-    "cosine": CosineVP,
-    "flow": RectifiedFlow,
-    "vp": LinearVP,
-    "sub-vp": SubVP,
-    "ve": GeometricVE,
-    "edm": LinearVE,
-    "gamma-linear": LinearGamma,
-    "gamma-cosine": lambda: Between(CosineVP()),
-    "table-linear": TableProcess.linear,
-    "table-scaled-linear": TableProcess.scaled_linear,
-    "table-cosine": TableProcess.cosine,
-    "table-zero-snr": lambda: TableProcess.scaled_linear().zero_terminal_snr(),
+    **{name: noising.process for name, noising in NOISINGS.items()},
+    "cosine-vp": CosineVP,
+    "scaled-linear": TableProcess.scaled_linear,
+    "zero-snr": lambda: TableProcess.scaled_linear().zero_terminal_snr(),
 }
+"""Those that models are trained on, by the same names; and others that published models have."""
 TIMES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 _POINTS = 400
 _SIDE = 128

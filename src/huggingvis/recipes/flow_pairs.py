@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from huggingvis.core.classes import ANY, one_hot
 from huggingvis.core.diffusion import Diffusion, NetDenoiser
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import ReplayNoise, SeedNoise
@@ -20,7 +21,6 @@ from huggingvis.core.protocols import Batch
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.draws import stable_hash
 from huggingvis.nets.unet import UNet
-from huggingvis.recipes.classes import ANY, one_hot
 from huggingvis.recipes.pictures import permutation
 from huggingvis.recipes.sampler_facts import calls_of
 from huggingvis.train.progress import reporter

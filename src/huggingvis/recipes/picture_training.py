@@ -21,11 +21,11 @@ from torch import nn
 from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Batches, Generative
 from huggingvis.core.system import System
-from huggingvis.recipes.classes import ClassConditioner
 from huggingvis.recipes.previews import Draw, Previews
 from huggingvis.recipes.setting import Setting, precision
 from huggingvis.recipes.sources import Facts, Source, View, open_source
 from huggingvis.runtime.attention import for_training
+from huggingvis.systems.by_class import ClassConditioner
 from huggingvis.systems.fixed_size import FixedSize
 from huggingvis.train.callbacks import Callback
 from huggingvis.train.ema import Ema

@@ -27,8 +27,8 @@ from huggingvis.data.neighbours import Memory
 from huggingvis.data.standard import Split
 from huggingvis.metrics.features import Features, gather
 from huggingvis.objectives.retrieval import tokens_of
-from huggingvis.recipes.classes import ClassConditioner
 from huggingvis.recipes.sources import Pictures, View, open_split
+from huggingvis.systems.by_class import ClassConditioner
 from huggingvis.systems.judges import digits, world
 from huggingvis.systems.unconditional import Unconditional
 

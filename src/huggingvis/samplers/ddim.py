@@ -13,6 +13,7 @@ step written in sigma/alpha. Book: chapter 4, "DDIM".
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -24,17 +25,19 @@ from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._levels import clean, levels
+from huggingvis.samplers._strides import GRID, Stride
 
 SYSTEM = {
     "name": "DDIM",
     "chapter": 4,
     "paper": "2010.02502",
-    "files": ["samplers/_levels.py"],
+    "files": ["samplers/_levels.py", "samplers/_strides.py"],
     "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[ddim]",
     "exact": [
         "tests/oracle/test_solvers.py::test_order_of_convergence",
         "tests/oracle/test_solvers.py::test_ddim_with_all_noise_is_ddpm_and_euler_is_ddim",
         "tests/interop/test_schedulers.py::test_ddim",
+        "tests/interop/test_schedulers.py::test_ddim_as_a_folder_says",
         "tests/interop/test_sigma_schedules.py::test_ddim_on_zero_terminal_snr",
     ],
     "trained": None,
@@ -46,17 +49,26 @@ SYSTEM = {
 @final
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """`eta`: share of fresh noise, 0 (deterministic) to 1 (ancestral)."""
+    """`eta`: share of fresh noise, 0 (deterministic) to 1 (ancestral).
+
+    `keep`: what is made of the believed x_0 alone, the noise staying as it was believed with it: so diffusers clips.
+    `stride`: where a step ends, if not at the next call.
+    """
 
     eta: float = 0.0
+    keep: Callable[[Tensor], Tensor] | None = None
+    stride: Stride = GRID
     order = 1
 
     def step(
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         x0 = clean(denoise(x, t))  # [B, ...]
-        c = levels(process, t, s)
+        c = levels(process, t, self.stride.end(t, s))
         std = self.eta * math.sqrt(c.fresh) * c.s_s / c.s_t
         old = math.sqrt(max(c.s_s**2 - std**2, 0.0)) / c.s_t
-        out = mixed(c.a_s - c.a_t * old, x0, old, x)  # [B, ...]
+        if self.keep is None:
+            out = mixed(c.a_s - c.a_t * old, x0, old, x)  # [B, ...]
+        else:
+            out = plus(mixed(-c.a_t * old, x0, old, x), c.a_s, self.keep(x0))
         return (plus(out, std, noise.draw(x)) if std > 0.0 else out), state

@@ -25,6 +25,7 @@ from huggingvis.core.process import Eps, Prediction, Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Sampler, State
 from huggingvis.samplers._levels import clean, euler, levels
+from huggingvis.samplers._strides import GRID, Stride
 
 SYSTEM = {
     "name": "PNDM",
@@ -37,6 +38,7 @@ SYSTEM = {
         "tests/oracle/test_sampler_facts.py::test_pndm_beats_ddim_at_as_many_calls",
         "tests/interop/test_multistep_schedulers.py::test_plms",
         "tests/interop/test_multistep_schedulers.py::test_pndm_with_its_runge_kutta_start",
+        "tests/interop/test_multistep_schedulers.py::test_pndm_as_a_folder_says",
         "tests/interop/test_sigma_schedules.py::test_ipndm",
     ],
     "trained": None,
@@ -50,8 +52,8 @@ ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 2
 
 Asking = Callable[[Tensor, Tensor], Tensor]
 """(x, t) -> what the network predicts there."""
-Stepping = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, s) -> x_s from the start of the step, by the transfer part."""
+Stepping = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(prediction, t, s) -> x_s from the x of the step's start, taken to be x_t, by the transfer part."""
 
 
 class WarmUp(Protocol):
@@ -62,7 +64,7 @@ class WarmUp(Protocol):
         """How many."""
         ...
 
-    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+    def __call__(self, ask: Asking, go: Stepping, stride: Stride, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
         """x_s."""
         ...
 
@@ -74,9 +76,9 @@ class Repeated:
 
     steps: int = 1
 
-    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
-        once = go(told, s)
-        return once if float(s) == 0.0 else go((told + ask(once, s)) / 2, s)
+    def __call__(self, ask: Asking, go: Stepping, stride: Stride, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        once = go(told, t, stride.end(t, s))
+        return once if float(s) == 0.0 else go((told + ask(once, s)) / 2, stride.start(t, s), s)
 
 
 @final
@@ -86,13 +88,13 @@ class PseudoRungeKutta:
 
     steps: int = 3
 
-    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
-        half = (t + s) / 2
-        second = ask(go(told, half), half)
-        third = ask(go(second, half), half)
+    def __call__(self, ask: Asking, go: Stepping, stride: Stride, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        first, half = stride.middle(t, s)
+        second = ask(go(told, t, first), half)
+        third = ask(go(second, t, half), half)
         if float(s) == 0.0:  # nothing can be asked about clean data
-            return go((told + 2 * second + 2 * third) / 5, s)
-        return go((told + 2 * second + 2 * third + ask(go(third, s), s)) / 6, s)
+            return go((told + 2 * second + 2 * third) / 5, t, s)
+        return go((told + 2 * second + 2 * third + ask(go(third, t, s), s)) / 6, t, s)
 
 
 @final
@@ -102,8 +104,8 @@ class AsTheyCome:
 
     steps: int = 0
 
-    def __call__(self, ask: Asking, go: Stepping, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
-        return go(told, s)
+    def __call__(self, ask: Asking, go: Stepping, stride: Stride, t: Tensor, s: Tensor, told: Tensor) -> Tensor:
+        return go(told, t, stride.end(t, s))
 
 
 @final
@@ -112,10 +114,12 @@ class PNDM(Sampler):
     """PNDM, PLMS; its state is the predictions of the steps before, newest first. From pure noise a step is Euler's.
 
     `of`: what is averaged. The paper averages noises; diffusers averages whatever the network predicts, v for some.
+    `stride`: where a step ends, if not at the next call.
     """
 
     warm_up: WarmUp = Repeated()
     of: Prediction = Eps()
+    stride: Stride = GRID
     order = 2
 
     def step(
@@ -124,14 +128,15 @@ class PNDM(Sampler):
         x0 = clean(denoise(x, t))  # [B, ...]
         c = levels(process, t, s)
         if c.blind:
-            return euler(x, x0, c), None
+            return euler(x, x0, levels(process, t, self.stride.end(t, s))), None
         told = self._told(process, x, x0, t)
         before = (told, *(state or ()))[:4]
+        ask, go = self._asking(denoise, process), self._stepping(process, x)
         if len(before) <= self.warm_up.steps:
-            return self.warm_up(self._asking(denoise, process), self._stepping(process, x, t), t, s, told), before
+            return self.warm_up(ask, go, self.stride, t, s, told), before
         mean = sum(w * past for w, past in zip(ADAMS_BASHFORTH[len(before) - 1], before, strict=True))
         assert isinstance(mean, Tensor)
-        return self._stepping(process, x, t)(mean, s), before
+        return go(mean, t, self.stride.end(t, s)), before
 
     def _told(self, process: Process, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         return self.of.target(process, x0, process.eps(x, x0, t), t)
@@ -139,5 +144,5 @@ class PNDM(Sampler):
     def _asking(self, denoise: Bound, process: Process) -> Asking:
         return lambda x, t: self._told(process, x, clean(denoise(x, t)), t)
 
-    def _stepping(self, process: Process, x: Tensor, t: Tensor) -> Stepping:
-        return lambda told, s: euler(x, self.of.x0(process, told, x, t), levels(process, t, s))
+    def _stepping(self, process: Process, x: Tensor) -> Stepping:
+        return lambda told, t, s: euler(x, self.of.x0(process, told, x, t), levels(process, t, s))

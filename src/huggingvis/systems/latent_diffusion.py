@@ -87,7 +87,7 @@ def assemble(
         width, height = canvas_of(request, spec)
         sampler, schedule = solver(own, request.sampling)
         shape = (parts.channels, height // factor, width // factor)
-        guidance = (guided(request, parts), *own.clip, *stepwise(plan_of(request)))
+        guidance = (guided(request, parts), *own.limits(sampler), *stepwise(plan_of(request)))
         prior = ToldScale(request.sampling.guidance_scale) if parts.told_scale else None
         return Diffusion(denoise, own.process, shape, sampler, schedule, guidance, device, prior, unit=own.unit)
 

@@ -20,7 +20,9 @@ OUT = Path("out")
 
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("what", type=one_of("thing to explain", ("process",)), help="process")
-    parser.add_argument("name", help="a process: linear, cosine, flow, ve, edm, table-linear, ...")
+    parser.add_argument(
+        "name", help="a process, as `hvis train --process` names it: linear, cosine, flow, vp, ve, edm, ..."
+    )
     parser.add_argument("--picture", metavar="FILE", type=Path, help="the picture that is noised (default: a drawing)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the drawing (default NAME.png, numbered)")
 

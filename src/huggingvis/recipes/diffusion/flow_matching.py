@@ -7,6 +7,7 @@ Pictures come by any solver of the ODE; `hvis evaluate` tells their likelihood a
 chapter 4, "Flow matching".
 
     hvis train flow_matching --run runs/flow --data mnist --net.channels 32,64,64 --net.blocks 1
+    hvis train flow_matching --run runs/middle --data mnist --times logit-normal
     hvis generate 7 --model runs/flow --sampler heun-flow --steps 10
 """
 
@@ -21,9 +22,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
 from huggingvis.data.coupling import OptimalPairs
-from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName
 from huggingvis.recipes.denoisers import Model
-from huggingvis.recipes.flow_models import flow_model, measure_flow
+from huggingvis.recipes.flow_models import StraightTraining, flow_model, measure_flow
 from huggingvis.recipes.pixel_diffusion import as_they_come, bind_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -47,7 +47,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(StraightTraining):
     """Numbers of the training.
 
     Attributes:
@@ -55,8 +55,6 @@ class Config(DenoiserTraining):
         optimal_pairs: pair the noise and the pictures of a batch (of each class, where there are some) at least cost.
     """
 
-    process: ProcessName = "flow"
-    prediction: PredictionName = "velocity"
     sigma_min: float = 0.0
     optimal_pairs: bool = False
 

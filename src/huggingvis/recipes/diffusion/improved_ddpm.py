@@ -25,7 +25,7 @@ from huggingvis.core.system import System
 from huggingvis.objectives.denoise import Knots
 from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
-from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, DenoiserTraining, ProcessName
+from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, ProcessName, WeightedTraining
 from huggingvis.recipes.denoisers import PIXEL_SPREAD, Model, check_side, classes_of
 from huggingvis.recipes.pixel_diffusion import bind_pixels, measure_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
@@ -54,7 +54,7 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(WeightedTraining):
     """Numbers of the training.
 
     Attributes:
@@ -77,6 +77,11 @@ class Config(DenoiserTraining):
             )
         if self.prediction == "edm":
             raise UsageError("A learned variance goes with the predictions eps, x0, v and velocity, found edm.")
+        if self.loss == "bound" and self.weighting != "plain":
+            raise UsageError(
+                f"The variational bound itself says what each noise level counts, so the weighting {self.weighting} "
+                "has nothing to weigh. Use it with the loss hybrid, whose plain part it weighs, or leave it plain."
+            )
 
 
 def model(config: Config, facts: Facts) -> Model:
@@ -90,7 +95,8 @@ def model(config: Config, facts: Facts) -> Model:
     )
     prediction = LearnedVariance(PREDICTING[config.prediction].make(PIXEL_SPREAD))
     classes = classes_of(config.conditional, facts)
-    return Model.of(config.net, noising, prediction, facts.shape, classes=classes, pixels=True)
+    fresh = Model.of(config.net, noising, prediction, facts.shape, classes=classes, pixels=True)
+    return replace(fresh, weighting=config.weighs)
 
 
 def objective(config: Config, fresh: Model) -> Hybrid:

@@ -29,7 +29,7 @@ from huggingvis.core.system import System
 from huggingvis.guidance.classifier import Classifier
 from huggingvis.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from huggingvis.objectives.noisy_classification import NoisyClassification, NoisyLogits
-from huggingvis.recipes.classes import ClassConditioner, each_class
+from huggingvis.recipes.classes import each_class
 from huggingvis.recipes.denoiser_training import GROUPS, LEVELS, UNetSizes
 from huggingvis.recipes.denoisers import check_side
 from huggingvis.recipes.picture_training import (
@@ -43,6 +43,7 @@ from huggingvis.recipes.picture_training import (
 from huggingvis.recipes.pixel_diffusion import bind_denoiser
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
+from huggingvis.systems.by_class import ClassConditioner
 from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
 

@@ -19,8 +19,7 @@ import torch
 
 from huggingvis.core.protocols import Measure
 from huggingvis.core.system import System
-from huggingvis.recipes.denoiser_training import DenoiserTraining, PredictionName, ProcessName
-from huggingvis.recipes.flow_models import flow_model, measure_flow
+from huggingvis.recipes.flow_models import StraightTraining, flow_model, measure_flow
 from huggingvis.recipes.pixel_diffusion import bind_pixels, train_pixels
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
@@ -48,11 +47,8 @@ SYSTEM = {
 
 
 @dataclass(frozen=True)
-class Config(DenoiserTraining):
+class Config(StraightTraining):
     """Numbers of the training."""
-
-    process: ProcessName = "flow"
-    prediction: PredictionName = "velocity"
 
 
 def train(config: Config, setting: Setting) -> Run:

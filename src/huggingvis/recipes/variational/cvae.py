@@ -18,6 +18,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from huggingvis.core.classes import one_hot
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Measure, OnStep
@@ -25,7 +26,7 @@ from huggingvis.core.system import System
 from huggingvis.nets.mlp_vae import MLPPrior
 from huggingvis.objectives.cvae import CVAE, ConditionalELBO, StandardPrior, Vector
 from huggingvis.recipes.autoencoders import VariationalTraining
-from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
+from huggingvis.recipes.classes import LabelCondition, with_any
 from huggingvis.recipes.picture_training import Sets, begin, fit_pictures, open_pictures, picture_system, restored
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts, Pictures

@@ -21,6 +21,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from huggingvis.core.classes import one_hot
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Measure, OnStep
 from huggingvis.core.request import Sampling
@@ -30,7 +31,7 @@ from huggingvis.nets.code_prior import CodePrior, CodePriorConfig
 from huggingvis.objectives.code_prior import AutoregressiveCodes, CodeLikelihood
 from huggingvis.objectives.denoise import unconditional
 from huggingvis.objectives.vq_vae import VQVAE
-from huggingvis.recipes.classes import LabelCondition, one_hot, with_any
+from huggingvis.recipes.classes import LabelCondition, with_any
 from huggingvis.recipes.denoisers import classes_of
 from huggingvis.recipes.picture_training import (
     PictureTraining,
