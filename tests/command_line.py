@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
-
-from huggingvis.core.catalog import ROOT
 
 FOX = "a fox to the left of a pizza"
 SMALL_VAE = ["--size", "8", "--widths", "8", "--latent-dim", "2", "--likelihood", "gaussian", "--batch", "2",
              "--sample-every", "0", "--steps", "2"]  # fmt: skip
 SHORT = ["--steps", "3"]
-PACKAGED = ROOT / "weights" / "tiny" / "model.json"
-needs_packaged = pytest.mark.skipif(
-    not PACKAGED.exists(), reason="the packaged model's weights are not in this checkout"
-)
 
 
 def pixels(path: str | Path) -> np.ndarray:

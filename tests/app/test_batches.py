@@ -26,10 +26,10 @@ from huggingvis.app.preferences import preferences
 from huggingvis.app.rows import RowReader
 from huggingvis.app.screen import Screen
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Request, Sampling, Unsaid
+from huggingvis.core.request import AdapterUse, Canvas, FromPicture, Inpaint, Prompt, Refiner, Request, Sampling, Unsaid
 from huggingvis.core.system import System
 from huggingvis.export.image import read_provenance
-from huggingvis.recipes.addresses import Identities, address
+from huggingvis.recipes.addresses import WHOLE, Identities, address
 from huggingvis.recipes.batch_rows import rows_of
 from huggingvis.recipes.models import Wishes
 from huggingvis.recipes.row_places import rows_in
@@ -139,6 +139,29 @@ def test_files_beside_the_request_count_as_what_they_hold(tmp_path: Path) -> Non
     assert found[0] == found[2] != found[1]
     moved = vae.rename(tmp_path / "moved.safetensors")
     assert address(Request(Prompt(FOX)), "model", {"vae": moved}, Identities()) == found[0]
+
+    def refined(path: Path) -> str:
+        return address(Request(Prompt(FOX), refiner=Refiner(str(path))), "model", {}, Identities())
+
+    first = refined(moved)
+    again = moved.rename(tmp_path / "refiner.safetensors")
+    assert refined(again) == first
+    again.write_bytes(b"two")
+    assert refined(again) != first
+
+
+def test_of_a_large_file_the_size_and_pieces_from_end_to_end_count(tmp_path: Path) -> None:
+    size, path = 2 * WHOLE, tmp_path / "large.safetensors"
+
+    def holding(at: int, size: int = size) -> str:
+        with path.open("wb") as file:
+            file.truncate(size)
+            file.seek(at)
+            file.write(b"x")
+        return Identities()(path)
+
+    assert len({holding(at) for at in (0, size // 2 + 60_000, size - 1)} | {holding(0, size + 1)}) == 4
+    assert holding(20_000) == holding(20_001)  # between two pieces
 
 
 def test_the_address_is_of_what_files_hold_and_not_of_their_names(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:

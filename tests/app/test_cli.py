@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import FOX, SHORT, needs_packaged, pixels
+from command_line import FOX, SHORT, pixels
 from PIL import Image
 
 from huggingvis import __version__
@@ -279,7 +279,6 @@ def test_a_fault_of_ours_is_an_apology_with_the_way_to_its_traceback(
     assert "Traceback" in hvis(["inspect", "x"]).err
 
 
-@needs_packaged
 def test_evaluate_explains_its_table_and_how_many_prompts_there_were(hvis: Any) -> None:
     said = hvis(["evaluate", "--prompts", 1])
     assert said.code == 0, said.err

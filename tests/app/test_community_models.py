@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import needs_packaged, pixels
+from command_line import pixels
 from PIL import Image
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline
@@ -179,7 +179,6 @@ def test_a_long_prompt_is_read_to_its_end(hvis: Any, model: Path) -> None:
     assert said.code == 0 and "left out" not in said.paragraph
 
 
-@needs_packaged
 def test_a_model_of_our_own_takes_no_other_autoencoder(hvis: Any, model: Path) -> None:
     said = hvis(["generate", PROMPT, "--vae", model / "vae", *SHORT])
     assert said.code == 2 and "takes no other: leave out --vae" in said.paragraph

@@ -11,7 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from command_line import needs_packaged, pixels
+from command_line import pixels
 from PIL import Image
 from refusals import left, refused
 from tiny_pipelines import pipeline
@@ -211,7 +211,6 @@ def test_without_folders_the_file_is_asked_for(hvis: Any, places: Path, photo: s
             "no folder of --models was named. Name the file: --control canny=FILE:PICTURE")  # fmt: skip
 
 
-@needs_packaged
 def test_the_packaged_model_takes_no_net(hvis: Any, places: Path, photo: str) -> None:
     said = hvis(["generate", "a red star", "--models", places, "--control", f"scribble:{photo}"])
     refused(said, 2, "'tiny' takes no LoRAs, textual inversions and control nets")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import needs_packaged, pixels
+from command_line import pixels
 from doc_pages import blocks
 from PIL import Image
 from source_pictures import box_mask, load, noise, save
@@ -109,7 +109,6 @@ def test_mistakes_are_told_in_a_paragraph(
     assert "Traceback" not in said.err
 
 
-@needs_packaged
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "hole.png", box_mask(64, 64))
@@ -124,7 +123,6 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not np.array_equal(first, second) and (first[~known] != start[~known]).mean() > 0.5
 
 
-@needs_packaged
 def test_the_shipped_model_draws_without_a_plan_where_asked(hvis: Any) -> None:
     words = ["generate", "a fox", "--steps", 4, "--json"]
     planned, free = made(hvis(words)), made(hvis([*words, "--set", "plan=no"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import FOX, SHORT, needs_packaged, pixels
+from command_line import FOX, SHORT, pixels
 
 from huggingvis.core.config import to_dict
 from huggingvis.core.request import Prompt, Sampling
@@ -145,7 +145,6 @@ def test_a_picture_does_not_depend_on_how_many_are_made(hvis: Any, tiny_model: P
     assert apart <= 1 and ten[8].made["seed"] == 8 and ten[8].made["batch_index"] == 8
 
 
-@needs_packaged
 def test_the_packaged_model_draws_in_both_languages_and_repeats(hvis: Any) -> None:
     for sentence in (FOX, "狐狸在披萨的左边"):
         document = hvis(["generate", sentence, "--seed", 7, "--json"]).document
@@ -156,7 +155,6 @@ def test_the_packaged_model_draws_in_both_languages_and_repeats(hvis: Any) -> No
         assert again["repeats"]["identical"]
 
 
-@needs_packaged
 def test_the_packaged_model_names_words_it_does_not_know(hvis: Any) -> None:
     notes = hvis(["generate", "a fox to the left of a trombone", "--steps", 2, "--json"]).document["notes"]
     assert len(notes) == 1 and "'trombone'" in notes[0]

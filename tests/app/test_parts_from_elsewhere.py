@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import needs_packaged, pixels
+from command_line import pixels
 from tiny_pipelines import PROMPT, pipeline
 
 import huggingvis as hv
@@ -74,7 +74,6 @@ def test_batches_tell_models_with_other_text_encoders_apart(tmp_path: Path) -> N
     assert of(one.rename(tmp_path / "moved.safetensors")) == before
 
 
-@needs_packaged
 def test_models_that_take_none_say_so(hvis: Any, comfy: Path) -> None:
     tower = comfy / "models/text_encoders/clip_l.safetensors"
     said = hvis(["generate", PROMPT, "--text-encoder", tower])

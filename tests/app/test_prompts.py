@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import FOX, needs_packaged, pixels
+from command_line import FOX, pixels
 from safetensors.torch import save_file as save_tensors
 from tiny_pipelines import pipeline, pipeline_pixart
 
@@ -133,7 +133,6 @@ def test_what_is_letters_for_want_of_lists_is_said(hvis: Any, tmp_path: Path) ->
     assert "is never closed" in said.document["notes"][0]
 
 
-@needs_packaged
 def test_explained_for_the_model_that_ships(hvis: Any) -> None:
     said = hvis(["prompt", "explain", "一只(红色:1.4)的[狐狸|披萨] blorp", "--steps", 6])
     assert said.code == 0 and "红×1.4 色×1.4" in said.out and "steps 1 to 2, 4, 6 of 6" in said.out

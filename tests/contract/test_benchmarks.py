@@ -159,7 +159,6 @@ def test_processes_are_measured_and_failures_told(common: ModuleType) -> None:
 def test_stable_diffusion_is_measured(half: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`--small` in one process, on CPUs with and without bfloat16: every act runs, ours gives diffusers' numbers, and
     what is told is complete."""
-    pytest.importorskip("diffusers")
     monkeypatch.setattr("huggingvis.core.machine.multiplies_bfloat16", lambda: half)
     monkeypatch.setattr("huggingvis.runtime.precision.multiplies_bfloat16", lambda: half)
     common, script = module("common", monkeypatch), module("stable_diffusion", monkeypatch)

@@ -52,11 +52,11 @@ def test_search_and_replace_keeps_how_the_prompt_is_read() -> None:
     assert found == Prompt("a red cat", "no cat", "no-norm", styles=("ink",))
 
 
-@pytest.mark.parametrize("name", ["prompt", "negative"])
-def test_of_words_that_are_set_nothing_was_typed_otherwise(name: str) -> None:
-    told = Prompt("a red fox", "dark", "no-norm", written="a {red|blue} fox", written_negative="{dark|dim}")
-    found = with_field(Request(told), name, "b").prompt
-    assert (found.emphasis, found.written, found.written_negative) == ("no-norm", "", "")
+@pytest.mark.parametrize(("name", "styles"), [("prompt", ()), ("negative", ("ink",))])
+def test_of_words_that_are_set_nothing_was_typed_otherwise(name: str, styles: tuple[str, ...]) -> None:
+    typed = {"written": "a {red|blue} fox", "written_negative": "{dark|dim}"}
+    found = with_field(Request(Prompt("a red fox", "dark", "no-norm", styles=("ink",), **typed)), name, "b").prompt
+    assert (found.emphasis, found.written, found.written_negative, found.styles) == ("no-norm", "", "", styles)
 
 
 def test_parts_that_are_there_are_changed_in_their_place() -> None:

@@ -165,7 +165,6 @@ def test_requests_that_wait_read_their_adapters_once(
 
 def test_a_lora_of_xl_changes_both_towers_as_in_diffusers(tmp_path: Path) -> None:
     """In kohya's spelling, `te1` and `te2`, read by diffusers' own loader."""
-    pytest.importorskip("peft", reason="diffusers loads LoRAs through peft, which is not installed")
     made, g = pipeline_xl(), torch.Generator().manual_seed(0)
     made.save_pretrained(tmp_path / "xl")
     system = bind_folder(tmp_path / "xl", How())

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
+from diffusers.loaders import TextualInversionLoaderMixin
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -357,9 +359,6 @@ def test_two_embeddings_of_one_word_are_refused(tokens):
 @pytest.mark.parametrize("form", ["diffusers.safetensors", "a1111.pt", "written.safetensors", "kohya.safetensors"])
 def test_a_prompt_is_read_as_diffusers_reads_it(tmp_path, tokens, form):
     """Files of others, and those that are written here."""
-    transformers = pytest.importorskip("transformers")
-    from diffusers.loaders import TextualInversionLoaderMixin
-
     vectors, file = numbers(3, 32), tmp_path / form
     ours_to_write = Embedding("written", {"width_32": vectors}, "<w>")
     if form == "written.safetensors":

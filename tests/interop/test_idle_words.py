@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_pipelines import pipeline, unet
 
 from huggingvis.core.errors import UsageError
-from huggingvis.core.request import FromPicture, Prompt, Refine, Request, Sampling
+from huggingvis.core.request import FromPicture, Inpaint, Prompt, Refine, Request, Sampling
 from huggingvis.edits.generate import notes
 from huggingvis.recipes.comparing import Comparison, compare_samplers
 from huggingvis.systems.pipelines import How, bind_folder
@@ -31,6 +31,9 @@ def test_a_negative_prompt_without_guidance(tmp_path: Path) -> None:
     assert notes(system, replace(asked, sampling=system.defaults)) == ()
     second = replace(asked, refine=Refine(1.0, 2, guidance_scale=7.0))
     assert notes(system, second) == ()  # guided in the second pass
+    own = replace(second, refine=Refine(1.0, 2, guidance_scale=7.0, negative="rain"))
+    (said,) = notes(system, own)  # the second pass is guided away from its own
+    assert said.startswith(f"{NOTHING}: at guidance_scale 1 ")
     own = replace(second, refine=Refine(1.0, 2, negative="rain"))
     assert [note.partition(" has no effect")[0] for note in notes(system, own)] == [
         "The negative prompt", "The second pass's negative prompt"
@@ -54,6 +57,10 @@ def test_what_becomes_of_a_picture_is_said(tmp_path: Path) -> None:
     assert said((side, side), 255) == said((2 * side, side), 255, resize="crop") == ""
     assert "is transparent in places: it is laid over white" in said((side, side), 99)
     assert f"is pulled to another shape, {side}x{side}" in said((2 * side, side), 255)
+    picture, mask = (str(tmp_path / name) for name in ("in.png", "mask.png"))
+    Image.new("L", (2 * side, side), 255).save(mask)
+    for source, pulled in ((Inpaint(picture, mask), True), (Inpaint(picture, mask, region="masked"), False)):
+        assert ("is pulled to" in " ".join(notes(system, Request(Prompt("a fox"), source=source)))) is pulled
 
 
 def test_a_negative_prompt_of_a_model_that_is_told_its_guidance(tmp_path: Path) -> None:

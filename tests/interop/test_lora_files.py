@@ -125,7 +125,6 @@ def outputs(net: nn.Module, settings: Settings) -> Tensor:
 
 def through_diffusers(path: Path, settings: Settings) -> Tensor:
     """The output after diffusers' own loader has read the file, as its pipelines do."""
-    pytest.importorskip("peft", reason="diffusers loads LoRAs through peft, which is not installed")
     from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
 
     theirs = reference("UNet2DConditionModel", settings)
@@ -305,7 +304,8 @@ def same_changes(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA", "LoHa", "LoHa around cores"])
 def test_peft_loads_what_we_write(kind: str, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="the reference of adapters is not installed")
+    import peft
+
     settings = LINEAR_PROJECTIONS
     net = ours(settings, reference("UNet2DConditionModel", settings))
     hosts = at(settings, net)

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from tiny_pipelines import PROMPT, pipeline, pipeline_xl
 
 from huggingvis.checkpoints import text_towers_clip
+from huggingvis.checkpoints.diffusers_unet_files import read_unet
+from huggingvis.checkpoints.inspect import inspect
 from huggingvis.checkpoints.single_file import Said
 from huggingvis.checkpoints.text_encoder_files import read_towers
 from huggingvis.core.errors import FileProblem, UsageError
@@ -67,12 +69,14 @@ def test_three_files_make_what_the_whole_makes(place: Path, name: str, tmp_path:
     assert system.spec.vae == str(how.vae) and system.spec.text_encoders == tuple(map(str, how.text_encoders))
     again, theirs = (load_file(path) for path in (saving.save_file(system, tmp_path / "again.safetensors"),
                                                   place / f"{name}.safetensors"))  # fmt: skip
+    side = bind_folder(place / name, How()).spec.size  # which a file does not tell, and the config.json of a net does
     assert again.keys() == theirs.keys() and all(torch.equal(again[key], theirs[key]) for key in theirs)
     heads = Said(heads=4, groups=8) if name == "sd" else Said(head_dim=16, groups=8)
     net = place / name / "unet" / "diffusion_pytorch_model.safetensors"
     alone = Path(shutil.copy(net, place / f"{name}-diffusers.safetensors"))  # no config.json is beside this one
     for other in (bind_unet(place / name / "unet", how), bind_file(alone, how, heads), bind_file(net, how)):
         assert torch.equal(made(other), made(system))
+    assert bind_unet(place / name / "unet", how).spec.size == side
 
 
 def test_towers_come_one_by_one_and_in_any_order(place: Path) -> None:
@@ -128,6 +132,22 @@ def test_a_tower_by_itself_is_read_in_every_spelling(tmp_path: Path) -> None:
     save_file(text_towers_clip.open_clip_keymap(net.config).to_theirs(net.state_dict()) | {"visual.proj": IDS}, path)
     (found,) = read_towers(path, torch.bfloat16)
     assert found.config == net.config and found.position.dtype == torch.bfloat16
+
+
+def test_floats_of_eight_bits_become_bfloat16(place: Path, tmp_path: Path) -> None:
+    eight = {}
+    for part, file in (
+        ("unet", place / "sd/unet/diffusion_pytorch_model.safetensors"),
+        ("text", place / "sd-text.safetensors"),
+    ):
+        eight[part] = tmp_path / f"{part}.safetensors"
+        save_file(
+            {key: x.to(torch.float8_e4m3fn) if x.ndim > 1 else x for key, x in load_file(file).items()}, eight[part]
+        )
+    (tower,) = read_towers(eight["text"])
+    net = read_unet(inspect(eight["unet"]), said=Said(heads=4, groups=8)).unet
+    assert net is not None
+    assert {x.dtype for x in (*tower.parameters(), *net.parameters())} == {torch.bfloat16}
 
 
 def test_what_does_not_fit_is_told_in_a_sentence(place: Path, tmp_path: Path) -> None:

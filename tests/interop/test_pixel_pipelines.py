@@ -107,7 +107,7 @@ def test_the_first_folders_have_their_parts_beside_the_index(tmp_path: Path) -> 
 def test_pictures_of_other_sides(tmp_path: Path) -> None:
     made = diffusers.DDPMPipeline(unet(in_channels=1, out_channels=1, sample_size=[8, 24]), diffusers.DDPMScheduler())
     system = bound(made, tmp_path)
-    assert system.spec.size == (24, 8)
+    assert system.spec.size == (24, 8) and system.limits.multiple == 2
     assert generate(system, Request(sampling=Sampling("dpm++2m", "karras", 3)))[0].pixels.shape == (8, 24, 1)
     wide = Request(canvas=Canvas(16, 32), sampling=Sampling("ddim", "trailing", 2))
     assert generate(system, wide)[0].pixels.shape == (32, 16, 1)
@@ -136,7 +136,6 @@ def test_our_runs_are_theirs(recipe: str, prediction: str, process: str, tmp_pat
     shape, system = (1, 1, 8, 8), bind_run(run.path)
     told = json.loads((place / "scheduler/scheduler_config.json").read_text())
     assert "trained_betas" not in told
-    walk = Request(sampling=Sampling("ddpm", "leading", STEPS, 1.0))
     draws = noise(3, STEPS + 1, shape)
     again = bind_folder(place, How())
     assert_close(latents(again, asked(), list(draws)).clamp(-1, 1), theirs(made, shape))

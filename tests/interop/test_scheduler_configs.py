@@ -79,6 +79,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "timestep_spacing": "leading", "steps_offset": 1}),
     ("EulerDiscreteScheduler", {**SCALED, "use_beta_sigmas": True, "timestep_spacing": "trailing"}),
     ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 10.0}),
+    ("EulerDiscreteScheduler", {**SCALED, "use_karras_sigmas": True, "timestep_spacing": "trailing", "sigma_min": 0.05,
+                                "sigma_max": 10.0}),
     ("EulerDiscreteScheduler", {**SCALED, "use_exponential_sigmas": True, "final_sigmas_type": "sigma_min"}),
     ("EulerDiscreteScheduler", {**SCALED, "use_beta_sigmas": True, "final_sigmas_type": "sigma_min"}),
     ("HeunDiscreteScheduler", {**SCALED, "use_exponential_sigmas": True, "timestep_spacing": "trailing"}),
@@ -98,6 +100,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("DPMSolverMultistepScheduler", {**SCALED, "solver_type": "bh2", "lambda_min_clipped": -5.1}),
     ("UniPCMultistepScheduler", {**SCALED, "use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 10.0}),
     ("UniPCMultistepScheduler", {**SCALED, "solver_type": "midpoint", "disable_corrector": []}),
+    ("UniPCMultistepScheduler", {**SCALED, "solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
     ("DEISMultistepScheduler", {**SCALED, "use_karras_sigmas": True}),
     ("DEISMultistepScheduler", {**SCALED, "use_exponential_sigmas": True, "solver_order": 3}),
     ("DEISMultistepScheduler", {**SCALED, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}),
@@ -132,7 +135,7 @@ def run(own: Own, steps: int, scheduler: Any, noise: list[torch.Tensor]) -> tupl
 
 def cut_as_there(grid: Grid, clocks: torch.Tensor) -> Schedule:
     """Clocks that stand at a whole number, the first, are one less there if float32 makes them a little smaller."""
-    assert grid.clocks is not None
+    assert grid.clocks is not None and grid.clocks[0] == 999
     off = grid.clocks - clocks[: len(grid)]
     assert off[0] in (0, 1) and not off[1:].any()
     return lambda process: Grid(grid.times, clocks[: len(grid)])
@@ -140,7 +143,10 @@ def cut_as_there(grid: Grid, clocks: torch.Tensor) -> Schedule:
 
 @pytest.mark.parametrize(
     ("case", "steps"),
-    [(c, 20) for c in CASES] + [(c, 10) for c in CASES if c[0].startswith(("DPM", "UniPC", "DEIS", "SA"))],
+    [(c, 20) for c in CASES]
+    + [(c, 10) for c in CASES if c[0].startswith(("DPM", "UniPC", "DEIS", "SA"))]
+    # the last number of steps that ends with lower orders, and the first that does not
+    + [(("DPMSolverMultistepScheduler", {**SCALED, "solver_order": 3}), steps) for steps in (14, 15)],
     ids=lambda x: _id(x) if isinstance(x, tuple) else str(x),
 )
 def test_the_solver_of_every_class(case: tuple[str, dict[str, Any]], steps: int) -> None:
@@ -257,6 +263,14 @@ def test_a_class_that_is_not_known_still_tells_its_table() -> None:
             {"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
             "final_sigmas_type",
         ),
+        (
+            {
+                "_class_name": "DPMSolverSinglestepScheduler",
+                "use_karras_sigmas": True,
+                "final_sigmas_type": "sigma_min",
+            },
+            "final_sigmas_type",
+        ),
         ({"_class_name": "SASolverScheduler", "algorithm_type": "magic"}, "algorithm_type"),
         ({"_class_name": "DDIMScheduler", "trained_betas": "small"}, "trained_betas"),
         ({"_class_name": "DDIMScheduler", "trained_betas": [[0.1], [0.2]]}, "trained_betas"),
@@ -281,7 +295,11 @@ def test_a_refusal_names_the_file_of_the_scheduler(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prediction", [Eps(), V()])
-@pytest.mark.parametrize("process", [TableProcess.scaled_linear(), TableProcess.linear(), TableProcess.cosine()])
+@pytest.mark.parametrize(
+    "process",
+    [TableProcess.scaled_linear(), TableProcess.linear(), TableProcess.cosine(), TableProcess.linear(2e-4, 0.015)],
+    ids=["scaled", "linear", "cosine", "without a name"],
+)
 def test_written_settings_are_read_by_us_and_by_diffusers(tmp_path: Path, prediction: Any, process: Any) -> None:
     folder = write_scheduler(tmp_path / "scheduler", scheduler_config(process, prediction))
     own = read_scheduler(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from huggingvis.codecs.bert_tokens import BERTTokens
 from huggingvis.codecs.clip_tokens import CLIPTokens
@@ -68,7 +69,7 @@ def test_the_bundled_vocabulary_is_that_of_the_folder(bundled):
 
 @has_data
 def test_clip_ids_equal_transformers(bundled):
-    theirs = pytest.importorskip("transformers").CLIPTokenizer.from_pretrained(str(DATA / "clip" / "hf"))
+    theirs = transformers.CLIPTokenizer.from_pretrained(str(DATA / "clip" / "hf"))
     all_texts = texts(600)
     want = theirs(all_texts, add_special_tokens=False)["input_ids"]
     assert [text for text, ids in zip(all_texts, want) if bundled.pieces(text) != ids] == []
@@ -86,7 +87,6 @@ def test_openclip_pads_with_zero_and_reads_an_exclamation_mark(tmp_path, bundled
 
 
 def test_transformers_reads_a_written_folder_and_its_tokenizer_json_is_read(tmp_path, bundled):
-    transformers = pytest.importorskip("transformers")
     bundled.save(tmp_path / "ours")
     theirs = transformers.CLIPTokenizer.from_pretrained(str(tmp_path / "ours"))
     sample = texts(50)
@@ -163,7 +163,6 @@ def test_t5_ids_are_those_of_sentencepiece():
 
 @has_data
 def test_t5_ids_equal_transformers_and_its_tokenizer_json_is_read(tmp_path):
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.T5Tokenizer.from_pretrained(str(DATA / "t5"))
     theirs.save_pretrained(tmp_path)
     tokens, fast = T5Tokens.load(DATA / "t5"), T5Tokens.load(tmp_path)
@@ -177,7 +176,6 @@ def test_t5_ids_equal_transformers_and_its_tokenizer_json_is_read(tmp_path):
 
 
 def test_bert_ids_equal_transformers(tmp_path):
-    transformers = pytest.importorskip("transformers")
     letters = sorted({letter for text in texts(200) for letter in text.lower() if letter.isalnum()})
     vocabulary = [
         "[PAD]",

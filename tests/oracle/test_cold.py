@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import pytest
 import scipy.fft
 import scipy.ndimage
 import torch
+from PIL import Image
 from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
@@ -152,6 +154,18 @@ def test_pixels_and_masks_by_hand() -> None:
     for (i, j), r2 in (((2, 4), 1.0), ((3, 4), 2.0), ((0, 6), 13.0)):
         assert float(mask[i, j]) == pytest.approx(math.prod(1 - math.exp(-r2 / (2 * b**2)) for b in (2.0, 3.0)))
     assert float(mask[2, 3]) < 1e-30
+    halfway = Mask(0.4, 0.2, steps=2).signal(torch.ones(1, 1, 5, 7, dtype=F64), number(0.75))[0, 0]
+    assert float(halfway[2, 4]) == pytest.approx((1 - math.exp(-1 / 8)) * (1 - math.exp(-1 / 18)) ** 0.5)
+
+
+def test_colours_and_brightness_by_hand() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 6, 5, 3), np.uint8))  # [1, H, W, C]
+    grey = torch.from_numpy(np.array(Image.fromarray(x[0].numpy()).convert("L"))).double()  # of Pillow, rounded
+    pixels = x.permute(0, 3, 1, 2).double()
+    assert float((Decolour().signal(pixels, number(1.0))[0] - grey).abs().max()) < 0.51
+    assert torch.allclose(Decolour().signal(pixels, number(0.25))[0], 0.75 * pixels[0] + 0.25 * grey, atol=0.13)
+    assert torch.allclose(Fade(0.3).signal(pixels, number(1.0)), torch.full_like(pixels, 0.3))
+    assert torch.allclose(Fade(0.3).signal(pixels, number(0.25)), 0.75 * pixels + 0.075)
 
 
 def test_where_no_noise_is_added_nobody_is_told_of_it() -> None:

@@ -13,7 +13,7 @@ from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.protocols import Cond
 from huggingvis.core.sample import sample
 from huggingvis.data.mixture import standard_mixture
-from huggingvis.guidance.cfg import ClassifierFree
+from huggingvis.guidance.cfg import ClassifierFree, towards
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.objectives.ode import RungeKutta4
 from huggingvis.objectives.probability_flow import Exact, ProbabilityFlow
@@ -100,7 +100,7 @@ def test_scale_zero_is_the_negative_belief() -> None:
 def test_interval_per_sample() -> None:
     net, cond, x = Pooling(), condition(), noisy()
     t = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=F64)
-    got = ClassifierFree(4.0, interval=(0.3, 0.7))(net)(x, t, cond).x0
+    got = ClassifierFree(4.0, interval=(0.4, 0.6))(net)(x, t, cond).x0  # both ends belong to it
     always = ClassifierFree(4.0)(net)(x, t, cond).x0
     pos = net(x, t, halves(cond)[1]).x0
     assert torch.equal(got[1:3], always[1:3])
@@ -126,6 +126,12 @@ def test_guidance_without_a_negative_half_says_so() -> None:
 def test_two_halves_with_different_keys_say_so() -> None:
     with pytest.raises(UsageError, match="vector"):
         ClassifierFree(3.0)(Pooling())(noisy(), T, {**condition(), "negative.vector": torch.zeros(4, 2)})
+
+
+def test_a_variance_is_the_positive_ones() -> None:
+    neg, pos = (Gaussian(noisy(), logvar=torch.full((4, 6), told, dtype=F64)) for told in (-3.0, -1.0))
+    guided = towards(neg, pos, 2.5)
+    assert isinstance(guided, Gaussian) and guided.logvar is pos.logvar
 
 
 def test_guided_mixture_is_the_guided_score() -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from huggingvis.core.belief import Belief
 from huggingvis.core.errors import UsageError
-from huggingvis.core.noise import BatchNoise
+from huggingvis.core.noise import BatchNoise, ReplayNoise
+from huggingvis.core.protocols import Cond
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.vp import LinearVP
@@ -53,6 +55,20 @@ def test_gradients_of_the_chain() -> None:
             parameter[place] += 1e-5
         assert float(grad[place]) == pytest.approx((told[0] - told[1]) / 2e-5, rel=1e-5)
     assert float(plain[1].triu(1).abs().max()) == 0.0  # no step reads a belief that is yet to come
+
+
+@pytest.mark.parametrize(("recompute", "asked"), [(False, 4), (True, 7)])
+def test_the_model_is_asked_again_backwards(recompute: bool, asked: int) -> None:
+    """At all steps but the first, which no gradient reaches. Without fresh noise none is drawn."""
+    grid, denoise, times = LogSNR(4)(PROCESS), MIXTURE.denoiser(PROCESS), list[float]()
+
+    def counted(x: Tensor, t: Tensor, cond: Cond) -> Belief:
+        times.append(float(t))
+        return denoise(x, t, cond)
+
+    sampler = LearnedSteps(Coefficients(PROCESS, grid), recompute)
+    sample(counted, PROCESS, sampler, start(2), grid, {}, noise=ReplayNoise([])).sum().backward()
+    assert times[:4] == grid.times[:4].tolist() and len(times) == asked
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> Tensor:

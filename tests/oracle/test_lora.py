@@ -280,7 +280,8 @@ PEFT: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.filterwarnings("ignore:Adapter 'default'")  # that a bias has one dimension
 @pytest.mark.parametrize("kind", PEFT)
 def test_as_peft_computes_it(kind: str, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="the reference of adapters is not installed")
+    import peft
+
     name, settings = PEFT[kind]
     ours = seeded(Small).requires_grad_(False)
     theirs = peft.get_peft_model(

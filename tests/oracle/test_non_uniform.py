@@ -73,6 +73,10 @@ def test_coefficients_of_components(base: Process) -> None:
     assert torch.equal(process.clock(t), base.clock(t)) and process.pace.pace is process.pace
     part = process.parts[1]
     assert torch.allclose(part.t_of_logsnr(part.log_snr(t)), t, atol=1e-9)
+    paced = at_speeds(base, (2.0, 1.0), (2, 1))
+    assert torch.equal(paced.clock(t), base.clock(2 * t)) and torch.equal(
+        paced.clock(number(0.9)), base.clock(number(1.0))
+    )
 
 
 @pytest.mark.parametrize("base", BASES, ids=named)

@@ -16,12 +16,14 @@ from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Eps
 from huggingvis.core.protocols import Cond
+from huggingvis.core.request import Request
 from huggingvis.data.neighbours import Memory, nearest
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.retrieval import neighbours, tokens_of
 from huggingvis.processes.vp import CosineVP
-from huggingvis.recipes.retrieval import Index, Retrieving, codes_of
+from huggingvis.recipes.pictures import View
+from huggingvis.recipes.retrieval import Databases, Index, Retrieving, codes_of, features_by_name
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.names import schedule_of
 
@@ -163,6 +165,11 @@ def test_codes_are_directions_from_the_centre_and_files_keep_them(tmp_path: Path
     again = Index.load(tmp_path / "x.safetensors")
     assert torch.equal(again.features, features) and again.labels is not None and again.labels.tolist()[:3] == [0, 1, 0]
     assert (again.classes, again.data, again.look) == (("a", "b"), "mnist", "pixels")
+    other = Index(normal(9, 7, seed=3).float() - 2, None, (), "dots", "pixels")
+    other.save(tmp_path / "z.safetensors")
+    databases = Databases(index, View(), "", lambda: features_by_name("pixels", CPU))
+    found = databases(Request(options={"database": str(tmp_path / "z.safetensors")})).codes
+    assert torch.equal(found, codes_of(other.features, index.centre))  # seen from where the training's were
     from safetensors.torch import save_file
 
     save_file({"other": features}, tmp_path / "y.safetensors")

@@ -10,7 +10,7 @@ import torch
 from huggingvis.core.errors import UsageError
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import X0, Eps, Prediction, Process, V, Velocity
-from huggingvis.objectives.denoise import Denoising, UniformTimes
+from huggingvis.objectives.denoise import Denoising, TimeLaw, UniformTimes
 from huggingvis.objectives.weights import WEIGHTINGS, output_weight
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.non_uniform import at_speeds
@@ -69,14 +69,34 @@ class Silent(torch.nn.Module):
         return torch.zeros_like(x)
 
 
+class Leaning(TimeLaw):
+    """Even times that have a weight of their own; keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[torch.Tensor] = []
+
+    def draw(self, n: int, rng: torch.Generator) -> torch.Tensor:
+        return UniformTimes().draw(n, rng)
+
+    def weight(self, t: torch.Tensor) -> torch.Tensor:
+        return 0.5 + t
+
+    def note(self, t: torch.Tensor, loss: torch.Tensor) -> None:
+        self.heard.append(loss)
+
+
 def test_the_loss_is_weighted_and_what_is_measured_is_not() -> None:
     process, x0 = LinearVP(), drawn(3)
     plain = Denoising(Silent(), process, V(), UniformTimes())
-    weighted = Denoising(Silent(), process, V(), UniformTimes(), weighting=WEIGHTINGS["min-snr"])
+    law = Leaning()
+    weighted = Denoising(Silent(), process, V(), law, weighting=WEIGHTINGS["min-snr"])
     each, t = plain.errors({"x0": x0}, torch.Generator().manual_seed(1))
-    want = (each * output_weight(WEIGHTINGS["min-snr"], process, V(), t)).mean()
+    want = (each * (0.5 + t) * output_weight(WEIGHTINGS["min-snr"], process, V(), t)).mean()
     got = weighted.loss({"x0": x0}, 0, torch.Generator().manual_seed(1))["mse"]
     assert float(got) == pytest.approx(float(want), rel=1e-6)
+    assert len(law.heard) == 1 and torch.equal(law.heard.pop(), each)
+    weighted.eval().loss({"x0": x0}, 0, torch.Generator().manual_seed(1))
+    assert not law.heard  # held-out data teach it nothing
     one, other = (o.measure({"x0": x0}, 2, 0)["mse"] for o in (plain, weighted))
     assert torch.equal(one, other)
 

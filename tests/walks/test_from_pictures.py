@@ -129,6 +129,10 @@ def test_what_a_picture_is_its_head_says(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(whole if name.endswith("webp") else whole[: len(whole) * 2 // 3])
         found = looks_of(tmp_path / name)
         assert (found.size, found.frames, found.transparent) == ((32, 48), 1, False), name
+    for turned in range(1, 9):
+        exif[0x0112] = turned
+        Image.fromarray(noise(48, 32)).save(tmp_path / "turned.jpg", exif=exif)
+        assert looks_of(tmp_path / "turned.jpg").size == over_white(tmp_path / "turned.jpg").size, turned
     alpha = np.full((4, 6, 4), 255, np.uint8)
     assert not looks_of(save(tmp_path / "opaque.png", alpha)).transparent
     alpha[0, 0, 3] = 254

@@ -17,6 +17,7 @@ from huggingvis.core import config as records
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.classes import ANY, one_hot
 from huggingvis.core.errors import FileProblem, MissingExtra, UsageError
+from huggingvis.core.layout import Background, Box, Layout, Thing
 from huggingvis.core.request import Canvas, Prompt, Request, Sampling
 from huggingvis.data.world import World
 from huggingvis.edits.generate import generate
@@ -57,6 +58,10 @@ def test_the_world_has_classes_for_those_who_ask(tmp_path: Path) -> None:
     for layout, label in zip(layouts, labels, strict=True):
         area = {thing.sprite: thing.box.area for thing in layout.things}
         assert world.sprites[max(area, key=area.__getitem__)].group == known.facts.classes[label]
+    alike = tuple(Thing(name, Box(x, 0.0, x + 0.4, 0.4)) for name, x in (("circle", 0.0), ("fox", 0.25)))
+    for things in (alike, alike[::-1]):  # of two as large as each other, what is in front
+        kind = world.kind(Layout(16, Background("plain", ((0, 0, 0),)), things))
+        assert world.sprites.groups[kind] == world.sprites[things[-1].sprite].group
 
 
 @pytest.mark.parametrize(("asked", "learnt"), [({}, 0), ({"conditional": True}, 8)])
