@@ -163,13 +163,16 @@ def test_a_noisy_classifier_guides_a_plain_model(tmp_path: Path) -> None:
         made("leaning", 1.0)
 
 
-def test_analytic_dpm_fits_loads_and_draws(tmp_path: Path) -> None:
+def test_analytic_dpm_fits_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = digits(tmp_path / "data")
     numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "sample_every": 0}
     denoiser = train("ddpm", tmp_path / "denoiser", numbers)
     fit = find_recipe("analytic_dpm")
     config = fit.Config(denoiser=str(denoiser.path), data=data, pictures=16, times=12)
+    capsys.readouterr()
     run = fit.train(config, Setting(tmp_path / "run", progress=False))
+    spoken = capsys.readouterr().err
+    assert "step 1/12" in spoken and "step 12/12" in spoken
     system = bind_run(run.path)
     assert system.defaults.schedule == "optimal" and system.defaults.sampler == "ddpm"
 

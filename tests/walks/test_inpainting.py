@@ -190,6 +190,13 @@ def test_resize_modes() -> None:
     assert np.array_equal(np.array(placed(wide, (20, 20), "stretch")), np.array(wide.resize((20, 20), 1)))
 
 
+def test_a_picture_that_would_be_huge_before_it_is_cut_is_refused() -> None:
+    sliver = Image.new("RGB", (1, 8192))
+    with pytest.raises(UsageError, match="1x8192 would become one of 512x4194304"):
+        placed(sliver, (512, 512), "crop")
+    assert placed(sliver, (512, 512), "fill").size == (512, 512)
+
+
 def test_surroundings_reach_into_the_hole() -> None:
     pixels = np.zeros((32, 48, 3), dtype=np.uint8)
     pixels[:, :24], pixels[:, 24:] = (200, 0, 0), (0, 0, 100)

@@ -10,17 +10,28 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
+from huggingvis.core.errors import UsageError
 from huggingvis.core.resizing import Box, Resize, place_on
 
 NEAREST, LANCZOS = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 GREY = 127.0
+LARGEST = 2**28
+"""Pixels of a picture on its way to a canvas."""
 
 
 def placed(image: Image.Image, size: tuple[int, int], resize: Resize, how: Image.Resampling = LANCZOS) -> Image.Image:
-    """`image` made (width, height) large: stretched; or of its own shape, cut, or laid in with its edges drawn out."""
+    """`image` made (width, height) large: stretched; or of its own shape, cut, or laid in with its edges drawn out.
+
+    Raises `UsageError` for a picture so narrow that it would become huge before it is cut.
+    """
     if image.size == size:
         return image
     at = place_on(size, image.size, resize)
+    if at.size[0] * at.size[1] > LARGEST:
+        raise UsageError(
+            f"A picture of {image.width}x{image.height} would become one of {at.size[0]}x{at.size[1]} before "
+            f"{size[0]}x{size[1]} is cut from it. Cut it nearer to that shape first, or ask for another way to resize."
+        )
     sized = image.resize(at.size, how)
     if resize == "fill":
         return drawn_out(sized, at, size)

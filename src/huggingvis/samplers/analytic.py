@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -67,15 +67,22 @@ class Analytic(Variance):
 
 @torch.no_grad()
 def fit_analytic(
-    denoise: Bound, process: Process, x0: Tensor, times: Tensor, rng: torch.Generator, *, limit: float = math.inf
+    denoise: Bound,
+    process: Process,
+    x0: Tensor,
+    times: Tensor,
+    rng: torch.Generator,
+    *,
+    limit: float = math.inf,
+    on_level: Callable[[int], None] | None = None,
 ) -> Analytic:
     """`Analytic` for the model `denoise`, from data `x0` [B, ...] noised at each of `times` [N], which rise.
 
     The more data, the better: two passes of the model over them for each time, with noise of both signs. The mean
     square of that noise, which is known to be 1, serves as a control variate: near t = 1 what is sought, 1 - Gamma, is
-    far smaller than the plain estimate's error.
+    far smaller than the plain estimate's error. `on_level` hears how many times are done.
     """
-    gammas = []
+    gammas: list[float] = []
     for t in times.double():
         eps = torch.randn(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype).to(x0.device)
         told = torch.zeros_like(x0, dtype=torch.promote_types(x0.dtype, torch.float32))
@@ -85,6 +92,8 @@ def fit_analytic(
         drawn = eps.square() - 1
         share = ((told - told.mean()) * drawn).mean() / drawn.square().mean()  # the slope of told on drawn
         gammas.append(float(told.mean() - share * drawn.mean()))
+        if on_level is not None:
+            on_level(len(gammas))
     return Analytic(tuple(times.tolist()), tuple(gammas), limit)
 
 

@@ -28,6 +28,7 @@ from huggingvis.recipes.sources import Facts, View, open_source
 from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.grids import LogSNR
+from huggingvis.train.progress import reporter
 from huggingvis.train.run import Run
 
 SYSTEM = {
@@ -87,7 +88,13 @@ def train(config: Config, setting: Setting) -> Run:
     rng = torch.Generator(setting.device).manual_seed(config.seed)
     run = setting.begin("analytic_dpm", config)
     source.facts.keep(run)
-    found = fit_analytic(denoise, model.process, first, times, rng, limit=1.0)
+    spoken = reporter(0, config.times, setting.progress, run.parallel.writes)
+    try:
+        found = fit_analytic(
+            denoise, model.process, first, times, rng, limit=1.0, on_level=lambda done: spoken.show(done, {})
+        )
+    finally:
+        spoken.close()
     records.save(found, run.path / FILE)
     run.log(config.times, {"gamma.first": found.gammas[0], "gamma.last": found.gammas[-1]})
     run.close()
