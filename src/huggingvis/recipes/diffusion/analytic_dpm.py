@@ -38,7 +38,7 @@ SYSTEM = {
     "files": ["samplers/analytic.py", "samplers/variances.py"],
     "built": "tests/walks/test_diffusion_recipes.py::test_analytic_dpm_fits_loads_and_draws",
     "exact": "tests/oracle/test_analytic_dpm.py::test_the_estimate_is_the_true_reverse_variance",
-    "trained": None,
+    "trained": "benchmarks/trained/analytic_dpm.json",
     "explained": None,
     "usable": None,
 }

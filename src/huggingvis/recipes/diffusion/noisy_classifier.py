@@ -54,7 +54,7 @@ SYSTEM = {
     "files": ["guidance/classifier.py", "objectives/noisy_classification.py", "nets/noisy_classifier.py"],
     "built": "tests/walks/test_diffusion_recipes.py::test_a_noisy_classifier_guides_a_plain_model",
     "exact": "tests/oracle/test_classifier_guidance.py::test_scale_one_is_the_conditional_score",
-    "trained": None,
+    "trained": "benchmarks/trained/noisy_classifier.json",
     "explained": None,
     "usable": None,
 }

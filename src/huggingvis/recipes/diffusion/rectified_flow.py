@@ -40,7 +40,7 @@ SYSTEM = {
         "tests/oracle/test_flow_matching.py::test_a_trained_reflow_is_straighter",
         "tests/interop/test_schedulers.py::test_flow_match_euler",
     ],
-    "trained": None,
+    "trained": "benchmarks/trained/rectified_flow.json",
     "explained": None,
     "usable": None,
 }
