@@ -77,7 +77,6 @@ def plan() -> str:
 
 def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     """What a finished run reaches of the figures of a row."""
-    import torch
     from published_measures import Asked, measure
 
     from huggingvis.recipes.pictures import Facts
@@ -85,7 +84,6 @@ def figures(name: str, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     row = row_of(name)
     if run.config["recipe"] != row.recipe:
         raise UsageError(f"{run.path} was trained by {run.config['recipe']!r}, the row {name!r} is of {row.recipe!r}.")
-    torch.set_num_threads(cores())
     asked = Asked(given.split, given.root and str(given.root), given.pictures, given.draws)
     found, n = measure(row, run, asked)
     newest = run.latest()  # none of what is fitted in one go
@@ -277,8 +275,11 @@ def _act(given: argparse.Namespace) -> None:
     elif given.verb == "budget":
         print(budget(given.row, given.runs))
     elif given.verb == "record":
+        import torch
+
         from huggingvis.train.run import Run
 
+        torch.set_num_threads(cores())
         told = figures(given.row, Run.open(given.run), given)
         prove(given.run, given.row, {"published": told})
         print(told["result"])

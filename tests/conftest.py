@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,17 @@ def pytest_collection_finish() -> None:
     """What the collection left stays to the end: the collector of garbage need not look through it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One thread of PyTorch for each fast test and for what it shares with others, whatever the test before it set.
+
+    The networks of tests are so small that more threads only wait for each other, and for the other worker.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and item.get_closest_marker("slow") is None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,6 +17,7 @@ from huggingvis.codecs.clip_tokens import CLIPTokens
 SD1_SOLVER = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
 }  # fmt: skip
+WORDS = 49408
 PROMPT, NEGATIVE = "a photograph of an astronaut riding a horse", "blurry, dark"
 
 
@@ -41,7 +42,7 @@ def vae() -> diffusers.AutoencoderKL:
 def text(width: int = 32, *, projection: bool = False, act: str = "quick_gelu") -> Any:
     torch.manual_seed(2)
     config = transformers.CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=1,
+        vocab_size=WORDS, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=1,
         max_position_embeddings=77, hidden_act=act, projection_dim=width, bos_token_id=49406, eos_token_id=49407,
     )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
@@ -55,8 +56,16 @@ def _tokenizer_folder(pad: str) -> Path:
     return CLIPTokens.bundled(pad=pad).save(Path(tempfile.mkdtemp()) / "tokenizer")
 
 
-def tokenizer(pad: str = "<|endoftext|>") -> transformers.CLIPTokenizer:
+@cache
+def _tokenizer(pad: str) -> transformers.CLIPTokenizer:
     return transformers.CLIPTokenizer.from_pretrained(_tokenizer_folder(pad))
+
+
+def tokenizer(pad: str = "<|endoftext|>") -> transformers.CLIPTokenizer:
+    """Reading one is half the time of making a pipeline, so all share it until someone adds words to it."""
+    if len(_tokenizer(pad)) != WORDS:
+        _tokenizer.cache_clear()
+    return _tokenizer(pad)
 
 
 def pipeline(name: str = "StableDiffusionPipeline", *, scheduler: Any = None, **more: Any) -> Any:

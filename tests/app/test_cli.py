@@ -167,9 +167,12 @@ def test_preview_shows_the_world_with_boxes(hvis: Any) -> None:
     assert magenta > 300  # the outlines of three boxes at least
 
 
-def test_doctor_tells_what_is_here(hvis: Any) -> None:
+def test_doctor_tells_what_is_here(hvis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    from huggingvis.app.commands import doctor
+
+    monkeypatch.setattr(doctor, "TIMES", 1)
     facts = hvis(["doctor", "--json"]).document
     assert facts["packages"]["torch"] == torch.__version__ and facts["huggingvis"] == __version__
     times = facts["devices"][0]["ms_of_512x512_product"]

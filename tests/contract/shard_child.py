@@ -1,20 +1,25 @@
-"""A small training of two nets that is cut among processes: `python shard_child.py <steps> <run folder>...`.
+"""A small training of two nets that is cut among processes: `python shard_child.py <processes> <steps> <folder>...`.
 
-A run folder whose name begins with bf16 is trained in that precision, for half as many steps.
+The processes are forked, so that PyTorch is imported once, with the places that torchrun gives (which itself starts the
+training of `fit_child`). A run folder whose name begins with bf16 is trained in that precision, for half as many steps.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from huggingvis.core.errors import HvisError
 from huggingvis.core.process import Eps
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.shapes import channels_last
@@ -29,7 +34,7 @@ from huggingvis.train.parallel import Parallel, from_torchrun
 from huggingvis.train.run import Run
 from huggingvis.train.settings import BFLOAT16, FitSettings, Validation
 
-SIZES = UNetConfig(1, 1, channels=(8, 20), blocks=1, attention=(0, 0), middle=1, heads=2, tokens_dim=7, groups=4)
+SIZES = UNetConfig(1, 1, channels=(20,), blocks=1, attention=(0,), middle=1, heads=2, tokens_dim=7, groups=4)
 
 
 class Blobs:
@@ -93,22 +98,29 @@ def begin(path: Path, parallel: Parallel | None = None) -> Run:
     return Run.begin(path, {"recipe": "blobs"}, resume=True, parallel=parallel)
 
 
-def main(steps: str, *paths: str) -> int:
+def one(rank: int, world: int, port: int, steps: int, paths: Sequence[Path]) -> None:
+    """The part of process `rank`."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     parallel = from_torchrun(torch.device("cpu"), sharded=True)
-    try:
-        for path in map(Path, paths):
-            bf16 = path.name.startswith("bf16")
-            objective = train(begin(path, parallel), int(steps) // (2 if bf16 else 1), bf16)
-            held = [p.to_local().numel() for p in objective.parameters() if isinstance(p, DTensor)]
-            record = {"tensors": len(held), "numbers": sum(held)}
-            (path / f"held-{parallel.world}-{parallel.rank}.json").write_text(json.dumps(record))
-    except HvisError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    finally:
-        parallel.close()
-    return 0
+    for path in paths:
+        bf16 = path.name.startswith("bf16")
+        objective = train(begin(path, parallel), steps // (2 if bf16 else 1), bf16)
+        held = [p.to_local().numel() for p in objective.parameters() if isinstance(p, DTensor)]
+        record = {"tensors": len(held), "numbers": sum(held)}
+        (path / f"held-{parallel.world}-{parallel.rank}.json").write_text(json.dumps(record))
+    parallel.close()
+
+
+def main(processes: str, steps: str, *paths: str) -> None:
+    """Where one process fails, the others end and so does this one."""
+    for name in ("torch._dynamo", "torch.distributed.fsdp"):  # which each would import where it cuts its nets
+        importlib.import_module(name)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = (int(processes), port, int(steps), [Path(path) for path in paths])
+    mp.start_processes(one, given, nprocs=int(processes), start_method="fork")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

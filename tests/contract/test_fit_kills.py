@@ -50,12 +50,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The training of `fit_child` from step 0 to 200 in one go."""
     run = Run.create(tmp_path_factory.mktemp("straight") / "r", CONFIG)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return toy_fit(run, Toy(), 200)
-    finally:
-        torch.set_num_threads(threads)
+    return toy_fit(run, Toy(), 200)
 
 
 def test_killed_and_resumed_is_the_same_bit_for_bit(straight: Run, tmp_path: Path) -> None:

@@ -203,7 +203,9 @@ def test_a_training_of_chapter_4_is_measured(published: ModuleType, tmp_path: Pa
     net = {"channels": (8, 8), "attention": (0, 0), "blocks": 1}
     numbers = {"data": digits(tmp_path / "digits", count=60), "steps": 2, "batch": 4, "sample_every": 1, "net": net}
     run = train("vdm", tmp_path / "vdm", {**numbers, "samples": 2, "sample_steps": 2})
+    threads = torch.get_num_threads()
     found = published.figures("vdm", run, Namespace(split="validation", root=None, pictures=5, draws=2))
+    assert torch.get_num_threads() == threads
     bits = found["result"]["bits_per_dim"]
     assert found["pictures"] == 5 and 1.0 < bits["value"] < 20.0 and bits["error"] > 0
     told = {**importlib.import_module("record_run").record(run.path), "published": found}
@@ -306,11 +308,7 @@ def test_a_budget_is_told_stage_by_stage(
     row = replace(published.ALL["vq_vae"], data=digits(tmp_path / "digits"), numbers=numbers)
     monkeypatch.setitem(published.ALL, "vq_vae", row)
     monkeypatch.setattr(published, "SECONDS", 0.3)
-    threads = torch.get_num_threads()
-    try:
-        first, second = published.budget("vq_vae", tmp_path).splitlines()
-    finally:
-        torch.set_num_threads(threads)
+    first, second = published.budget("vq_vae", tmp_path).splitlines()
     assert first.startswith("autoencoder: ") and "the planned 40,000 steps take " in first
     assert second.startswith("vq_vae: ") and "the planned 80,000 steps take " in second
     minutes = [float(line.partition(" steps take ")[2].split()[0]) for line in (first, second)]

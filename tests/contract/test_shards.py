@@ -35,10 +35,9 @@ CPU = torch.device("cpu")
 
 
 def launch(processes: int, steps: int, *folders: Path) -> None:
-    """The training of `shard_child` by torchrun and gloo."""
+    """The training of `shard_child` on so many processes and gloo."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*launcher, str(CHILD), str(steps), *map(str, folders)]
+    command = [sys.executable, str(CHILD), str(processes), str(steps), *map(str, folders)]
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
 
@@ -46,12 +45,10 @@ def launch(processes: int, steps: int, *folders: Path) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """The two trainings on one process, whole."""
-    folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
-    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("alone")
     runs = {name: begin(folder / name) for name in ("fp32", "bf16")}
     for name, run in runs.items():
         train(run, STEPS // (2 if name == "bf16" else 1), name == "bf16")
-    torch.set_num_threads(threads)
     return runs
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path as File
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +22,6 @@ from huggingvis.train.run import Run
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 1}
 SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 10, "warmup": 0, "batch": 16, "net": UNET, "steps": 40,
          "lr": 3e-3, "ema": 0.9, "levels": 4, "components": 2, "blur": 0.15}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pictures_of(run: Run) -> torch.Tensor:

@@ -33,14 +33,6 @@ FIRST = {**SMALL, "net": UNET, "size": 8, "steps": 40}
 PAIRS = {**SMALL, "pairs": 32, "teacher_steps": 4, "steps": 20, "sample_every": 10}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A first stage with classes, that later stages learn from."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from small_runs import digits, train
 
 from huggingvis.core.request import Canvas, Prompt, Request
@@ -20,7 +19,6 @@ STEPS = 10
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> System:
-    torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("run")
     net = {"channels": [16], "blocks": 1, "attention": [0], "middle": 0, "heads": 1}
     numbers = {"net": net, "size": 8, "steps": 60, "batch": 16, "lr": 3e-3, "warmup": 0, "ema": 0.9, "samples": 4}

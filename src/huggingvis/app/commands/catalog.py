@@ -84,7 +84,7 @@ def _samplers(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
     head = ("ours", *WORLDS, "order", "slope", f"error@{sampler_facts.NFE}", "calls", "noise", "test")
     _say_table(screen, head, [_cells(row) for row in rows])
     screen.say(
-        "\nslope: order by regression on a closed-form mixture; error: distance there to where the ODE ends, with "
+        "\nslope: order as errors on a closed-form mixture tell it; error: distance there to where the ODE ends, with "
         f"{sampler_facts.NFE} network calls. Those that draw noise are tested by the law of their samples."
     )
     return _with_unnamed("samplers", rows, screen)
