@@ -20,7 +20,7 @@ from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import LinearVE
 from huggingvis.processes.vp import LinearVP
 from huggingvis.samplers._levels import levels
-from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic, least_path, step_costs
+from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic, least_path, rising, step_costs
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.grids import LogSNR
 from huggingvis.samplers.variances import BETA, BETA_TILDE, Told, Variance
@@ -82,6 +82,45 @@ def test_the_mixtures_mean_variance_and_the_bounds() -> None:
         assert least <= got <= most
     assert Analytic((0.1, 0.9), (0.0, 0.0), 0.5).of_step(c, 0.9) == pytest.approx(c.fresh * c.kept + c.pull**2 * 0.25)
     assert Analytic((0.1, 0.9), (1.2, 1.2)).of_step(c, 0.9) == c.fresh * c.kept
+
+
+def test_an_imperfect_mean_is_held_to_what_variances_can_be() -> None:
+    """A belief that is drawn towards the data's mean, and off where the noise is large, tells Gammas above 1."""
+    process, mixture = LinearVP(), isotropic()
+    exact, times = mixture.denoiser(process), torch.linspace(0.02, 1, 12, dtype=F64)
+
+    def denoise(x: Tensor, t: Tensor) -> Gaussian:
+        told = exact(x, t, {})
+        assert isinstance(told, Gaussian)
+        return Gaussian(told.x0 + 0.02 * math.sin(40 * float(t)) * x / process.alpha(t))
+
+    x0 = mixture.sample(5_000, torch.Generator().manual_seed(0))
+    variance = fit_analytic(denoise, process, x0, times, torch.Generator().manual_seed(1))
+    noise = (process.sigma(times) / process.alpha(times)) ** 2
+    spread = noise * (1 - torch.tensor(variance.gammas, dtype=F64))
+    raw = torch.tensor([float(process.eps(x, denoise(x, t).x0, t).square().mean())
+                        for t in times for x in [process.add_noise(x0, torch.randn_like(x0), t)]])  # fmt: skip
+    assert float((noise * (1 - raw)).min()) < 0 or float((noise * (1 - raw)).max()) > 2 * SPREAD**2
+    assert (spread.diff() > -1e-9).all() and float(spread.max()) <= SPREAD**2 * 1.1 and float(spread[0]) > 0
+    grid = OptimalTimes(6, variance)(process).times
+    assert float(grid.diff().abs().max()) < 0.6
+
+
+def test_the_nearest_rising_sequence() -> None:
+    values, weights = (
+        torch.tensor([1.0, 3.0, 2.0, 2.0, 5.0, -1.0], dtype=F64),
+        torch.tensor([1, 1, 1, 2, 3, 1.0], dtype=F64),
+    )
+    got = rising(values, weights)
+    assert got.tolist() == pytest.approx([1, 2.25, 2.25, 2.25, 3.5, 3.5])
+    assert torch.equal(rising(got, weights), got)
+
+    def loss(x: Tensor) -> float:
+        return float((weights * (x - values) ** 2).sum())
+
+    g = torch.Generator().manual_seed(0)
+    others = (got + 0.1 * torch.randn(500, 6, generator=g, dtype=F64)).sort(1).values
+    assert min(loss(other) for other in others) >= loss(got)
 
 
 def divergence(process: Process, variance: Variance, times: list[float]) -> float:
