@@ -23,7 +23,7 @@ def _restored(name: str) -> Experiment:
 def _compared(schedule: str, samplers: str, stem: str) -> str:
     return (
         f"hvis compare samplers --model runs/ddpm_plain --samplers {samplers} --schedule {schedule} --nfe 5,10,20,50 "
-        f"--fine 60 --count 500 --against {MNIST} --split validation --judge {JUDGE} -o {stem}"
+        f"--fine 60 --count 100 --against {MNIST} --split validation --judge {JUDGE} -o {stem}"
     )
 
 
@@ -139,7 +139,7 @@ _EXPERIMENTS = (
     Experiment(
         about="PNDM, DPM-Solver, UniPC, DEIS and others on a trained model",
         asked="Fréchet distance against network calls",
-        taken="500 digits of 16 x 16",
+        taken="100 digits of 16 x 16",
         expected="at 10 calls the multistep solvers are ahead of DDIM; at 50 all are alike",
         commands=((_compared("logsnr", "ddim,plms,dpm++2m,dpm++2s,unipc,deis", "benchmarks/curves/solvers"), 7),),
         curve="solvers",
@@ -149,7 +149,7 @@ _EXPERIMENTS = (
     Experiment(
         about="EDM",
         asked="Fréchet distance against calls, Heun on rho's grid against DDIM with the same network",
-        taken="500 digits of 16 x 16; beside it a network trained by EDM's own recipe",
+        taken="100 digits of 16 x 16; beside it a network trained by EDM's own recipe",
         expected="at 35 calls Heun reaches what DDIM needs more for (Karras et al. 2022, Fig. 2)",
         order=("edm:frechet_18", "ddpm_plain:frechet_50"),
         commands=((_compared("karras", "ddim,heun,euler", "benchmarks/curves/edm"), 4),),
@@ -158,16 +158,19 @@ _EXPERIMENTS = (
     Experiment(
         about="Classifier guidance",
         asked="class accuracy and diversity against the scale",
-        taken="500 digits of 16 x 16 for each scale",
+        taken="300 digits of 16 x 16 for each scale",
         expected="accuracy rises, diversity falls (Dhariwal & Nichol 2021, Fig. 4)",
         commands=(
             (
-                "python benchmarks/sweep.py guidance_scale 0 1 2 4 8 --model runs/noisy_classifier --count 500 "
+                "python benchmarks/sweep.py guidance_scale 0 1 2 4 8 --model runs/noisy_classifier --count 300 "
                 f"--against {MNIST} --split validation --judge {JUDGE}",
                 6,
             ),
         ),
         curve="guidance_scale-noisy_classifier",
+        figure="accuracy",
+        order=("ddim 8", "ddim 4", "ddim 1", "ddim 0"),
+        more=True,
     ),
     Experiment(
         about="Analytic-DPM",
