@@ -1,4 +1,4 @@
-"""HuggingVis: one library for visual generation: `import huggingvis as hv; hv.generate("a fox on a beach")`.
+"""HuggingVis: one library for visual generation: `import huggingvis as hv; hv.generate("a red fox")`.
 
 The verbs live in `huggingvis.api` and are loaded on first use (PEP 562), so importing the package loads no torch.
 """

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import FOX, SHORT, pixels
 from PIL import Image
+from safetensors.torch import save_file
 
 from huggingvis import __version__
 from huggingvis.app.screen import size_of
@@ -287,3 +289,16 @@ def test_evaluate_explains_its_table_and_how_many_prompts_there_were(hvis: Any) 
     assert said.code == 0, said.err
     assert "floor: " in said.out and "ceiling: " in said.out
     assert "6 prompts in each language, not 1" in said.paragraph
+
+
+def test_a_refusal_names_the_flag_that_mends_it(hvis: Any, tmp_path: Path) -> None:
+    sizes = hvis(["train", "ddpm", "--run", str(tmp_path / "run"), "--net.channels", "16,32", "--net.blocks", 1])
+    assert sizes.code == 2 and "`--net.channels 32,64 --net.attention 0,1`" in " ".join(sizes.paragraph.split())
+    device = hvis(["generate", "a red star", "--device", "meta"])
+    assert (
+        device.code == 2 and "..`" not in device.paragraph and ". `hvis doctor`" in " ".join(device.paragraph.split())
+    )
+    lora = tmp_path / "lora.safetensors"
+    save_file({"unet.mid_block.to_q_lora.down.weight": torch.zeros(4, 8)}, lora)
+    model = hvis(["generate", "a red star", "--model", str(lora)])
+    assert model.code == 3 and "as a LoRA (--lora)" in " ".join(model.paragraph.split())

@@ -27,7 +27,7 @@ from huggingvis.processes.vp import LinearVP
 from huggingvis.recipes.compared_cells import CellPlan, Kept, Made, Pace
 from huggingvis.recipes.comparing import Comparison, compare_samplers, nearness, told
 from huggingvis.recipes.denoiser_training import NOISINGS
-from huggingvis.recipes.explaining import PROCESSES, TIMES
+from huggingvis.recipes.explaining import LEVELS, PROCESSES, TIMES
 from huggingvis.recipes.sampler_panels import FAMILIES, family, level_of, panels
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
@@ -203,7 +203,10 @@ def test_no_curve_runs_through_the_legend(legs: int) -> None:
 def test_every_process_is_explained(hvis: Any, tmp_path: Path, name: str) -> None:
     said = hvis(["explain", "process", name, "-o", str(tmp_path / "it.png"), "--json"])
     rows = said.document["at"]
-    assert [row["t"] for row in rows] == list(TIMES)
+    if name == "edm":  # at the first of TIMES its sigma is 8, and nothing of a picture is to be seen
+        assert [row["log_snr"] for row in rows[1:-1]] == list(LEVELS) and (rows[0]["t"], rows[-1]["t"]) == (0, 1)
+    else:
+        assert [row["t"] for row in rows] == list(TIMES)
     assert rows[0]["alpha"] == pytest.approx(1.0) and rows[0]["sigma"] == pytest.approx(0.0, abs=1e-9)
     assert [row["sigma"] for row in rows] == sorted(row["sigma"] for row in rows)
     assert open_picture(tmp_path / "it.png").size[0] >= 1024
@@ -309,6 +312,7 @@ def test_time_is_kept_by_taking_fewer_pictures() -> None:
     plan = CellPlan.of(("ddim", "heun"), (10, 5), judged=False)
     assert (plan.calls(), len(plan.cells)) == (10 + 5 + 10 + 4, 4)
     pace = Pace(0.01, 0.1)
+    assert pace.told(plan, 10, 6).endswith(": about 6 seconds.") and "about 16.5 minutes" in pace.told(plan, 10, 1000)
     assert pace.seconds(plan, 10, 6) == pytest.approx(6 * (0.01 * (29 + 20) + 0.1 * 5))
     assert pace.count(plan, 10, most=1000, least=1, minutes=1.0) == int(60 / 0.99)
     assert pace.count(plan, 10, most=8, least=1, minutes=1.0) == 8

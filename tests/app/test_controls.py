@@ -213,7 +213,7 @@ def test_without_folders_the_file_is_asked_for(hvis: Any, places: Path, photo: s
 
 def test_the_packaged_model_takes_no_net(hvis: Any, places: Path, photo: str) -> None:
     said = hvis(["generate", "a red star", "--models", places, "--control", f"scribble:{photo}"])
-    refused(said, 2, "'tiny' takes no LoRAs, textual inversions and control nets")
+    refused(said, 2, "'tiny' takes no LoRAs, textual inversions or control nets")
     refused(hvis(["generate", "a red star", "--lora", "nowhere"]), 2, "'tiny' takes no LoRAs")  # not looked for
 
 

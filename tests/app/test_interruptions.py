@@ -92,6 +92,7 @@ def test_drawing_samples_is_told_and_ctrl_c_leaves_it_off_and_loses_no_step(
     monkeypatch.setattr(fit, "reporter", lambda first, last, asked, speaks: Interrupting(first, last))
     said = hvis([*words, "--run", "runs/stopped", "--sample-every", 2])
     refused(said, 130, "Stopped after step 2 of 3", "To go on: hvis train --run runs/stopped --resume")
+    assert "Resume this run folder" not in said.paragraph  # the command says it
     assert [what for what in told if what] == ["drawing samples", *(f"drawing samples, step {n} of 4" for n in (1, 2))]
     assert left("runs/stopped/samples") == [] and not [name for name in left() if name.endswith(".tmp")]
     monkeypatch.setattr(fit, "reporter", reporter)

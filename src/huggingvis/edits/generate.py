@@ -140,7 +140,7 @@ def possible(system: System, request: Request) -> Request:
 def no_adapters(model: str) -> UsageError:
     """That a model takes none."""
     return UsageError(
-        f"{model!r} takes no LoRAs, textual inversions and control nets (--lora, --embedding, --control). Leave them "
+        f"{model!r} takes no LoRAs, textual inversions or control nets (--lora, --embedding, --control). Leave them "
         "out, or name a Stable Diffusion model with --model."
     )
 

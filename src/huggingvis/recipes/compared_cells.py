@@ -93,7 +93,7 @@ class Pace:
         cell = (total - count * 2 * fine * self.call) / (len(plan.cells) + 1)
         return (
             f"{len(plan.cells)} cells of {count} pictures at about {cell:.3g} s each, and a reference of {2 * fine} "
-            f"calls: about {total / 60:.3g} minutes."
+            f"calls: about {_duration(total)}."
         )
 
     def count(self, plan: CellPlan, fine: int, most: int, least: int, minutes: float) -> int:
@@ -191,6 +191,10 @@ class Kept:
                 for path in (*self.folder.glob(f".{own}.*.tmp"), *self.folder.glob(own)):  # .tmp: of a killed write
                     path.unlink()
             self.folder.rmdir()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.3g} minutes"
 
 
 def _write(path: Path, what: Mapping[str, Any]) -> None:

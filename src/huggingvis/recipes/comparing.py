@@ -116,7 +116,7 @@ class Compared:
     """`record` in JSON values, `plot` of quality against calls, `sheet`: rows are samplers, columns numbers of calls.
 
     A row of `record` holds, where the sampler draws no fresh noise, `psnr` of all pictures together, which the few that
-    are furthest off decide, `psnr_median` of the picture in the middle (both None where equal) and `relative_error`;
+    are furthest off decide, `psnr_median` over the pictures (both None where equal) and `relative_error`;
     `frechet` where there were pictures to compare with.
     """
 
@@ -276,7 +276,7 @@ def told(result: Compared) -> Sequence[str]:
     """Tables for people: a line for each sampler, a column for each number of calls."""
     record = result.record
     lines = _table(record, "psnr", "PSNR against the reference, in decibels, by network calls")
-    middle = _table(record, "psnr_median", "PSNR of the picture in the middle, in decibels")
+    middle = _table(record, "psnr_median", "Median PSNR of the pictures, in decibels")
     lines += ["", *middle] if middle else []
     if "against" in record:
         against = record["against"]

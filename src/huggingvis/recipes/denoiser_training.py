@@ -58,7 +58,8 @@ class UNetSizes:
         if not self.channels or len(self.attention) != len(self.channels):
             raise UsageError(
                 f"A U-Net needs an entry of `attention` for each level: found channels {list(self.channels)} and "
-                f"attention {list(self.attention)}. Make them equally long."
+                f"attention {list(self.attention)}. Make them equally long, as in `--net.channels 32,64 "
+                "--net.attention 0,1`."
             )
         if self.heads < 1:
             raise UsageError(

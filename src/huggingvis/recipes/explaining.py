@@ -6,7 +6,7 @@ Book: chapter 4, "Processes".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ PROCESSES: dict[str, Callable[[], Process]] = {
 }
 """Those that models are trained on, by the same names; and others that published models have."""
 TIMES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+LEVELS = (6.0, 4.0, 2.0, 0.0, -2.0, -4.0)
+"""log-SNRs shown between the ends instead, where a picture has drowned before the first of the times (`edm`)."""
 _POINTS = 400
 _SIDE = 128
 _FLOOR = 30.0  # below, alpha is a rounding error of zero
@@ -38,7 +40,7 @@ _FLOOR = 30.0  # below, alpha is a rounding error of zero
 
 @dataclass(frozen=True)
 class Explained:
-    """`picture`: plots above, pictures below. `record`: the numbers at `TIMES`, and those of the curves' ends."""
+    """`picture`: plots above, pictures below. `record`: the numbers at the times shown."""
 
     picture: Picture
     record: dict[str, Any]
@@ -57,11 +59,19 @@ def explain_process(name: str, picture: Picture | None = None) -> Explained:
     curves = [Curve("alpha", _points(times, alpha)), Curve("sigma", _points(times, sigma))]
     upper = [plot(curves, levels), plot([Curve("log-SNR", _points(times, log_snr.where(log_snr > -_FLOOR, -math.inf)))],
                                         Axes(f"{name}: log-SNR", "t", "", size=size))]  # fmt: skip
-    shown = _noised(process, picture or _drawn())
-    rows = [_at(process, t) for t in TIMES]
-    captions = [f"t = {row['t']:g}\nlog-SNR {row['log_snr']}" for row in rows]
-    strip = contact_sheet(shown, Sheet(columns=len(TIMES), cell=_SIDE), captions)
+    stops = _shown(process)
+    shown = _noised(process, picture or _drawn(), stops)
+    rows = [_at(process, t) for t in stops]
+    captions = [f"t = {row['t']:.3g}\nlog-SNR {row['log_snr']}" for row in rows]
+    strip = contact_sheet(shown, Sheet(columns=len(stops), cell=_SIDE), captions)
     return Explained(stacked([beside(upper), strip]), {"process": name, "at": rows})
+
+
+def _shown(process: Process) -> tuple[float, ...]:
+    """`TIMES`; of a process that hides a picture in less time than the first of them, the times of `LEVELS`."""
+    if process.log_snr(torch.tensor(TIMES[1], dtype=torch.float64)) > LEVELS[-1]:
+        return TIMES
+    return (0.0, *process.t_of_logsnr(torch.tensor(LEVELS, dtype=torch.float64)).tolist(), 1.0)
 
 
 def _points(times: Tensor, values: Tensor) -> list[tuple[float, float]]:
@@ -75,12 +85,12 @@ def _at(process: Process, t: float) -> dict[str, Any]:
     return {"t": t, "alpha": a, "sigma": s, "log_snr": log_snr}
 
 
-def _noised(process: Process, picture: Picture) -> list[Picture]:
-    """x_t at `TIMES` from one draw of noise, scaled back to unit variance where the process lets it grow."""
+def _noised(process: Process, picture: Picture, times: Sequence[float]) -> list[Picture]:
+    """x_t at `times` from one draw of noise, scaled back to unit variance where the process lets it grow."""
     x0 = torch.from_numpy(picture.to_signal()[None]).double()  # [1, C, H, W]
     eps = torch.randn(x0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     out = []
-    for t in TIMES:
+    for t in times:
         time = torch.tensor([t], dtype=torch.float64)
         x = process.add_noise(x0, eps, time) / (process.alpha(time) ** 2 + process.sigma(time) ** 2).sqrt().clamp(min=1)
         out.append(Picture.from_signal(x[0].numpy()))

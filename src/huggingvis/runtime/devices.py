@@ -18,7 +18,7 @@ def device_of(name: str | None = None) -> torch.device:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} "
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
             "`hvis doctor` shows which there are; `auto` takes the best of them."
         ) from None
     return device

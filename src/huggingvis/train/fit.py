@@ -275,8 +275,8 @@ class _Loop:
 
     def _cancel(self) -> None:
         raise Cancelled(
-            f"Stopped after step {self.done} of {self.sizes.steps}; all of it is saved in {self.run.path}. "
-            "Resume this run folder to go on exactly from there."
+            f"Stopped after step {self.done} of {self.sizes.steps}; all of it is saved in {self.run.path}, "
+            "and a resume goes on exactly from there."
         )
 
     def _facts(self) -> dict[str, int]:

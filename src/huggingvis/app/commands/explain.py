@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     shown = explain_process(args.name, open_picture(args.picture) if args.picture else None)
     for row in shown.record["at"]:
         numbers = f"alpha {row['alpha']:<9.4g}  sigma {row['sigma']:<9.4g}  log-SNR {row['log_snr']}"
-        screen.say(f"t {row['t']:<5g}  {numbers}")
+        screen.say(f"t {row['t']:<8.3g}  {numbers}")
     output, picture = args.output, shown.picture
     path = save(picture, output) if output else save_numbered(picture, OUT, args.name)
     screen.say(str(path))

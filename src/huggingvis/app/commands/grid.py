@@ -1,7 +1,7 @@
 """Make a labelled sheet of one prompt with other numbers along its axes.
 
-hvis grid "a fox on a beach" --x steps=5,10,20 --y cfg=1..7:4
-hvis grid "a fox on a beach" --x prompt:fox,cat,dog --y seed=0-3 --z sampler=ddim,dpm++2m
+hvis grid "a red fox" --x steps=5,10,20 --y cfg=1..7:4
+hvis grid "a red fox" --x prompt:fox,cat,dog --y seed=0-3 --z sampler=ddim,dpm++2m
 hvis grid "a fox" --model one --x model=one,two --y lora=style:0.5,style:1
 
 An axis is a flag of `hvis generate` or a field of the request, and its values; `prompt:fox,cat` searches and replaces.
