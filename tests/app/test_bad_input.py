@@ -286,7 +286,7 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(hvis: Any, tiny_model:
 
 def test_names_that_no_file_can_have_are_refused(hvis: Any, tiny_model: Path, tmp_path: Path) -> None:
     long = "a" * 5000
-    refused(hvis(["inspect", long]), 3, "too long")
+    refused(hvis(["inspect", long]), 3, "its name is longer than")
     refused(hvis(["generate", FOX, "--model", "http://["]), 2, "no model or run folder called 'http://['")
     for row, words in (({"image": long}, "There is no file"), ({"prompt": "\ud800"}, "no character of a text")):
         Path("rows.jsonl").write_text(json.dumps(row))

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from huggingvis import __version__
 from huggingvis.app.screen import size_of
+from huggingvis.core.catalog import recipes
 
 
 def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
@@ -39,15 +40,16 @@ def test_train_then_generate_evaluate_and_remove_a_run(hvis: Any, tmp_path: Path
         Image.new("RGB", (8, 8), (60 * i, 0, 255 - 60 * i)).save(tmp_path / "photos" / f"{i}.png")
     numbers = ["--data", f"folder:{tmp_path / 'photos'}", "--size", "8", "--widths", "16,16", "--latent-dim", "4",
                "--likelihood", "gaussian", "--sample_every", "2", "--batch", "4"]  # fmt: skip
-    said = hvis(["train", "vae", *numbers, "--steps", 2, "--json"])
+    said = hvis(["train", "vae", *numbers, "--steps", 2, "--resume", "--json"])
     assert said.code == 0, said.err
+    assert "nothing to go on with in runs/vae yet" in said.err
     assert said.document["run"] == "runs/vae" and said.document["last"]["step"] == 2
     assert said.document["config"]["widths"] == [16, 16]
     assert said.document["from_step"] == 0
     more = hvis(["train", "vae", "--run", "runs/vae", "--resume", "--steps", 4, "--json"])
     assert more.code == 0, more.err
     assert more.document["last"]["step"] == 4 and more.document["config"]["latent_dim"] == 4
-    assert more.document["from_step"] == 2
+    assert more.document["from_step"] == 2 and "nothing to go on with" not in more.err
     again = hvis(["train", "--run", "runs/vae", "--resume"])
     first, disk, _ = again.out.splitlines()
     assert again.code == 0 and "runs/vae was finished already, at step 4: nothing was trained" in first
@@ -95,6 +97,18 @@ def test_catalogue_by_system_axis_and_chapter(hvis: Any) -> None:
     assert papers["Autoencoder"] == "doi 10.1126/science.1127647" and papers["CVAE"] == "Sohn, Lee & Yan 2015"
     assert papers["DDIM"] == "arXiv 2010.02502" and papers["LMS"] == ""
     assert "chapters that have something" in hvis(["catalog", "--chapter", "99"]).paragraph
+
+
+def test_the_catalogue_lists_what_can_be_trained(hvis: Any) -> None:
+    rows = hvis(["catalog", "recipes", "--json"]).document
+    assert {row["name"]: row["group"] for row in rows}.items() >= {"ddpm": "diffusion", "vae": "variational"}.items()
+    assert {row["name"] for row in rows} == set(recipes())
+    head, *lines = hvis(["catalog", "recipes", "--chapter", 4]).out.splitlines()
+    assert "what it is" in head and any(line.startswith("edm ") for line in lines)
+    assert not any(line.startswith("vae ") for line in lines)
+    asked = hvis(["train"]).err
+    assert "hvis catalog recipes" in asked and all(f"{row['group']}: " in asked for row in rows)
+    assert all(re.search(rf"\b{row['name']}\b", asked) for row in rows)
 
 
 def test_the_catalogue_lists_the_words_that_no_prompt_is_told_it_lacks(hvis: Any) -> None:

@@ -36,7 +36,7 @@ from single_files import (
 import huggingvis as hv
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.kinds import kind_of, kinds
-from huggingvis.checkpoints.report import BASES, base_of, hashes, misfit, report_of
+from huggingvis.checkpoints.report import BASES, base_of, hashes, misfit, named_base, report_of
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import HvisError
 
@@ -382,6 +382,9 @@ def test_a_base_may_be_a_model_that_is_here(hvis: Any, tmp_path: Path) -> None:
         said.out.split()
     )
     refused(hvis(["inspect", tmp_path / "lora.safetensors", "--for", "sd9"]), 2, "sd9", "sd1")
+    for word, base in (("SD15", "sd1"), ("stable-diffusion-v1-5", "sd1"), ("SD 2.1", "sd2"), ("XL", "sdxl")):
+        assert named_base(word) == named_base(base) is not None
+    assert named_base("sd9") is None and named_base("model.safetensors") is None
     refused(hvis(["inspect", model, "--for", tmp_path / "lora.safetensors"]), 2, "not a model")
 
 

@@ -81,7 +81,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight: Run, tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert "Traceback" not in said and "Resume this run folder" in said
+    assert "Traceback" not in said and "a resume goes on exactly from there" in said
     step = run.checkpoints()[-1].step
     assert f"Stopped after step {step} of 200" in said
     toy_fit(Run.open(tmp_path / "r", CONFIG), Toy(), step + 3)

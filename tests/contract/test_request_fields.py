@@ -105,6 +105,10 @@ def test_lines_are_prompts_flags_or_both() -> None:
     assert words_of_line("--prompt a red fox --steps 20 --cfg_scale 7 --negative_prompt dark, blurry") == told
     assert words_of_line("a red fox --lora a:0.5 --lora b") == {"prompt": "a red fox", "lora": ["a:0.5", "b"]}
     assert words_of_line("--prompt x --tiling --seed -1") == {"prompt": "x", "tiling": "", "seed": "-1"}
+    assert words_of_line("{a fox|a cat} in snow") == {"prompt": "{a fox|a cat} in snow"}
+    assert words_of_line("{}|") == {"prompt": "{}|"}
+    with pytest.raises(UsageError, match="Call the file .jsonl"):
+        words_of_line(' {"prompt": "a fox", "steps": 20}')
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def test_files_of_other_things_are_refused_by_name() -> None:
             detect(tensors)
         message = str(caught.value)
         assert word in message and "\n" not in message and len(message) < 600, (word, message)
-    with pytest.raises(FileProblem, match="none of its 0"):
+    with pytest.raises(FileProblem, match="it holds no tensors"):
         detect({})
 
 

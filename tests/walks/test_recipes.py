@@ -334,14 +334,14 @@ def test_folders_that_cannot_be_loaded_say_why(tmp_path: Path) -> None:
         bind_run(tmp_path)
     for name, record, error, message in (
         ("bare", {}, FileProblem, "does not say which recipe"),
-        ("other", {"recipe": "dppm", "config": {}}, UsageError, "no recipe called 'dppm'.*'ddpm'"),
+        ("other", {"recipe": "dppm", "config": {}}, FileProblem, "config.toml.*no recipe called 'dppm'.*'ddpm'"),
         (
             "judge",
             {"recipe": "world_judge", "config": {}},
             UsageError,
             "no pictures.*ddpm.*latent_diffusion.*vae",
         ),
-        ("typo", {"recipe": "ddpm", "config": {"stepz": 1}}, UsageError, "'stepz'.*'steps'"),
+        ("typo", {"recipe": "ddpm", "config": {"stepz": 1}}, FileProblem, "'stepz'.*'steps'"),
         ("young", {"recipe": "vae", "config": {}}, FileProblem, "source.toml"),
     ):
         Run.create(tmp_path / name, record)

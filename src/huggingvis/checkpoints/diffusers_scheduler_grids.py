@@ -17,7 +17,7 @@ from huggingvis.checkpoints.diffusers_scheduler_flow import ASKED, flow_levels, 
 from huggingvis.core.process import Process
 from huggingvis.core.sample import Grid
 from huggingvis.processes.table import TableProcess
-from huggingvis.samplers._strides import Even
+from huggingvis.samplers._strides import GRID, Even, Stride
 from huggingvis.samplers.grids import Beta, Karras, Leading, Linspace, LogSNR, Schedule, Trailing
 
 
@@ -143,10 +143,13 @@ def knots(full: Json, steps: int, clean_end: bool) -> Schedule:
     return Trailing(steps, clean_end=clean_end)
 
 
-def even(full: Json, steps: int) -> Even:
-    """The steps of DDIM and PNDM: by T // N whatever the next call is told."""
-    count = full["num_train_timesteps"]
+def even(full: Json, steps: int, *, more: bool = False) -> Stride:
+    """The steps of DDIM and PNDM: by T // N whatever the next call is told. The grid's own where these are the same,
+    but not where `more` than times is asked of them: points half-way, or a last step that stays where it is."""
+    count, spacing = full["num_train_timesteps"], full["timestep_spacing"]
     by = count // steps
+    if not more and (spacing == "leading" or (spacing == "trailing" and count % steps == 0)):
+        return GRID
     return Even(by / count, by // 2 / count, 0.0 if full["set_alpha_to_one"] else 1.0 / count)
 
 

@@ -71,7 +71,9 @@ def _ddim(full: Json, steps: int, eta: float) -> Solver:
     the first knot still clips."""
     limit = kept(full)
     grid = knots(full, steps, full["set_alpha_to_one"] or limit is not None)
-    return DDIM(eta, None if limit is None else limit.kept, even(full, steps)), grid
+    if limit is None:
+        return DDIM(eta, stride=even(full, steps)), grid
+    return DDIM(eta, limit.kept, even(full, steps, more=True)), grid
 
 
 def _ddpm(full: Json, steps: int, eta: float) -> Solver:
@@ -86,7 +88,9 @@ def _ddpm(full: Json, steps: int, eta: float) -> Solver:
 def _pndm(full: Json, steps: int, eta: float) -> Solver:
     grid = knots(full, steps, full["set_alpha_to_one"])
     of = PREDICTIONS[PREDICTIONS_OF[full["prediction_type"]]]()
-    return PNDM(Repeated() if full["skip_prk_steps"] else PseudoRungeKutta(), of, even(full, steps)), grid
+    if full["skip_prk_steps"]:
+        return PNDM(Repeated(), of, even(full, steps)), grid
+    return PNDM(PseudoRungeKutta(), of, even(full, steps, more=True)), grid
 
 
 def _lcm(full: Json, steps: int, eta: float) -> Solver:

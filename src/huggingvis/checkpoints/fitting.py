@@ -24,7 +24,7 @@ from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.kinds import CONFIG, Subject
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Host, fit
-from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, report_of
+from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, named_base, report_of
 from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
@@ -90,8 +90,8 @@ def fits_on(report: Report, base: str | Path) -> dict[str, Any]:
 
 
 def _of(base: str | Path) -> _Model:
-    if isinstance(base, str) and base.lower() in BASES:
-        named = BASES[base.lower()]
+    named = named_base(base) if isinstance(base, str) else None
+    if named is not None:
         return _with_unet(_SIZES[named.tokens[0]][0], named)
     path = Path(base)
     if not path.exists():

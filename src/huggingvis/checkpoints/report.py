@@ -10,6 +10,7 @@ Book: chapter 5, "Checkpoints".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,6 +66,14 @@ BASES: Mapping[str, Base] = {
     "sd1": base_of(768), "sd2": base_of(1024), "sdxl": base_of(2048), "refiner": base_of(1280, 2560),
 }  # fmt: skip
 """What people call the bases in one word."""
+_SPELLED = {"sd14": "sd1", "sd15": "sd1", "sd20": "sd2", "sd21": "sd2", "xl": "sdxl", "sdxl10": "sdxl",
+            "sdxlrefiner": "refiner"}  # fmt: skip
+
+
+def named_base(word: str) -> Base | None:
+    """The base that a word is for, in any common spelling, as SD 1.5 or stable-diffusion-v1-5; None for none."""
+    key = re.sub(r"[\s._-]|v(?=\d)", "", word.lower()).replace("stablediffusion", "sd")
+    return BASES.get(_SPELLED.get(key, key))
 
 
 @final

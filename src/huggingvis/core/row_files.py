@@ -83,7 +83,12 @@ def _prompts(text: str, path: Path) -> Iterator[Cells]:
 
 
 def words_of_line(line: str) -> dict[str, Any]:
-    """The values of a line: a prompt, flags, or a prompt and flags. Raises `UsageError` for an open quotation mark."""
+    """The values of a line: a prompt, flags, or a prompt and flags.
+
+    Raises `UsageError` for an open quotation mark and for a table of JSON.
+    """
+    if _is_json(line):
+        raise UsageError("this is a request in JSON, and lines of a .txt are prompts. Call the file .jsonl.")
     if _FLAGS.search(line) is None:
         return {"prompt": line.strip()}
     try:
@@ -104,6 +109,14 @@ def words_of_line(line: str) -> dict[str, Any]:
         else:
             found[name] = [word]
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def _is_json(line: str) -> bool:
+    """Whether the line is a JSON table; {a|b} of a prompt is none."""
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 hvis catalog --chapter 4       systems of one chapter of the book
 hvis catalog samplers          every sampler: its names elsewhere, its measured order and error, its test
 hvis catalog schedules         the same of the grids of times that they walk
+hvis catalog recipes           what `hvis train` can train
 hvis catalog guidance          the entries of another axis, with their papers
 hvis catalog words             every word that the packaged model knows, in English and in Chinese
 """
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huggingvis.app.screen import Screen
-from huggingvis.core.catalog import ARXIV, AXES, MARKS, Entry, entries
+from huggingvis.core.catalog import ARXIV, AXES, MARKS, Entry, entries, recipes
 from huggingvis.core.errors import UsageError
 
 WORLDS = ("A1111", "ComfyUI", "diffusers")
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> list[dict[str, Any]]:
     if not args.axis:
         return _systems(args.chapter, screen)
-    named = {"samplers": _samplers, "schedules": _schedules, "words": _words}.get(args.axis)
+    named = {"samplers": _samplers, "schedules": _schedules, "recipes": _recipes, "words": _words}.get(args.axis)
     return named(args.chapter, screen) if named else _axis(args.axis, args.chapter, screen)
 
 
@@ -97,6 +98,18 @@ def _schedules(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
     cells = [(row["name"], *_elsewhere(row), "tables" if row["tables_only"] else "any", _test(row)) for row in rows]
     _say_table(screen, ("ours", *WORLDS, "process", "test"), cells)
     return _with_unnamed("schedules", rows, screen)
+
+
+def _recipes(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:
+    chapters = {entry.module: entry.chapter for entry in entries("recipes")}
+    rows = [
+        {"name": one.name, "group": one.chapter, "module": one.module, "doc": one.doc, "chapter": chapters[one.module]}
+        for one in recipes().values()
+    ]
+    found = _of_chapter(chapter, rows)
+    cells = [(row["name"], row["group"], row["doc"]) for row in found]
+    _say_table(screen, ("hvis train", "group", "what it is"), cells)
+    return found
 
 
 def _words(chapter: str | None, screen: Screen) -> list[dict[str, Any]]:

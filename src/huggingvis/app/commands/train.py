@@ -71,12 +71,14 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     usual = preferences()
     if args.recipe is None and not (args.resume and args.run):
         raise UsageError(
-            f"Say which recipe to train, as in `hvis train {next(iter(recipes()))}`; there are {', '.join(recipes())}. "
-            "To go on with a run, give --run FOLDER --resume."
+            f"Say which recipe to train, as in `hvis train ddpm`:\n{_grouped()}\n`hvis catalog recipes` says what each "
+            "is, `hvis train RECIPE --help` shows its numbers. To go on with a run, give --run FOLDER --resume."
         )
     folder = args.run or usual.runs / args.recipe.replace("-", "_")
     check_folder(folder, ROOM)
     recipe, numbers = _numbers(args, folder, usual)
+    if args.resume and _stored(folder) is None:
+        screen.note(f"There is nothing to go on with in {folder} yet: a new run begins.")
     from huggingvis import api
     from huggingvis.recipes.loading import Binds
 
@@ -99,6 +101,14 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         screen.say(f"Pictures of it: hvis generate --model {done.path}")
     record = {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers)}
     return {**record, "from_step": since, "last": last, "seconds": seconds}
+
+
+def _grouped() -> str:
+    """The names of all recipes, a line for each group."""
+    groups: dict[str, list[str]] = {}
+    for recipe in recipes().values():
+        groups.setdefault(recipe.chapter, []).append(recipe.name)
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
 def _numbers(args: argparse.Namespace, folder: Path, usual: Preferences) -> tuple[str, Any]:
