@@ -56,7 +56,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_cold_soft.py::test_cold_learns_loads_and_draws",
     "exact": "tests/oracle/test_cold.py::test_algorithm_2_is_exact_for_any_restorer_and_algorithm_1_is_not",
-    "trained": None,
+    "trained": "benchmarks/trained/cold_mask.json",
     "explained": None,
     "usable": None,
 }
