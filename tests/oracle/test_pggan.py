@@ -80,7 +80,7 @@ def test_layers_are_scaled_when_they_are_used() -> None:
     conv, linear = EqualConv2d(24, 40, 3, padding=1, gain=SQRT2), EqualLinear(300, 200, gain=SQRT2)
     for layer, fan_in in ((conv, 24 * 9), (linear, 300)):
         assert layer.scale == pytest.approx(math.sqrt(2 / fan_in), rel=1e-12)
-        assert float(layer.get_parameter("weight").std()) == pytest.approx(1.0, rel=0.02)
+        assert layer.get_parameter("weight").std().item() == pytest.approx(1.0, rel=0.02)
     x = drawn(2, 24, 5, 5)
     assert torch.allclose(conv(x), F.conv2d(x, conv.weight * math.sqrt(2 / 216), padding=1), atol=1e-5)
     assert float(conv(drawn(4, 24, 9, 9))[:, :, 1:-1, 1:-1].var()) == pytest.approx(2.0, rel=0.15)
