@@ -12,12 +12,13 @@ import torch
 from small_runs import assert_same_weights, course, digits, drawn, folder, train
 
 from huggingvis.core.catalog import find_recipe
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import Cancelled, FileProblem, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
 from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.setting import Setting
+from huggingvis.train.progress import Lines
 from huggingvis.train.run import Run
 
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
@@ -163,14 +164,26 @@ def test_a_noisy_classifier_guides_a_plain_model(tmp_path: Path) -> None:
         made("leaning", 1.0)
 
 
-def test_analytic_dpm_fits_loads_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_analytic_dpm_fits_loads_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = digits(tmp_path / "data")
     numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "sample_every": 0}
     denoiser = train("ddpm", tmp_path / "denoiser", numbers)
     fit = find_recipe("analytic_dpm")
     config = fit.Config(denoiser=str(denoiser.path), data=data, pictures=16, times=12)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "show", stop)
+        with pytest.raises(Cancelled, match="begins again"):
+            fit.train(config, Setting(tmp_path / "run", progress=False))
+    with pytest.raises(FileProblem, match="stopped before the end.*--resume"):
+        bind_run(tmp_path / "run")
     capsys.readouterr()
-    run = fit.train(config, Setting(tmp_path / "run", progress=False))
+    run = fit.train(config, Setting(tmp_path / "run", resume=True, progress=False))
     spoken = capsys.readouterr().err
     assert "step 1/12" in spoken and "step 12/12" in spoken
     system = bind_run(run.path)

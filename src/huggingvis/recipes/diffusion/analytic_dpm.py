@@ -19,6 +19,7 @@ from torch import Tensor
 from huggingvis.core import config as records
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.errors import Cancelled, FileProblem
 from huggingvis.core.request import Request
 from huggingvis.core.sample import Sampler
 from huggingvis.core.system import System
@@ -93,6 +94,8 @@ def train(config: Config, setting: Setting) -> Run:
         found = fit_analytic(
             denoise, model.process, first, times, rng, limit=1.0, on_level=lambda done: spoken.show(done, {})
         )
+    except KeyboardInterrupt:
+        raise Cancelled("Stopped before all times were fitted; resumed, the fit begins again.") from None
     finally:
         spoken.close()
     records.save(found, run.path / FILE)
@@ -103,6 +106,11 @@ def train(config: Config, setting: Setting) -> Run:
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
     """The diffusion model, whose sampler ddpm takes the fitted variances and which knows the schedule `optimal`."""
+    if not (run.path / FILE).is_file():
+        raise FileProblem(
+            f"{run.path} holds no fitted variances: its fit was stopped before the end. Do it again by "
+            f"`hvis train --run {run.path} --resume`."
+        )
     system, drawing = bind_denoiser(config.denoiser, Facts.of(run), device)
     variance = records.load(Analytic, run.path / FILE)
 
