@@ -15,8 +15,8 @@ from trainings import ACCURACY, JUDGE, MNIST, Training
 
 LEDGER = "--limit 300"
 """Of every likelihood at 28 pixels: the same digits, evenly spaced among those that no training sees."""
-SMALL = "--limit 60"
-"""Of bounds at 16 pixels: each digit takes a call for each of 1,000 levels."""
+SMALL = "--limit 200"
+"""Of bounds and densities at 16 pixels: a density asks the net some hundred times for each digit."""
 RESTORED = "--limit 200"
 
 

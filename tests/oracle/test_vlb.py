@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from huggingvis.core.belief import Belief
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
-from huggingvis.objectives.bound import ContinuousBound, DiscreteBound, Levels, density, in_bits
+from huggingvis.objectives.bound import ContinuousBound, DiscreteBound, Levels, density, in_bits, over_steps
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
@@ -145,6 +146,35 @@ def test_steps_are_estimated_without_bias() -> None:
     error = 4 * math.hypot(float(every.std()), float(some.std())) / MANY**0.5
     assert abs(float(every.mean() - some.mean())) < error
     assert every.shape == some.shape == (MANY,)
+
+
+@pytest.mark.parametrize("draws", [1, 4, 10])
+@pytest.mark.parametrize("share", [None, lambda costs: costs, lambda costs: costs.flip(0)], ids=["even", "true", "off"])
+def test_a_guess_of_the_shares_changes_the_error_and_not_the_mean(
+    share: Callable[[Tensor], Tensor] | None, draws: int
+) -> None:
+    """Costs that are known: k^-2 of 200 steps, of which the first three are two thirds."""
+    k = torch.arange(2, 202, dtype=F64)
+    costs, x = 1e3 * (k - 1) ** -2, torch.zeros(20_000, 1, dtype=F64)
+    found = over_steps(
+        lambda which: costs[which - 2], range(2, 202), x, rng(), draws, None if share is None else share(costs)
+    )
+    near(found, float(costs.sum()))
+    if share is not None and share(costs)[0] == costs[0]:
+        even = over_steps(lambda which: costs[which - 2], range(2, 202), x, rng(), draws)
+        assert float(found.std()) < 0.1 * float(even.std())
+
+
+def test_a_thousand_steps_are_told_by_ten() -> None:
+    """Ten of the 999 steps of Improved DDPM's cosine table tell the sum for one datum to a tenth of its size."""
+    process, times = TableProcess.cosine(steps=1000), torch.arange(1001, dtype=F64) / 1000
+    mixture = GaussianMixture(torch.ones(1), torch.zeros(1, 64), 0.2 * torch.eye(64)[None])
+    ledger, ask = DiscreteBound(process, times), bound(mixture, process)
+    x = mixture.sample(1, rng(1)).expand(400, -1)
+    every, some = ledger(ask, x[:40], rng(2), 999)["steps"], ledger(ask, x, rng(3), 10)["steps"]
+    error = 4 * math.hypot(float(every.std()) / 40**0.5, float(some.std()) / 400**0.5)
+    assert abs(float(every.mean() - some.mean())) < error
+    assert float(some.std()) < 0.1 * float(every.mean())
 
 
 def test_levels_are_probabilities() -> None:
