@@ -48,8 +48,9 @@ from huggingvis.export.grid import beside
 from huggingvis.export.image import save
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.guidance.threshold import Clip
-from huggingvis.objectives.bound import DiscreteBound, in_bits
+from huggingvis.objectives.discrete_bound import DiscreteBound
 from huggingvis.objectives.discretised import nearest
+from huggingvis.objectives.ledger import in_bits
 from huggingvis.recipes.diffusion.analytic_dpm import FILE
 from huggingvis.recipes.pictures import Facts, View
 from huggingvis.recipes.pixel_diffusion import diffusion_of

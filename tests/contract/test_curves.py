@@ -19,7 +19,7 @@ from small_runs import digits, train
 from huggingvis.checkpoints.io import save
 from huggingvis.core.belief import Gaussian
 from huggingvis.nets.lenet import LeNet5
-from huggingvis.objectives.bound import DiscreteBound
+from huggingvis.objectives.discrete_bound import DiscreteBound
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers._levels import levels
 from huggingvis.samplers.analytic import Analytic

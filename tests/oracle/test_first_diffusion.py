@@ -17,8 +17,9 @@ from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import V, Velocity
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.data.swiss_roll import swiss_roll
-from huggingvis.objectives.bound import DiscreteBound, density
 from huggingvis.objectives.bound_training import BoundTraining
+from huggingvis.objectives.discrete_bound import DiscreteBound
+from huggingvis.objectives.observed import density
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.learned_betas import LearnedBetas
 from huggingvis.processes.table import TableProcess

@@ -17,10 +17,10 @@ from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Eps, V
 from huggingvis.core.sample import sample
-from huggingvis.objectives.bound import Levels
 from huggingvis.objectives.denoise import Asked, Denoising, Knots
 from huggingvis.objectives.hybrid import Hybrid
 from huggingvis.objectives.loss_aware import LossAware
+from huggingvis.objectives.observed import Levels
 from huggingvis.objectives.weights import WEIGHTINGS
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ancestral import Ancestral

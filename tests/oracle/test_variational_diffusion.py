@@ -14,8 +14,9 @@ from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.process import X0, Eps, Process
 from huggingvis.core.sample import Sampler, sample
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
-from huggingvis.objectives.bound import ContinuousBound, InSteps, Lattice, OverLogSNR, OverTime, density
+from huggingvis.objectives.continuous_bound import ContinuousBound, InSteps, OverLogSNR, OverTime
 from huggingvis.objectives.denoise import Denoising, UniformTimes
+from huggingvis.objectives.observed import Lattice, density
 from huggingvis.objectives.variational_diffusion import VariationalDiffusion
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.gamma import LEAST, Between, LinearGamma

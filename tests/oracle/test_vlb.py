@@ -13,7 +13,10 @@ from huggingvis.core.belief import Belief
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
-from huggingvis.objectives.bound import ContinuousBound, DiscreteBound, Levels, density, in_bits, over_steps
+from huggingvis.objectives.continuous_bound import ContinuousBound
+from huggingvis.objectives.discrete_bound import DiscreteBound
+from huggingvis.objectives.ledger import in_bits, over_steps
+from huggingvis.objectives.observed import Levels, density
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch, Bound
-from huggingvis.objectives.bound import Bounds
+from huggingvis.objectives.ledger import Bounds
 
 Chain = Callable[[], tuple[Bounds, Bound]]
 """The chain as it is now: its bound, and the denoiser of its reverse steps."""

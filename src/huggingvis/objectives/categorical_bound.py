@@ -22,7 +22,7 @@ from torch import Tensor
 
 from huggingvis.core.categorical import CategoricalProcess, believed
 from huggingvis.core.protocols import Bound
-from huggingvis.objectives.bound import Ledger, over_steps
+from huggingvis.objectives.ledger import Ledger, over_steps
 
 
 @final

@@ -1,7 +1,7 @@
 r"""Variational diffusion: the bound of the likelihood itself is minimised, and its schedule makes it easy to estimate.
 
 Kingma, Salimans, Poole, Ho 2021, arXiv 2107.00630. In nats, with -log p(x_0) <= prior + steps + data as in
-`objectives.bound`, the steps are (Sec. 4.1 and 4.2)
+`objectives.continuous_bound`, the steps are (Sec. 4.1 and 4.2)
 
     L_inf = 1/2 E_{eps, t ~ U} [ -SNR'(t) |x_0 - x^_0|^2 ]
     L_T   = T/2 E_{eps, k ~ U} [ (SNR(t_{k-1}) - SNR(t_k)) |x_0 - x^_0|^2 ]
@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch
 from huggingvis.core.shapes import expand
-from huggingvis.objectives.bound import ContinuousBound, Integral, Ledger, OverTime, in_bits
+from huggingvis.objectives.continuous_bound import ContinuousBound, Integral, OverTime
 from huggingvis.objectives.denoise import Denoising, stratified
+from huggingvis.objectives.ledger import Ledger, in_bits
 from huggingvis.processes.learned_gamma import LearnedGamma
 
 SHAPE = "gamma"

@@ -16,8 +16,8 @@ from torch import Tensor
 from huggingvis.core.belief import Belief
 from huggingvis.core.protocols import Batch, Bound, Denoiser
 from huggingvis.data.draws import stable_hash
-from huggingvis.objectives.bound import Ledger
 from huggingvis.objectives.bound_training import BoundTraining
+from huggingvis.objectives.ledger import Ledger
 from huggingvis.recipes.setting import Setting
 from huggingvis.train.ema import ConstantDecay, Ema
 from huggingvis.train.fit import fit

@@ -17,8 +17,10 @@ from huggingvis.core.diffusion import compose
 from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.guidance.threshold import Clip
 from huggingvis.metrics.bits import bits_per_dim
-from huggingvis.objectives.bound import Bounds, ContinuousBound, DiscreteBound, in_bits
+from huggingvis.objectives.continuous_bound import ContinuousBound
+from huggingvis.objectives.discrete_bound import DiscreteBound
 from huggingvis.objectives.discretised import nearest
+from huggingvis.objectives.ledger import Bounds, in_bits
 from huggingvis.objectives.likelihood import BITS, log_probability
 from huggingvis.objectives.probability_flow import ProbabilityFlow
 from huggingvis.processes.table import TableProcess

@@ -22,7 +22,7 @@ from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Batches, Codec, Generative, Measure
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
-from huggingvis.objectives.bound import Bounds
+from huggingvis.objectives.ledger import Bounds
 from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining, WeightedTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system

@@ -28,8 +28,9 @@ from huggingvis.core.request import Limits, Request, Sampling
 from huggingvis.core.system import System
 from huggingvis.data.swiss_roll import swiss_roll
 from huggingvis.nets.timed_mlp import PointMLP
-from huggingvis.objectives.bound import DiscreteBound, density
 from huggingvis.objectives.bound_training import BoundTraining
+from huggingvis.objectives.discrete_bound import DiscreteBound
+from huggingvis.objectives.observed import density
 from huggingvis.processes.learned_betas import LearnedBetas
 from huggingvis.processes.table import TableProcess
 from huggingvis.recipes.chain_training import ChainTraining, bound_to, fit_chain, mean_bits, table, total
@@ -48,7 +49,7 @@ SYSTEM = {
     "files": [
         "processes/learned_betas.py",
         "core/learned_variance.py",
-        "objectives/bound.py",
+        "objectives/discrete_bound.py",
         "objectives/bound_training.py",
         "data/swiss_roll.py",
         "nets/timed_mlp.py",

@@ -53,7 +53,7 @@ SYSTEM = {
         "processes/gamma.py",
         "processes/learned_gamma.py",
         "objectives/variational_diffusion.py",
-        "objectives/bound.py",
+        "objectives/continuous_bound.py",
         "core/fourier_features.py",
     ],
     "built": "tests/walks/test_diffusion_recipes.py::test_vdm_learns_loads_draws_and_tells_its_bits",
