@@ -5,8 +5,8 @@ Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 16 and Sec. 3.1, over the T knots o
     L_hybrid = L_simple + 0.001 L_vlb,    L_vlb = T E_t[ L_t ] in bits per dimension
     L_t = KL( q(x_s | x_t, x_0) || N(mu, Sigma) ),    at the first knot  -log P(x_0 | x_1)
 
-each of them a line of the ledger in `objectives.discrete_bound`, by which trained models are measured too. In the bound x_0^ is
-a constant: it teaches the variance, and the plain loss the mean. Book: chapter 4, "Improved DDPM".
+each of them a line of the ledger in `objectives.discrete_bound`, by which trained models are measured too. In the bound
+x_0^ is a constant: it teaches the variance, and the plain loss the mean. Book: chapter 4, "Improved DDPM".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a datum is to a ledger of bits: a real number, or one of so many values, whose bits need no dequantisation.
 
 A ledger ends with -log p(x_0|x_1), the cost of the datum itself given the least noisy picture of it
-(`objectives.ledger`): by Ho, Jain, Abbeel 2020 (arXiv 2006.11239, Eq. 13) the mass of a bin, by Kingma, Salimans, Poole,
-Ho 2021 (arXiv 2107.00630, Sec. 3.3) what q alone tells. Book: chapter 4, "Likelihood".
+(`objectives.ledger`): by Ho, Jain, Abbeel 2020 (arXiv 2006.11239, Eq. 13) the mass of a bin, by Kingma, Salimans,
+Poole, Ho 2021 (arXiv 2107.00630, Sec. 3.3) what q alone tells. Book: chapter 4, "Likelihood".
 """
 
 from __future__ import annotations
