@@ -131,6 +131,23 @@ def test_pictures_of_another_shape_are_refused_in_words(vae: System) -> None:
         vae.sample(1, "a fox")
 
 
+def test_samples_are_asked_for_by_the_names_that_generate_knows(tiny_model: Path) -> None:
+    model = hv.load(tiny_model, device="cpu")
+    numbers = {"steps": 3, "sampler": "euler-a", "cfg": 2.5, "negative": "a cat"}
+    x = model.sample(2, "a fox", seed=4, **numbers)
+    same = hv.generate("a fox", model=model, count=2, seed=4, **numbers)
+    assert [p.pixels.tolist() for p in model.pictures(x)] == [p.pixels.tolist() for p in same]
+    assert not torch.equal(x, model.sample(2, "a fox", seed=4))
+    for wrong, told in (
+        ({"sampler": "Euler a"}, "euler-a"),
+        ({"stepps": 3}, "steps"),
+        ({"size": 64}, "hv.generate takes everything"),
+        ({"sampler": 3}, "sampler"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            model.sample(1, "a fox", **wrong)
+
+
 def test_a_latent_diffusion_encodes_by_its_codec(tiny_model: Path) -> None:
     model = hv.load(tiny_model, device="cpu")
     x = model.sample(1, "a fox", seed=2)

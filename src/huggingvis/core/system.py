@@ -45,7 +45,11 @@ from huggingvis.core.protocols import (
     Styles,
 )
 from huggingvis.core.request import Canvas, FromPicture, Limits, Prompt, Request, Sampling, check
+from huggingvis.core.request_fields import in_order, place_of, with_field
 from huggingvis.core.streams import noise_of
+
+_SAMPLED = ("prompt", "sampling", "options")
+"""Parts of a request that a batch of samples is asked for by."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,23 @@ class System:
         return tuple(verb for verb, is_so in able.items() if is_so)
 
     @torch.no_grad()
-    def sample(self, n: int = 1, prompt: str = "", *, seed: int = 0) -> Tensor:
+    def sample(self, n: int = 1, prompt: str = "", *, seed: int = 0, **asked: Any) -> Tensor:
         """`n` pictures [n, C, H, W] in [-1, 1], made in one go; picture i is that of `hv.generate` with seed + i.
 
-        `prompt`: a sentence or the name of a class, where the model reads such. A `seed` of -1 is a random one. Raises
-        `UsageError` for a prompt that it does not read, and for a model that draws none.
+        `prompt`: a sentence or the name of a class, where the model reads such. A `seed` of -1 is a random one. What
+        else is `asked` of the words and the sampling goes by the names that `hv.generate` knows: steps=20,
+        sampler="unipc" (of our own), cfg=5, negative="rain". Raises `UsageError` for a prompt that the model does not read, for a
+        name that is none of these, and for a model that draws none.
         """
-        request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed)).with_seeds()
+        request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed))
+        for name in in_order(asked):
+            if place_of(name).partition(".")[0] not in _SAMPLED:
+                raise UsageError(
+                    f"`sample` is asked for words and numbers of sampling (steps, sampler, cfg, negative), and {name!r} "
+                    "is neither. hv.generate takes everything that a request may say."
+                )
+            request = with_field(request, name, asked[name])
+        request = request.with_seeds()
         check(request, self.limits)
         with self.lock:
             cond = self.conditioner.prepare(self.conditioner([request] * n))
