@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Density
 from huggingvis.core.request import Request
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
+from huggingvis.objectives.continuous_bound import ContinuousBound
+from huggingvis.objectives.discretised import nearest
 from huggingvis.objectives.likelihood import log_probability
 from huggingvis.objectives.ode import DormandPrince, RungeKutta4
 from huggingvis.objectives.probability_flow import Exact, Hutchinson, ProbabilityFlow
@@ -21,6 +24,7 @@ from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.denoiser_likelihood import bound_of, continuous_bound
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
 
@@ -135,3 +139,17 @@ def test_a_net_of_pictures_is_a_density() -> None:
     want = (-0.5 * (x.double() / least) ** 2 - math.log(least * math.sqrt(2 * math.pi))).flatten(1).sum(1)
     assert last == pytest.approx(1.0, abs=1e-4)
     assert (density.log_prob(x) / want).tolist() == pytest.approx([1.0] * 3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("process", "prediction"), [("flow", "velocity"), ("vp", "eps"), ("edm", "edm")])
+def test_a_model_s_bound_ends_where_8_bit_values_are_told(process: str, prediction: str) -> None:
+    """A net that is a little wrong pays for each e-fold of less noise; below that end there is nothing left to tell."""
+    model = Model.fresh(UNetSizes((8,), 1, (0,), 0, 1), (process, prediction), (1, 4, 4), classes=(), pixels=True)
+    model = replace(model, least=1e-5) if process == "flow" else model
+    bound = bound_of(model)
+    assert isinstance(bound, ContinuousBound)
+    ends = model.process.log_snr(torch.tensor([model.least, bound.least], dtype=F64))
+    assert float(ends[1]) == pytest.approx(min(13.3, float(ends[0])), abs=1e-6)
+    assert continuous_bound(model).least == model.least  # what a training is taught by stays
+    values = nearest(torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    assert float(bound.data(values, torch.Generator().manual_seed(1)).mean()) / 16 / math.log(2) < 0.25

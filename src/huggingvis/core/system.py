@@ -114,15 +114,15 @@ class System:
 
         `prompt`: a sentence or the name of a class, where the model reads such. A `seed` of -1 is a random one. What
         else is `asked` of the words and the sampling goes by the names that `hv.generate` knows: steps=20,
-        sampler="unipc" (of our own), cfg=5, negative="rain". Raises `UsageError` for a prompt that the model does not read, for a
-        name that is none of these, and for a model that draws none.
+        sampler="unipc" (by our own names), cfg=5, negative="rain". Raises `UsageError` for a prompt that the model does
+        not read, for a name that is none of these, and for a model that draws none.
         """
         request = Request(Prompt(prompt), Canvas(count=n), replace(self.defaults, seed=seed))
         for name in in_order(asked):
             if place_of(name).partition(".")[0] not in _SAMPLED:
                 raise UsageError(
-                    f"`sample` is asked for words and numbers of sampling (steps, sampler, cfg, negative), and {name!r} "
-                    "is neither. hv.generate takes everything that a request may say."
+                    f"`sample` takes words and numbers of sampling (steps, sampler, cfg, negative), and {name!r} is "
+                    "neither. hv.generate takes everything that a request may say."
                 )
             request = with_field(request, name, asked[name])
         request = request.with_seeds()

@@ -6,7 +6,7 @@ one table. Book: chapter 4, "Likelihood".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -23,6 +23,7 @@ from huggingvis.objectives.discretised import nearest
 from huggingvis.objectives.ledger import Bounds, in_bits
 from huggingvis.objectives.likelihood import BITS, log_probability
 from huggingvis.objectives.probability_flow import ProbabilityFlow
+from huggingvis.processes.gamma import GAMMA_0
 from huggingvis.processes.table import TableProcess
 from huggingvis.recipes.denoisers import Model
 
@@ -50,12 +51,20 @@ class Conditioned:
         return self.flow.log_prob(x, self.cond)
 
 
+@torch.no_grad()
 def bound_of(model: Model) -> Bounds:
-    """The bound that a model's process has: discrete on a table, else continuous."""
+    """The bound that a model's process has: discrete on a table, else continuous.
+
+    That ends at a log-SNR of 13.3 at most, as that of Kingma et al. 2021 does: noise a sixth of the gap between two
+    8-bit values hides none of them, and with still less of it a net that is a little wrong pays for what x_t shows.
+    """
     process = model.process
     if isinstance(process, TableProcess):
         return DiscreteBound(process, torch.arange(process.steps + 1, dtype=torch.float64) / process.steps)
-    return continuous_bound(model)
+    bound = continuous_bound(model)
+    if float(process.log_snr(torch.tensor(bound.least, dtype=torch.float64))) <= -GAMMA_0:
+        return bound
+    return replace(bound, least=float(process.t_of_logsnr(torch.tensor(-GAMMA_0, dtype=torch.float64))))
 
 
 @torch.no_grad()
