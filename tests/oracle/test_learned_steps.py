@@ -12,6 +12,8 @@ from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.protocols import Cond
 from huggingvis.core.sample import Grid, Sampler, sample
 from huggingvis.data.mixture import standard_mixture
+from huggingvis.metrics.kid import kernel_distance
+from huggingvis.objectives.sample_quality import recomputed
 from huggingvis.processes.vp import LinearVP
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import LogSNR
@@ -25,8 +27,11 @@ def start(n: int, seed: int = 0) -> Tensor:
     return torch.randn(n, 2, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
-def run(sampler: Sampler, x: Tensor, grid: Grid) -> Tensor:
-    return sample(MIXTURE.denoiser(PROCESS), PROCESS, sampler, x, grid, {}, noise=BatchNoise(1))
+def run(sampler: Sampler, x: Tensor, grid: Grid, again: bool = False) -> Tensor:
+    """The end of the chain; `again`: with beliefs that are computed again on the way back."""
+    denoise = MIXTURE.denoiser(PROCESS)
+    denoise = recomputed(denoise, PROCESS) if again else denoise
+    return sample(denoise, PROCESS, sampler, x, grid, {}, noise=BatchNoise(1))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -42,7 +47,7 @@ def test_gradients_of_the_chain() -> None:
     numbers = Coefficients(PROCESS, grid)
     parameters = [numbers.kept, numbers.beliefs]
     plain = torch.autograd.grad(run(LearnedSteps(numbers), x, grid).square().mean(), parameters)
-    again = torch.autograd.grad(run(LearnedSteps(numbers, recompute=True), x, grid).square().mean(), parameters)
+    again = torch.autograd.grad(run(LearnedSteps(numbers), x, grid, True).square().mean(), parameters)
     for a, b in zip(plain, again, strict=True):
         assert float((a - b).abs().max()) < 1e-12
     for parameter, grad, place in ((numbers.kept, plain[0], (1,)), (numbers.beliefs, plain[1], (3, 1))):
@@ -66,34 +71,23 @@ def test_the_model_is_asked_again_backwards(recompute: bool, asked: int) -> None
         times.append(float(t))
         return denoise(x, t, cond)
 
-    sampler = LearnedSteps(Coefficients(PROCESS, grid), recompute)
-    sample(counted, PROCESS, sampler, start(2), grid, {}, noise=ReplayNoise([])).sum().backward()
+    sampler = LearnedSteps(Coefficients(PROCESS, grid))
+    model = recomputed(counted, PROCESS) if recompute else counted
+    sample(model, PROCESS, sampler, start(2), grid, {}, noise=ReplayNoise([])).sum().backward()
     assert times[:4] == grid.times[:4].tolist() and len(times) == asked
-
-
-def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
-    """The squared maximum mean discrepancy with the cubic kernel of KID, unbiased."""
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / 2 + 1) ** 3
-
-    def off(k: Tensor) -> Tensor:
-        return (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
-
-    return off(kernel(x, x)) + off(kernel(y, y)) - 2 * kernel(x, y).mean()
 
 
 def test_a_kernel_distance_falls() -> None:
     """Three steps of DDIM are far from the mixture; learned ones are nearer, also from noise they have not seen."""
     grid = LogSNR(3)(PROCESS)
     numbers = Coefficients(PROCESS, grid)
-    sampler = LearnedSteps(numbers, recompute=True)
+    sampler = LearnedSteps(numbers)
     wanted = MIXTURE.sample(2000, torch.Generator().manual_seed(2))
     with torch.no_grad():
         before = float(kernel_distance(run(DDIM(), start(2000, 9), grid), wanted))
     adam = torch.optim.Adam(numbers.parameters(), lr=0.01)
     for step in range(60):
-        loss = kernel_distance(run(sampler, start(256, 100 + step), grid), wanted[:1000])
+        loss = kernel_distance(run(sampler, start(256, 100 + step), grid, True), wanted[:1000])
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -26,8 +26,13 @@ def kid(features_a: Tensor, features_b: Tensor) -> float:
     """
     a, b = as_features(features_a), as_features(features_b)
     check_comparable(a, b)
-    ones_a, ones_b = torch.ones(1, len(a), dtype=torch.float64), torch.ones(1, len(b), dtype=torch.float64)
-    return float(_weighted(_kernel(a, a), _kernel(b, b), _kernel(a, b), ones_a, ones_b))
+    return float(kernel_distance(a, b))
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> Tensor:
+    """The same of features `a` [N, D] and `b` [M, D] as they are, [], for whoever needs its gradient."""
+    ones_a, ones_b = a.new_ones(1, len(a)), b.new_ones(1, len(b))
+    return _weighted(_kernel(a, a), _kernel(b, b), _kernel(a, b), ones_a, ones_b).squeeze(0)
 
 
 def kid_interval(

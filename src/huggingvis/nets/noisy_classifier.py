@@ -66,9 +66,13 @@ class NoisyClassifier(nn.Module):
         self.norm_out = nn.GroupNorm(c.groups, width)
         self.out = nn.Linear(width, c.classes)
 
-    def forward(self, x: Tensor, clock: Tensor) -> Tensor:
+    def features(self, x: Tensor, clock: Tensor) -> Tensor:
+        """What the last layer sees, [B, C]."""
         emb = self.time(clock)  # [B, E]
         h = self.conv_in(x)  # [B, C_0, H, W]
         for block in self.blocks:
             h = block(h, emb) if isinstance(block, ResBlock) else block(h)
-        return self.out(torch.mean(F.silu(self.norm_out(h)), (2, 3)))  # [B, K]
+        return torch.mean(F.silu(self.norm_out(h)), (2, 3))
+
+    def forward(self, x: Tensor, clock: Tensor) -> Tensor:
+        return self.out(self.features(x, clock))  # [B, K]

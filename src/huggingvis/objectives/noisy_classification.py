@@ -20,6 +20,7 @@ from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Batch, Cond
 from huggingvis.core.shapes import per_sample
+from huggingvis.nets.noisy_classifier import NoisyClassifier
 from huggingvis.objectives.denoise import EvenLevels
 
 
@@ -28,15 +29,21 @@ from huggingvis.objectives.denoise import EvenLevels
 class NoisyLogits:
     """The logits [B, K] of `net` for x_t of `process`; beyond the levels it was trained at, as at the last of them."""
 
-    net: nn.Module
+    net: NoisyClassifier
     process: Process
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.net(*self._seen(x, t))
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the last layer of `net` sees of x_t, [B, C]."""
+        return self.net.features(*self._seen(x, t))
+
+    def _seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         scaled, levels = Preconditioned(), EvenLevels(self.process)
         clock = scaled.clock(self.process, t).clamp(levels.low / 4, levels.high / 4)
-        dtype = next(self.net.parameters()).dtype
-        given = scaled.given(self.process, x, t).to(dtype)
-        return self.net(given, per_sample(clock.to(torch.float32), x))
+        given = scaled.given(self.process, x, t).to(next(self.net.parameters()).dtype)
+        return given, per_sample(clock.to(torch.float32), x)
 
     def log_prob(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """log p(y | x_t) [B] for the class that is one-hot in the condition's `vector`; 0 for none."""
@@ -48,7 +55,7 @@ class NoisyLogits:
 class NoisyClassification(Objective):
     """Batch: `image` [B, C, H, W] in [-1, 1] and `label` [B]. Trains `net(x, clock) -> logits`."""
 
-    def __init__(self, net: nn.Module, process: Process):
+    def __init__(self, net: NoisyClassifier, process: Process):
         super().__init__()
         self.net, self.process, self.times = net, process, EvenLevels(process)
 

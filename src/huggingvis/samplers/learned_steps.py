@@ -6,10 +6,8 @@ x_0^i held at t_i,
 
     x_{n+1} = a_n x_n + sum_{i <= n} b_{n i} x_0^i + c_n z
 
-(the believed noise (x_n - alpha x_0^n)/sigma is such a sum). DDSS: a, b and c are fitted by gradients of a measure of
-samples, theirs a kernel distance, through the unrolled chain; to begin with they are DDIM's (Song, Meng, Ermon 2020,
-arXiv 2010.02502, Eq. 12). Beliefs are recomputed backwards, so memory does not grow with the model's depth.
-Book: chapter 4, "Learned samplers".
+(the believed noise (x_n - alpha x_0^n)/sigma is such a sum). To begin with they are those of DDIM (Song, Meng, Ermon
+2020, arXiv 2010.02502, Eq. 12); `objectives.sample_quality` fits them. Book: chapter 4, "Learned samplers".
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
@@ -27,18 +24,6 @@ from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
 from huggingvis.core.sample import Grid, Sampler, State
 from huggingvis.samplers._levels import clean, levels
-
-SYSTEM = {
-    "name": "GGDM",
-    "chapter": 4,
-    "paper": "2202.05830",
-    "files": ["samplers/learned_steps.py"],
-    "built": "tests/walks/test_samplers.py::test_learned_steps_come_nearer_to_a_long_chain",
-    "exact": "tests/oracle/test_learned_steps.py::test_a_kernel_distance_falls",
-    "trained": None,
-    "explained": None,
-    "usable": None,
-}
 
 
 @final
@@ -63,13 +48,9 @@ class Coefficients(nn.Module):
 @final
 @dataclass(frozen=True, eq=False)
 class LearnedSteps(Sampler):
-    """GGDM's sampler with `numbers`. `recompute`: hold no graph of the model, but call it again in backward.
-
-    Raises `UsageError` on another grid than the numbers are for.
-    """
+    """GGDM's sampler with `numbers`. Raises `UsageError` on another grid than they are for."""
 
     numbers: Coefficients
-    recompute: bool = False
     order = 1
 
     def init(self) -> State:
@@ -85,12 +66,7 @@ class LearnedSteps(Sampler):
                 f"These learned steps are for a grid of {len(c.times) - 1} steps of its own; step {n + 1} of this one "
                 f"goes from {float(t):g} to {float(s):g}. Sample on the grid that they were made for."
             )
-
-        def believed(x: Tensor) -> Tensor:
-            return clean(denoise(x, t))
-
-        held = checkpoint(believed, x, use_reentrant=False) if self.recompute and x.requires_grad else believed(x)
-        beliefs = (*state, held)
+        beliefs = (*state, clean(denoise(x, t)))
         weights = c.beliefs[n].to(x)  # [N]
         out = c.kept[n].to(x) * x + sum((weights[i] * x0 for i, x0 in enumerate(beliefs)), torch.zeros_like(x))
         if c.fresh.requires_grad:

@@ -40,7 +40,7 @@ SYSTEM = {
         "tests/oracle/test_flow_matching.py::test_the_conditional_loss_differs_by_a_constant",
         "tests/oracle/test_likelihood_ode.py::test_density_of_the_mixture",
     ],
-    "trained": None,
+    "trained": "benchmarks/trained/flow_matching.json",
     "explained": None,
     "usable": None,
 }

@@ -130,9 +130,15 @@ class Reader:
     @torch.no_grad()
     def log_probs(self, x: Tensor) -> Tensor:
         """log p(class | picture), [B, K]."""
+        return F.log_softmax(self.logits(*self._clean(x)).float(), dim=1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees of pictures, [B, C]."""
+        return self.logits.features(*self._clean(x)).float()
+
+    def _clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.to(next(self.logits.net.parameters()).device)
-        clean = torch.zeros((), dtype=torch.float64, device=x.device)
-        return F.log_softmax(self.logits(x, clean).float(), dim=1)
+        return x, torch.zeros((), dtype=torch.float64, device=x.device)
 
 
 def guided(base: System, drawing: Drawing, net: NoisyClassifier, facts: Facts) -> System:

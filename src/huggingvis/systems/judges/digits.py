@@ -64,7 +64,6 @@ class DigitJudge:
         """log p(digit | picture), [B, 10]."""
         return F.log_softmax(self.net(self._seen(x)), dim=1)
 
-    @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """The 84 numbers before the last layer, [B, 84]."""
         return self.net.features(self._seen(x))

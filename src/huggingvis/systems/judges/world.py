@@ -34,7 +34,6 @@ class WorldJudge:
         maps = self.net(x.to(next(self.net.parameters()).device))
         return [self._read(Maps(*(m[i].float().cpu() for m in maps))) for i in range(len(x))]
 
-    @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Pooled features [B, D] on the CPU of pictures [B, 3, H, W] in [-1, 1]."""
         return self.net.features(x.to(next(self.net.parameters()).device)).cpu()
