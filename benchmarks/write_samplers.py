@@ -48,6 +48,20 @@ the Fréchet distance to real pictures. These are all samplers on the shipped mo
 `hvis explain process cosine` draws the process that they walk back: alpha, sigma, log-SNR, and a picture on its way to
 noise.
 
+## Fitted to one model
+
+Two recipes take a finished run and make few steps of it better; what they find is a run of its own, which draws by it:
+
+```bash
+hvis train analytic_dpm --run runs/best --data mnist --denoiser runs/ddpm
+hvis train ggdm --run runs/five --data mnist --denoiser runs/ddpm --calls 5
+hvis generate --model runs/five
+```
+
+The first finds the best variance of each step and the best times, from pictures that are looked at once. The second
+trains every number of the steps through the chain, best by the features of a classifier (`--judge`, a run of
+`noisy_classifier`). What they are worth is measured [here](../benchmarks/foundations.md).
+
 """
 
 
