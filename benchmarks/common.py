@@ -25,6 +25,8 @@ from huggingvis.core.machine import cores, machine, versions
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+VARIABLE = "$HUGGINGVIS_TESTDATA"
+"""Names the folder of test data, wherever it lies."""
 T = TypeVar("T")
 
 
@@ -179,7 +181,17 @@ def command(path: str, words: Sequence[str]) -> str:
             next(rest, None)
         elif not word.startswith("--out="):
             kept.append(word)
-    return shlex.join(["python", f"benchmarks/{Path(path).name}", *kept])
+    return " ".join(map(_word, ["python", f"benchmarks/{Path(path).name}", *map(placed, kept)]))
+
+
+def placed(text: str) -> str:
+    """A text that names the test data by their variable, wherever they lie here."""
+    data = os.environ.get(VARIABLE.lstrip("$"))
+    return text.replace(data, VARIABLE) if data else text
+
+
+def _word(text: str) -> str:
+    return text if VARIABLE in text else shlex.quote(text)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from foundation_rows import FOUNDATION_ROWS, LEDGER
-from measured_rows import CURVES, MeasuredRows, Record, of_file
+from measured_rows import CURVES, SEED, MeasuredRows, Record, of_file
 from published_measures import evaluated
 from published_rows import ROWS
 from record_run import TRAINED, curve
@@ -251,7 +251,7 @@ def fitted(denoise: Bound, process: Process, variance: Analytic) -> Bound:
 
 @torch.no_grad()
 def _chain(bound: DiscreteBound, denoise: Bound, x: Tensor) -> Record:
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(SEED)
     parts = [in_bits(bound(denoise, part, rng, DRAWS), x[0].numel()) for part in x.split(CHUNK)]
     bits = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
     return {name: _told(float(b.mean()), float(b.std()) / math.sqrt(len(b))) for name, b in bits.items()}

@@ -20,6 +20,8 @@ from common import HERE, command, write_json
 from huggingvis.core.machine import cores, machine, versions
 
 CURVES = HERE / "curves"
+SEED = 0
+"""Of every draw that rows are measured by."""
 Record = dict[str, Any]
 
 
@@ -60,7 +62,8 @@ class MeasuredRows:
         return kept
 
     def write(self) -> None:
-        about = {"command": command(self.path, sys.argv[1:]), "asked": self.asked}
+        seconds = round(sum(row["seconds"] for row in self.rows.values()), 1)
+        about = {"command": command(self.path, sys.argv[1:]), "seed": SEED, "seconds": seconds, "asked": self.asked}
         told = about | {"machine": machine(cores()), "versions": versions(()), "rows": self.rows}
         write_json(CURVES / f"{self.name}.json", told)
 

@@ -13,7 +13,6 @@ whose `trained` mark is empty is marked by the record.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import statistics
 import sys
@@ -23,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write_bytes, write_json, write_text
-from trainings import RUN_FOLDERS, VARIABLE
+from common import VARIABLE, placed, write_bytes, write_json, write_text
+from trainings import RUN_FOLDERS
 
 from huggingvis.core.catalog import ROOT, find_recipe, systems
 from huggingvis.core.config import KIND, from_dict, to_dict
@@ -69,8 +68,7 @@ def _shown(value: object) -> str:
         return ",".join(map(_shown, value))
     if not isinstance(value, str):
         return str(value)
-    data = os.environ.get("HUGGINGVIS_TESTDATA")
-    return Path(value).name if Path(value).parent == WEIGHTS else value.replace(data, VARIABLE) if data else value
+    return Path(value).name if Path(value).parent == WEIGHTS else placed(value)
 
 
 def curve(lines: Sequence[dict[str, float]], key: str) -> list[list[float]]:

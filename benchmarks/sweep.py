@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import HERE, command, write_json
+from common import HERE, command, placed, write_json
 from torch import Tensor
 
 import huggingvis as hv
@@ -196,6 +196,7 @@ def run(system: System, sweep: Sweep, given: argparse.Namespace, record: dict[st
         told = {name: round(value, 5) for name, value in sweep.measure(point).items()}
         record["points"].append({**key, **told, "seconds": round(time.perf_counter() - began, 1)})
         record["points"].sort(key=lambda p: (p["sampler"], p[given.knob]))
+        record["seconds"] = round(sum(p["seconds"] for p in record["points"]), 1)
         write_json(stem.with_suffix(".json"), record)
         save(plotted(record), stem.with_suffix(".png"))
         print({**key, **told}, flush=True)
@@ -204,7 +205,7 @@ def run(system: System, sweep: Sweep, given: argparse.Namespace, record: dict[st
 
 def begun(system: System, sweep: Sweep, given: argparse.Namespace) -> dict[str, Any]:
     """The record to go on with: the one that is there, if it asks for the same, or a fresh one."""
-    asked = {name: str(getattr(given, name)) for name in ("count", "seed", "schedule", "against", "split")}
+    asked = {name: placed(str(getattr(given, name))) for name in ("count", "seed", "schedule", "against", "split")}
     asked["judge"] = given.judge.name if given.judge else "judge-world"
     asked["weights"] = fingerprint(system)
     path = CURVES / f"{given.knob}-{system.spec.name}.json"
@@ -213,8 +214,10 @@ def begun(system: System, sweep: Sweep, given: argparse.Namespace) -> dict[str, 
         if kept["asked"] == asked:
             return kept
         print(f"{path.name} is of another question and begins anew.", file=sys.stderr)
-    about = {"command": command(__file__, sys.argv[1:]), "model": system.spec.name, "knob": given.knob, "asked": asked}
-    return {**about, "machine": machine(cores()), "versions": versions(()), "levels": sweep.levels, "points": []}
+    about = {"command": command(__file__, sys.argv[1:]), "seed": given.seed, "seconds": 0.0}
+    where = {"machine": machine(cores()), "versions": versions(())}
+    what = {"model": system.spec.name, "knob": given.knob, "asked": asked}
+    return {**about, **what, **where, "levels": sweep.levels, "points": []}
 
 
 def plotted(record: Mapping[str, Any]) -> Picture:

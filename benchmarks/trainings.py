@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from common import VARIABLE
+
 from huggingvis.app.commands.evaluate import KINDS, PICTURES
 
-VARIABLE = "$HUGGINGVIS_TESTDATA"
 MNIST = f"mnist:{VARIABLE}/images/mnist"
 JUDGE = f"{VARIABLE}/weights/mnist_classifier/lenet_epoch=12_test_acc=0.991.pth"
 ACCURACY = f"--accuracy 500 --judge {JUDGE}"

@@ -113,6 +113,10 @@ def test_a_model_that_reads_sentences_is_compared_on_its_example(hvis: Any, tiny
                  "--count", "1", "--json"])  # fmt: skip
     assert said.document["prompts"] == [tiny.EXAMPLE] and said.document["schedule"] == tiny.DEFAULTS.schedule
     assert [row["nfe"] for row in said.document["rows"]] == [2, 4, 2, 4]
+    kept = json.loads(Path("compare.json").read_text())
+    assert kept["command"].startswith(f"hvis compare samplers --model {tiny_model} --samplers ddim,heun")
+    assert kept["command"].endswith("--count 1 --json") and kept["versions"].keys() >= {"python", "torch"}
+    assert kept["seconds"] == pytest.approx(sum(row["seconds"] for row in kept["rows"]), abs=0.1) and kept["machine"]
     assert sorted(path.name for path in Path().iterdir()) == ["compare-sheet.png", "compare.json", "compare.png"]
 
 

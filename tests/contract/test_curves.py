@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(
     torch.manual_seed(0)
     judge = save(tmp_path / "lenet.safetensors", digit_judge.keymap().to_theirs(LeNet5().state_dict()))
     usual = ["--model", str(run.path), "--against", data, "--split", "train", "--judge", str(judge)]
+    monkeypatch.setenv("HUGGINGVIS_TESTDATA", str(tmp_path / "data"))
 
     def call(*words: str) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["sweep.py", "steps", *words, *usual])
@@ -64,6 +66,8 @@ def test_a_sweep_goes_on_where_it_was_stopped(
     first = call("1", "--count", "50")
     assert first["levels"]["frechet"]["floor"] < first["points"][0]["frechet"]
     assert set(first["points"][0]) >= {"accuracy", "diversity"} and first["levels"]["accuracy"]["chance"] == 0.1
+    assert first["asked"]["against"] == "mnist:$HUGGINGVIS_TESTDATA" in first["command"]
+    assert (first["seed"], first["seconds"]) == (0, first["points"][0]["seconds"])
     more = call("1", "2", "--count", "50")
     assert more["points"][0] == first["points"][0] and [p["steps"] for p in more["points"]] == [1, 2]
     assert (tmp_path / "curves" / "steps-run.png").stat().st_size > 1000
@@ -76,6 +80,11 @@ def test_a_sweep_goes_on_where_it_was_stopped(
     again = call("2", "--count", "55")
     assert "begins anew" in capsys.readouterr().err  # the run was trained further
     assert again["points"][0]["frechet"] != more["points"][1]["frechet"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.json")), ids=lambda path: path.stem)
+def test_a_result_names_no_place_of_the_machine_it_was_made_on(path: Path) -> None:
+    assert not re.search(r"(?<![\w}~.$-])/(home|work|tmp|root|mnt|Users)/", path.read_text(encoding="utf-8"))
 
 
 def test_sweeps_that_tell_nothing_are_refused(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from huggingvis.app.locating import MODEL, add_places, located
 from huggingvis.app.preferences import preferences
 from huggingvis.app.screen import Screen
 from huggingvis.core.files import check_file, write_atomically
+from huggingvis.core.machine import cores, machine, versions
 
 ROOM = 1 << 20
 """Bytes asked for beside the sheet's, for the plot and the record."""
@@ -29,6 +31,7 @@ ROOM = 1 << 20
 def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from huggingvis.recipes.comparing import Comparison
 
+    parser.set_defaults(said=tuple(words))
     parser.add_argument("what", type=one_of("thing to compare", ("samplers",)), help="samplers")
     parser.add_argument("--model", metavar="NAME", help=MODEL)
     add_places(parser)
@@ -55,11 +58,18 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     cells = len(CellPlan.of(how.names, how.nfe, how.against is not None).cells)
     with screen.progress("comparing", cells) as tick:
         result = api.compare(model, how, device=device, progress=tick, say=screen.note, keep=keep)
-    text = json.dumps(result.record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    record = {
+        "command": shlex.join(["hvis", "compare", *args.said]),
+        **result.record,
+        "seconds": round(sum(row["seconds"] for row in result.record["rows"]), 1),
+        "machine": machine(cores()),
+        "versions": versions(()),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(written, lambda file: file.write(text.encode()))
     save(result.plot, plotted)
     save(result.sheet, sheet)
     kept.remove()  # all of it is in the record now
     for line in [*told(result), str(plotted), str(sheet), str(written)]:
         screen.say(line)
-    return {**result.record, "plot": str(plotted), "sheet": str(sheet)}
+    return {**record, "plot": str(plotted), "sheet": str(sheet)}
