@@ -30,7 +30,7 @@ SYSTEM = {
         "tests/oracle/test_coupling.py::test_the_assignment_is_scipys",
         "tests/oracle/test_coupling.py::test_optimal_pairs_keep_both_laws_and_cost_less",
     ],
-    "trained": None,
+    "trained": "benchmarks/trained/flow_optimal.json",
     "explained": None,
     "usable": None,
 }

@@ -22,7 +22,7 @@ SYSTEM = {
     "files": ["core/preconditioning.py", "processes/ve.py", "samplers/heun.py", "samplers/churn.py"],
     "built": "tests/walks/test_diffusion_recipes.py::test_edm_learns_loads_and_draws",
     "exact": "tests/oracle/test_edm.py::test_input_and_target_have_unit_variance",
-    "trained": None,
+    "trained": "benchmarks/trained/edm.json",
     "explained": None,
     "usable": None,
 }

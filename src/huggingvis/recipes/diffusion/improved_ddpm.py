@@ -47,7 +47,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_diffusion_recipes.py::test_improved_ddpm_learns_loads_and_draws",
     "exact": "tests/oracle/test_learned_variance.py::test_the_bound_is_the_divergence_of_the_two_steps",
-    "trained": None,
+    "trained": "benchmarks/trained/improved_cosine.json",
     "explained": None,
     "usable": None,
 }

@@ -24,7 +24,7 @@ SYSTEM = {
     "files": ["objectives/denoise.py", "processes/ve.py", "samplers/langevin.py", "nets/unet.py"],
     "built": "tests/walks/test_score_recipes.py::test_a_score_recipe_learns_loads_and_draws",
     "exact": "tests/oracle/test_score.py::test_annealed_langevin_finds_the_weights_and_plain_langevin_does_not",
-    "trained": None,
+    "trained": "benchmarks/trained/ncsn.json",
     "explained": None,
     "usable": None,
 }

@@ -30,7 +30,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_score_recipes.py::test_a_score_recipe_learns_loads_and_draws",
     "exact": "tests/oracle/test_likelihood_ode.py::test_density_of_the_mixture",
-    "trained": None,
+    "trained": "benchmarks/curves/ledger.json",
     "explained": None,
     "usable": None,
 }
