@@ -26,7 +26,8 @@ from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import Eps
 from huggingvis.core.protocols import Cond, Denoiser
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.dpm_solver import DPMSolver

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import PREDICTIONS, Process
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.grids import Leading, Linspace, Schedule, Trailing
 

@@ -34,9 +34,10 @@ from single_files import (
 )
 
 import huggingvis as hv
+from huggingvis.checkpoints.bases import BASES, base_of, named_base
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.kinds import kind_of, kinds
-from huggingvis.checkpoints.report import BASES, base_of, hashes, misfit, named_base, report_of
+from huggingvis.checkpoints.report import hashes, misfit, report_of
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import HvisError
 

@@ -16,9 +16,10 @@ from scheduler_twins import F64, Net, begin
 from torch import Tensor
 
 from huggingvis.core.diffusion import NetDenoiser
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import PREDICTIONS
-from huggingvis.core.sample import Grid, sample
+from huggingvis.core.sample import sample
 from huggingvis.edits.repaint import Replaced, jumping
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ddim import DDIM

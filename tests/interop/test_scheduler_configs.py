@@ -21,8 +21,8 @@ from huggingvis.checkpoints.diffusers_scheduler import (
 )
 from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.errors import FileProblem
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Eps, V
-from huggingvis.core.sample import Grid
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess

@@ -18,8 +18,9 @@ from huggingvis.checkpoints.diffusers_scheduler import IN_SIGMA, Own, own_solver
 from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
 from huggingvis.core.diffusion import NetDenoiser, compose
 from huggingvis.core.errors import HvisError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import ReplayNoise
-from huggingvis.core.sample import Grid, sample
+from huggingvis.core.sample import sample
 from huggingvis.processes.table import TableProcess
 
 pytestmark = [

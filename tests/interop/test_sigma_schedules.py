@@ -14,8 +14,9 @@ import torch
 from scheduler_twins import BETAS, F64, Net, assert_same, begin, double, draws, ours, sigma_scaled, theirs
 from torch import Tensor
 
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid, Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.vp import CosineVP

@@ -14,10 +14,12 @@ from huggingvis.codecs.text import TextTokenizer
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import PREDICTIONS, X0, Process
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.data.mixture import GaussianMixture
 from huggingvis.guidance.cfg import ClassifierFree

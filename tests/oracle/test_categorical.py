@@ -13,9 +13,9 @@ from torch import Tensor
 from huggingvis.core.belief import Belief, Categorical
 from huggingvis.core.categorical import CategoricalDiffusion, CategoricalNet, CategoricalProcess
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Grid
 from huggingvis.data.enumerable import Enumerable, heartbeat
 from huggingvis.objectives.categorical_bound import CategoricalBound
 from huggingvis.processes.multinomial import Multinomial

@@ -21,7 +21,8 @@ from huggingvis.core.noise import BatchNoise
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import PREDICTIONS, X0, Degradation, Prediction, Process, Residual
 from huggingvis.core.protocols import Cond, Denoiser
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.objectives.denoise import Asked
 from huggingvis.objectives.restoration import Restored
 from huggingvis.processes.blur import Blur, BlurNoise, Path, cosines

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import Diffusion
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Grid, sample
+from huggingvis.core.sample import sample
 from huggingvis.guidance.by_step import ByStep
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.conjunction import Conjunction

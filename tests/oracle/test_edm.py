@@ -14,7 +14,8 @@ from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import Process, V
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.objectives.denoise import Denoising, LogNormal, UniformTimes
 from huggingvis.processes.flow import RectifiedFlow

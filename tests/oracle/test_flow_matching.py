@@ -12,7 +12,8 @@ from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Velocity
 from huggingvis.core.protocols import Cond, Denoiser
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.coupling import OptimalPairs
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.metrics.straightness import Paths, walk

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from huggingvis.core.belief import Belief
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.metrics.kid import kernel_distance
 from huggingvis.objectives.sample_quality import recomputed

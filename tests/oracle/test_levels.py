@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import NetDenoiser
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Eps, Process
 from huggingvis.core.protocols import Cond, Denoiser, Step
-from huggingvis.core.sample import Grid, sample
+from huggingvis.core.sample import sample
 from huggingvis.processes.vp import CosineVP
 from huggingvis.samplers.ddim import DDIM
 

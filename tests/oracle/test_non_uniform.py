@@ -16,11 +16,13 @@ from huggingvis.core.belief import Belief, Categorical, Gaussian
 from huggingvis.core.components import Components, Lockstep
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, SeedNoise
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import PREDICTIONS, Eps, Prediction, Process
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.guidance.projected import Projected
 from huggingvis.objectives.denoise import Denoising, UniformTimes

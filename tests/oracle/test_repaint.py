@@ -14,10 +14,11 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Grid, sample
+from huggingvis.core.sample import sample
 from huggingvis.edits.repaint import Replaced, jumping
 from huggingvis.processes.vp import LinearVP
 from huggingvis.samplers.ancestral import Ancestral

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Belief
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.vp import CosineVP, LinearVP

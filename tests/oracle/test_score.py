@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import NetDenoiser
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.preconditioning import Preconditioned
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.objectives.denoise import Denoising, LogNormal
 from huggingvis.processes.flow import RectifiedFlow

@@ -14,7 +14,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import BatchNoise, ReplayNoise
 from huggingvis.core.process import X0, Eps, Prediction, Process, Residual
 from huggingvis.core.protocols import Cond
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.metrics.frechet import frechet_gaussian
 from huggingvis.objectives.denoise import Denoising, UniformTimes

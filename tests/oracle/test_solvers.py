@@ -11,10 +11,12 @@ from torch import Tensor
 
 from huggingvis.core.belief import Belief
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, ReplayNoise, SeedNoise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond, Step
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.processes.flow import RectifiedFlow
 from huggingvis.processes.table import TableProcess

@@ -12,7 +12,8 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.fourier_features import FourierFeatures
 from huggingvis.core.learned_variance import LearnedVariance
 from huggingvis.core.process import X0, Eps, Process
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.objectives.continuous_bound import ContinuousBound, InSteps, OverLogSNR, OverTime
 from huggingvis.objectives.denoise import Denoising, UniformTimes

@@ -15,9 +15,9 @@ from torch import Tensor
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import compose
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import ReplayNoise, SeedNoise
 from huggingvis.core.request import Canvas, FromPicture, Prompt, Request, Sampling
-from huggingvis.core.sample import Grid
 from huggingvis.core.system import System
 from huggingvis.core.text_memory import remembering
 from huggingvis.edits.generate import generate, notes

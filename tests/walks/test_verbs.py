@@ -133,7 +133,7 @@ def test_pictures_of_another_shape_are_refused_in_words(vae: System) -> None:
 
 def test_samples_are_asked_for_by_the_names_that_generate_knows(tiny_model: Path) -> None:
     model = hv.load(tiny_model, device="cpu")
-    numbers = {"steps": 3, "sampler": "euler-a", "cfg": 2.5, "negative": "a cat"}
+    numbers: dict[str, Any] = {"steps": 3, "sampler": "euler-a", "cfg": 2.5, "negative": "a cat"}
     x = model.sample(2, "a fox", seed=4, **numbers)
     same = hv.generate("a fox", model=model, count=2, seed=4, **numbers)
     assert [p.pixels.tolist() for p in model.pictures(x)] == [p.pixels.tolist() for p in same]

@@ -24,7 +24,7 @@ from huggingvis.checkpoints.json_files import read_json, write_json
 from huggingvis.core.errors import about
 from huggingvis.core.process import PREDICTIONS, Prediction, Process
 from huggingvis.core.protocols import Guidance
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers.ddim import DDIM
 

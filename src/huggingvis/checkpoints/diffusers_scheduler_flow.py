@@ -13,8 +13,8 @@ from typing import final
 import torch
 
 from huggingvis.checkpoints.diffusers_common import Json, unsupported
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.processes.flow import RectifiedFlow
 
 ASKED, PREDICTED = "use_flow_sigmas", "flow_prediction"

@@ -14,8 +14,8 @@ import torch
 
 from huggingvis.checkpoints.diffusers_common import Json, unsupported
 from huggingvis.checkpoints.diffusers_scheduler_flow import ASKED, flow_levels, flow_of
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.processes.table import TableProcess
 from huggingvis.samplers._strides import GRID, Even, Stride
 from huggingvis.samplers.grids import Beta, Karras, Leading, Linspace, LogSNR, Schedule, Trailing

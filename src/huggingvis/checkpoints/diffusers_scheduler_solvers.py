@@ -21,7 +21,7 @@ from huggingvis.checkpoints.diffusers_scheduler_grids import (
 )
 from huggingvis.checkpoints.diffusers_scheduler_settings import PREDICTIONS_OF
 from huggingvis.core.process import PREDICTIONS
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.guidance.threshold import Clip, DynamicThreshold
 from huggingvis.samplers._multistep import Form
 from huggingvis.samplers.ancestral import Ancestral

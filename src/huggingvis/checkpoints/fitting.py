@@ -18,13 +18,14 @@ from typing import Any, final
 from torch import nn
 
 from huggingvis.checkpoints import diffusers_pixart, diffusers_unet, ldm_unet, original_pixart, text_towers_clip
+from huggingvis.checkpoints.bases import BASES, Base, base_of, named_base
 from huggingvis.checkpoints.diffusers_unet_config import config_from_diffusers, config_to_diffusers
 from huggingvis.checkpoints.inspect import Facts
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.kinds import CONFIG, Subject
 from huggingvis.checkpoints.lora_formats import read
 from huggingvis.checkpoints.lora_formats_fit import Host, fit
-from huggingvis.checkpoints.report import BASES, Base, Report, base_of, misfit, named_base, report_of
+from huggingvis.checkpoints.report import Report, misfit, report_of
 from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown

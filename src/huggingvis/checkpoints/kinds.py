@@ -15,13 +15,14 @@ import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, final
 
+from huggingvis.checkpoints.bases import Base
 from huggingvis.checkpoints.formats import Format, Header, TensorFact, read_header, sniff
 from huggingvis.checkpoints.json_files import read_json
-from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import FOREIGN
 from huggingvis.core.errors import no_file
 from huggingvis.core.files import check_readable, explain
@@ -30,6 +31,28 @@ INDEX, CONFIG = "model_index.json", "config.json"
 """The settings of a whole pipeline and of one of its parts, in diffusers' folders."""
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 Tensors = Mapping[str, TensorFact]
+
+
+@final
+@dataclass(frozen=True)
+class Told:
+    """What a kind knows of a file.
+
+    Attributes:
+        title: what it is, with its article; empty: the kind's own.
+        base: of an adapter the base it was made for, of a model what it is itself.
+        sentences: for a person, each one whole.
+        facts: further facts by name, in JSON values; the first are the more important.
+        triggers: words that call it in a prompt.
+        refused: why it cannot be used here at all.
+    """
+
+    title: str = ""
+    base: Base | None = None
+    sentences: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    triggers: tuple[str, ...] = ()
+    refused: str = ""
 
 
 class Kind(ABC):

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huggingvis.core.belief import Belief, Categorical
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Bound, Cond, Denoiser, Guidance, OnStep
-from huggingvis.core.sample import Grid, Steps, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Steps
 from huggingvis.core.shapes import per_sample, widest
 
 

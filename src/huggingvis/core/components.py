@@ -13,7 +13,7 @@ the components are (pixels, wavelets, cosines) is a codec's business. Book: chap
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -24,12 +24,7 @@ from huggingvis.core.levels import Table
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-
-if TYPE_CHECKING:
-    from huggingvis.core.sample import Sampler
-
-State = Any
-"""As in `core.sample`."""
+from huggingvis.core.sampler import Sampler, State
 
 
 @final

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.belief import Belief
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction, Process
 from huggingvis.core.protocols import Cond, Denoiser, Guidance, OnStep
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.shapes import expand, per_sample
 
 FROM_LOOP = ("clock", "estimate", "step")

@@ -1,122 +1,23 @@
-"""The one denoising loop, the grid of times it walks, and what a sampler is.
+"""The one denoising loop: a sampler's steps along a grid of times.
 
-Every sampler of the library is a frozen dataclass of numbers with two methods (`init`, `step`); its history is a value
-that the loop carries, so a step is a pure function and can be replayed, differentiated or run backwards.
-Book: chapter 4, "The loop".
+What a sampler is stands in `core.sampler`, what a grid is in `core.grid`. Book: chapter 4, "The loop".
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.components import Components, Lockstep
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
-from huggingvis.core.protocols import Bound, Cond, Denoiser, OnStep, Step
-
-State = Any
-"""A sampler's history between steps: `None`, or a tuple of tensors and times. Never mutated."""
-
-
-SAME = 1e-12
-"""Times that differ by less of themselves are one: made from one level in two ways they differ by up to 4e-15."""
-
-
-class Renoises(Protocol):
-    """What the loop itself asks of a process, of numbers (`core.process`) or of classes (`core.categorical`)."""
-
-    def renoise(self, x: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor: ...
-
-
-P = TypeVar("P", bound=Renoises)
-Walked = TypeVar("Walked", bound=Renoises, contravariant=True)
-
-
-class Steps(Protocol[Walked]):
-    """What the loop asks of a sampler, on the kind of process that it walks."""
-
-    def init(self) -> State: ...
-
-    def step(
-        self, denoise: Bound, process: Walked, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
-    ) -> tuple[Tensor, State]: ...
-
-
-class Sampler(ABC):
-    """Integrates belief into a sample. Subclasses are frozen dataclasses; `order` is their order of convergence.
-
-    `plain`: it reads no more of a process than `signal` and `sigma`, and so runs on a `Degradation` too.
-    """
-
-    order: int
-    plain: bool = False
-
-    def init(self) -> State:
-        """History before the first step."""
-        return None
-
-    @abstractmethod
-    def step(
-        self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
-    ) -> tuple[Tensor, State]:
-        """From x_t to x_s, s < t. `t` and `s` are 0-dim float64 CPU tensors."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Times from noise to data and, where a net must be told another value than the process's own clock, the clocks.
-
-    `times` [N+1] float64. `clocks` [N] float64 or None: what the net is told at `times[:N]`. Table-backed networks were
-    trained on whole numbers; whether and how a schedule rounds to them differs between the community's samplers, so it
-    is the grid's choice. A grid may rise: where the next time is larger the loop renoises (RePaint, restart).
-
-    No time stands twice in a row: between equal levels there is no step to make, and a solver with a history would
-    divide by its length. Where a schedule ends at the level of its last call, or asks for more noise than a process
-    has, the repetition (to `SAME`) is left out here, with its clock, and the grid is shorter.
-    """
-
-    times: Tensor
-    clocks: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.times.dtype != torch.float64 or self.times.ndim != 1 or len(self.times) < 2:
-            found = f"{self.times.dtype} {tuple(self.times.shape)}"
-            raise ValueError(f"a grid is at least two float64 times, found {found}")
-        if self.clocks is not None and len(self.clocks) != len(self.times) - 1:
-            raise ValueError(f"{len(self.times) - 1} steps need as many clock values, found {len(self.clocks)}")
-        moves = ~torch.isclose(self.times[:-1], self.times[1:], rtol=SAME, atol=0.0)  # [N]
-        if not bool(moves.all()):
-            if not bool(moves.any()):
-                raise ValueError(f"a grid leads from one time to another, found only {float(self.times[0]):g}")
-            object.__setattr__(self, "times", torch.cat([self.times[:-1][moves], self.times[-1:]]))
-            object.__setattr__(self, "clocks", None if self.clocks is None else self.clocks[moves])
-
-    def __len__(self) -> int:
-        return len(self.times) - 1
-
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(t, s) of each step."""
-        return pairwise(self.times.unbind())
-
-    def ranks(self) -> dict[float, int]:
-        """Time -> how many of the grid's levels lie above it."""
-        return {level: n for n, level in enumerate(sorted(set(self.times.tolist()), reverse=True))}
-
-    def clock_table(self, x: Tensor) -> dict[float, Tensor]:
-        """Exact time -> what a network is told there of each sample in `x`, [B], where this grid decides it."""
-        if self.clocks is None:
-            return {}
-        told = self.clocks.to(x.device, torch.float32)[:, None].expand(-1, len(x))  # [N, B]; MPS has no float64
-        return dict(zip(self.times[:-1].tolist(), told.unbind(), strict=True))
+from huggingvis.core.protocols import Cond, Denoiser, OnStep, Step
+from huggingvis.core.sampler import P, Sampler, Steps
 
 
 def sample(

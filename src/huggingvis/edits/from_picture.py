@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import over_white
 from huggingvis.core.request import FromPicture, Request
-from huggingvis.core.sample import Grid
 from huggingvis.core.streams import aside
 from huggingvis.core.system import System
 from huggingvis.edits.placing import placed

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Encodes, Generative, OnStep
 from huggingvis.core.request import Limits, Request, check
-from huggingvis.core.sample import Grid
 from huggingvis.core.shapes import check_finite
 from huggingvis.core.streams import noise_of
 from huggingvis.core.system import System, canvas_of, nearest_trained

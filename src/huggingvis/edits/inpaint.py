@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture, over_white
 from huggingvis.core.request import Inpaint, Request
 from huggingvis.core.resizing import Box, place_on
-from huggingvis.core.sample import Grid
 from huggingvis.core.streams import aside
 from huggingvis.core.system import System
 from huggingvis.edits.from_picture import tail

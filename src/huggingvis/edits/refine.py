@@ -25,11 +25,11 @@ from huggingvis.codecs.prompt_passes import in_second_pass
 from huggingvis.codecs.prompt_script import Steps
 from huggingvis.core.diffusion import Diffuses
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import Noise, Replayed
 from huggingvis.core.protocols import Cond, Encodes
 from huggingvis.core.request import Limits, Refine, Request
-from huggingvis.core.sample import Grid
 from huggingvis.core.system import System, canvas_of
 from huggingvis.core.upscalers import Upscaler, upscaler_of
 from huggingvis.edits.task import Task

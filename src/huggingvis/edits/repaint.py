@@ -9,7 +9,7 @@ Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion Probabilisti
 Putting in what is known makes each x_s right there, but joins it to a rest that was drawn for another x_t: one walk
 stays biased however many steps it has. A jump mixes both in the noise and lets the next walk settle the seam. The rest
 is then as good as a draw of p(rest | known) once the jumps are many; §4.2 of the paper takes jumps of 10 of 250 steps,
-each part of the way walked 10 times. A grid that rises is all that a jump is (`core.sample`).
+each part of the way walked 10 times. A grid that rises is all that a jump is (`core.grid`).
 Book: chapter 6, "Resampling".
 """
 
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Grid, Sampler, State
+from huggingvis.core.sampler import Sampler, State
 
 SYSTEM = {
     "name": "RePaint",

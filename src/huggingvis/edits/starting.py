@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import looks_of
 from huggingvis.core.request import Request, Source
-from huggingvis.core.sample import Grid
 from huggingvis.core.system import System, canvas_of
 from huggingvis.edits.from_picture import tail
 from huggingvis.edits.task import Task

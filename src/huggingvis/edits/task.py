@@ -15,11 +15,11 @@ from torch import Tensor
 
 from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Cond, Encodes, EncodesByChance, Generative, OnStep
 from huggingvis.core.request import Request
-from huggingvis.core.sample import Grid
 from huggingvis.core.streams import aside
 from huggingvis.core.system import System, canvas_of
 

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import ReplayNoise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond, Denoiser, Step
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 
 
 class Paths(NamedTuple):

@@ -20,7 +20,7 @@ from huggingvis.core.noise import SeedNoise
 from huggingvis.core.process import Degradation, Prediction, Process
 from huggingvis.core.protocols import Batch, Conditioner, Decodes, Denoiser, Generative, Guidance, Measure, OnStep
 from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.self_conditioning import SelfConditioning
 from huggingvis.core.system import Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree

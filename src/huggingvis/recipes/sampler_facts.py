@@ -20,9 +20,11 @@ from torch import Tensor
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.catalog import Entry, entries
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise
 from huggingvis.core.protocols import Cond, Step
-from huggingvis.core.sample import Grid, Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.ve import LinearVE
 from huggingvis.processes.vp import LinearVP

@@ -15,7 +15,7 @@ from torch import Tensor
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import BatchNoise
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.export.grid import beside, stacked
 from huggingvis.export.plot import Axes, Curve, plot
 from huggingvis.processes.vp import LinearVP

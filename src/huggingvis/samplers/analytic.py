@@ -24,9 +24,9 @@ from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Grid
 from huggingvis.samplers._levels import Levels, clean, levels
 from huggingvis.samplers.variances import Variance
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from huggingvis.core.categorical import CategoricalProcess, believed
 from huggingvis.core.noise import Noise
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import State
+from huggingvis.core.sampler import State
 
 
 @final

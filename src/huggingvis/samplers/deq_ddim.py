@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import NumericalTrouble, UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond, Denoiser
-from huggingvis.core.sample import Grid
 from huggingvis.core.shapes import per_sample
 from huggingvis.samplers._levels import Levels, clean, levels
 

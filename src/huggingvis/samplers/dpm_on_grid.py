@@ -22,7 +22,7 @@ from torch import Tensor
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._exponential import weights
 from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, levels
 from huggingvis.samplers._multistep import Form

@@ -25,7 +25,7 @@ from torch import Tensor
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.core.shapes import mixed, plus
 from huggingvis.samplers._exponential import moments
 from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels

@@ -33,7 +33,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.core.shapes import expand
 from huggingvis.samplers._levels import clean, euler, levels
 

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Grid, Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._levels import clean, levels
 
 

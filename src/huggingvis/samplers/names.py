@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.process import Degradation, Process
 from huggingvis.core.request_sampling import Sampling
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.ancestral_form import AncestralForm
 from huggingvis.samplers.consistency import Consistency

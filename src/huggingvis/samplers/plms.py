@@ -23,7 +23,7 @@ from torch import Tensor
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Eps, Prediction, Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._levels import clean, euler, levels
 from huggingvis.samplers._strides import GRID, Stride
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._levels import clean, euler, levels
 
 

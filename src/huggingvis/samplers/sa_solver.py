@@ -22,7 +22,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._levels import Levels, clean, half_log_snr, levels
 from huggingvis.samplers._multistep import Form, from_pure_noise, moved
 from huggingvis.samplers.dpm_solver import OfData

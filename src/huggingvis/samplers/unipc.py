@@ -18,7 +18,7 @@ from torch import Tensor
 from huggingvis.core.noise import Noise
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Bound
-from huggingvis.core.sample import Sampler, State
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.samplers._levels import Levels, clean, euler, half_log_snr, levels
 from huggingvis.samplers._multistep import Form, moved
 from huggingvis.samplers.dpm_solver import OfData

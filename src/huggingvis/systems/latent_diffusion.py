@@ -22,7 +22,7 @@ from huggingvis.core.noise import Noise
 from huggingvis.core.process import Prediction
 from huggingvis.core.protocols import Guidance
 from huggingvis.core.request import OWN, Limits, Request, Sampling
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import Adapts, Spec, System, canvas_of
 from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.guidance.picture_and_text import PictureAndText

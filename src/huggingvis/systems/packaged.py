@@ -25,7 +25,8 @@ from huggingvis.checkpoints.assign import assign
 from huggingvis.checkpoints.eight_bits import SCALE, packed, unpacked
 from huggingvis.checkpoints.io import load, save
 from huggingvis.checkpoints.local_folders import SUFFIXES
-from huggingvis.checkpoints.report import listed, plain
+from huggingvis.checkpoints.report import listed
+from huggingvis.checkpoints.training_notes import plain
 from huggingvis.core.config import default_of, from_dict, types_of
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.files import explain, to_disk, write_atomically

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,10 +26,8 @@ from torch import Tensor
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.files import explain, to_disk, usual_mode
 from huggingvis.train.parallel import Parallel
+from huggingvis.train.tensor_sets import Live, Sets
 
-Sets = Mapping[str, Mapping[str, Tensor]]
-Live = Callable[[str], Tensor | None]
-"""The tensor in use that a stored one is meant for, by its name; None where there is none."""
 _NAME = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".writing-"
 _RETIRED = ".removing-"

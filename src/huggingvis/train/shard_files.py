@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from huggingvis.core.errors import FileProblem
-from huggingvis.train.checkpoint import Live, Sets
+from huggingvis.train.tensor_sets import Live, Sets
 
 
 def save(sets: Sets, folder: Path) -> None:

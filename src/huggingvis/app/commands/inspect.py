@@ -99,7 +99,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(text: object) -> str:
-    from huggingvis.checkpoints.report import plain
+    from huggingvis.checkpoints.training_notes import plain
 
     return plain(text, 1000)
 

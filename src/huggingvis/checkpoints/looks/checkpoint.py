@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.single import of_single_file
-from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import TOWERS, autoencoder_prefix, unet_prefix
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import base_by_shapes, refusal, unet_base, weights_in
-from huggingvis.checkpoints.report import Told
 from huggingvis.core.errors import FileProblem
 
 

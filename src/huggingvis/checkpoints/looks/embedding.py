@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+from huggingvis.checkpoints.bases import Base, base_of
 from huggingvis.checkpoints.embedding_names import BY_WIDTH, FILES, PARAM, TOWERS, is_table, vectors_in
 from huggingvis.checkpoints.formats import Format
-from huggingvis.checkpoints.kinds import Kind, Subject
-from huggingvis.checkpoints.report import Base, Told, base_of, listed, plain
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
+from huggingvis.checkpoints.report import listed
+from huggingvis.checkpoints.training_notes import plain
 
 _BASES = {("clip_l",): 768, ("clip_h",): 1024, ("clip_g", "clip_l"): 2048, ("clip_g",): 2048}
 """Text towers -> width of the text tokens of the base that has them."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.bases import base_of
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import refusal
-from huggingvis.checkpoints.report import Told, base_of
 from huggingvis.core.errors import FileProblem
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from huggingvis.checkpoints.bases import Base, base_of
 from huggingvis.checkpoints.embedding_names import BUNDLE
 from huggingvis.checkpoints.formats import Format, read_numbers
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.lora_formats_bases import made_for, reading_width
 from huggingvis.checkpoints.lora_formats_names import (
     PARTS,
@@ -26,8 +27,9 @@ from huggingvis.checkpoints.lora_formats_names import (
     stranger,
 )
 from huggingvis.checkpoints.lora_formats_settings import HEADER_KEY, Settings, from_header, read_settings
-from huggingvis.checkpoints.report import Base, Told, base_of, listed, plain
+from huggingvis.checkpoints.report import listed
 from huggingvis.checkpoints.single_file_family import unet_prefix
+from huggingvis.checkpoints.training_notes import plain
 from huggingvis.core.errors import FileProblem
 
 Shape = tuple[int, ...]

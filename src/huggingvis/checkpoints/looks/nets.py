@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingvis.checkpoints.bases import Base, base_of
 from huggingvis.checkpoints.formats import Format, TensorFact, read_header, sniff
 from huggingvis.checkpoints.hub_files import WEIGHTS
 from huggingvis.checkpoints.json_files import read_json
 from huggingvis.checkpoints.kinds import Subject
 from huggingvis.checkpoints.lora_formats_bases import reading_width
-from huggingvis.checkpoints.report import Base, base_of, counted
+from huggingvis.checkpoints.report import counted
 from huggingvis.core.errors import FileProblem
 
 PRECISIONS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64", "F8_E4M3": "fp8", "F8_E5M2": "fp8"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
-from huggingvis.checkpoints.report import Told, listed, plain
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
+from huggingvis.checkpoints.report import listed
 from huggingvis.checkpoints.single_file_family import foreign
+from huggingvis.checkpoints.training_notes import plain
 
 
 @final

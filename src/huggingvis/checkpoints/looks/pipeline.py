@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, final
 
-from huggingvis.checkpoints.kinds import INDEX, Kind, Subject
+from huggingvis.checkpoints.bases import Base
+from huggingvis.checkpoints.kinds import INDEX, Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import PRECISIONS, VARIANTS, channels, settings_of, unet_base, weights_in
 from huggingvis.checkpoints.looks.single import PREDICTS
-from huggingvis.checkpoints.report import Base, Told, listed, plain
+from huggingvis.checkpoints.report import listed
+from huggingvis.checkpoints.training_notes import plain
 
 
 @final

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from huggingvis.checkpoints.bases import base_of
 from huggingvis.checkpoints.inspect import Facts
-from huggingvis.checkpoints.kinds import Subject
-from huggingvis.checkpoints.report import Told, base_of
+from huggingvis.checkpoints.kinds import Subject, Told
 from huggingvis.core.errors import FileProblem
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import weights_in
-from huggingvis.checkpoints.report import Told
 
 _TOKENS = ("token_embedding.weight", "shared.weight", "word_embeddings.weight", "embed_tokens.weight")
 _KNOWN = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
-from huggingvis.checkpoints.report import Told
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.single_file_family import foreign
 
 

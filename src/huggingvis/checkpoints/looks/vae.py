@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import weights_in
 from huggingvis.checkpoints.looks.single import of_single_file
-from huggingvis.checkpoints.report import Told
 from huggingvis.checkpoints.single_file_family import autoencoder_prefix
 
 _SIGNS = ("encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from huggingvis.checkpoints.kinds import Kind, Subject
+from huggingvis.checkpoints.kinds import Kind, Subject, Told
 from huggingvis.checkpoints.looks.nets import weights_in
-from huggingvis.checkpoints.report import Told
 
 _CLASS, _CODEBOOK, _DECODER = "VQModel", "quantize.embedding.weight", "decoder.up_blocks.0.resnets.0.conv1.weight"
 

@@ -21,7 +21,7 @@ from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import Cancelled, FileProblem
 from huggingvis.core.request import Request
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import System
 from huggingvis.recipes.pixel_diffusion import bind_denoiser
 from huggingvis.recipes.setting import Setting

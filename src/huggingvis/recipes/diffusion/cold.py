@@ -25,7 +25,8 @@ from huggingvis.core.noise import BatchNoise
 from huggingvis.core.process import X0, Degradation
 from huggingvis.core.protocols import Batch, Measure
 from huggingvis.core.request import Sampling
-from huggingvis.core.sample import Sampler, sample
+from huggingvis.core.sample import sample
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import System
 from huggingvis.guidance.threshold import Clip
 from huggingvis.metrics.psnr import psnr

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from huggingvis.core.categorical import CategoricalDiffusion, CategoricalNet
+from huggingvis.core.grid import Grid
 from huggingvis.core.request import Limits, Request, Sampling
-from huggingvis.core.sample import Grid
 from huggingvis.core.system import System
 from huggingvis.data.enumerable import Enumerable, heartbeat
 from huggingvis.nets.timed_mlp import WordMLP

@@ -27,7 +27,7 @@ from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Batch, Generative, Measure, OnStep
 from huggingvis.core.request import Request
-from huggingvis.core.sample import Sampler
+from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import System, canvas_of
 from huggingvis.data.cache import ArrayCache
 from huggingvis.data.neighbours import nearest

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.processes.table import TableProcess
 
 Schedule = Callable[[Process], Grid]

@@ -17,8 +17,8 @@ from typing import final
 import torch
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.samplers._beta_law import quantile
 from huggingvis.samplers.grids._common import at_rho, check_steps, on_knots, table_of, then
 

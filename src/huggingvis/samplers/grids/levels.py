@@ -18,8 +18,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.samplers._beta_law import quantile
 from huggingvis.samplers.grids._common import at_rho, check_steps, on_levels, rho_range, table_of
 

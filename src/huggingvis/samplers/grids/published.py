@@ -12,8 +12,8 @@ from typing import final
 import numpy as np
 import torch
 
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.samplers.grids._common import check_steps, on_levels
 
 SYSTEM = {

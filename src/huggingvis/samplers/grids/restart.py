@@ -13,8 +13,8 @@ from typing import final
 import torch
 
 from huggingvis.core.errors import UsageError
+from huggingvis.core.grid import Grid
 from huggingvis.core.process import Process
-from huggingvis.core.sample import Grid
 from huggingvis.samplers.grids._common import Schedule, at_rho
 from huggingvis.samplers.grids.levels import Karras
 
