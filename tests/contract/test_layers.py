@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,23 @@ def layer_faults(root: Path) -> list[str]:
     return faults
 
 
+def circle(root: Path) -> list[str]:
+    """Modules that import each other in a ring, the first of them again at the end; none: empty. Packages' own files
+    hand names on, and are left out."""
+    known = {file.removesuffix(".py").replace("/", "."): (file, tree) for file, tree in sources(root)}
+    graph: dict[str, set[str]] = {}
+    for name, (file, tree) in known.items():
+        found = {module.removeprefix("huggingvis.") for _, module in imports(file, tree)}
+        for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module):
+            found |= {f"{str(node.module).removeprefix('huggingvis.')}.{alias.name}" for alias in node.names}
+        graph[name] = (found & known.keys()) - {name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [str(name) for name in error.args[1]]
+    return []
+
+
 def asking_faults(root: Path) -> list[str]:
     faults = []
     for file, tree in sources(root):
@@ -153,6 +171,10 @@ def declared(*, test_only: tuple[str, ...] = ("test", "book")) -> tuple[set[str]
 
 def test_imports_go_strictly_downward() -> None:
     assert layer_faults(ROOT) == []
+
+
+def test_no_file_imports_one_that_imports_it() -> None:
+    assert circle(ROOT) == []
 
 
 def test_nobody_below_recipes_reads_argv_or_environment() -> None:
@@ -216,6 +238,16 @@ def test_asking_rule(tmp_path: Path, file: str, text: str, count: int) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
     assert len(asking_faults(tmp_path)) == count
+
+
+def test_circle_rule(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "a.py").write_text("from huggingvis.core.b import x")
+    (tmp_path / "core" / "b.py").write_text("from huggingvis.core import c")
+    assert circle(tmp_path) == []
+    (tmp_path / "core" / "c.py").write_text("def f():\n    from huggingvis.core.a import y")
+    sources.cache_clear()
+    assert {*circle(tmp_path)} == {"core.a", "core.b", "core.c"}
 
 
 def test_extra_rule(tmp_path: Path) -> None:
