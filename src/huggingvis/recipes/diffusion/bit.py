@@ -39,7 +39,7 @@ SYSTEM = {
     "files": ["codecs/bits.py", "core/self_conditioning.py", "samplers/asymmetric.py"],
     "built": "tests/walks/test_bit_recipe.py::test_bit_diffusion_learns_loads_and_draws",
     "exact": "tests/oracle/test_bit_diffusion.py::test_samples_have_the_toys_marginals",
-    "trained": None,
+    "trained": "benchmarks/trained/bit.json",
     "explained": None,
     "usable": None,
 }
