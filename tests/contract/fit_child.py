@@ -105,7 +105,11 @@ def main(path: str, steps: str = "200", pause: str = "0.0") -> int:
     parallel = from_torchrun(torch.device("cpu"))
     try:
         run = Run.begin(Path(path), CONFIG, resume=True, parallel=parallel)
-        toy_fit(run, Toy(), int(steps), float(pause))
+        toy = Toy()
+        with torch.no_grad():
+            for p in toy.net.parameters():
+                p.add_(parallel.rank)  # the first process's weights are those that count
+        toy_fit(run, toy, int(steps), float(pause))
     except HvisError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -69,8 +69,14 @@ def drawn(at: TrainStep) -> None:
 
 
 def train(run: Run, steps: int, bf16: bool = False) -> Denoising:
-    """Six pieces a step, clipping that acts, averages, a validation and a checkpoint every second step."""
+    """Six pieces a step, clipping that acts, averages, a validation and a checkpoint every second step.
+
+    Weights of all processes but the first are wrong, and none of them counts.
+    """
     objective = denoising()
+    with torch.no_grad():
+        for p in objective.parameters():
+            p.add_(run.parallel.rank)
     settings = FitSettings(
         seed=3,
         accumulate=6,

@@ -13,6 +13,7 @@ from torch import nn
 from huggingvis.core.errors import UsageError
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.protocols import Batch
+from huggingvis.train import parallel
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.fit import fit
 from huggingvis.train.optim import Optim
@@ -60,6 +61,15 @@ def test_accumulation_equals_one_big_batch(tmp_path: Path) -> None:
     losses = [[r["loss.mse"] for r in Run.open(tmp_path / name).metrics()] for name in ("whole", "cut")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert difference(whole.net, Toy().net) > 1e-2
+
+
+def test_gradients_are_summed_in_buckets_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every gradient once and in order; a bucket holds more than its size only where one gradient does."""
+    monkeypatch.setattr(parallel, "BUCKET", 10)
+    sizes = [(4, torch.float32), (6, torch.float32), (1, torch.float32), (30, torch.float32), (3, torch.bfloat16)]
+    grads = [torch.full((n,), i, dtype=kind) for i, (n, kind) in enumerate([*sizes, (3, torch.float32)])]
+    found = [[int(grad[0]) for grad in bucket] for bucket in parallel._buckets(grads)]
+    assert found == [[0, 1], [2], [3], [4], [5]]
 
 
 def test_batch_that_cannot_be_cut(tmp_path: Path) -> None:

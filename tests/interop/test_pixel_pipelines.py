@@ -136,6 +136,8 @@ def test_our_runs_are_theirs(recipe: str, prediction: str, process: str, tmp_pat
     shape, system = (1, 1, 8, 8), bind_run(run.path)
     told = json.loads((place / "scheduler/scheduler_config.json").read_text())
     assert "trained_betas" not in told
+    made.scheduler.set_timesteps(1000)
+    assert made.scheduler.timesteps.tolist() == list(range(999, -1, -1))  # the whole of the chain that was trained
     draws = noise(3, STEPS + 1, shape)
     again = bind_folder(place, How())
     assert_close(latents(again, asked(), list(draws)).clamp(-1, 1), theirs(made, shape))
@@ -184,6 +186,7 @@ def test_classes_go_out_and_come_back(recipe: str, tmp_path: Path) -> None:
 
     again, draws = bind_folder(place, How()), noise(3, STEPS + 1, (1, 1, 8, 8))
     assert again.spec.card["classes"] == names
+    assert again.defaults.guidance_scale == system.defaults.guidance_scale == 2.0
     for sampling in (Sampling("ddpm", "leading", STEPS, 1.0), Sampling("ddim", "trailing", STEPS, 3.0)):
         for prompt in (Prompt(), Prompt(names[1]), Prompt(names[1], names[0])):
             walk = Request(prompt, sampling=sampling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from scheduler_twins import OURS, Net, assert_same, begin, draws, ours, theirs
 
+from huggingvis.checkpoints import diffusers_scheduler_edm as edm
 from huggingvis.checkpoints.diffusers_scheduler import (
     IN_SIGMA,
     Own,
@@ -20,6 +22,7 @@ from huggingvis.checkpoints.diffusers_scheduler import (
     write_scheduler,
 )
 from huggingvis.checkpoints.diffusers_scheduler_grids import CutDown
+from huggingvis.checkpoints.diffusers_scheduler_settings import DEFAULTS, OWN
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.grid import Grid
 from huggingvis.core.process import Eps, V
@@ -109,6 +112,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("LCMScheduler", {}),
     ("LCMScheduler", {"original_inference_steps": 100, "prediction_type": "v_prediction"}),
 ]  # fmt: skip
+
+
+TOLD = [name for name in OWN if name != "DPMSolverSDEScheduler"]  # which tells its settings beside torchsde alone
 
 
 def _id(case: tuple[str, dict[str, Any]]) -> str:
@@ -224,6 +230,15 @@ def test_what_is_made_of_single_settings() -> None:
     assert float(table(zero)[-1]) == 0.0
     trained = own_solver({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2, 0.4], "clip_sample": False})
     assert table(trained).tolist() == pytest.approx([0.9, 0.72, 0.432])
+
+
+@pytest.mark.parametrize("name", [*TOLD, edm.EULER, edm.MULTISTEP])
+def test_a_silent_file_means_what_its_class_would_take(name: str) -> None:
+    """Old files leave out what was usual when they were written; each class has usual values of its own."""
+    usual = inspect.signature(getattr(diffusers, name).__init__).parameters
+    known = edm.complete({}) if name.startswith("EDM") else DEFAULTS | OWN[name]
+    silent = {key: told.default for key, told in usual.items() if key in known and key != "disable_corrector"}
+    assert {key: known[key] for key in silent} == silent and len(silent) > 6
 
 
 def test_a_class_that_is_not_known_still_tells_its_table() -> None:

@@ -27,6 +27,9 @@ from huggingvis.guidance.threshold import Clip
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.denoise import Denoising, UniformTimes
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.diffusion import bit
+from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.asymmetric import Asymmetric
 from huggingvis.samplers.ddim import DDIM
@@ -91,6 +94,14 @@ def test_pictures_class_maps_and_captions() -> None:
     ids = text.ids(["a red fox", "two blue circles"])[:, None]  # [B, 1, L]
     words = AnalogBits(text.vocabulary)
     assert torch.equal(words.decode(words.encode(ids)), ids)
+
+
+def test_the_recipe_writes_and_keeps_the_bits_it_was_asked_for() -> None:
+    """Beliefs are clipped at the size of a bit, whatever it is."""
+    config = bit.Config(levels=5, scale=0.3, code="gray", net=UNetSizes((8,), 1, (0,), 0, 1, self_conditioned=True))
+    made = bit.model(config, Facts("pictures", 9, 4, 3))
+    assert made.limits == (Clip(0.3),) and made.shape == (9, 4, 4) and made.estimating == SelfConditioning()
+    assert config.codec == PixelBits(AnalogBits(5, 0.3, Gray()))
 
 
 @pytest.mark.parametrize("wrong", [{"count": 1}, {"count": 2**25}, {"scale": 0.0}])

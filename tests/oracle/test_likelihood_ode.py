@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from huggingvis.core.belief import Gaussian
 from huggingvis.core.errors import NumericalTrouble
 from huggingvis.core.process import Process
 from huggingvis.core.protocols import Density
@@ -16,6 +17,7 @@ from huggingvis.core.request import Request
 from huggingvis.data.mixture import GaussianMixture, standard_mixture
 from huggingvis.objectives.continuous_bound import ContinuousBound
 from huggingvis.objectives.discretised import nearest
+from huggingvis.objectives.ledger import in_bits
 from huggingvis.objectives.likelihood import log_probability
 from huggingvis.objectives.ode import DormandPrince, RungeKutta4
 from huggingvis.objectives.probability_flow import Exact, Hutchinson, ProbabilityFlow
@@ -24,7 +26,7 @@ from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE, LinearVE
 from huggingvis.processes.vp import CosineVP, LinearVP
-from huggingvis.recipes.denoiser_likelihood import bound_of, continuous_bound
+from huggingvis.recipes.denoiser_likelihood import bound_of, continuous_bound, measure_likelihood
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
 
@@ -151,5 +153,18 @@ def test_a_model_s_bound_ends_where_8_bit_values_are_told(process: str, predicti
     ends = model.process.log_snr(torch.tensor([model.least, bound.least], dtype=F64))
     assert float(ends[1]) == pytest.approx(min(13.3, float(ends[0])), abs=1e-6)
     assert continuous_bound(model).least == model.least  # what a training is taught by stays
+    assert bound.last == (1 - model.least if process == "flow" else 1.0)  # all noise has no log-SNR
     values = nearest(torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     assert float(bound.data(values, torch.Generator().manual_seed(1)).mean()) / 16 / math.log(2) < 0.25
+
+
+def test_what_is_measured_is_of_8_bit_values_and_clipped_beliefs() -> None:
+    """A net that believes in 3 everywhere is held to the bound of one that believes in white."""
+    model = Model.fresh(UNetSizes((8,), 1, (0,), 0, 1), ("linear", "x0"), (1, 4, 4), classes=(), pixels=True)
+    nn.init.zeros_(model.net.conv_out.weight)
+    nn.init.constant_(model.net.conv_out.bias, 3.0)
+    x, bound = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1, bound_of(model)
+    told = measure_likelihood(model, bound, ode=False).each({"image": x}, 3, 7)
+    white = bound(lambda x, t: Gaussian(torch.ones_like(x)), nearest(x), torch.Generator().manual_seed(7), 3)
+    for name, bits in in_bits(white, 16).items():
+        assert torch.allclose(told[name].to(bits), bits, rtol=1e-5), name

@@ -33,6 +33,9 @@ from huggingvis.processes.sub_vp import SubVP
 from huggingvis.processes.table import TableProcess
 from huggingvis.processes.ve import GeometricVE
 from huggingvis.processes.vp import CosineVP, LinearVP
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.diffusion import non_uniform
+from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.churn import Churn
 from huggingvis.samplers.ddim import DDIM
@@ -306,6 +309,16 @@ def test_haar_is_orthonormal(levels: int, channels: int) -> None:
     means = torch.nn.functional.avg_pool2d(x, 2**levels) * 2**levels
     assert torch.allclose(codec.encode(x)[:, :channels], means, atol=1e-12)
     assert torch.allclose(codec.encode(torch.ones_like(x))[:, channels:], torch.zeros(1, dtype=F64), atol=1e-12)
+
+
+def test_the_recipe_gives_each_band_its_speed() -> None:
+    """The small picture's channels at the speed 1, then coarse details, then fine ones; beliefs stay pictures."""
+    config = non_uniform.Config(speeds=(1.0, 1.5, 3.0), net=UNetSizes((8,), 1, (0,), 0, 1))
+    made = non_uniform.model(config, Facts("pictures", 9, 8, 3))
+    speeds = torch.tensor([1.0] * 3 + [1.5] * 9 + [3.0] * 36, dtype=F64)
+    assert made.shape == (48, 2, 2) and made.limits == (Projected(Haar(2)),)
+    base, found = LinearVP(), made.process.sigma(number(0.3))
+    assert torch.allclose(found.flatten(), base.sigma(0.3 * speeds).to(found))
 
 
 def test_haar_bands_are_details_of_their_size() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from huggingvis.core.belief import Gaussian
@@ -22,8 +23,11 @@ from huggingvis.guidance.cfg import ClassifierFree
 from huggingvis.nets.unet import UNet, UNetConfig
 from huggingvis.objectives.retrieval import neighbours, tokens_of
 from huggingvis.processes.vp import CosineVP
-from huggingvis.recipes.pictures import View
-from huggingvis.recipes.retrieval import Databases, Index, Retrieving, codes_of, features_by_name
+from huggingvis.recipes.diffusion import rdm
+from huggingvis.recipes.picture_training import begin, open_pictures
+from huggingvis.recipes.pictures import Pictures, View
+from huggingvis.recipes.retrieval import Databases, Index, Retrieving, codes_of, features_by_name, features_of
+from huggingvis.recipes.setting import Setting
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.names import schedule_of
 
@@ -144,6 +148,32 @@ def test_queries_are_uniform_and_of_the_class_asked_for() -> None:
     assert memory.drawn(u, wanted).tolist() == [0, 2, 5, 4, 3, 5]
     with pytest.raises(UsageError, match="No picture of the database is a 'fox'"):
         memory.drawn(u, torch.full((6,), 3))
+
+
+def test_what_a_picture_looks_at_in_training(tmp_path: Path) -> None:
+    """The nearest of a database of some of the pictures, never itself, and nothing for the share that is left out."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{i:02d}.png")
+    config = rdm.Config(data=f"folder:{tmp_path}", size=8, entries=9, neighbours=3, features="pixels", empty=0.5)
+    source, look = open_pictures(config), features_by_name("pixels", CPU)
+    run = begin(Setting(tmp_path / "run"), "rdm", config, source)
+    sets, index = rdm.surrounded(config, run, source, look)
+    assert torch.equal(index.features, features_of(source.training.some(9), look))
+    assert torch.equal(Index.load(run.path / rdm.INDEX).features, index.features)
+    codes = codes_of(index.features, index.centre)
+    told = []
+    for name, among, itself in (("training", sets.training, 9), ("held_out", sets.held_out, 0)):
+        pictures: Pictures = getattr(source, name)
+        far = torch.cdist(codes_of(features_of(pictures, look), index.centre).double(), codes.double())
+        far[far < 0.1] = torch.inf
+        assert int(far.isinf().sum()) == itself
+        near = codes[far.argsort(1)[:, :3]]  # [N, 3, D]
+        for number in range(3):
+            batch = among.batch(number, 8)
+            assert torch.equal(batch["neighbours"], near[torch.from_numpy(pictures.places(number, 8))])
+            told.append(batch["told"])
+    assert 4 <= int(torch.cat(told[:3]).sum()) <= 20 and bool(torch.cat(told[3:]).all())
 
 
 def test_tokens_begin_with_nothing() -> None:

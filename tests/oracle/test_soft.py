@@ -124,6 +124,16 @@ def test_momentum_on_the_operator_1_is_momentum_on_ve() -> None:
         assert float((one - other).abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("process", [BlurNoise(PATH), LinearVP()], ids=named)
+def test_a_step_to_clean_data_ends_at_the_belief(process: Process) -> None:
+    """Without noise of its own: what is drawn for the last step would stay in the picture."""
+    x, belief, zero = normal(3, 1, H, W), normal(3, 1, H, W, seed=1), torch.tensor(0.0, dtype=F64)
+    for sampler in (Momentum(), Momentum(fresh=False), Naive()):
+        t = torch.tensor(0.3, dtype=F64)
+        found, _ = sampler.step(lambda x, t: Gaussian(belief), process, x, t, zero, None, BatchNoise(0))
+        assert float((found - belief).abs().max()) < 1e-12
+
+
 @pytest.mark.parametrize(("process", "steps"), [(LinearVP(), 250), (LinearVE(), 250), (RectifiedFlow(), 250)], ids=repr)
 def test_momentum_draws_the_mixture(process: Process, steps: int) -> None:
     n, mixture, grid = 2500, standard_mixture(), LogSNR(steps)(process)
@@ -204,6 +214,9 @@ def test_the_distance_of_two_levels_is_the_wasserstein_distance() -> None:
     moments = Moments.of(x)
     points = standard(moments, widths, sigmas)
     basis = torch.kron(cosines(2), cosines(3))
+    assert torch.allclose(moments.mean.flatten(), basis @ x.mean(0).flatten())
+    spread = basis @ torch.cov(x.flatten(1).T, correction=0) @ basis.T
+    assert torch.allclose(moments.power.flatten(), spread.diagonal())
 
     def law(i: int, j: int) -> tuple[Tensor, Tensor]:
         c = spectrum(widths[i] * 2, 2, 3).flatten()

@@ -168,6 +168,22 @@ def test_a_guess_of_the_shares_changes_the_error_and_not_the_mean(
         assert float(found.std()) < 0.1 * float(even.std())
 
 
+def test_each_draw_is_of_its_own_part_of_the_steps() -> None:
+    """Of costs that rise evenly, n draws that are apart tell the sum sqrt(n) times better than n independent ones."""
+    costs, x, draws = torch.arange(200, dtype=F64), torch.zeros(MANY, 1, dtype=F64), 10
+    found = over_steps(lambda which: costs[which], range(200), x, rng(), draws)
+    alone = 200 * float(costs.std()) / math.sqrt(draws)
+    assert float(found.std()) == pytest.approx(alone / draws, rel=0.05)
+
+
+def test_the_prior_is_that_of_the_last_time() -> None:
+    """A chain that stops short of noise pays for what its start still shows."""
+    process, x = LinearVP(), GAUSSIAN.sample(MANY, rng(1))
+    a, s = coefficients(process, 0.4)
+    short = DiscreteBound(process, torch.linspace(0, 0.4, 3, dtype=F64), density)
+    near(short(bound(GAUSSIAN, process), x, rng(), 1)["prior"], DIMS * a**2 * STD**2 / (2 * s**2))
+
+
 def test_a_thousand_steps_are_told_by_ten() -> None:
     """Ten of the 999 steps of Improved DDPM's cosine table tell the sum for one datum to a tenth of its size."""
     process, times = TableProcess.cosine(steps=1000), torch.arange(1001, dtype=F64) / 1000

@@ -55,7 +55,7 @@ from huggingvis.recipes.retrieval import (
     neighbours_asked,
 )
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, Pictures, open_split
+from huggingvis.recipes.sources import Facts, Pictures, Source, open_split
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_of, schedule_asked, schedule_of
 from huggingvis.train.run import Run
@@ -147,28 +147,35 @@ class Surrounded:
         }
 
 
+def surrounded(config: Config, run: Run, source: Source, look: Features) -> tuple[Sets, Index]:
+    """Training and held-out pictures with the neighbours of each, and the database, which the run folder keeps.
+
+    A training picture that is in the database is no neighbour of its own.
+    """
+    training, held_out = (_features(config, run, pictures, look) for pictures in (source.training, source.held_out))
+    index, own = _index(config, run, source.training, training, look)
+    codes, k = index.memory(index.centre).codes, config.neighbours
+    near = nearest(codes_of(training, index.centre), codes, k, skip=own)  # [N, k]
+    near_held_out = nearest(codes_of(held_out, index.centre), codes, k)
+    return Sets(
+        Surrounded(source.training, near, codes, config.empty), Surrounded(source.held_out, near_held_out, codes)
+    ), index
+
+
 def train(config: Config, setting: Setting) -> Run:
     """Index the database and train the U-Net in `setting`'s run folder."""
     source = open_pictures(config)
     run = begin(setting, "rdm", config, source)
-    look = features_by_name(config.features, setting.device)
-    training, held_out = (_features(config, run, pictures, look) for pictures in (source.training, source.held_out))
-    index, own = _index(config, run, source.training, training, look)
-    memory, k = index.memory(index.centre), config.neighbours
-    near = nearest(codes_of(training, index.centre), memory.codes, k, skip=own)  # [N, k]
-    near_held_out = nearest(codes_of(held_out, index.centre), memory.codes, k)
-    fresh = model(config, source.facts, index.features.shape[1])
+    sets, index = surrounded(config, run, source, features_by_name(config.features, setting.device))
+    memory, fresh = index.memory(index.centre), model(config, source.facts, index.features.shape[1])
 
     def draw(on_step: OnStep) -> Tensor:
         usual = sampler_of(fresh.usual.sampler), schedule_of(fresh.usual.schedule, config.sample_steps)
         shown = _diffusion(fresh, *usual, ClassifierFree(1.0), fresh.shape)
         noise = SeedNoise(range(config.samples))
-        return Retrieving(shown, memory, k, shown.device).sample(config.samples, {}, noise=noise, on_step=on_step)
+        looking = Retrieving(shown, memory, config.neighbours, shown.device)
+        return looking.sample(config.samples, {}, noise=noise, on_step=on_step)
 
-    sets = Sets(
-        Surrounded(source.training, near, memory.codes, config.empty),
-        Surrounded(source.held_out, near_held_out, memory.codes),
-    )
     updates = Updates(config.optim, config.averages)
     return fit_pictures(config, setting, run, objective(fresh), sets, draw=draw, updates=updates)
 
