@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Belief
+from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise, ReplayNoise
-from huggingvis.core.protocols import Cond
+from huggingvis.core.protocols import Cond, Denoiser
+from huggingvis.core.request import Request, Sampling
 from huggingvis.core.sample import sample
 from huggingvis.core.sampler import Sampler
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.metrics.kid import kernel_distance
-from huggingvis.objectives.sample_quality import recomputed
+from huggingvis.objectives.sample_quality import SampleQuality, recomputed
 from huggingvis.processes.vp import LinearVP
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.denoisers import Model
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import LogSNR
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
@@ -64,6 +70,29 @@ def test_gradients_of_the_chain() -> None:
     assert float(plain[1].triu(1).abs().max()) == 0.0  # no step reads a belief that is yet to come
 
 
+@pytest.mark.parametrize("estimating", [False, True])
+def test_gradients_of_a_net_that_is_told_clocks_and_its_own_estimate(estimating: bool) -> None:
+    """Called again backwards, a net hears of the loop what it heard on the way: as on a table, and self-conditioned."""
+    torch.manual_seed(0)
+    sizes = UNetSizes((8,), 1, (0,), 0, 1, self_conditioned=estimating)
+    model = Model.fresh(sizes, ("linear", "eps"), (1, 4, 4), classes=(), pixels=True)
+    for parameter in model.net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    asked = Request(sampling=Sampling(sampler="ddim", schedule="trailing", steps=4))
+    drawing = model.generator(asked, 4, 4)
+    assert isinstance(drawing, Diffuses)
+    few = drawing.diffusion
+    numbers = Coefficients(few.process, few.grid(few.process))
+    parameters = [numbers.kept, numbers.beliefs]
+
+    def slopes(denoise: Denoiser) -> tuple[Tensor, ...]:
+        learned = replace(few, denoise=denoise, sampler=LearnedSteps(numbers))
+        return torch.autograd.grad(learned.sample(3, {}, noise=BatchNoise(1)).square().mean(), parameters)
+
+    for a, b in zip(slopes(few.denoise), slopes(recomputed(few.denoise, few.process)), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7) and float(a.abs().max()) > 1e-4
+
+
 @pytest.mark.parametrize(("recompute", "asked"), [(False, 4), (True, 7)])
 def test_the_model_is_asked_again_backwards(recompute: bool, asked: int) -> None:
     """At all steps but the first, which no gradient reaches. Without fresh noise none is drawn."""
@@ -87,9 +116,13 @@ def test_a_kernel_distance_falls() -> None:
     wanted = MIXTURE.sample(2000, torch.Generator().manual_seed(2))
     with torch.no_grad():
         before = float(kernel_distance(run(DDIM(), start(2000, 9), grid), wanted))
-    adam = torch.optim.Adam(numbers.parameters(), lr=0.01)
+    model = Diffusion(MIXTURE.denoiser(PROCESS), PROCESS, (2,), DDIM(), LogSNR(3))
+    objective = SampleQuality(model, numbers.float(), lambda batch: {}, kernel_distance)
+    assert [turn.nets for turn in objective.turns(0)] == [("numbers",)] and objective.nets() == {"numbers": numbers}
+    adam, rng = torch.optim.Adam(numbers.parameters(), lr=0.01), torch.Generator().manual_seed(1)
     for step in range(60):
-        loss = kernel_distance(run(sampler, start(256, 100 + step), grid, True), wanted[:1000])
+        batch = {"image": wanted[torch.randint(1000, (256,), generator=rng)].float()}
+        loss = objective.loss(batch, step, rng)["distance"]
         adam.zero_grad()
         loss.backward()
         adam.step()

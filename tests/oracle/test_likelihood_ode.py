@@ -162,6 +162,7 @@ def test_what_is_measured_is_of_8_bit_values_and_clipped_beliefs() -> None:
     """A net that believes in 3 everywhere is held to the bound of one that believes in white."""
     model = Model.fresh(UNetSizes((8,), 1, (0,), 0, 1), ("linear", "x0"), (1, 4, 4), classes=(), pixels=True)
     nn.init.zeros_(model.net.conv_out.weight)
+    assert model.net.conv_out.bias is not None
     nn.init.constant_(model.net.conv_out.bias, 3.0)
     x, bound = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1, bound_of(model)
     told = measure_likelihood(model, bound, ode=False).each({"image": x}, 3, 7)

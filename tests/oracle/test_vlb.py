@@ -184,6 +184,24 @@ def test_the_prior_is_that_of_the_last_time() -> None:
     near(short(bound(GAUSSIAN, process), x, rng(), 1)["prior"], DIMS * a**2 * STD**2 / (2 * s**2))
 
 
+@pytest.mark.parametrize("draws", [1, 4])
+def test_a_schedule_that_learns_has_the_gradient_of_the_whole_sum(draws: int) -> None:
+    """The guess of the shares moves with it, and so does which steps are drawn: neither is a way for the gradient."""
+    k = torch.arange(2, 42, dtype=F64)
+
+    def slope(draws: int, n: int) -> Tensor:
+        power = torch.full((n, 1), 2.0, dtype=F64, requires_grad=True)
+        costs = k**-power  # [n, 40]
+
+        def step(which: Tensor) -> Tensor:
+            return costs.gather(1, which[:, None] - 2)[:, 0]
+
+        steps = over_steps(step, range(2, 42), torch.zeros(n, 1), rng(), draws, costs[0] ** 0.5)
+        return torch.autograd.grad(steps.sum(), power)[0][:, 0]
+
+    near(slope(draws, 20_000), float(slope(40, 1)))
+
+
 def test_a_thousand_steps_are_told_by_ten() -> None:
     """Ten of the 999 steps of Improved DDPM's cosine table tell the sum for one datum to a tenth of its size."""
     process, times = TableProcess.cosine(steps=1000), torch.arange(1001, dtype=F64) / 1000

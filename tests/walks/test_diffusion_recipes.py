@@ -16,6 +16,8 @@ from huggingvis.core.errors import Cancelled, FileProblem, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
 from huggingvis.processes.learned_gamma import LearnedGamma
+from huggingvis.recipes.denoiser_training import UNetSizes
+from huggingvis.recipes.denoisers import Model
 from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.train.progress import Lines
@@ -24,6 +26,19 @@ from huggingvis.train.run import Run
 UNET = {"channels": [16, 16], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
 SMALL = {"samples": 4, "sample_steps": 2, "sample_every": 10, "warmup": 0, "batch": 8, "net": UNET, "size": 8,
          "lr": 3e-3, "ema": 0.9}  # fmt: skip
+
+
+@torch.no_grad()
+def test_the_narrowest_net_hears_time_and_class() -> None:
+    """Which are added to each channel; a norm of one channel in a group would take them away again."""
+    sizes = UNetSizes((8, 8), 1, (0, 0), 0, 1)
+    model = Model.fresh(sizes, ("linear", "eps"), (1, 4, 4), classes=("a", "b"), pixels=True)
+    for parameter in model.net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    x, one = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.eye(2)
+    plain = model.net(x, torch.tensor([100.0]), {"vector": one[:1]})
+    for clock, vector in ((100.0, one[1:]), (500.0, one[:1])):
+        assert float((model.net(x, torch.tensor([clock]), {"vector": vector}) - plain).abs().max()) > 1e-3
 
 
 def test_edm_learns_loads_and_draws(tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import digits, train
+from small_runs import digits, folder, train
 
-from huggingvis.core.errors import UsageError
-from huggingvis.core.request import Canvas, Request
+from huggingvis.core.catalog import find_recipe
+from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
 from huggingvis.recipes.loading import bind_run
+from huggingvis.recipes.sources import Facts
 
 NET = {"channels": [8, 8], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
-SMALL = {"size": 8, "batch": 8, "net": NET, "sample_every": 0}
+SMALL = {"size": 8, "batch": 8, "net": NET, "sample_every": 0, "warmup": 0}
 FEW = {"calls": 3, "steps": 6, "batch": 8, "sample_every": 3, "samples": 4}
 
 
@@ -26,7 +28,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The run folder of a small model, and its data."""
     root = tmp_path_factory.mktemp("ggdm")
     data = digits(root / "data")
-    numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "samples": 4, "sample_steps": 2}
+    numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "ema": 0.9, "samples": 4, "sample_steps": 2}
     return str(train("ddpm", root / "denoiser", numbers).path), data
 
 
@@ -37,14 +39,14 @@ def made(path: Path, **numbers: Any) -> np.ndarray:
 
 
 def test_a_run_of_learned_steps_draws_by_them(denoiser: tuple[str, str], tmp_path: Path) -> None:
-    folder, data = denoiser
-    run = train("ggdm", tmp_path / "run", {**FEW, "denoiser": folder, "data": data})
+    model, data = denoiser
+    run = train("ggdm", tmp_path / "run", {**FEW, "denoiser": model, "data": data})
     system = bind_run(run.path)
     assert (system.defaults.sampler, system.defaults.schedule, system.defaults.steps) == ("learned", "learned", 3)
     learned, ddim = made(run.path), made(run.path, sampler="ddim", schedule="trailing")
     assert learned.shape == (2, 8, 8, 1) and np.array_equal(learned, made(run.path))
     assert not np.array_equal(learned, ddim)
-    assert np.array_equal(ddim, made(Path(folder), sampler="ddim", schedule="trailing", steps=3))
+    assert np.array_equal(ddim, made(Path(model), sampler="ddim", schedule="trailing", steps=3))
     for wrong in ({"steps": 4}, {"sampler": "ddim"}, {"schedule": "trailing"}):
         with pytest.raises(UsageError, match="sampler learned, schedule learned, steps 3"):
             made(run.path, **wrong)
@@ -54,10 +56,14 @@ def test_a_run_of_learned_steps_draws_by_them(denoiser: tuple[str, str], tmp_pat
 
 
 def test_a_training_of_no_steps_is_ddim_and_one_in_two_parts_is_one(denoiser: tuple[str, str], tmp_path: Path) -> None:
-    folder, data = denoiser
-    numbers = {**FEW, "denoiser": folder, "data": data, "eta": 0.5}
+    model, data = denoiser
+    numbers = {**FEW, "denoiser": model, "data": data, "eta": 0.5}
     still = train("ggdm", tmp_path / "still", {**numbers, "lr": 0.0, "steps": 1, "eta": 0.0})
-    assert np.array_equal(made(still.path), made(Path(folder), sampler="ddim", schedule="trailing", steps=3))
+    assert np.array_equal(made(still.path), made(Path(model), sampler="ddim", schedule="trailing", steps=3))
+    noisy = train("ggdm", tmp_path / "noisy", {**numbers, "lr": 0.0, "steps": 1})
+    assert np.array_equal(made(noisy.path), made(Path(model), sampler="ddim", schedule="trailing", steps=3, eta=0.5))
+    with pytest.raises(UsageError, match="was trained .eta 0.5."):
+        made(noisy.path, eta=1.0)
     whole = train("ggdm", tmp_path / "whole", numbers)
     train("ggdm", tmp_path / "parts", {**numbers, "steps": 3})
     parts = train("ggdm", tmp_path / "parts", numbers, resume=True)
@@ -68,19 +74,51 @@ def test_a_training_of_no_steps_is_ddim_and_one_in_two_parts_is_one(denoiser: tu
 
 
 def test_features_of_a_classifier_and_what_is_refused(denoiser: tuple[str, str], tmp_path: Path) -> None:
-    folder, data = denoiser
-    judge = train("noisy_classifier", tmp_path / "judge", {**SMALL, "denoiser": folder, "data": data, "steps": 2})
-    run = train("ggdm", tmp_path / "run", {**FEW, "denoiser": folder, "data": data, "judge": str(judge.path)})
-    by_pixels = train("ggdm", tmp_path / "pixels", {**FEW, "denoiser": folder, "data": data})
+    model, data = denoiser
+    judge = train("noisy_classifier", tmp_path / "judge", {**SMALL, "denoiser": model, "data": data, "steps": 2})
+    run = train("ggdm", tmp_path / "run", {**FEW, "denoiser": model, "data": data, "judge": str(judge.path)})
+    by_pixels = train("ggdm", tmp_path / "pixels", {**FEW, "denoiser": model, "data": data})
     assert not torch.equal(run.weights("numbers")["beliefs"], by_pixels.weights("numbers")["beliefs"])
     for wrong, told in (
         ({"denoiser": ""}, "name its run folder with --denoiser"),
-        ({"batch": 1}, "sets of 2 pictures or more"),
-        ({"eta": 1.5}, "from 0 .none. to 1"),
+        ({"batch": 1}, "at least 2 images"),
+        ({"eta": 1.5}, "--eta, goes from 0 .none. to 1"),
+        ({"schedule": "restart", "calls": 24}, "goes back on its way"),
+        ({"denoiser": str(tmp_path / "moved")}, "--denoiser"),
+        ({"denoiser": str(judge.path)}, "guided by a classifier"),
         ({"schedule": "nowhere"}, "no schedule called 'nowhere'"),
         ({"calls": 0}, "at least 1 step"),
-        ({"judge": folder}, "trains no judge"),
+        ({"judge": model}, "trains no judge"),
     ):
-        with pytest.raises(UsageError, match=told):
-            train("ggdm", tmp_path / "wrong", {**FEW, "denoiser": folder, "data": data, **wrong})
+        with pytest.raises((UsageError, FileProblem), match=told):
+            train("ggdm", tmp_path / "wrong", {**FEW, "denoiser": model, "data": data, **wrong})
         assert not (tmp_path / "wrong").exists()
+
+
+def test_a_model_of_classes_learns_its_steps_with_them(denoiser: tuple[str, str], tmp_path: Path) -> None:
+    """Each batch is drawn as its own classes, so that their order among the data decides what is learnt."""
+    data = folder(tmp_path / "data", colour=False)
+    numbers = {
+        **SMALL,
+        "data": data,
+        "channels": 1,
+        "steps": 60,
+        "lr": 3e-3,
+        "ema": 0.9,
+        "samples": 4,
+        "sample_steps": 2,
+    }
+    model = train("ddpm", tmp_path / "denoiser", numbers)
+    asked = {**FEW, "denoiser": str(model.path), "data": data}
+    run = train("ggdm", tmp_path / "run", asked)
+    system = bind_run(run.path)
+
+    def drawn(prompt: str) -> list[np.ndarray]:
+        return [p.pixels for p in generate(system, Request(Prompt(prompt), Canvas(count=2), system.defaults))]
+
+    assert not np.array_equal(drawn("upright"), drawn("lying"))
+    with pytest.raises(UsageError, match="knows the classes lying, upright, but the pictures .* --data"):
+        train("ggdm", tmp_path / "wrong", {**asked, "data": denoiser[1]})
+    told = find_recipe("ggdm").Told.of(system, ("lying", "upright"), Facts.of(run))
+    vector = told({"image": torch.zeros(3, 1, 8, 8), "label": torch.tensor([1, 0, 1])})["vector"]
+    assert vector.tolist() == [[0, 1], [1, 0], [0, 1]] == told.each(5)["vector"][1:4].tolist()

@@ -18,6 +18,11 @@ Features = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] in [-1, 1] -> features [B, D]."""
 
 
+def pixels(x: Tensor) -> Tensor:
+    """The plainest features: the numbers of a picture, [B, C H W]."""
+    return x.flatten(1)
+
+
 @torch.no_grad()
 def gather(extract: Features, batches: Iterable[Tensor]) -> Tensor:
     """Features [N, D], float64 on the CPU, of all images in `batches` (each [B, C, H, W] in [-1, 1]).

@@ -1,8 +1,8 @@
 r"""Training by the variational bound itself, as the first diffusion models were: its whole ledger, nothing else.
 
 Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli 2015, arXiv 1503.03585, Eq. 13-14, for chains of numbers
-(`objectives.bound`) and of classes (`objectives.categorical_bound`) alike. What a chain is made of, its networks and a
-schedule that is learned with them, belongs to whoever builds it. Book: chapter 4, "The first diffusion".
+(`objectives.discrete_bound`) and of classes (`objectives.categorical_bound`) alike. What a chain is made of, its
+networks and a schedule that is learned with them, belongs to whoever builds it. Book: chapter 4, "The first diffusion".
 """
 
 from __future__ import annotations

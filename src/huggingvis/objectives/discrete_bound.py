@@ -54,8 +54,8 @@ class DiscreteBound:
     @property
     def share(self) -> Tensor:
         """How the steps 2..T share their sum, as a guess, [T - 1] float64: by what each tells of a datum from N(0, I),
-        1/2 log(1 + SNR) at its end less that at its start. Of 1,000 steps the first dozen cost as much as all others,
-        and drawn evenly they would be missed."""
+        1/2 log(1 + SNR) at its end less that at its start. Of the 1,000 steps of a table the first dozen are a third
+        of it, and drawn evenly they would be missed."""
         told = softplus(self.process.log_snr(self.times[1:]))
         return told[:-1] - told[1:]
 

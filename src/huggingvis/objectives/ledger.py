@@ -67,7 +67,8 @@ def over_steps(
 
     Steps are drawn as often as `share` [len(steps)] guesses that they make up the sum, all alike without one, and count
     the less for it; each draw is from its own of `draws` parts that are drawn equally often. A guess far off makes the
-    error larger, not the mean: each step has a tenth of the chance that it would have without one.
+    error larger, not the mean: each step has at least a tenth of the chance that it would have without one. No gradient
+    goes into the guess, by which the steps are drawn too.
     """
     if not steps:
         return torch.zeros(len(x), device=x.device)
@@ -75,7 +76,8 @@ def over_steps(
     if draws >= len(steps):
         return torch.stack([step(row) for row in k[:, None].expand(-1, len(x))]).sum(0)
     even = torch.full((len(steps),), 1 / len(steps), dtype=torch.float64)
-    p = even if share is None else 0.9 * double(share).cpu() / double(share).sum().cpu() + 0.1 * even
+    guess = even if share is None else double(share.detach()).cpu()
+    p = 0.9 * guess / guess.sum() + 0.1 * even
     drawn = torch.searchsorted(p.cumsum(0), strata(len(x), draws, rng), right=True).clamp(max=len(steps) - 1)
     costs = ((row, step(k[row])) for row in drawn)
     return torch.stack([cost / p[row].to(cost) for row, cost in costs]).mean(0)

@@ -1,6 +1,6 @@
 r"""Sample quality as a loss: how far what a sampler draws is from data, through the unrolled chain.
 
-Watson, Chan, Ho, Norouzi 2022 (arXiv 2202.05830), Sec. 3: the model stays as it is, and the numbers of its sampler are
+Watson, Chan, Ho, Norouzi 2022 (arXiv 2202.05830): the model stays as it is, and the numbers of its sampler are
 fitted to a distance between what it draws and data, theirs that of kernels (KID) between features phi,
 
     L = KID( phi(x_0), phi(data) ),    x_0 the end of the chain that starts from x_T ~ N(0, sigma_T^2 I)
@@ -21,10 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 from huggingvis.core.belief import Belief, Gaussian
 from huggingvis.core.diffusion import Diffusion
-from huggingvis.core.noise import BatchNoise, Noise
+from huggingvis.core.noise import BatchNoise
 from huggingvis.core.objective import Losses, Objective, Turn
 from huggingvis.core.process import Process
-from huggingvis.core.protocols import Batch, Cond, Denoiser, OnStep
+from huggingvis.core.protocols import Batch, Cond, Denoiser
 from huggingvis.samplers._levels import clean
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
 
@@ -49,15 +49,15 @@ def recomputed(denoise: Denoiser, process: Process) -> Denoiser:
 
 @final
 class SampleQuality(Objective):
-    """Batch: `image` [B, C, H, W] in [-1, 1], B at least 2. Trains the numbers of `model`'s sampler.
+    """Batch: `image` [B, C, H, W] in [-1, 1] and what `told` reads. Trains the numbers of `model`'s sampler.
 
-    `cond`: what the model is told of each picture, with a batch of one. The model is called again on the way back, so
-    that memory holds the graph of one call, however many there are.
+    `told`: the condition of as many pictures as a batch has. The model is called again on the way back, so that memory
+    holds the graph of one call, however many there are.
     """
 
-    def __init__(self, model: Diffusion, numbers: Coefficients, cond: Cond, distance: Distance):
+    def __init__(self, model: Diffusion, numbers: Coefficients, told: Callable[[Batch], Cond], distance: Distance):
         super().__init__()
-        self.numbers, self.cond, self.distance = numbers, cond, distance
+        self.numbers, self.told, self.distance = numbers, told, distance
         self.model = replace(model, denoise=recomputed(model.denoise, model.process), sampler=LearnedSteps(numbers))
 
     def nets(self) -> Mapping[str, nn.Module]:
@@ -68,10 +68,6 @@ class SampleQuality(Objective):
 
     def loss(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         real = batch["image"]
-        drawn = self.draw(len(real), BatchNoise(int(torch.randint(2**62, (), generator=rng, device=rng.device))))
+        noise = BatchNoise(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+        drawn = self.model.sample(len(real), self.told(batch), noise=noise)
         return {"distance": self.distance(drawn, real)}
-
-    def draw(self, n: int, noise: Noise, on_step: OnStep | None = None) -> Tensor:
-        """`n` pictures [n, C, H, W] as the numbers are now."""
-        cond = {name: value.expand(n, *value.shape[1:]) for name, value in self.cond.items()}
-        return self.model.sample(n, cond, noise=noise, on_step=on_step)

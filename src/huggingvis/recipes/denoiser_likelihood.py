@@ -29,9 +29,9 @@ from huggingvis.recipes.denoisers import Model
 
 BOUND = (
     f"{BITS}. bits_per_dim: the variational bound, which needs no dequantisation, the sum of its parts prior, steps "
-    "and data (of DDPM's chain on a table, with the variance beta unless the net tells one, else of continuous time; "
-    "beliefs clipped), given the class where the model knows it; mse: the mean squared error of the network's "
-    "prediction, over times as in training"
+    "and data (of DDPM's chain on a table, with the variance beta unless the net tells one, else of continuous time, "
+    "up to a log-SNR of 13.3; beliefs clipped), given the class where the model knows it; mse: the mean squared error "
+    "of the network's prediction, over times as in training"
 )
 FLOW = (
     "; flow_bits_per_dim: by the density of the probability-flow ODE, one draw. That ODE asks the net a hundred times "

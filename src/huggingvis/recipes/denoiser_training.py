@@ -74,6 +74,12 @@ class UNetSizes:
             )
 
     @property
+    def groups(self) -> int:
+        """Of its norms: two channels each at least. A group of one channel would take its mean away, and with it all
+        that time and class have added."""
+        return min(GROUPS, min(self.channels) // 2)
+
+    @property
     def multiple(self) -> int:
         """What height and width must be multiples of."""
         return 2 ** (len(self.channels) - 1)
@@ -83,7 +89,7 @@ class UNetSizes:
 class Noising:
     """A process by name: how to make it, at which times to train, and the scale that turns its clock into 0 to 1000.
 
-    `least`: the smallest time of a training; likelihoods begin there. `usual`: how to sample from it where nobody says
+    `least`: the smallest time of a training; densities begin there. `usual`: how to sample from it where nobody says
     how.
     """
 

@@ -31,7 +31,7 @@ from huggingvis.objectives.probability_flow import DiffusionDensity, Probability
 from huggingvis.objectives.weights import Weighting
 from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.classes import LabelCondition, with_any
-from huggingvis.recipes.denoiser_training import GROUPS, NOISINGS, PREDICTING, Noising, UNetSizes
+from huggingvis.recipes.denoiser_training import NOISINGS, PREDICTING, Noising, UNetSizes
 from huggingvis.recipes.sources import Facts, Pictures
 from huggingvis.samplers.grids import Schedule
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_asked, schedule_names, schedule_of
@@ -116,7 +116,7 @@ class Model:
             middle=sizes.middle,
             heads=sizes.heads,
             vector_dim=len(classes),
-            groups=GROUPS,
+            groups=sizes.groups,
             dropout=sizes.dropout,
             clock_scale=noising.clock_scale,
         )

@@ -20,7 +20,7 @@ from huggingvis.core.noise import Noise, SeedNoise
 from huggingvis.core.protocols import Cond, Latent, Mapped, Styles
 from huggingvis.core.request import Prompt, Request
 from huggingvis.edits.exploring import able
-from huggingvis.metrics.features import Features
+from huggingvis.metrics.features import Features, pixels
 from huggingvis.metrics.path_length import PathLength, Steps, Way, changes, great_circle, line, trimmed_mean
 from huggingvis.recipes.drawing import prompts_for
 from huggingvis.recipes.evaluation import Evaluation, Subject
@@ -56,7 +56,7 @@ class PathLengths:
     def __call__(self, subject: Subject) -> Evaluation:
         system = subject.system
         spaces = spaces_of(able(system, Latent, "latents with a law of their own"))
-        seen = _pixels if self.judge is None else open_judge(self.judge, Looks, "tell features", system.device).features
+        seen = pixels if self.judge is None else open_judge(self.judge, Looks, "tell features", system.device).features
         prompts = prompts_for(system, self.ways)
         found = {name: self._length(space, seen, subject, prompts) for name, space in spaces.items()}
         by = "pixels in [-1, 1]" if self.judge is None else f"features of {self.judge.name}"
@@ -109,7 +109,3 @@ def spaces_of(model: Latent) -> dict[str, Space]:
 
         out["z"] = Space(normals, great_circle, styled)
     return out
-
-
-def _pixels(x: Tensor) -> Tensor:
-    return x.flatten(1)

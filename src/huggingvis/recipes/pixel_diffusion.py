@@ -17,7 +17,7 @@ from torch import Tensor
 
 from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffuses, Diffusion
-from huggingvis.core.errors import UsageError
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.objective import Objective
 from huggingvis.core.protocols import Batches, Codec, Generative, Measure
 from huggingvis.core.request import Request
@@ -29,11 +29,13 @@ from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, cla
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, Pictures
+from huggingvis.recipes.sources import Facts, Pictures, Source, View, open_source
 from huggingvis.train.run import Run
 
 Trained = TypeVar("Trained", bound=DenoiserTraining)
 PIXELS = Pixels()
+Drawing = Callable[[Request], Diffusion]
+"""How a model samples for a request."""
 
 
 def model(config: DenoiserTraining, facts: Facts) -> Model:
@@ -163,13 +165,27 @@ def diffusion_of(model: Generative) -> Diffusion | None:
     return model.diffusion if isinstance(model, Diffuses) else None
 
 
-def bind_denoiser(path: str, facts: Facts, device: torch.device) -> tuple[System, Callable[[Request], Diffusion]]:
+def pictures_of(denoiser: str, data: str, root: str, *, seed: int, classes: bool = False) -> Source:
+    """The pictures `data` as the model of the run folder `denoiser` makes them, with `classes` if asked for."""
+    facts = Facts.of(_run_of(denoiser))
+    return open_source(data, View(facts.size, facts.channels, False, classes), root=root, seed=seed)
+
+
+def _run_of(denoiser: str) -> Run:
+    if not denoiser:
+        raise UsageError("This recipe builds on a trained diffusion model: name its run folder with --denoiser.")
+    try:
+        return Run.open(denoiser)
+    except FileProblem as error:
+        raise FileProblem(f"{error} It is the diffusion model that this is built on (--denoiser).") from None
+
+
+def bind_denoiser(path: str, facts: Facts, device: torch.device) -> tuple[System, Drawing]:
     """The diffusion model of the run folder `path`: as a system, and how it samples for a request.
 
     Raises `UsageError` unless it makes pictures like those of `facts` in pixel space.
     """
-    if not path:
-        raise UsageError("This recipe builds on a trained diffusion model: name its run folder with --denoiser.")
+    _run_of(path)
     found = bind_run(path, device)
     usual = diffusion_of(found.generator(Request(sampling=found.defaults)))
     if usual is None or usual.shape != facts.shape:

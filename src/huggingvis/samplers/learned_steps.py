@@ -32,18 +32,19 @@ class Coefficients(nn.Module):
     """a, b and c of every step along `grid`, float64. Fresh ones are DDIM's with the share `eta` of fresh noise.
 
     `kept` [N] is a, `beliefs` [N, N] is b (row n is step n's; nothing is read beyond its diagonal), `fresh` [N] is c.
+    `noisy`: whether steps draw fresh noise at all.
     """
 
     def __init__(self, process: Process, grid: Grid, eta: float = 0.0):
         super().__init__()
-        self.times = tuple(grid.times.tolist())
+        self.times, self.noisy = tuple(grid.times.tolist()), eta > 0
         each = [levels(process, t, s) for t, s in grid.pairs()]
         fresh = [eta * c.fresh**0.5 * c.s_s / c.s_t for c in each]
         kept = [max(c.s_s**2 - z**2, 0.0) ** 0.5 / c.s_t for c, z in zip(each, fresh, strict=True)]
         own = [c.a_s - c.a_t * a for c, a in zip(each, kept, strict=True)]
         self.kept = nn.Parameter(torch.tensor(kept, dtype=torch.float64))
         self.beliefs = nn.Parameter(torch.diag(torch.tensor(own, dtype=torch.float64)))
-        self.fresh = nn.Parameter(torch.tensor(fresh, dtype=torch.float64), requires_grad=eta > 0)
+        self.fresh = nn.Parameter(torch.tensor(fresh, dtype=torch.float64), requires_grad=self.noisy)
 
 
 @final
@@ -70,6 +71,6 @@ class LearnedSteps(Sampler):
         beliefs = (*state, clean(denoise(x, t)))
         weights = c.beliefs[n].to(x)  # [N]
         out = c.kept[n].to(x) * x + sum((weights[i] * x0 for i, x0 in enumerate(beliefs)), torch.zeros_like(x))
-        if c.fresh.requires_grad:
+        if c.noisy:
             out = out + c.fresh[n].to(x) * noise.draw(x)
         return out, beliefs

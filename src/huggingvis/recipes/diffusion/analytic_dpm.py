@@ -23,9 +23,9 @@ from huggingvis.core.errors import Cancelled, FileProblem
 from huggingvis.core.request import Request
 from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import System
-from huggingvis.recipes.pixel_diffusion import bind_denoiser
+from huggingvis.recipes.pixel_diffusion import bind_denoiser, pictures_of
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, View, open_source
+from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic
 from huggingvis.samplers.ancestral import Ancestral
 from huggingvis.samplers.grids import LogSNR
@@ -72,9 +72,7 @@ class Config:
 
 def train(config: Config, setting: Setting) -> Run:
     """Fit the variances into `setting`'s run folder."""
-    facts = Facts.of(Run.open(config.denoiser)) if config.denoiser else None
-    size, channels = (facts.size, facts.channels) if facts else (None, None)
-    source = open_source(config.data, View(size, channels), root=config.root, seed=config.seed)
+    source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed)
     system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
     model = drawing(Request(sampling=system.defaults))
     first = source.training.batch(0, min(config.pictures, len(source.training)))["image"].to(setting.device)

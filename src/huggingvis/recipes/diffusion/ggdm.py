@@ -4,15 +4,15 @@ Watson, Chan, Ho & Norouzi 2022, "Learning Fast Samplers for Diffusion Models by
 (arXiv 2202.05830). The network stays as it is; what is trained are the numbers of a sampler of `calls` steps, DDIM's to
 begin with, and the run folder keeps these. Generating from it takes them. Book: chapter 4, "Learned samplers".
 
-    hvis train ggdm --run runs/five --data mnist --denoiser runs/digits --judge runs/classifier
-    hvis generate 7 --model runs/five
+    hvis train ggdm --run runs/five --data mnist --denoiser runs/digits --judge runs/classifier --calls 5
+    hvis generate --model runs/five
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import final
 
 import torch
 from torch import Tensor
@@ -20,17 +20,19 @@ from torch import Tensor
 from huggingvis.core.diffusion import Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import OnStep
-from huggingvis.core.request import Request
-from huggingvis.core.shapes import widest
+from huggingvis.core.protocols import Batch, Cond, OnStep
+from huggingvis.core.request import Prompt, Request
+from huggingvis.core.shapes import double, widest
 from huggingvis.core.system import System
+from huggingvis.guidance.classifier import Classifier
+from huggingvis.metrics.features import check_comparable, pixels
 from huggingvis.metrics.kid import kernel_distance
 from huggingvis.objectives.sample_quality import Distance, SampleQuality
 from huggingvis.recipes.judging import Looks, open_judge
 from huggingvis.recipes.picture_training import Fitting, Updates, fit_pictures, restored
-from huggingvis.recipes.pixel_diffusion import bind_denoiser
+from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, pictures_of
 from huggingvis.recipes.setting import Setting
-from huggingvis.recipes.sources import Facts, View, open_source
+from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
 from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
@@ -41,14 +43,17 @@ SYSTEM = {
     "paper": "2202.05830",
     "files": ["samplers/learned_steps.py", "objectives/sample_quality.py"],
     "built": "tests/walks/test_learned_sampler.py::test_a_run_of_learned_steps_draws_by_them",
-    "exact": "tests/oracle/test_learned_steps.py::test_a_kernel_distance_falls",
-    "trained": None,
+    "exact": [
+        "tests/oracle/test_learned_steps.py::test_fresh_numbers_are_ddims",
+        "tests/oracle/test_learned_steps.py::test_gradients_of_the_chain",
+        "tests/oracle/test_learned_steps.py::test_a_kernel_distance_falls",
+    ],
+    "trained": "benchmarks/trained/ggdm.json",
     "explained": None,
     "usable": None,
 }
 LEARNED = "learned"
 """The name of the sampler that a run knows, and of its schedule."""
-Drawing = Callable[[Request], Diffusion]
 
 
 @dataclass(frozen=True)
@@ -82,50 +87,101 @@ class Config(Fitting):
 
 
 def usual(config: Config, system: System, drawing: Drawing) -> Diffusion:
-    """The model by DDIM on the times of the learned steps. Raises `UsageError` for a schedule that there is not."""
+    """The model by DDIM on the times of the learned steps. Raises `UsageError` for times that rise, and for a model
+    that the steps cannot be trained through."""
     sampling = replace(system.defaults, sampler="ddim", schedule=config.schedule, steps=config.calls)
-    return drawing(Request(sampling=sampling))
+    model = drawing(Request(sampling=sampling))
+    if any(isinstance(guide, Classifier) for guide in model.guidance):
+        raise UsageError(
+            f"{config.denoiser} is guided by a classifier, whose gradient the steps cannot be trained through. Name "
+            "the model that it guides with --denoiser."
+        )
+    if bool((model.grid(model.process.pace).times.diff() > 0).any()):
+        raise UsageError(
+            f"Learned steps lead from noise to data, and --schedule {config.schedule} goes back on its way. "
+            "Name another."
+        )
+    return model
 
 
 def fresh(config: Config, model: Diffusion) -> Coefficients:
     """DDIM's numbers. Raises `UsageError` for a share of fresh noise that is none."""
     if not 0 <= config.eta <= 1:
-        raise UsageError(f"The share of fresh noise goes from 0 (none) to 1 (DDPM's); found eta = {config.eta:g}.")
+        raise UsageError(f"The share of fresh noise, --eta, goes from 0 (none) to 1 (DDPM's); found {config.eta:g}.")
     return Coefficients(model.process, model.grid(model.process.pace), config.eta)
 
 
 def train(config: Config, setting: Setting) -> Run:
     """Fit the numbers in `setting`'s run folder."""
-    if config.batch < 2:
-        raise UsageError(f"A kernel distance is between sets of 2 pictures or more; found --batch {config.batch}.")
     torch.manual_seed(config.seed)
-    facts = Facts.of(Run.open(config.denoiser)) if config.denoiser else None
-    size, channels = (facts.size, facts.channels) if facts else (None, None)
-    source = open_source(config.data, View(size, channels), root=config.root, seed=config.seed)
+    source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed)
     system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
+    classes = tuple(system.spec.card.get("classes", ()))
+    if classes:
+        source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed, classes=True)
+    told = Told.of(system, classes, source.facts)
     model = usual(config, system, drawing)
     numbers = fresh(config, model).to(widest(setting.device))
-    objective = SampleQuality(model, numbers, system.conditioner([Request()]), distance(config, setting.device))
+    apart = distance(config, setting.device)
+    with torch.no_grad():
+        first = source.training.batch(0, config.batch)["image"].to(setting.device)
+        apart(first, first)  # what cannot be compared is told before anything is written
+    objective = SampleQuality(model, numbers, told, apart)
     run = setting.begin("ggdm", config)
     source.facts.keep(run)
 
     def draw(on_step: OnStep) -> Tensor:
+        n = config.samples
         with torch.no_grad():
-            return objective.draw(config.samples, SeedNoise(range(config.samples)), on_step)
+            return objective.model.sample(n, told.each(n), noise=SeedNoise(range(n)), on_step=on_step)
 
     return fit_pictures(
         config, setting, run, objective, source, draw=draw, updates=Updates(Optim(lr=config.lr, weight_decay=0.0))
     )
 
 
+@final
+@dataclass(frozen=True)
+class Told:
+    """What the model is told of pictures: their class where it knows classes. `known`: of each class, [K, ...]."""
+
+    known: Cond
+
+    @classmethod
+    def of(cls, system: System, classes: tuple[str, ...], facts: Facts) -> Told:
+        """Raises `UsageError` for pictures of other classes than the model's."""
+        if classes and classes != tuple(facts.classes):
+            raise UsageError(
+                f"The model knows the classes {', '.join(classes)}, but the pictures of {facts.data!r} are of "
+                f"{', '.join(facts.classes) or 'none'}. Name the data that it was trained on with --data."
+            )
+        return cls(system.conditioner([Request(Prompt(name)) for name in classes or ("",)]))
+
+    def __call__(self, batch: Batch) -> Cond:
+        label = batch.get("label", torch.zeros(len(batch["image"]), dtype=torch.long))
+        return {name: value[label.to(value.device)] for name, value in self.known.items()}
+
+    def each(self, n: int) -> Cond:
+        """Of `n` pictures, one class after the other."""
+        return {name: value[torch.arange(n, device=value.device) % len(value)] for name, value in self.known.items()}
+
+
 def distance(config: Config, device: torch.device) -> Distance:
     """The kernel distance of KID between the features that samples are compared by."""
-    seen = open_judge(Path(config.judge), Looks, "tell features", device).features if config.judge else _pixels
-    return lambda drawn, real: kernel_distance(seen(drawn).double(), seen(real).double())
+    seen = open_judge(Path(config.judge), Looks, "tell features", device).features if config.judge else pixels
 
+    def apart(drawn: Tensor, real: Tensor) -> Tensor:
+        try:
+            a, b = seen(drawn), seen(real)
+        except RuntimeError as error:
+            raise UsageError(
+                f"The judge {config.judge} cannot look at pictures {list(real.shape)} ({error}). Give one that was "
+                "trained on such pictures with --judge, or leave it out."
+            ) from error
+        check_comparable(a, b)
+        return kernel_distance(double(a), double(b))
 
-def _pixels(x: Tensor) -> Tensor:
-    return x.flatten(1)
+    return apart
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
@@ -143,6 +199,10 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
                 f"The learned sampler goes with its own schedule and its own number of steps: sampler {LEARNED}, "
                 f"schedule {LEARNED}, steps {config.calls}; found {asked.sampler}, {asked.schedule}, {asked.steps}. "
                 "For others name a sampler and a schedule that are not learned."
+            )
+        if asked.eta:
+            raise UsageError(
+                f"How much fresh noise the learned steps draw was trained (eta {config.eta:g}); leave eta out."
             )
         plain = replace(asked, sampler="ddim", schedule=config.schedule)
         return replace(drawing(replace(request, sampling=plain)), sampler=LearnedSteps(numbers))

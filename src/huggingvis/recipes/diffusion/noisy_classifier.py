@@ -12,7 +12,6 @@ Book: chapter 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -30,7 +29,7 @@ from huggingvis.guidance.classifier import Classifier
 from huggingvis.nets.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from huggingvis.objectives.noisy_classification import NoisyClassification, NoisyLogits
 from huggingvis.recipes.classes import each_class
-from huggingvis.recipes.denoiser_training import GROUPS, LEVELS, UNetSizes
+from huggingvis.recipes.denoiser_training import LEVELS, UNetSizes
 from huggingvis.recipes.denoisers import check_side
 from huggingvis.recipes.picture_training import (
     PictureTraining,
@@ -40,7 +39,7 @@ from huggingvis.recipes.picture_training import (
     open_pictures,
     restored,
 )
-from huggingvis.recipes.pixel_diffusion import bind_denoiser
+from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.systems.by_class import ClassConditioner
@@ -58,8 +57,6 @@ SYSTEM = {
     "explained": None,
     "usable": None,
 }
-
-Drawing = Callable[[Request], Diffusion]
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def classifier(config: Config, facts: Facts) -> NoisyClassifier:
             blocks=sizes.blocks,
             attention=sizes.attention,
             heads=sizes.heads,
-            groups=GROUPS,
+            groups=sizes.groups,
             dropout=sizes.dropout,
             clock_scale=LEVELS,
         )

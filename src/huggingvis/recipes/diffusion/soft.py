@@ -47,7 +47,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_cold_soft.py::test_soft_learns_loads_and_draws",
     "exact": "tests/oracle/test_soft.py::test_soft_score_matching_is_the_loss_of_noise_where_the_signal_is_a_number",
-    "trained": None,
+    "trained": "benchmarks/trained/soft.json",
     "explained": None,
     "usable": None,
 }

@@ -35,8 +35,9 @@ class WorldJudge:
         return [self._read(Maps(*(m[i].float().cpu() for m in maps))) for i in range(len(x))]
 
     def features(self, x: Tensor) -> Tensor:
-        """Pooled features [B, D] on the CPU of pictures [B, 3, H, W] in [-1, 1]."""
-        return self.net.features(x.to(next(self.net.parameters()).device)).cpu()
+        """Pooled features [B, D] on the CPU of pictures [B, 1 or 3, H, W] in [-1, 1] of any kind: the judge was trained
+        to see edges and colours."""
+        return self.net.features(x.to(next(self.net.parameters()).device).expand(-1, 3, -1, -1)).cpu()
 
     def _read(self, maps: Maps) -> Detections:
         """Peaks of the heat [S, h, w] that no neighbour tops, with their class and box."""
@@ -83,6 +84,5 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Worl
 
 
 def features_of(folder: Path | None, device: torch.device) -> Features:
-    """The judge's features of pictures [B, 1 or 3, H, W] of any kind: it was trained to see edges and colours."""
-    judge = bind(folder, device)
-    return lambda x: judge.features(x.expand(-1, 3, -1, -1))
+    """The judge's features of pictures [B, 1 or 3, H, W]."""
+    return bind(folder, device).features
