@@ -97,7 +97,7 @@ def _scenes(system: str, recipe: str, pace: float, channels: tuple[int, ...], **
     """On pictures of the world, in minutes: what is asked for is smooth at every level, and steps are large."""
     smooth = {"process": "cosine", "prediction": "v", "lr": 1e-3}
     numbers = {"size": 32, "net": {"channels": channels, "blocks": 1}, "batch": 64, **smooth, **more}
-    words = "--frechet 200 --steps 50"
+    words = "--frechet 120 --steps 50"
     return _run(system, recipe, pace, numbers, evaluate=(words,), data="world:5000")
 
 

@@ -59,10 +59,12 @@ def likeness(data: Wanted, count: int, view: View, device: torch.device, *, judg
     """
     pictures = data.open(view)
     if count < LEAST or len(pictures) < 2 * count:
+        most = len(pictures) // 2
+        way = f"Ask for {LEAST} to {most}" if most >= LEAST else "Name more pictures"
         raise UsageError(
             f"A Fréchet distance is told from at least {LEAST} pictures and twice as many real ones, so that it has a "
-            f"floor to be compared with; asked for {count}, and the {data} has {len(pictures)}. "
-            "Set --count, to 500 or more if time allows."
+            f"floor to be compared with; asked for {count}, and the {data} has {len(pictures)}. {way}; 500 or more "
+            "tell much."
         )
     extract = _judge(judge, device)
     chosen = pictures.some(2 * count)
