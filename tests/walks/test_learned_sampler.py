@@ -79,7 +79,12 @@ def test_features_of_a_classifier_and_what_is_refused(denoiser: tuple[str, str],
     run = train("ggdm", tmp_path / "run", {**FEW, "denoiser": model, "data": data, "judge": str(judge.path)})
     by_pixels = train("ggdm", tmp_path / "pixels", {**FEW, "denoiser": model, "data": data})
     assert not torch.equal(run.weights("numbers")["beliefs"], by_pixels.weights("numbers")["beliefs"])
+    photos = {"data": folder(tmp_path / "photos"), **SMALL, "steps": 1, "samples": 1, "sample_steps": 1}
+    colour = train("ddpm", tmp_path / "colour", {**photos, "conditional": False})
+    plain = {name: photos[name] for name in (*SMALL, "data", "steps")}
+    other = train("noisy_classifier", tmp_path / "other", {**plain, "denoiser": str(colour.path), "columns": 1})
     for wrong, told in (
+        ({"judge": str(other.path)}, "cannot look at pictures .8, 1, 8, 8. .* --judge"),
         ({"denoiser": ""}, "name its run folder with --denoiser"),
         ({"batch": 1}, "at least 2 images"),
         ({"eta": 1.5}, "--eta, goes from 0 .none. to 1"),

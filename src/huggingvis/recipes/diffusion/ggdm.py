@@ -122,11 +122,8 @@ def train(config: Config, setting: Setting) -> Run:
     told = Told.of(system, classes, source.facts)
     model = usual(config, system, drawing)
     numbers = fresh(config, model).to(widest(setting.device))
-    apart = distance(config, setting.device)
-    with torch.no_grad():
-        first = source.training.batch(0, config.batch)["image"].to(setting.device)
-        apart(first, first)  # what cannot be compared is told before anything is written
-    objective = SampleQuality(model, numbers, told, apart)
+    first = source.training.batch(0, config.batch)["image"].to(setting.device)
+    objective = SampleQuality(model, numbers, told, distance(config, first))
     run = setting.begin("ggdm", config)
     source.facts.keep(run)
 
@@ -166,22 +163,22 @@ class Told:
         return {name: value[torch.arange(n, device=value.device) % len(value)] for name, value in self.known.items()}
 
 
-def distance(config: Config, device: torch.device) -> Distance:
-    """The kernel distance of KID between the features that samples are compared by."""
+def distance(config: Config, pictures: Tensor) -> Distance:
+    """The kernel distance of KID between the features that samples are compared by.
+
+    Raises `UsageError` where `pictures` [B, C, H, W] cannot be looked at or are too few to be compared.
+    """
+    device = pictures.device
     seen = open_judge(Path(config.judge), Looks, "tell features", device).features if config.judge else pixels
-
-    def apart(drawn: Tensor, real: Tensor) -> Tensor:
-        try:
-            a, b = seen(drawn), seen(real)
-        except RuntimeError as error:
-            raise UsageError(
-                f"The judge {config.judge} cannot look at pictures {list(real.shape)} ({error}). Give one that was "
-                "trained on such pictures with --judge, or leave it out."
-            ) from error
-        check_comparable(a, b)
-        return kernel_distance(double(a), double(b))
-
-    return apart
+    try:
+        found = seen(pictures)
+    except RuntimeError as error:
+        raise UsageError(
+            f"The judge {config.judge} cannot look at pictures {list(pictures.shape)} ({error}). Give one that was "
+            "trained on such pictures with --judge, or leave it out."
+        ) from error
+    check_comparable(found, found)
+    return lambda drawn, real: kernel_distance(double(seen(drawn)), double(seen(real)))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
