@@ -67,7 +67,7 @@ SYSTEM = {
     "files": ["objectives/retrieval.py", "data/neighbours.py", "recipes/retrieval.py", "nets/unet.py"],
     "built": "tests/walks/test_rdm.py::test_rdm_learns_loads_and_draws_from_another_database",
     "exact": "tests/oracle/test_rdm.py::test_neighbours_are_those_of_brute_force",
-    "trained": None,
+    "trained": "benchmarks/trained/rdm.json",
     "explained": None,
     "usable": None,
 }
