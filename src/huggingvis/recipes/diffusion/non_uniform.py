@@ -42,7 +42,7 @@ SYSTEM = {
     ],
     "built": "tests/walks/test_non_uniform_recipes.py::test_wavelets_learn_load_and_draw",
     "exact": "tests/oracle/test_non_uniform.py::test_equal_speeds_are_the_plain_process",
-    "trained": None,
+    "trained": "benchmarks/trained/haar.json",
     "explained": None,
     "usable": None,
 }
