@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--model", type=Path, required=True, help="run folder of rdm on the world")
     options.add_argument("--count", type=int, default=200, help="pictures from each database")
-    given = options.parse_args()
+    given, began = options.parse_args(), time.perf_counter()
     system, judge = hv.load(given.model, device="cpu"), bind()
     world = World(size=system.spec.size[0], split="train")
     blue = all_blue(world, given.count)
@@ -83,8 +84,10 @@ def main() -> int:
             "pictures of the blue one": np.stack(blue),
         }
         told = {name: rate(judge, pictures) | {"pictures": len(pictures)} for name, pictures in rows.items()}
-    about = {"command": command(__file__, sys.argv[1:]), "machine": machine(cores()), "versions": versions(())}
-    write_json(HERE / "curves" / "blue.json", about | {"rows": told})
+    about = {"command": command(__file__, sys.argv[1:]), "seed": system.defaults.seed}
+    spent = {"seconds": round(time.perf_counter() - began, 1)}
+    where = {"machine": machine(cores()), "versions": versions(())}
+    write_json(HERE / "curves" / "blue.json", about | spent | where | {"rows": told})
     for name, row in told.items():
         print(f"{name:<26} {row['blue']:.1%} blue of {row['found']:.2f} things a picture")
     return 0
