@@ -136,8 +136,10 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     right = (reader.log_probs(seen.all_images()).argmax(1) == labels_of(seen)).double()
     assert found["of_real_pictures"]["mean"] == float(right.mean()) > 0.55
     assert len(found["accuracy"]["each"]) == 10
-    said = hvis(["evaluate", runs / "gan", "--path-length", 4, "--judge", tmp_path / "judge"])
-    assert said.code == 2 and "cannot tell features" in said.paragraph
+    ways = ["evaluate", runs / "gan", "--path-length", 4, "--json"]
+    by_judge, by_pixels = (hvis([*ways, *more]).document for more in (["--judge", tmp_path / "judge"], []))
+    assert (by_judge["features"], by_pixels["features"]) == ("judge", "pixels")
+    assert by_judge["path_length"] != by_pixels["path_length"]
 
 
 def test_the_distance_of_samples_to_real_pictures(hvis: Any, tmp_path: Path) -> None:
