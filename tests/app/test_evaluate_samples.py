@@ -13,8 +13,9 @@ import torch
 from small_runs import digits, folder, train, trained_on_digits
 
 from huggingvis.checkpoints.io import save
+from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
-from huggingvis.core.protocols import Classifies
+from huggingvis.core.protocols import Classifies, Decodes
 from huggingvis.metrics.features import gather
 from huggingvis.metrics.frechet import frechet
 from huggingvis.metrics.linear_probe import linear_probe
@@ -140,6 +141,8 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     by_judge, by_pixels = (hvis([*ways, *more]).document for more in (["--judge", tmp_path / "judge"], []))
     assert (by_judge["features"], by_pixels["features"]) == ("judge", "pixels")
     assert by_judge["path_length"] != by_pixels["path_length"]
+    with pytest.raises(UsageError, match="cannot fill holes. Give another one"):
+        open_judge(run.path, Decodes, "fill holes", torch.device("cpu"))  # type: ignore[type-abstract]
 
 
 def test_the_distance_of_samples_to_real_pictures(hvis: Any, tmp_path: Path) -> None:
