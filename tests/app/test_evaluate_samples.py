@@ -142,7 +142,7 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     assert (by_judge["features"], by_pixels["features"]) == ("judge", "pixels")
     assert by_judge["path_length"] != by_pixels["path_length"]
     with pytest.raises(UsageError, match="cannot fill holes. Give another one"):
-        open_judge(run.path, Decodes, "fill holes", torch.device("cpu"))  # type: ignore[type-abstract]
+        open_judge(run.path, Decodes, "fill holes", torch.device("cpu"))
 
 
 def test_the_distance_of_samples_to_real_pictures(hvis: Any, tmp_path: Path) -> None:
