@@ -21,7 +21,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PADDING, UNKNOWN = "[pad]", "[unk]"
-CHARACTER = Regex(r"[\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f]")
+CHARACTERS = r"\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f"
+"""Chinese ones and their signs, as a range of patterns."""
+
+
+def parted(model: models.Model) -> Engine:
+    """A tokenizer of `model` for lower-case text, cut at spaces and around signs, digits and Chinese characters."""
+    engine = Engine(model)
+    engine.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(f"[{CHARACTERS}]"), "isolated"),
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
+    return engine
 
 
 @final
@@ -38,16 +54,7 @@ class TextTokenizer:
         Words carry no mark of their ends: the engine would number marked letters in any order, so that the same texts
         would teach another tokenizer each time.
         """
-        engine = Engine(models.BPE(unk_token=UNKNOWN))
-        engine.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        engine.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(CHARACTER, "isolated"),
-                pre_tokenizers.WhitespaceSplit(),
-                pre_tokenizers.Punctuation(),
-                pre_tokenizers.Digits(individual_digits=True),
-            ]
-        )
+        engine = parted(models.BPE(unk_token=UNKNOWN))
         trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[PADDING, UNKNOWN], show_progress=False)
         engine.train_from_iterator(texts, trainer)
         return cls(engine, length)

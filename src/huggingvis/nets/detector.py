@@ -49,33 +49,40 @@ class Maps(NamedTuple):
     box: Tensor
 
 
-@final
-class Detector(nn.Module):
-    """x [B, 3, H, W] in [-1, 1] -> `Maps` at h = H/4, w = W/4."""
+class Trunk(nn.Module):
+    """What a detector sees before it says anything, on two maps that know of each other: widths `fine` and `coarse`."""
 
-    def __init__(self, config: DetectorConfig):
+    def __init__(self, fine: int, coarse: int, blocks: int):
         super().__init__()
-        self.config = c = config
-        f, g = c.fine, c.coarse
+        f, g = fine, coarse
         self.stem1, self.norm1 = nn.Conv2d(3, f // 2, 3, 2, 1), nn.GroupNorm(8, f // 2)
         self.stem2 = nn.Conv2d(f // 2, f, 3, 2, 1)
         self.fine = ResBlock(f, f, groups=8)
         self.down = nn.Conv2d(f, g, 3, 2, 1)
-        self.coarse = nn.ModuleList(ResBlock(g, g, groups=8) for _ in range(c.blocks))
+        self.coarse = nn.ModuleList(ResBlock(g, g, groups=8) for _ in range(blocks))
         self.up = nn.Conv2d(g, f, 1)
         self.merge = ResBlock(f, f, groups=8)
         self.norm = nn.GroupNorm(8, f)
-        self.classify = nn.Conv2d(f, c.slots * c.classes, 1)
-        self.locate = nn.Conv2d(f, c.slots * 5, 3, padding=1)
 
     def trunk(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map for the heads [B, f, h, w] and the coarse map [B, g, h/2, w/2]."""
+        """x [B, 3, H, W] in [-1, 1] -> a map [B, fine, H/4, W/4] and a coarse one [B, coarse, H/8, W/8]."""
         fine = self.fine(self.stem2(F.silu(self.norm1(self.stem1(x)))))
         coarse = self.down(fine)
         for block in self.coarse:
             coarse = block(coarse)
         up = F.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")
         return F.silu(self.norm(self.merge(fine + up))), coarse
+
+
+@final
+class Detector(Trunk):
+    """x [B, 3, H, W] in [-1, 1] -> `Maps` at h = H/4, w = W/4."""
+
+    def __init__(self, config: DetectorConfig):
+        super().__init__(config.fine, config.coarse, config.blocks)
+        self.config = c = config
+        self.classify = nn.Conv2d(c.fine, c.slots * c.classes, 1)
+        self.locate = nn.Conv2d(c.fine, c.slots * 5, 3, padding=1)
 
     def forward(self, x: Tensor) -> Maps:
         h, _ = self.trunk(x)
