@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         catalog,
         compare,
         control,
+        describe,
         evaluate,
         explore,
         export,
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     )
 
 _VERBS = (
-    "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export", "save",
-    "inspect", "catalog",
+    "load", "generate", "batch", "grid", "control", "describe", "train", "evaluate", "compare", "explore", "export",
+    "save", "inspect", "catalog",
 )  # fmt: skip
 __all__ = [
-    "__version__", "load", "generate", "batch", "grid", "control", "train", "evaluate", "compare", "explore", "export",
-    "save", "inspect", "catalog",
+    "__version__", "load", "generate", "batch", "grid", "control", "describe", "train", "evaluate", "compare",
+    "explore", "export", "save", "inspect", "catalog",
 ]  # fmt: skip
 
 

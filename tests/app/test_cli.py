@@ -26,8 +26,8 @@ def test_help_names_every_verb_and_version_is_the_packages(hvis: Any) -> None:
     verbs = [line.split()[0] for line in said.out.partition("Verbs:\n")[2].partition("\n\n")[0].splitlines()]
     assert said.code == 0
     assert verbs == [
-        "batch", "catalog", "compare", "control", "data", "doctor", "evaluate", "explain", "explore", "generate",
-        "grid", "inspect", "models", "prompt", "train",
+        "batch", "catalog", "compare", "control", "data", "describe", "doctor", "evaluate", "explain", "explore",
+        "generate", "grid", "inspect", "models", "prompt", "train",
     ]  # fmt: skip
     assert all(hvis([verb, "--help"]).code == 0 for verb in verbs)
     assert hvis(["--version"]).out == f"hvis {__version__}\n"

@@ -1,5 +1,5 @@
-"""The verbs: load, generate, train, evaluate, compare, explore, export, save, inspect, catalog: the command line in
-Python.
+"""The verbs: load, generate, describe, train, evaluate, compare, explore, export, save, inspect, catalog: the command
+line in Python.
 
     import huggingvis as hv
     pictures = hv.generate("a fox to the left of a pizza", seed=7, count=4)
@@ -10,6 +10,7 @@ Nothing heavy is imported before a verb needs it, so that asking for the catalog
 
 from __future__ import annotations
 
+from huggingvis.api.describing import describe
 from huggingvis.api.loading import device_of, load, ready, safety_checker, save
 from huggingvis.api.making import control, export, generate, notes, stream
 from huggingvis.api.many import batch, grid
@@ -20,7 +21,7 @@ from huggingvis.core.shipped import packaged_models
 from huggingvis.recipes.repeating import Repetition, repeat
 
 __all__ = [
-    "DEFAULT_MODEL", "Repetition", "batch", "catalog", "compare", "control", "device_of", "evaluate", "explore",
-    "export", "generate", "grid", "inspect", "load", "notes", "packaged_models", "ready", "repeat", "safety_checker",
-    "save", "stream", "train",
+    "DEFAULT_MODEL", "Repetition", "batch", "catalog", "compare", "control", "describe", "device_of", "evaluate",
+    "explore", "export", "generate", "grid", "inspect", "load", "notes", "packaged_models", "ready", "repeat",
+    "safety_checker", "save", "stream", "train",
 ]  # fmt: skip

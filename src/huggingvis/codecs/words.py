@@ -45,5 +45,5 @@ def sentences(tokenizer: TextTokenizer, ids: Tensor) -> list[str]:
 
 def _joined(tokenizer: TextTokenizer, row: list[int]) -> str:
     said = row[: row.index(0)] if 0 in row else row
-    text = _TOGETHER.sub("", " ".join(tokenizer.engine.id_to_token(number) for number in said))
+    text = _TOGETHER.sub("", " ".join(tokenizer.engine.id_to_token(number) or UNKNOWN for number in said))
     return re.sub(rf"(?<=[{CHARACTERS}])[,:;!?] ?", lambda sign: _WIDE[sign[0][0]], text)

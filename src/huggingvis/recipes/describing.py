@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +49,6 @@ def open_describer(path: Path | str, device: torch.device) -> Describer:
     return recipe.describer(config, run, device)
 
 
-def as_seen(pictures: Sequence[Any], facts: Facts) -> Tensor:
-    """Arrays uint8 [H, W, 3] as a model trained on `facts` sees them: the largest square in the middle, [B, C, S, S]."""
-    return torch.cat([shown(to_tensor(picture[None]), facts.size, facts.channels) for picture in pictures])
+def as_seen(pictures: Sequence[np.ndarray], facts: Facts) -> Tensor:
+    """Arrays uint8 [H, W, 3] as a model trained on `facts` sees them, their largest squares: [B, C, S, S]."""
+    return torch.cat([shown(to_tensor(np.array(each)[None]), facts.size, facts.channels) for each in pictures])

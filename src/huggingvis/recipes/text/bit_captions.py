@@ -31,10 +31,11 @@ from huggingvis.core.noise import Noise, SeedNoise
 from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.core.request import Sampling
 from huggingvis.core.self_conditioning import SelfConditioning
+from huggingvis.data.said import names_all, true_sentences
 from huggingvis.data.standard import Split
 from huggingvis.data.world import World
 from huggingvis.guidance.threshold import Clip
-from huggingvis.metrics.said import names_all, true_sentences, word_f1
+from huggingvis.metrics.words_shared import word_f1
 from huggingvis.nets.caption_bits import CaptionBits, CaptionBitsConfig
 from huggingvis.nets.eyes import Eyes
 from huggingvis.objectives.denoise import Denoising
@@ -328,8 +329,8 @@ def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
         scores |= _true(world, layouts, said, others)
     shown = "\n".join(f"{name:<24} {own:.3f}   {chance:.3f}" for name, (own, chance) in scores.items())
     text = (
-        f"Said of {len(said)} held-out pictures in {captioner.usual.steps} steps, and the same said of others\n{shown}\n"
-        + "\n".join(f"  {new}    ({old})" for new, old in list(zip(said, told, strict=True))[:8])
+        f"Said of {len(said)} held-out pictures in {captioner.usual.steps} steps, and the same said of others\n"
+        f"{shown}\n" + "\n".join(f"  {new}    ({old})" for new, old in list(zip(said, told, strict=True))[:8])
     )
     record = {name: {"value": own, "by_chance": chance} for name, (own, chance) in scores.items()}
     return Evaluation({"n": len(said), "steps": captioner.usual.steps, "said": record}, text)

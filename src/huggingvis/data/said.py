@@ -7,18 +7,14 @@ big, or the background is left to it, as it is in captions. Book: chapter 9, "Ju
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 from huggingvis.core.layout import Background, Layout
 from huggingvis.data.captions import N_VARIANTS
 from huggingvis.data.vocabulary import things_named
-
-if TYPE_CHECKING:
-    from huggingvis.data.world import World
+from huggingvis.data.world import World
 
 
 def true_sentences(world: World, layout: Layout, language: str = "en") -> frozenset[str]:
@@ -42,9 +38,3 @@ def _tellings(layout: Layout) -> Iterator[Layout]:
 def names_all(world: World, layout: Layout, text: str) -> bool:
     """Whether `text` names the kinds of things that are in `layout` and no others."""
     return set(things_named(world.sprites, text)) == {thing.sprite for thing in layout.things}
-
-
-def word_f1(said: str, told: str) -> float:
-    """Words that two sentences have in common: twice their number over that of both."""
-    a, b = Counter(said.lower().split()), Counter(told.lower().split())
-    return 2 * (a & b).total() / max(1, a.total() + b.total())
