@@ -237,11 +237,19 @@ _EXPERIMENTS = (
     ),
     Experiment(
         about="Bit diffusion",
-        asked="8-bit pixels with and without self-conditioning; captions as bits",
-        taken="digits of 16 x 16; there is no recipe for captions",
+        asked="8-bit pixels with and without self-conditioning",
+        taken="digits of 16 x 16",
         expected="self-conditioning draws better (Chen et al. 2022, Fig. 4)",
         figure="frechet_50",
         order=("bit", "bit_plain"),
+    ),
+    Experiment(
+        about="Bit diffusion: captions",
+        asked="captions of the world as bits",
+        taken="English captions of 20,000 pictures; described are 200 whose things no training picture has together",
+        expected="sentences name what is there; the same sentences said of other pictures do not",
+        order=("captions:named", "captions:named_by_chance"),
+        more=True,
     ),
     Experiment(
         about="Soft diffusion",

@@ -151,6 +151,14 @@ FOUNDATION_ROWS: dict[str, Training] = {
     "ncsn": _run("NCSN", "ncsn", 117, {**_SMALL, **_PLAIN}),
     "bit": _run("Bit diffusion", "bit", 102, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": True}}),
     "bit_plain": _run("Bit diffusion", "bit", 112, {**_SMALL, **_PLAIN, "net": {**_NET, "self_conditioned": False}}),
+    "captions": _run(
+        "Bit diffusion",
+        "bit_captions",
+        80,
+        {"batch": 64, "steps": 2000, "warmup": 200, "ema": 0.995},
+        evaluate=("",),
+        data="world:20000",
+    ),
     "soft": _run("Soft diffusion", "soft", 127, _SMALL, curve="soft", evaluate=(distance(100),)),
     "soft_noise": _run(
         "Soft diffusion", "soft", 127, {**_SMALL, "blur": 0.0, "noise": 20.0}, curve="soft", evaluate=(distance(100),)

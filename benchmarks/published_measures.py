@@ -118,6 +118,8 @@ def figures_of(told: Mapping[str, Any]) -> dict[str, Figure]:
             "accuracy_of_real": _share(told["of_real_pictures"]),
             "chance": Figure(told["chance"]),
         }
+    for name, share in told.get("said", {}).items():
+        found |= {name: Figure(share["value"]), f"{name}_by_chance": Figure(share["by_chance"])}
     for name in ("probe", "probe_of_pixels"):
         if name in told:
             found[name] = Figure(told[name]["accuracy"], told[name]["error"])

@@ -65,8 +65,8 @@ def test_a_sentence_is_its_seed_s_whatever_is_asked_beside_it(taught: Run) -> No
 
 def test_it_is_measured(taught: Run) -> None:
     evaluation = evaluation_of(taught, torch.device("cpu"))
-    assert evaluation is not None and set(evaluation.record["said"]) == {"words of its caption"}
-    share = evaluation.record["said"]["words of its caption"]
+    assert evaluation is not None and set(evaluation.record["said"]) == {"words_shared"}
+    share = evaluation.record["said"]["words_shared"]
     assert share["value"] > 0.8 > share["by_chance"]
     batch = {"image": torch.zeros(2, 3, 16, 16), "caption": list(SAYS)}
     measure = measure_of(taught, torch.device("cpu"))
@@ -82,7 +82,7 @@ def test_the_world_s_truth_is_told(tmp_path: Path) -> None:
     evaluation = evaluation_of(run, torch.device("cpu"))
     assert evaluation is not None
     said = evaluation.record["said"]
-    assert set(said) == {"words of its caption", "names what is there", "is true"} and said["is true"]["value"] == 0.0
+    assert set(said) == {"words_shared", "named", "true"} and said["true"]["value"] == 0.0
 
 
 def test_it_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ from huggingvis.train.settings import FitSettings, Validation
 WORDS = "words.json"
 JUDGED = 200
 """Pictures that `evaluate` asks about."""
+MEANING = {
+    "words_shared": "words shared with its caption (F1)",
+    "named": "share that name what is there, no more",
+    "true": "share that are true in every word",
+}
 
 
 @dataclass(frozen=True)
@@ -314,7 +319,10 @@ def measure(config: Config, run: Run, device: torch.device) -> Measure:
 
 
 def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
-    """What a run of this recipe says of held-out pictures, beside the same sentences said of other pictures."""
+    """How true it is what a run of this recipe says of held-out pictures, and how true the same is of other pictures.
+
+    Of the world by its grammar (`data.said`), of other pictures by the words shared with their captions.
+    """
     captioner, facts = describer(config, run, device), Facts.of(run)
     pictures = open_split(config.data, Split.VALIDATION, facts.view, root=config.root).some(JUDGED)
     told = [text for batch in pictures.once(64) for text in batch["caption"]]
@@ -322,18 +330,17 @@ def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
     for batch in pictures.once(64):
         said += captioner(batch["image"], SeedNoise(range(len(said), len(said) + len(batch["image"]))))
     others = said[1:] + said[:1]
-    scores = {"words of its caption": [_words(found, told) for found in (said, others)]}
+    scores = {"words_shared": [_words(found, told) for found in (said, others)]}
     if config.data.partition(":")[0] == "world":
         world = World(size=facts.size, split="test")
-        layouts = [world.layout(int(i)) for i in pictures.items]
-        scores |= _true(world, layouts, said, others)
-    shown = "\n".join(f"{name:<24} {own:.3f}   {chance:.3f}" for name, (own, chance) in scores.items())
-    text = (
-        f"Said of {len(said)} held-out pictures in {captioner.usual.steps} steps, and the same said of others\n"
-        f"{shown}\n" + "\n".join(f"  {new}    ({old})" for new, old in list(zip(said, told, strict=True))[:8])
-    )
+        scores |= _true(world, [world.layout(int(i)) for i in pictures.items], said, others)
+    rows = (f"{MEANING[name]:<42} {own:.3f}   {chance:.3f}" for name, (own, chance) in scores.items())
+    shown = (f"  {new}    ({old})" for new, old in list(zip(said, told, strict=True))[:8])
+    head = f"Said of {len(said)} held-out pictures in {captioner.usual.steps} steps, and the same said of others"
     record = {name: {"value": own, "by_chance": chance} for name, (own, chance) in scores.items()}
-    return Evaluation({"n": len(said), "steps": captioner.usual.steps, "said": record}, text)
+    return Evaluation(
+        {"n": len(said), "steps": captioner.usual.steps, "said": record}, "\n".join((head, *rows, *shown))
+    )
 
 
 def _words(said: Sequence[str], told: Sequence[str]) -> float:
@@ -341,9 +348,8 @@ def _words(said: Sequence[str], told: Sequence[str]) -> float:
 
 
 def _true(world: World, layouts: Sequence[Layout], *saids: Sequence[str]) -> dict[str, list[float]]:
-    """Shares of sentences that name what is there, and that are true in all they say."""
     right = [true_sentences(world, layout) for layout in layouts]
     return {
-        "names what is there": [mean(names_all(world, *pair) for pair in zip(layouts, s, strict=True)) for s in saids],
-        "is true": [mean(text in true for text, true in zip(s, right, strict=True)) for s in saids],
+        "named": [mean(names_all(world, *pair) for pair in zip(layouts, s, strict=True)) for s in saids],
+        "true": [mean(text in true for text, true in zip(s, right, strict=True)) for s in saids],
     }
