@@ -154,8 +154,8 @@ FOUNDATION_ROWS: dict[str, Training] = {
     "captions": _run(
         "Bit diffusion",
         "bit_captions",
-        80,
-        {"batch": 64, "steps": 2000, "warmup": 200, "ema": 0.995},
+        200,
+        {"batch": 64, "steps": 4000, "ema": 0.995, "warmup": 100, "sample_every": 500},
         evaluate=("",),
         data="world:20000",
     ),

@@ -21,7 +21,7 @@ from huggingvis.train.run import Run
 
 SAYS = ("an upright bar", "one lying bar, there")
 SMALL: dict[str, Any] = {
-    "eyes": "fresh", "size": 16, "words": 6, "batch": 16, "warmup": 10, "ema": 0.9, "lr": 3e-3, "samples": 4,
+    "eyes": "fresh", "size": 16, "words": 6, "batch": 16, "warmup": 10, "ema": 0.9, "scale": 1.0, "samples": 4,
     "sample_steps": 8, "sample_every": 0, "net": {"dim": 32, "depth": 1, "heads": 2},
 }  # fmt: skip
 

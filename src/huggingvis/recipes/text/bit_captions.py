@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from statistics import mean
 from typing import Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from huggingvis.core.noise import Noise, SeedNoise
 from huggingvis.core.protocols import Batch, Cond, Measure
 from huggingvis.core.request import Sampling
 from huggingvis.core.self_conditioning import SelfConditioning
+from huggingvis.data.cache import ArrayCache
 from huggingvis.data.said import names_all, true_sentences
 from huggingvis.data.standard import Split
 from huggingvis.data.world import World
@@ -57,12 +60,14 @@ from huggingvis.samplers.names import sampler_of, schedule_asked
 from huggingvis.systems.judges import world as world_judge
 from huggingvis.train.callbacks import TrainStep
 from huggingvis.train.fit import fit
+from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
 from huggingvis.train.settings import FitSettings, Validation
 
 WORDS = "words.json"
 JUDGED = 200
 """Pictures that `evaluate` asks about."""
+CHUNK = 64
 MEANING = {
     "words_shared": "words shared with its caption (F1)",
     "named": "share that name what is there, no more",
@@ -81,8 +86,8 @@ class Sizes:
         self_conditioned: it is told its own last belief.
     """
 
-    dim: int = 192
-    depth: int = 4
+    dim: int = 128
+    depth: int = 3
     heads: int = 4
     self_conditioned: bool = True
 
@@ -104,22 +109,30 @@ class Config(DenoiserFitting, PictureTraining):
         net: sizes of the transformer.
         process: as of any denoiser: cosine, linear, flow, vp, sub-vp, ...
         prediction: x0, eps, v or velocity.
-        scale: b, the size of a bit beside noise of size 1.
+        scale: b, the size of a bit beside noise of size 1; small, since bits of few sentences are easily told apart,
+            and what a sentence is about is decided where noise is large.
         td: how much further than told a sampling step goes.
         samples: captions of held-out pictures that are written while training.
         sample_steps: steps of these.
     """
 
     data: str = "world"
-    lr: float = 1e-3
+    steps: int = 10_000
+    lr: float = 3e-3
+    warmup: int = 100
     eyes: Literal["world", "fresh"] = "world"
     words: int = 20
     vocabulary: int = 4096
     net: Sizes = Sizes()
     process: ProcessName = "cosine"
     prediction: PredictionName = "x0"
-    scale: float = 1.0
+    scale: float = 0.4
     td: float = 0.0
+
+    @property
+    def optim(self) -> Optim:
+        """Matrices by Muon: words find what they are of in a third of the steps that AdamW takes."""
+        return Optim(self.lr, (0.9, 0.98), warmup=self.warmup, muon=True)
 
     def __post_init__(self) -> None:
         check_names(self.process, self.prediction)
@@ -168,13 +181,19 @@ class Captioner:
     def usual(self) -> Sampling:
         return Sampling(sampler="ddim", steps=self.config.sample_steps, guidance_scale=1.0)
 
+    @property
+    def learns_to_see(self) -> bool:
+        return self.config.eyes == "fresh"
+
     def seen(self, batch: Batch) -> Cond:
-        """What the net is told of `image` [B, C, S, S]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.eyes == "fresh"):
+        """What the net is told: `tokens` [B, P, W] of a batch, or what the eyes make of its `image` [B, C, S, S]."""
+        if "tokens" in batch:
+            return {"tokens": batch["tokens"]}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns_to_see):
             return {"tokens": self.eyes(batch["image"])}
 
     def objective(self) -> Denoising:
-        """What is minimised: batches have `x0` [B, bits, words] and `image`."""
+        """What is minimised: batches have `x0` [B, bits, words], and `image` or `tokens`."""
         noising = NOISINGS[self.config.process]
         return Denoising(
             self.net,
@@ -182,18 +201,31 @@ class Captioner:
             PREDICTING[self.config.prediction].make(self.config.scale),
             noising.times,
             condition=self.seen,
-            trained={"eyes": self.eyes} if self.config.eyes == "fresh" else None,
+            trained={"eyes": self.eyes} if self.learns_to_see else None,
             estimating=self.estimating,
         )
 
-    def examples(self, pictures: Pictures) -> Said:
-        """`Batches` of the pictures with their captions as bits. Raises `UsageError` for pictures without any."""
-        if pictures.pictures.captions is None:
-            raise UsageError(
-                f"The data {pictures.facts.data!r} have no captions to learn from. Put a text file of the same name "
-                "beside each picture, or take the world."
-            )
-        return Said(pictures, self.written)
+    def examples(self, pictures: Pictures, run: Run) -> Said:
+        """`Batches` of the pictures with their captions as bits; what lent eyes see is kept in the run folder.
+
+        Raises `UsageError` for pictures without captions.
+        """
+        return Said(
+            pictures, captions_of(pictures), self.written, None if self.learns_to_see else self.look(pictures, run)
+        )
+
+    @torch.no_grad()
+    def look(self, pictures: Pictures, run: Run) -> np.ndarray:
+        """What the eyes see of all of the pictures, [N, P, W] float16."""
+        device = next(self.eyes.parameters()).device
+
+        def made() -> dict[str, np.ndarray]:
+            seen = [self.eyes(batch["image"].to(device)).half().cpu() for batch in pictures.once(CHUNK)]
+            return {"tokens": torch.cat(seen).numpy()}
+
+        about = {"eyes": self.config.eyes, "data": pictures.facts.data, "size": pictures.facts.size}
+        items = blake2b(pictures.items.tobytes()).hexdigest()
+        return ArrayCache(run.path / "cache").get_or_make({**about, "items": items}, made)["tokens"]
 
     def written(self, texts: list[str]) -> Tensor:
         """Texts as analog bits, [B, bits, words]."""
@@ -227,17 +259,33 @@ def lent() -> Eyes:
     return eyes.requires_grad_(False)
 
 
+def captions_of(pictures: Pictures) -> tuple[str, ...]:
+    """Those of all pictures of its set. Raises `UsageError` where there are none."""
+    captions = pictures.pictures.captions
+    if captions is None:
+        raise UsageError(
+            f"The data {pictures.facts.data!r} have no captions to learn from. Put a text file of the same name beside "
+            "each picture, or take the world."
+        )
+    return captions
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Said:
-    """`Batches` of `x0`, captions as bits, and the pictures `image` they are of."""
+    """`Batches` of `x0`, the `captions` as bits, and of the pictures: `tokens`, rows of what was `seen`, or `image`."""
 
     pictures: Pictures
+    captions: Sequence[str]
     written: Callable[[list[str]], Tensor]
+    seen: np.ndarray | None
 
     def batch(self, index: int, size: int) -> Batch:
-        found = self.pictures.batch(index, size)
-        return {"x0": self.written(found["caption"]), "image": found["image"]}
+        places = self.pictures.places(index, size)
+        x0 = self.written([self.captions[i] for i in self.pictures.items[places]])
+        if self.seen is None:
+            return {"x0": x0, "image": self.pictures.images(places, np.zeros(size, dtype=bool))}
+        return {"x0": x0, "tokens": torch.from_numpy(self.seen[places]).float()}
 
 
 @final
@@ -264,14 +312,13 @@ class Sayings:
 def train(config: Config, setting: Setting) -> Run:
     """Train the transformer in `setting`'s run folder; its vocabulary lies beside the checkpoints."""
     source = open_pictures(config)
-    captions = source.training.pictures.captions or ()
-    tokenizer = learn_words(captions, config.vocabulary, config.words)
+    tokenizer = learn_words(captions_of(source.training), config.vocabulary, config.words)
     captioner = Captioner.fresh(config, source.facts, tokenizer)
-    training, held_out = (captioner.examples(pictures) for pictures in (source.training, source.held_out))
     run = begin(setting, "bit_captions", config, source)
     if run.parallel.writes:
         tokenizer.save(run.path / WORDS)
     captioner.eyes.to(setting.device)
+    training, held_out = (captioner.examples(pictures, run) for pictures in (source.training, source.held_out))
     asked = precision(config.precision, setting.device)
     with for_training(setting.device, asked.autocast or torch.float32):
         return fit(
@@ -297,7 +344,7 @@ def describer(config: Config, run: Run, device: torch.device) -> Captioner:
     tokenizer = TextTokenizer.load(run.path / WORDS, config.words)
     fresh = Captioner.fresh(config, Facts.of(run), tokenizer)
     fresh.net.load_state_dict(run.weights("net"))
-    if config.eyes == "fresh":
+    if fresh.learns_to_see:
         fresh.eyes.load_state_dict(run.weights("eyes"))
     for net in (fresh.net, fresh.eyes):
         net.to(device).eval().requires_grad_(False)
@@ -325,9 +372,9 @@ def evaluate(config: Config, run: Run, device: torch.device) -> Evaluation:
     """
     captioner, facts = describer(config, run, device), Facts.of(run)
     pictures = open_split(config.data, Split.VALIDATION, facts.view, root=config.root).some(JUDGED)
-    told = [text for batch in pictures.once(64) for text in batch["caption"]]
+    told = [text for batch in pictures.once(CHUNK) for text in batch["caption"]]
     said: list[str] = []
-    for batch in pictures.once(64):
+    for batch in pictures.once(CHUNK):
         said += captioner(batch["image"], SeedNoise(range(len(said), len(said) + len(batch["image"]))))
     others = said[1:] + said[:1]
     scores = {"words_shared": [_words(found, told) for found in (said, others)]}
