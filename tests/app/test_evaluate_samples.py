@@ -141,6 +141,14 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     by_judge, by_pixels = (hvis([*ways, *more]).document for more in (["--judge", tmp_path / "judge"], []))
     assert (by_judge["features"], by_pixels["features"]) == ("judge", "pixels")
     assert by_judge["path_length"] != by_pixels["path_length"]
+    data = digits(tmp_path / "more", count=160)
+    distance = ["evaluate", runs / "gan", "--frechet", 50, "--judge", run.path, "--data", data, "--split", "train"]
+    said = hvis([*distance, "--json"])
+    assert said.code == 0, said.err
+    held = open_source(data, View()).training.some(100).all_images()
+    one, other = (gather(reader.features, [held[half::2]]) for half in (0, 1))
+    assert said.document["judge"] == "judge"
+    assert said.document["frechet"]["floor"] == pytest.approx(frechet(other, one), rel=1e-3)
     with pytest.raises(UsageError, match="cannot fill holes. Give another one"):
         open_judge(run.path, Decodes, "fill holes", torch.device("cpu"))
 

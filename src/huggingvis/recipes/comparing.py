@@ -69,7 +69,7 @@ class Comparison:
         against: real pictures to measure a Fréchet distance to, named as in training; none: no distance.
         split: which part of them, train, validation or test; a folder is all test.
         root: folder in which standard data sets lie.
-        judge: weights file of the network in whose features the distance is; none: the packaged judge.
+        judge: weights or run of the network in whose features the distance is; none: the packaged judge.
 
     Raises `UsageError` for names that are not known, and for samplers with fresh noise where nothing is `against`.
     """
@@ -230,7 +230,7 @@ def _real(system: System, how: Comparison) -> Likeness | None:
         return None
     view = View(min(system.spec.size), system.spec.channels)
     data = Wanted(how.against, Split(how.split), how.root)
-    return likeness(data, how.count, view, system.device, judge=how.judge)
+    return likeness(data, how.count, view, system.device, judge=Path(how.judge) if how.judge else None)
 
 
 def _prompts(system: System, how: Comparison, real: Likeness | None) -> list[str]:

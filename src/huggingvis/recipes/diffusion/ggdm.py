@@ -28,7 +28,7 @@ from huggingvis.guidance.classifier import Classifier
 from huggingvis.metrics.features import check_comparable, pixels
 from huggingvis.metrics.kid import kernel_distance
 from huggingvis.objectives.sample_quality import Distance, SampleQuality
-from huggingvis.recipes.judging import Looks, open_judge
+from huggingvis.recipes.judging import open_features
 from huggingvis.recipes.picture_training import Fitting, Updates, fit_pictures, restored
 from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, pictures_of
 from huggingvis.recipes.setting import Setting
@@ -168,15 +168,8 @@ def distance(config: Config, pictures: Tensor) -> Distance:
 
     Raises `UsageError` where `pictures` [B, C, H, W] cannot be looked at or are too few to be compared.
     """
-    device = pictures.device
-    seen = open_judge(Path(config.judge), Looks, "tell features", device).features if config.judge else pixels
-    try:
-        found = seen(pictures)
-    except RuntimeError as error:
-        raise UsageError(
-            f"The judge {config.judge} cannot look at pictures {list(pictures.shape)} ({error}). Give one that was "
-            "trained on such pictures with --judge, or leave it out."
-        ) from error
+    seen = open_features(Path(config.judge), pictures.device) if config.judge else pixels
+    found = seen(pictures)
     check_comparable(found, found)
     return lambda drawn, real: kernel_distance(double(seen(drawn)), double(seen(real)))
 

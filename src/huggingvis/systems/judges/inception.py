@@ -16,7 +16,6 @@ from huggingvis.checkpoints.io import Tensors, assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.hollow import hollow
-from huggingvis.metrics.features import Features
 from huggingvis.nets.inception import InceptionV3, Unit
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -71,12 +70,6 @@ def bind(path: Path | str, device: torch.device | None = None) -> InceptionV3:
         net = InceptionV3()
     assign(net, keymap().to_ours(tensors))
     return net.to(device or torch.device("cpu")).eval().requires_grad_(False)
-
-
-def features_of(path: Path, device: torch.device) -> Features:
-    """The network's features of pictures [B, 1 or 3, H, W]."""
-    net = bind(path, device)
-    return lambda x: net(x.to(device))
 
 
 def _check(path: Path, tensors: Tensors) -> None:
