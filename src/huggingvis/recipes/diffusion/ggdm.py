@@ -175,26 +175,28 @@ def distance(config: Config, pictures: Tensor) -> Distance:
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
-    """The diffusion model, which knows the sampler and the schedule `learned` besides its own."""
+    """The diffusion model, which knows the sampler `learned` besides its own, and by the same name the schedule that it
+    was learned on."""
     system, drawing = bind_denoiser(config.denoiser, Facts.of(run), device)
     by_ddim = usual(config, system, drawing)
     numbers = restored(fresh(config, by_ddim), run, "numbers", torch.device("cpu"))
 
     def generator(request: Request) -> Diffusion:
         asked = request.sampling
-        if LEARNED not in (asked.sampler, asked.schedule):
-            return drawing(request)
-        if (asked.sampler, asked.schedule, asked.steps) != (LEARNED, LEARNED, config.calls):
+        grid = config.schedule if asked.schedule == LEARNED else asked.schedule
+        if asked.sampler != LEARNED:
+            return drawing(replace(request, sampling=replace(asked, schedule=grid)))
+        if (asked.schedule, asked.steps) != (LEARNED, config.calls):
             raise UsageError(
                 f"The learned sampler goes with its own schedule and its own number of steps: sampler {LEARNED}, "
                 f"schedule {LEARNED}, steps {config.calls}; found {asked.sampler}, {asked.schedule}, {asked.steps}. "
-                "For others name a sampler and a schedule that are not learned."
+                "For others name another sampler."
             )
         if asked.eta:
             raise UsageError(
                 f"How much fresh noise the learned steps draw was trained (eta {config.eta:g}); leave eta out."
             )
-        plain = replace(asked, sampler="ddim", schedule=config.schedule)
+        plain = replace(asked, sampler="ddim", schedule=grid)
         return replace(drawing(replace(request, sampling=plain)), sampler=LearnedSteps(numbers))
 
     limits = system.limits
