@@ -53,8 +53,8 @@ noise.
 Two recipes take a finished run and make few steps of it better; what they find is a run of its own, which draws by it:
 
 ```bash
-hvis train analytic_dpm --run runs/best --data mnist --denoiser runs/ddpm
-hvis train ggdm --run runs/five --data mnist --denoiser runs/ddpm --calls 5
+hvis train analytic_dpm --run runs/best --denoiser runs/ddpm
+hvis train ggdm --run runs/five --denoiser runs/ddpm --calls 5
 hvis generate --model runs/five
 ```
 

@@ -20,6 +20,7 @@ from huggingvis.recipes.comparing import Comparison, compare_samplers
 from huggingvis.recipes.drawing_by_name import Drawing
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.sources import Facts
+from huggingvis.train.run import Run
 
 NET = {"channels": [8, 8], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
 SMALL = {"size": 8, "batch": 8, "net": NET, "sample_every": 0, "warmup": 0}
@@ -61,7 +62,8 @@ def test_a_run_of_learned_steps_draws_by_them(denoiser: tuple[str, str], tmp_pat
 
 def test_learned_steps_are_compared_with_others_at_their_own_number(denoiser: tuple[str, str], tmp_path: Path) -> None:
     model, data = denoiser
-    system = bind_run(train("ggdm", tmp_path / "run", {**FEW, "steps": 1, "denoiser": model, "data": data}).path)
+    system = bind_run(train("ggdm", tmp_path / "run", {**FEW, "steps": 1, "denoiser": model}).path)
+    assert Facts.of(Run.open(tmp_path / "run")).data == data  # that of the model, where none is named
     record = compare_samplers(system, Comparison(("learned", "ddim"), (3, 6), count=1, fine=6)).record
     assert [(row["sampler"], row["nfe"]) for row in record["rows"]] == [("learned", 3), ("ddim", 3), ("ddim", 6)]
     (left,) = record["left_out"]

@@ -4,7 +4,7 @@ Watson, Chan, Ho & Norouzi 2022, "Learning Fast Samplers for Diffusion Models by
 (arXiv 2202.05830). The network stays as it is; what is trained are the numbers of a sampler of `calls` steps, DDIM's to
 begin with, and the run folder keeps these. Generating from it takes them. Book: chapter 4, "Learned samplers".
 
-    hvis train ggdm --run runs/five --data mnist --denoiser runs/digits --judge runs/classifier --calls 5
+    hvis train ggdm --run runs/five --denoiser runs/digits --judge runs/classifier --calls 5
     hvis generate --model runs/five
 """
 
@@ -30,7 +30,7 @@ from huggingvis.metrics.kid import kernel_distance
 from huggingvis.objectives.sample_quality import Distance, SampleQuality
 from huggingvis.recipes.judging import open_features
 from huggingvis.recipes.picture_training import Fitting, Updates, fit_pictures, restored
-from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, pictures_of
+from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, data_of, pictures_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
@@ -67,8 +67,8 @@ class Config(Fitting):
         eta: share of fresh noise that DDIM begins with; 0 for a sampler that draws none.
         judge: whose features tell how far samples are from data, a weights file or the run of a classifier; none: the
             pixels themselves. Do not score by the same one.
-        data: the model's training pictures, as in trainings.
-        root: folder in which standard data sets lie or are downloaded to.
+        data: pictures, as in trainings; empty: those that the model was trained on.
+        root: folder in which standard data sets lie or are downloaded to; empty: the model's own.
         batch: pictures a step that are drawn, and real ones that they are held against.
         samples: pictures of a sample grid.
     """
@@ -78,8 +78,8 @@ class Config(Fitting):
     schedule: str = "trailing"
     eta: float = 0.0
     judge: str = ""
-    data: str = "mnist"
-    root: str = "data"
+    data: str = ""
+    root: str = ""
     steps: int = 300
     lr: float = 5e-3
     sample_every: int = 100
@@ -114,6 +114,8 @@ def fresh(config: Config, model: Diffusion) -> Coefficients:
 def train(config: Config, setting: Setting) -> Run:
     """Fit the numbers in `setting`'s run folder."""
     torch.manual_seed(config.seed)
+    data, root = data_of(config.denoiser, config.data, config.root)
+    config = replace(config, data=data, root=root)
     source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed)
     system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
     classes = tuple(system.spec.card.get("classes", ()))
