@@ -22,7 +22,12 @@ from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.hollow import hollow
 from huggingvis.nets.lenet import LeNet5
 
-FAMILY = Family("digits judge", {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)})
+FAMILY = Family(
+    "digits judge",
+    {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)},
+    use="`hvis evaluate RUN --accuracy 1000 --judge FILE` asks it",
+    alone=False,
+)
 
 CLASSES = tuple("0123456789")
 

@@ -30,6 +30,8 @@ FAMILY = Family(
         "Mixed_7c.branch_pool.conv.weight": (192, 2048, 1, 1),
         "fc.weight": (1008, 2048),
     },
+    use="`hvis evaluate FOLDER --against FOLDER --inception FILE` looks by it",
+    alone=False,
 )
 
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
