@@ -56,6 +56,7 @@ Two recipes take a finished run and make few steps of it better; what they find 
 hvis train analytic_dpm --run runs/best --denoiser runs/ddpm
 hvis train ggdm --run runs/five --denoiser runs/ddpm --calls 5
 hvis generate --model runs/five
+hvis compare samplers --model runs/five --samplers learned,ddim,dpm++2m --nfe 5
 ```
 
 The first finds the best variance of each step and the best times, from pictures that are looked at once. The second
