@@ -58,9 +58,9 @@ def load(
     fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
-    (`runtime.precision`; this library's own and the small ones run in float32); `vae`, an autoencoder, file or folder, in the place of the
-    model's; `text_encoder`, text encoders, a file or folder or several of them, likewise; `prediction`, `epsilon` or
-    `v`, where a single file does not tell what its net predicts.
+    (`runtime.precision`; this library's own and the small ones run in float32); `vae`, an autoencoder, file or folder,
+    in the place of the model's; `text_encoder`, text encoders, a file or folder or several of them, likewise;
+    `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
     Raises `UsageError` for an unknown name, for what such a model does not take and for wishes about one that is loaded
     already, another device among them, `FileProblem` for damaged or missing files.
     """
