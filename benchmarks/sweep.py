@@ -115,7 +115,7 @@ def samples(system: System, given: argparse.Namespace) -> Sweep:
         )
     view = View(min(system.spec.size), system.spec.channels)
     data = Wanted(given.against, Split(given.split), given.root)
-    real = likeness(data, given.count, view, system.device, judge=given.judge and str(given.judge))
+    real = likeness(data, given.count, view, system.device, judge=given.judge)
     prompts = prompts_for(system, given.count)
     judge = open_judge(given.judge, Classifies, "tell classes", system.device) if classes else None
     labels = torch.arange(given.count) % max(1, len(classes))

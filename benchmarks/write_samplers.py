@@ -53,9 +53,10 @@ noise.
 Two recipes take a finished run and make few steps of it better; what they find is a run of its own, which draws by it:
 
 ```bash
-hvis train analytic_dpm --run runs/best --data mnist --denoiser runs/ddpm
-hvis train ggdm --run runs/five --data mnist --denoiser runs/ddpm --calls 5
+hvis train analytic_dpm --run runs/best --denoiser runs/ddpm
+hvis train ggdm --run runs/five --denoiser runs/ddpm --calls 5
 hvis generate --model runs/five
+hvis compare samplers --model runs/five --samplers learned,ddim,dpm++2m --nfe 5
 ```
 
 The first finds the best variance of each step and the best times, from pictures that are looked at once. The second

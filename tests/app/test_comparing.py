@@ -28,7 +28,8 @@ from huggingvis.recipes.compared_cells import CellPlan, Kept, Made, Pace
 from huggingvis.recipes.comparing import Comparison, compare_samplers, nearness, told
 from huggingvis.recipes.denoiser_training import NOISINGS
 from huggingvis.recipes.explaining import LEVELS, PROCESSES, TIMES
-from huggingvis.recipes.sampler_panels import FAMILIES, family, level_of, panels
+from huggingvis.recipes.sampler_facts import FAMILIES, family, kind_of
+from huggingvis.recipes.sampler_panels import level_of, panels
 from huggingvis.samplers.ddim import DDIM
 from huggingvis.samplers.grids import Uniform
 from huggingvis.samplers.names import sampler_names, sampler_of
@@ -313,7 +314,7 @@ def test_a_comparison_without_any_cell_says_why() -> None:
 
 def test_time_is_kept_by_taking_fewer_pictures() -> None:
     """0.01 s a call, 0.1 s a picture: 29 + 2 * 10 calls, 4 cells and the reference cost 0.99 s a picture."""
-    plan = CellPlan.of(("ddim", "heun"), (10, 5), judged=False)
+    plan = CellPlan.of([kind_of(name, sampler_of(name)) for name in ("ddim", "heun")], (10, 5), judged=False)
     assert (plan.calls(), len(plan.cells)) == (10 + 5 + 10 + 4, 4)
     pace = Pace(0.01, 0.1)
     assert pace.told(plan, 10, 6).endswith(": about 6 seconds.") and "about 16.5 minutes" in pace.told(plan, 10, 1000)

@@ -25,7 +25,7 @@ from huggingvis.nets.lenet import LeNet5
 from huggingvis.objectives.gan import GAN
 from huggingvis.objectives.vae import VAE
 from huggingvis.recipes.drawing import drawn
-from huggingvis.recipes.judging import open_judge
+from huggingvis.recipes.judging import open_features, open_judge
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.pictures import Pictures, View
 from huggingvis.recipes.sources import open_source
@@ -141,6 +141,15 @@ def test_a_classifier_trained_here_is_a_judge(hvis: Any, runs: Path, tmp_path: P
     by_judge, by_pixels = (hvis([*ways, *more]).document for more in (["--judge", tmp_path / "judge"], []))
     assert (by_judge["features"], by_pixels["features"]) == ("judge", "pixels")
     assert by_judge["path_length"] != by_pixels["path_length"]
+    data = digits(tmp_path / "more", count=160)
+    distance = ["evaluate", runs / "gan", "--frechet", 50, "--judge", run.path, "--data", data, "--split", "train"]
+    said = hvis([*distance, "--json"])
+    assert said.code == 0, said.err
+    held = open_source(data, View()).training.some(100).all_images()
+    features = open_features(run.path, torch.device("cpu"))
+    one, other = (gather(features, [held[half::2]]) for half in (0, 1))
+    assert said.document["judge"] == "judge"
+    assert said.document["frechet"]["floor"] == pytest.approx(frechet(other, one), rel=1e-3)
     with pytest.raises(UsageError, match="cannot fill holes. Give another one"):
         open_judge(run.path, Decodes, "fill holes", torch.device("cpu"))
 

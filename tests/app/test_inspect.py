@@ -131,8 +131,24 @@ def test_the_other_real_weights_have_a_family_or_say_what_they_hold(hvis: Any) -
         assert (found["family"] or "").replace("-", "_") == (family or ""), (name, found["family"])
         told_so = f"weights of {found['family']}, a family of this library" if family else "Its tensors are"
         assert told_so in found["summary"]
+        draws = family in ("ddpm_mnist", "mnist_vae", "gan_mnist", "mnist_flow")
+        assert ("`hvis generate --model FILE` draws by it" in found["summary"]) is draws, name
     with pytest.raises(HvisError, match="zip archive, but not of PyTorch weights"):
         told(DATA / "weights/mnist_vae/expected_first16_train.npz")
+
+
+@real
+def test_a_file_of_a_family_of_ours_draws_or_is_told_what_it_is_for(hvis: Any) -> None:
+    weights = DATA / "weights"
+    said = hvis(["generate", "--model", weights / "mnist_gan_mlp/G--300.ckpt", "--json"])
+    assert said.code == 0 and len(said.document["pictures"]) == 1, said.err
+    for file in ("mnist_vae/vae_epoch_25.pth", "mnist_flow/MNISTFlow_simple.ckpt", "ddpm_mnist/ddpm_mnist_starter.pth"):
+        assert hv.load(weights / file, device="cpu").spec.size == (28, 28)
+    assert hv.load(weights / "cifar10_autoencoder/cifar10_ae_128.safetensors", device="cpu").spec.size == (32, 32)
+    (lenet,) = (weights / "mnist_classifier").glob("*.pth")
+    refused(hvis(["generate", "--model", lenet]), 3, "digits judge", "hvis evaluate RUN --accuracy 1000 --judge FILE")
+    vae = [weights / "mnist_vae/vae_epoch_25.pth", "--vae", weights / "taef2/taef2_decoder.pth"]
+    refused(hvis(["generate", "--model", *vae]), 2, "leave out --vae")
 
 
 @real

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers_nets import (
     CLASSES,
     DDPM,
@@ -22,11 +23,15 @@ from diffusers_nets import (
     reference,
     same_tensors,
 )
+from safetensors.torch import save_file
 from torch import Tensor
 
 from huggingvis.checkpoints import diffusers_autoencoder, diffusers_unet
 from huggingvis.checkpoints.diffusers_common import modern, read_weights
+from huggingvis.checkpoints.fitting import fits_on
 from huggingvis.checkpoints.io import save
+from huggingvis.checkpoints.kinds import Subject
+from huggingvis.checkpoints.report import report_of
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig
 from huggingvis.nets.unet import UNet, UNetConfig
@@ -180,6 +185,18 @@ def test_sizes_that_make_no_network_are_refused_by_file(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match="make no network") as caught:
         diffusers_unet.from_diffusers(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_model_of_such_sizes_is_no_base(tmp_path: Path) -> None:
+    """Nor does looking whether a LoRA fits it end in anything but words."""
+    settings = {**SD1, "_class_name": class_of(SD1), "cross_attention_dim": 768, "norm_num_groups": 7}
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/config.json").write_text(json.dumps(settings))
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    rows = {f"{layer}.lora_down.weight": torch.ones(4, 768), f"{layer}.lora_up.weight": torch.ones(1280, 4)}
+    save_file(rows, tmp_path / "lora.safetensors")
+    told = fits_on(report_of(Subject(tmp_path / "lora.safetensors")), tmp_path / "unet")
+    assert told["fits"] is False and "make no network" in told["why"]
 
 
 def test_folder_mistakes_are_explained(tmp_path: Path) -> None:

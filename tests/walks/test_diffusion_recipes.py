@@ -20,6 +20,7 @@ from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
 from huggingvis.recipes.loading import bind_run, measure_of
 from huggingvis.recipes.setting import Setting
+from huggingvis.recipes.sources import Facts
 from huggingvis.train.progress import Lines
 from huggingvis.train.run import Run
 
@@ -161,9 +162,10 @@ def test_a_noisy_classifier_guides_a_plain_model(tmp_path: Path) -> None:
     run = train(
         "noisy_classifier",
         tmp_path / "run",
-        {**small, "data": data, "channels": 1, "denoiser": str(denoiser.path), "steps": 60, "sample_every": 20,
-         "columns": 1, "sample_steps": 2},
+        {**{name: small[name] for name in small if name != "size"}, "denoiser": str(denoiser.path), "steps": 60,
+         "sample_every": 20, "columns": 1, "sample_steps": 2},
     )  # fmt: skip
+    assert Facts.of(run) == replace(Facts.of(denoiser), classes=("lying", "upright"))  # where no data are named
     assert course(run, "validation.cross_entropy")[-1] < 0.65
     system, base = bind_run(run.path), bind_run(denoiser.path)
     assert system.spec.card["classes"] == ["lying", "upright"] and system.spec.family == "noisy_classifier"
@@ -186,7 +188,7 @@ def test_analytic_dpm_fits_loads_and_draws(
     numbers = {**SMALL, "data": data, "conditional": False, "steps": 40, "sample_every": 0}
     denoiser = train("ddpm", tmp_path / "denoiser", numbers)
     fit = find_recipe("analytic_dpm")
-    config = fit.Config(denoiser=str(denoiser.path), data=data, pictures=16, times=12)
+    config = fit.Config(denoiser=str(denoiser.path), pictures=16, times=12)
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -202,6 +204,7 @@ def test_analytic_dpm_fits_loads_and_draws(
     spoken = capsys.readouterr().err
     assert "step 1/12" in spoken and "step 12/12" in spoken
     system = bind_run(run.path)
+    assert Facts.of(run) == Facts.of(denoiser)
     assert system.defaults.schedule == "optimal" and system.defaults.sampler == "ddpm"
 
     def made(**numbers: Any) -> np.ndarray:

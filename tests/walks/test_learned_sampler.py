@@ -13,10 +13,14 @@ from small_runs import digits, folder, train
 
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.core.media import Picture
 from huggingvis.core.request import Canvas, Prompt, Request
 from huggingvis.edits.generate import generate
+from huggingvis.recipes.comparing import Comparison, compare_samplers
+from huggingvis.recipes.drawing_by_name import Drawing
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.sources import Facts
+from huggingvis.train.run import Run
 
 NET = {"channels": [8, 8], "blocks": 1, "attention": [0, 0], "middle": 0, "heads": 2}
 SMALL = {"size": 8, "batch": 8, "net": NET, "sample_every": 0, "warmup": 0}
@@ -47,12 +51,30 @@ def test_a_run_of_learned_steps_draws_by_them(denoiser: tuple[str, str], tmp_pat
     assert learned.shape == (2, 8, 8, 1) and np.array_equal(learned, made(run.path))
     assert not np.array_equal(learned, ddim)
     assert np.array_equal(ddim, made(Path(model), sampler="ddim", schedule="trailing", steps=3))
-    for wrong in ({"steps": 4}, {"sampler": "ddim"}, {"schedule": "trailing"}):
+    assert np.array_equal(ddim, made(run.path, sampler="ddim"))  # on the schedule that the steps were learned on
+    for wrong in ({"steps": 4}, {"schedule": "trailing"}):
         with pytest.raises(UsageError, match="sampler learned, schedule learned, steps 3"):
             made(run.path, **wrong)
     assert len(list(run.samples.glob("*.png"))) == 2
     logged = [line for line in run.metrics() if "validation.distance" in line]
     assert logged and all(np.isfinite(line["validation.distance"]) for line in logged)
+
+
+def test_learned_steps_are_compared_with_others_at_their_own_number(denoiser: tuple[str, str], tmp_path: Path) -> None:
+    model, data = denoiser
+    system = bind_run(train("ggdm", tmp_path / "run", {**FEW, "steps": 1, "denoiser": model}).path)
+    assert Facts.of(Run.open(tmp_path / "run")).data == data  # that of the model, where none is named
+    record = compare_samplers(system, Comparison(("learned", "ddim"), (3, 6), count=1, fine=6)).record
+    assert [(row["sampler"], row["nfe"]) for row in record["rows"]] == [("learned", 3), ("ddim", 3), ("ddim", 6)]
+    (left,) = record["left_out"]
+    assert (left["sampler"], left["nfe"]) == ("learned", 6) and "steps 3" in left["reason"]
+    drawn = Drawing(system, None, system.defaults.seed, ["", ""])("learned", 3).pictures
+    pixels = np.stack([Picture.from_signal(x.numpy()).pixels for x in drawn])
+    assert np.array_equal(pixels, made(tmp_path / "run"))
+    cells = Comparison(("all",), (3,), fine=6).plan(system).cells
+    assert {"learned", "ddim", "heun"} <= {cell.kind.name for cell in cells}
+    with pytest.raises(UsageError, match="'learned'"):
+        Comparison(("learned",)).plan(bind_run(Path(model)))
 
 
 def test_a_training_of_no_steps_is_ddim_and_one_in_two_parts_is_one(denoiser: tuple[str, str], tmp_path: Path) -> None:

@@ -54,12 +54,13 @@ def load(
 ) -> System:
     """A system by what names it: nothing (the packaged one), a packaged name, a model folder of ours or of diffusers, a
     run folder, a single-file checkpoint, a U-Net's file or folder, an official file of StyleGAN2 or StyleGAN3 (.pkl),
-    or `owner/name` at a hub, which is fetched into the hub's cache where it is not there.
+    the weights of a small public model that `systems` knows (`gan_mnist`, ...), or `owner/name` at a hub, which is
+    fetched into the hub's cache where it is not there.
 
     `device`: as `device_of`. Of models made of files of others: `precision`, auto, float32, bfloat16 or float16
-    (`runtime.precision`; this library's own run in float32); `vae`, an autoencoder, file or folder, in the place of the
-    model's; `text_encoder`, text encoders, a file or folder or several of them, likewise; `prediction`, `epsilon` or
-    `v`, where a single file does not tell what its net predicts.
+    (`runtime.precision`; this library's own and the small ones run in float32); `vae`, an autoencoder, file or folder,
+    in the place of the model's; `text_encoder`, text encoders, a file or folder or several of them, likewise;
+    `prediction`, `epsilon` or `v`, where a single file does not tell what its net predicts.
     Raises `UsageError` for an unknown name, for what such a model does not take and for wishes about one that is loaded
     already, another device among them, `FileProblem` for damaged or missing files.
     """

@@ -47,6 +47,19 @@ class Parser(argparse.ArgumentParser):
             else UsageError(f"There is no flag called {word!r}. Here it is {meant!r}.")
         )
 
+    def hide(self, *options: str) -> None:
+        """Leave flags out of the help that mean nothing to this verb; said, they are still read."""
+        for action in self._actions:
+            if not {*options}.isdisjoint(action.option_strings):
+                action.help = argparse.SUPPRESS
+
+    def in_flags(self, message: str) -> str:
+        """A message that begins with the name of a field, `guidance_scale must be ...`, of the flag that says it."""
+        name, rest = message.partition(" ")[::2]
+        said = (f"--{name.replace('_', '-')}", f"--{name.replace('_', '-').replace('.', '-')}")
+        option = next((one for one in said if one in self.options()), None)
+        return f"{option} {rest}" if option and rest.startswith("must ") else message
+
     def options(self) -> list[str]:
         """Every flag that is known and shown."""
         return [

@@ -80,7 +80,11 @@ def _dispatch(words: list[str], screen: Screen) -> None:
     module.arguments(parser, rest)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output, for programs")
     with screen.quiet_output():
-        result = module.run(parser.read(rest), screen)
+        try:
+            result = module.run(parser.read(rest), screen)
+        except UsageError as error:
+            error.args = (parser.in_flags(str(error)),)
+            raise
     screen.finish(result)
 
 

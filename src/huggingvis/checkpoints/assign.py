@@ -116,19 +116,27 @@ def _check_real(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
+def empty(build: Callable[[], Net], advice: str = "") -> Net:
+    """The net that `build` makes, without numbers (`core.hollow`).
+
+    Raises `FileProblem` for sizes that make no net; `advice`: what may be done about it first.
+    """
+    try:
+        with hollow():
+            return build()
+    except (ValueError, RuntimeError) as error:
+        raise FileProblem(
+            f"The sizes that are told make no network: {str(error).partition(chr(10))[0]}. {advice}The file that tells "
+            "them is damaged or was changed: get it again."
+        ) from error
+
+
 def filled(build: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:
     """The net that `build` makes, with these tensors, in evaluation mode.
 
     Raises `FileProblem` for sizes that make no net, and for tensors that do not fit it.
     """
-    try:
-        with hollow():
-            net = build()
-    except (ValueError, RuntimeError) as error:
-        raise FileProblem(
-            f"The sizes that are told make no network: {str(error).partition(chr(10))[0]}. The file that tells them is "
-            "damaged or was changed: get it again."
-        ) from error
+    net = empty(build)
     assign(net, tensors)
     return net.eval()
 

@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from torch import nn
-
 from huggingvis.checkpoints import diffusers_pixart, diffusers_unet, ldm_unet, original_pixart, text_towers_clip
+from huggingvis.checkpoints.assign import empty
 from huggingvis.checkpoints.bases import BASES, Base, base_of, named_base
 from huggingvis.checkpoints.diffusers_unet_config import config_from_diffusers, config_to_diffusers
 from huggingvis.checkpoints.inspect import Facts
@@ -29,7 +28,6 @@ from huggingvis.checkpoints.report import Report, misfit, report_of
 from huggingvis.checkpoints.single_file_detect import layout_of
 from huggingvis.checkpoints.single_file_layout import NOTHING
 from huggingvis.core.errors import FileProblem, HvisError, UsageError, unknown
-from huggingvis.core.hollow import hollow
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.pixart import PixArt, PixArtConfig
 from huggingvis.nets.unet import UNet, UNetConfig
@@ -119,7 +117,7 @@ def _with_unet(config: UNetConfig, named: Base | None = None) -> _Model:
 
 def _pixart(config: PixArtConfig) -> _Model:
     maps = (diffusers_pixart.keymap(), original_pixart.keymap())
-    return _Model(base_of(config.width), lambda parts: {"transformer": Host(_empty(partial(PixArt, config)), maps)})
+    return _Model(base_of(config.width), lambda parts: {"transformer": Host(empty(partial(PixArt, config)), maps)})
 
 
 def _hosts(config: UNetConfig, changed: Collection[str]) -> dict[str, Host]:
@@ -127,14 +125,9 @@ def _hosts(config: UNetConfig, changed: Collection[str]) -> dict[str, Host]:
     parts = set(changed)
     theirs = diffusers_unet.keymap(config_to_diffusers(config))
     original = ldm_unet.keymap(config, linear=config.tokens_dim != _SD1.tokens_dim, prefix="")
-    hosts = {"unet": Host(_empty(partial(UNet, config)), (theirs, original))}
+    hosts = {"unet": Host(empty(partial(UNet, config)), (theirs, original))}
     for part, tower in _SIZES.get(config.tokens_dim, (None, {}))[1].items():
         if part not in parts and parts <= {"unet", "text_encoder", "text_encoder_2"}:
             continue
-        hosts[part] = Host(_empty(partial(CLIPText, tower)), (text_towers_clip.keymap(tower),))
+        hosts[part] = Host(empty(partial(CLIPText, tower)), (text_towers_clip.keymap(tower),))
     return hosts
-
-
-def _empty(build: Callable[[], nn.Module]) -> nn.Module:
-    with hollow():
-        return build()

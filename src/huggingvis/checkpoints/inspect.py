@@ -95,12 +95,15 @@ Signature = Mapping[str, tuple[int | None, ...]]
 class Family:
     """A family of checkpoints and the tensors that give it away; None in a shape stands for any size.
 
-    `other`: the tensors that give away the second file of a family that comes in two.
+    `other`: the tensors that give away the second file of a family that comes in two. `use`: what such a file is good
+    for, said of it to people. `alone`: one file is a system, which its module's `bind(path, device)` makes.
     """
 
     name: str
     signature: Signature
     other: Signature | None = None
+    use: str = "`hvis generate --model FILE` draws by it"
+    alone: bool = True
 
     def recognises(self, tensors: Mapping[str, TensorFact]) -> bool:
         """Whether every tensor of a signature is there in its shape."""
@@ -132,6 +135,13 @@ def modules_with_family(package: ModuleType) -> list[tuple[Family, ModuleType]]:
         if isinstance(family, Family):
             found.append((family, module))
     return found
+
+
+def family_in(package: ModuleType, tensors: Mapping[str, TensorFact]) -> tuple[Family, ModuleType] | None:
+    """The family of `package` that these tensors are of, with its module; None: of none."""
+    known = modules_with_family(package)
+    found = identify(tensors, [family for family, _ in known])
+    return next(((family, module) for family, module in known if family is found), None)
 
 
 def identify(tensors: Mapping[str, TensorFact], families: Iterable[Family]) -> Family | None:

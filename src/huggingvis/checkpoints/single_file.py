@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from huggingvis.checkpoints import ldm_autoencoder, ldm_unet
-from huggingvis.checkpoints.assign import assign
+from huggingvis.checkpoints.assign import assign, empty
 from huggingvis.checkpoints.diffusers_unet_config import same_net
 from huggingvis.checkpoints.formats import TensorFact
 from huggingvis.checkpoints.inspect import Facts, inspect
@@ -30,8 +30,7 @@ from huggingvis.checkpoints.keymap import KeyMap
 from huggingvis.checkpoints.single_file_detect import UNTOLD, detect, layout_of, look
 from huggingvis.checkpoints.single_file_family import CONV_HEADS, FAMILY, LINEAR_HEAD_DIM
 from huggingvis.checkpoints.single_file_layout import NOTHING, AutoencoderLayout, Layout, Said, UNetLayout
-from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.hollow import hollow
+from huggingvis.core.errors import FileProblem, UsageError, about
 from huggingvis.nets.autoencoder_kl import AutoencoderKL
 from huggingvis.nets.unet import UNet
 
@@ -78,11 +77,11 @@ def read_parts(
     nets: dict[str, tuple[nn.Module, KeyMap]] = {}
     if (where := layout.unet) is not None:
         keymap = ldm_unet.keymap(where.config, linear=where.linear, prefix=where.prefix)
-        unet = _empty(facts, layout, "unet", partial(UNet, where.config), keymap)
+        unet = _fitting(facts, layout, "unet", partial(UNet, where.config), keymap)
         nets["unet"] = unet, keymap
     if (there := layout.autoencoder) is not None:
         keymap = ldm_autoencoder.keymap(there.config, linear=there.linear, prefix=there.prefix)
-        autoencoder = _empty(facts, layout, "autoencoder", partial(AutoencoderKL, there.config), keymap)
+        autoencoder = _fitting(facts, layout, "autoencoder", partial(AutoencoderKL, there.config), keymap)
         nets["autoencoder"] = autoencoder, keymap
     kind = torch.bfloat16 if dtype is None and layout.eight_bit else dtype
     loaded = load(
@@ -104,16 +103,10 @@ def read_parts(
     return Parts(layout, unet, autoencoder, towers, extra, dict(facts.metadata))
 
 
-def _empty(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], keymap: KeyMap) -> Net:
+def _fitting(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], keymap: KeyMap) -> Net:
     """The net without numbers, once all that the file has for it fits. Raises `FileProblem`."""
-    try:
-        with hollow():
-            net = build()
-    except (ValueError, RuntimeError) as error:
-        raise FileProblem(
-            f"{facts.path} has an {part} of sizes that make no net: {str(error).splitlines()[0]}. Say its `groups` and "
-            "`heads` if you know them; else the file is damaged: get it again."
-        ) from None
+    with about(facts.path):
+        net = empty(build, f"If you know the `groups` and `heads` of its {part}, say them; else: ")
     needed = {name: tuple(x.shape) for name, x in keymap.to_theirs(net.state_dict()).items()}
     found = {name: fact.shape for name, fact in facts.tensors.items() if layout.part_of(name) == part}
     differ = _differences(needed, found)

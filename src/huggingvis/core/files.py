@@ -12,6 +12,8 @@ import os
 import secrets
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -30,6 +32,9 @@ _REASONS = {
     errno.ENOENT: "its folder does not exist: create it first, or correct the path",
     errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
 }
+_UNFINISHED = ".unfinished"
+_DAY, _MOMENT = 86_400.0, 2.0
+# seconds; a folder younger than a moment may not be held yet by who made it
 _UNREADABLE = {
     errno.EACCES: "it may not be read: change its permissions, or those of its folder",
     errno.EPERM: "it may not be read: change its permissions, or those of its folder",
@@ -143,18 +148,73 @@ def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
 
 def new_folder(path: Path, make: Callable[[Path], object]) -> Path:
     """Create the folder `path` with what `make(folder)` writes into it, all or nothing, and never over anything."""
+    with _unfinished(path) as folder:
+        make(folder)
+        folder.rename(path)
+    return path
+
+
+def new_file(path: Path, make: Callable[[Path], object]) -> Path:
+    """As `new_folder`, for one large file: `make(place)` writes it at `place`."""
+    with _unfinished(path) as folder:
+        make(folder / path.name)
+        (folder / path.name).rename(path)
+    return path
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path`, for what shall be there; those that killed processes left are removed first."""
     if os.path.lexists(path):
         raise FileProblem(f"{path} is there already. Remove it, or choose another name.")
-    temporary = in_its_folder(path).with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    temporary = in_its_folder(path).with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{_UNFINISHED}")
+    for left in temporary.parent.glob(f".*{_UNFINISHED}"):
+        if _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir()
-        make(temporary)
-        temporary.rename(path)
+        with _held(temporary):
+            yield temporary
     except OSError as error:
         raise explain(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return path
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody writes there any more: no process holds it, or, where that cannot be told, none came for a day."""
+    try:
+        age = time.time() - max(place.stat().st_mtime for place in (folder, *folder.rglob("*")))
+        with _held(folder) as free:
+            return age > _DAY if free is None else free and age > _MOMENT
+    except OSError:
+        return False  # it went while it was looked at, or is somebody else's
+
+
+if sys.platform == "win32":
+
+    @contextlib.contextmanager
+    def _held(folder: Path) -> Iterator[bool | None]:
+        """Windows has no handle on folders."""
+        yield None
+else:
+    import fcntl
+
+    @contextlib.contextmanager
+    def _held(folder: Path) -> Iterator[bool | None]:
+        """Holds `folder` until the block or the process ends. False: another one does; None: that cannot be told."""
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held: bool | None = True
+            except BlockingIOError:
+                held = False
+            except OSError:  # a file system without locks
+                held = None
+            yield held
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,7 @@ from huggingvis.core.files import check_folder, replace_atomically, write_atomic
 from huggingvis.core.media import Picture
 from huggingvis.core.picture_files import open_picture
 from huggingvis.export.image import save
-from huggingvis.recipes.sampler_facts import calls_of
-from huggingvis.samplers.names import sampler_of
+from huggingvis.recipes.sampler_facts import Kind
 
 FRESH = "draws fresh noise, so its pictures have no reference to be near to; real pictures (against) would measure it"
 
@@ -37,13 +36,14 @@ class Made(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One sampler at about `nfe` calls of the network: `steps` whole steps of `each` calls."""
+    """One kind of sampler at about `nfe` calls of the network, in `steps` whole steps."""
 
-    sampler: str
+    kind: Kind
     nfe: int
-    steps: int
-    each: int
-    stochastic: bool
+
+    @property
+    def steps(self) -> int:
+        return self.nfe // self.kind.each
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,23 @@ class CellPlan:
     left_out: tuple[dict[str, Any], ...]
 
     @classmethod
-    def of(cls, samplers: Sequence[str], nfe: Sequence[int], judged: bool) -> CellPlan:
-        """`judged`: whether there are real pictures to compare with. Raises `UsageError` where nothing is left."""
+    def of(
+        cls, kinds: Sequence[Kind], nfe: Sequence[int], judged: bool, fault: Callable[[Cell], str] = lambda cell: ""
+    ) -> CellPlan:
+        """`judged`: whether there are real pictures to compare with; `fault`: why the model cannot draw a cell; empty:
+        it can. Raises `UsageError` where nothing is left."""
         cells: list[Cell] = []
         left: list[dict[str, Any]] = []
-        for name in samplers:
-            each, stochastic = calls_of(sampler_of(name))
-            if stochastic and not judged:
-                left.append({"sampler": name, "reason": FRESH})
+        for kind in kinds:
+            if kind.stochastic and not judged:
+                left.append({"sampler": kind.name, "reason": FRESH})
                 continue
-            cells += [Cell(name, n, n // each, each, stochastic) for n in nfe if n >= each]
-            few = [n for n in nfe if n < each]
-            left += [{"sampler": name, "nfe": n, "reason": f"one step takes {each} calls"} for n in few]
+            for cell in (Cell(kind, n) for n in nfe):
+                reason = f"one step takes {kind.each} calls" if cell.nfe < kind.each else fault(cell)
+                if reason:
+                    left.append({"sampler": kind.name, "nfe": cell.nfe, "reason": reason})
+                else:
+                    cells.append(cell)
         if not cells:
             raise UsageError(
                 "No sampler is left to compare: " + "; ".join(f"{x['sampler']} {x['reason']}" for x in left)
@@ -74,7 +79,7 @@ class CellPlan:
 
     def calls(self) -> int:
         """Network calls for one picture of every cell."""
-        return sum(cell.steps * cell.each for cell in self.cells)
+        return sum(cell.steps * cell.kind.each for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Kept:
         """A cell's numbers and its picture: those kept, or those made now."""
         if self.folder is None:
             return make()
-        stem = f"{cell.sampler.replace('/', '_')}-{cell.nfe}.cell"
+        stem = f"{cell.kind.name.replace('/', '_')}-{cell.nfe}.cell"
         numbers, shown = self.folder / f"{stem}.json", self.folder / f"{stem}.png"
         if not numbers.exists():
             row, picture = make()

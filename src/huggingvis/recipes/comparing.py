@@ -33,7 +33,7 @@ from huggingvis.recipes.drawing_by_name import Drawing, paced
 from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.likeness import LEAST, Likeness, likeness
 from huggingvis.recipes.pictures import View
-from huggingvis.recipes.sampler_facts import calls_of
+from huggingvis.recipes.sampler_facts import Kind, Walk, kind_of
 from huggingvis.recipes.sampler_panels import level_of, panels, points
 from huggingvis.samplers.names import sampler_names, sampler_of, schedule_of
 
@@ -44,21 +44,13 @@ SAMPLERS = ("ddim", "heun", "dpm++2m", "dpm++2s", "deis", "unipc", "lms", "plms"
 ALL = "all"
 
 
-def _refuse_fresh_noise(names: Sequence[str]) -> None:
-    for name in names:
-        if calls_of(sampler_of(name))[1]:
-            raise UsageError(
-                f"The sampler {name!r} draws fresh noise, so its pictures have no reference to be near to. Name real "
-                "pictures with --against, and it is compared by its distance to them."
-            )
-
-
 @dataclass(frozen=True)
 class Comparison:
     """What is compared and how.
 
     Attributes:
-        samplers: names in any community's spelling, or all; what cannot run is then left out, with the reason.
+        samplers: names in any community's spelling, those that only the model itself knows, such as learned ones, or
+            all of these; what cannot run is then left out, with the reason.
         nfe: numbers of network calls, guidance not counted; a sampler takes as many whole steps as fit.
         schedule: the grid that all of them walk; none: the model's own.
         prompt: what is drawn; none: captions of the pictures in `against`, else the model's example.
@@ -69,9 +61,7 @@ class Comparison:
         against: real pictures to measure a Fréchet distance to, named as in training; none: no distance.
         split: which part of them, train, validation or test; a folder is all test.
         root: folder in which standard data sets lie.
-        judge: weights file of the network in whose features the distance is; none: the packaged judge.
-
-    Raises `UsageError` for names that are not known, and for samplers with fresh noise where nothing is `against`.
+        judge: weights or run of the network in whose features the distance is; none: the packaged judge.
     """
 
     samplers: tuple[str, ...] = SAMPLERS
@@ -95,20 +85,54 @@ class Comparison:
             )
         if self.schedule is not None:
             schedule_of(self.schedule, self.fine)
-        if self.against is None and not self.every:
-            _refuse_fresh_noise(self.names)
-        for name in self.names:
-            sampler_of(name)
 
     @property
     def every(self) -> bool:
         """Whether all samplers are asked for, and not certain ones."""
         return self.samplers == (ALL,)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the samplers."""
-        return sampler_names() if self.every else self.samplers
+    def plan(self, system: System) -> CellPlan:
+        """The cells that `system` can draw. Raises `UsageError` for names that neither it nor the table knows, and for
+        samplers with fresh noise that are named where nothing is `against`."""
+        drawing = Drawing(system, self.schedule, self.seed, [system.example if self.prompt is None else self.prompt])
+        own = [name for name in system.limits.samplers if name not in sampler_names()]
+        kinds: list[Kind] = []
+        left: list[dict[str, Any]] = []
+        for name in (*sampler_names(), *own) if self.every else self.samplers:
+            try:
+                kinds.append(_own_kind(name, drawing) if name in own else kind_of(name, sampler_of(name)))
+            except UsageError as error:
+                if not self.every:
+                    raise
+                left.append({"sampler": name, "reason": str(error)})
+        if self.against is None and not self.every:
+            _refuse_fresh_noise(kinds)
+
+        def fault(cell: Cell) -> str:
+            try:
+                if cell.kind.name in own:
+                    drawing.model(cell.kind.name, cell.steps)
+            except UsageError as error:
+                return str(error)
+            return ""
+
+        plan = CellPlan.of(kinds, self.nfe, self.against is not None, fault)
+        return replace(plan, left_out=(*plan.left_out, *left))
+
+
+def _own_kind(name: str, drawing: Drawing) -> Kind:
+    """Of a sampler that only the model knows, in the number of steps that the model usually takes."""
+    model = drawing.model(name, drawing.system.defaults.steps)
+    return kind_of(name, model.sampler, Walk(model.process, model.grid(model.process.pace)))
+
+
+def _refuse_fresh_noise(kinds: Sequence[Kind]) -> None:
+    for kind in kinds:
+        if kind.stochastic:
+            raise UsageError(
+                f"The sampler {kind.name!r} draws fresh noise, so its pictures have no reference to be near to. Name "
+                "real pictures with --against, and it is compared by its distance to them."
+            )
 
 
 @dataclass(frozen=True)
@@ -144,7 +168,7 @@ def compare_samplers(
             f"{system.spec.name!r} was trained to change pictures and sees one beside its noise, which a comparison of "
             "samplers does not give it. Compare a model that makes pictures from noise alone."
         )
-    plan = CellPlan.of(how.names, how.nfe, how.against is not None)
+    plan = how.plan(system)
     kept = Kept(keep)
     how = _within(system, how, plan, say, kept)
     real = _real(system, how)
@@ -158,10 +182,10 @@ def compare_samplers(
         except (UsageError, NumericalTrouble) as error:
             if not how.every:
                 raise
-            left.append({"sampler": cell.sampler, "nfe": cell.nfe, "reason": str(error)})
+            left.append({"sampler": cell.kind.name, "nfe": cell.nfe, "reason": str(error)})
         else:
-            rows.append(row)
-            tiles[cell.sampler, cell.nfe] = shown
+            rows.append(row | {"stochastic": cell.kind.stochastic, "family": cell.kind.family})
+            tiles[cell.kind.name, cell.nfe] = shown
         tick(done)
     numbers = {"schedule": drawing.schedule, "prompts": drawing.prompts[:4], "seed": how.seed, "count": how.count}
     reference = {"sampler": "heun", "steps": how.fine} | _likeness(goal, real)
@@ -192,10 +216,10 @@ def _lasting(how: Comparison) -> dict[str, Any]:
 def _cell(cell: Cell, drawing: Drawing, goal: Made, real: Likeness | None) -> tuple[dict[str, Any], Picture]:
     """A row of the record, and the first picture."""
     began = time.perf_counter()
-    made = drawing(cell.sampler, cell.steps)
-    row = {"sampler": cell.sampler, "nfe": cell.nfe, "steps": cell.steps, "calls_per_step": cell.each}
+    made = drawing(cell.kind.name, cell.steps)
+    row = {"sampler": cell.kind.name, "nfe": cell.nfe, "steps": cell.steps, "calls_per_step": cell.kind.each}
     row |= {"calls": made.calls, "seconds": round(time.perf_counter() - began, 3)}
-    row |= ({} if cell.stochastic else nearness(made, goal)) | _likeness(made, real)
+    row |= ({} if cell.kind.stochastic else nearness(made, goal)) | _likeness(made, real)
     return row, Picture.from_signal(made.pictures[0].numpy())
 
 
@@ -230,7 +254,7 @@ def _real(system: System, how: Comparison) -> Likeness | None:
         return None
     view = View(min(system.spec.size), system.spec.channels)
     data = Wanted(how.against, Split(how.split), how.root)
-    return likeness(data, how.count, view, system.device, judge=how.judge)
+    return likeness(data, how.count, view, system.device, judge=Path(how.judge) if how.judge else None)
 
 
 def _prompts(system: System, how: Comparison, real: Likeness | None) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from huggingvis.core.belief import Belief
-from huggingvis.core.diffusion import Diffuses
+from huggingvis.core.diffusion import Diffuses, Diffusion
 from huggingvis.core.errors import UsageError
 from huggingvis.core.noise import SeedNoise
 from huggingvis.core.protocols import Cond, Denoiser, Guidance
@@ -20,7 +20,7 @@ from huggingvis.core.shapes import check_finite
 from huggingvis.core.system import System
 from huggingvis.edits.generate import possible
 from huggingvis.recipes.compared_cells import Made, Pace
-from huggingvis.samplers.names import sampler_of, schedule_of
+from huggingvis.samplers.names import sampler_of, schedule_name, schedule_of, split_label
 
 _CHUNK = 64
 
@@ -31,22 +31,26 @@ class Drawing:
 
     def __init__(self, system: System, schedule: str | None, seed: int, prompts: Sequence[str]):
         self.system, self.prompts, self.seed = system, list(prompts), seed
-        self.schedule = schedule or system.defaults.schedule
+        self.schedule = schedule_name(schedule) if schedule else system.defaults.schedule
 
-    @torch.inference_mode()
-    def __call__(self, sampler: str, steps: int) -> Made:
-        sampling: Sampling = replace(self.system.defaults, steps=steps, seed=self.seed)
-        canvas = Canvas(count=len(self.prompts))
-        requests = [possible(self.system, Request(Prompt(text), canvas, sampling)) for text in self.prompts]
-        model = self.system.generator(requests[0])
+    def model(self, sampler: str, steps: int) -> Diffusion:
+        """What draws by `sampler`, as a request for it gets it. Raises `UsageError` for what the model cannot do."""
+        model = self.system.generator(self._request(self.prompts[0], sampler, steps))
         if not isinstance(model, Diffuses):
             name, kind = self.system.spec.name, type(model).__name__
             raise UsageError(f"{name!r} is a {kind}: it has no sampler to compare. Take a diffusion model.")
-        # by name here and not through the request, so that models whose own limits are narrower are compared too
-        diffusion, calls = model.diffusion, _Calls()
+        if self._knows(sampler):
+            return model.diffusion
+        # by name and not through the request, so that models whose own limits are narrower are compared too
+        grid = model.diffusion.grid if self.schedule == OWN else schedule_of(self.schedule, steps)
+        return replace(model.diffusion, sampler=sampler_of(sampler), grid=grid)
+
+    @torch.inference_mode()
+    def __call__(self, sampler: str, steps: int) -> Made:
+        diffusion, calls = self.model(sampler, steps), _Calls()
         outer: tuple[Guidance, ...] = (*diffusion.guidance, calls)  # a guidance may call the network more than once
-        grid = diffusion.grid if self.schedule == OWN else schedule_of(self.schedule, steps)
-        diffusion = replace(diffusion, sampler=sampler_of(sampler), grid=grid, guidance=outer)
+        diffusion = replace(diffusion, guidance=outer)
+        requests = [self._request(text, sampler, steps) for text in self.prompts]
         parts = []
         for i in range(0, len(requests), _CHUNK):
             some = requests[i : i + _CHUNK]
@@ -57,6 +61,20 @@ class Drawing:
             parts.append((z.float().cpu(), check_finite(x, f"The decoded sample {what}").float().cpu()))
         latents, pictures = zip(*parts, strict=True)
         return Made(torch.cat(latents), torch.cat(pictures), calls.count // len(parts))
+
+    def _request(self, text: str, sampler: str, steps: int) -> Request:
+        """As the model usually draws where it does not know the sampler or the schedule."""
+        asked: Sampling = replace(self.system.defaults, steps=steps, seed=self.seed)
+        if self._knows(sampler):
+            asked = replace(asked, sampler=self._called(sampler), schedule=self.schedule)
+        return possible(self.system, Request(Prompt(text), Canvas(count=len(self.prompts)), asked))
+
+    def _called(self, sampler: str) -> str:
+        return sampler if sampler in self.system.limits.samplers else split_label(sampler)[0]
+
+    def _knows(self, sampler: str) -> bool:
+        limits = self.system.limits
+        return self._called(sampler) in limits.samplers and self.schedule in limits.schedules
 
 
 class _Calls:

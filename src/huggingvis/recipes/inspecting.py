@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.kinds import Subject
 from huggingvis.checkpoints.report import hashes as hashes_of
 from huggingvis.checkpoints.report import report_of
@@ -48,10 +49,11 @@ def inspected(path: str | Path, *, base: str | Path | None = None, hashes: bool 
             found |= {"sha256": told_sha}
         elif hashes:
             found |= {"hashes": (told := hashes_of(report)), "sha256": told["sha256"]}
-        found["family"] = family = _family(subject.tensors) if report.kind.name == "other" else None
+        family = _family(subject.tensors) if report.kind.name == "other" else None
+        found["family"] = family.name if family else None
         if family is not None:
-            title = f"a file of weights of {family}, a family of this library"
-            found |= {"title": title, "summary": f"{subject.path.name} is {title}."}
+            title = f"a file of weights of {family.name}, a family of this library"
+            found |= {"title": title, "summary": f"{subject.path.name} is {title}: {family.use}."}
     return found
 
 
@@ -81,10 +83,10 @@ def _looked_at(path: str | Path) -> tuple[Subject, str | None]:
     return Subject(path), None
 
 
-def _family(tensors: Mapping[str, Any]) -> str | None:
+def _family(tensors: Mapping[str, Any]) -> Family | None:
     """The family of this library that these tensors are of."""
     from huggingvis import systems
-    from huggingvis.checkpoints.inspect import families_in, identify
+    from huggingvis.checkpoints.inspect import family_in
 
-    family = identify(tensors, families_in(systems))
-    return family.name if family else None
+    found = family_in(systems, tensors)
+    return found[0] if found else None

@@ -7,16 +7,15 @@ Book: chapter 9, "Judges".
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from huggingvis.checkpoints.inspect import inspect
+from huggingvis.checkpoints.inspect import inspect, modules_with_family
 from huggingvis.core.errors import FileProblem, UsageError
+from huggingvis.metrics.features import Features
 from huggingvis.recipes.loading import Recipe, able_recipe
 from huggingvis.systems import judges
 from huggingvis.train.run import Run
@@ -50,19 +49,38 @@ def open_judge(path: Path, kind: type[Able], does: str, device: torch.device) ->
     return found
 
 
+def open_features(path: Path, device: torch.device) -> Features:
+    """The features that the judge in `path` gives pictures [B, C, H, W] in [-1, 1].
+
+    Raises as `open_judge`, and `UsageError` where they are asked of pictures that it cannot look at.
+    """
+    judge = open_judge(path, Looks, "tell features", device)
+
+    def features(x: Tensor) -> Tensor:
+        try:
+            return judge.features(x.to(device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UsageError(
+                f"The judge {path} cannot look at pictures {list(x.shape)} ({error}). Give one that was trained on "
+                "such pictures with --judge, or leave it out."
+            ) from error
+
+    return features
+
+
 def _of_run(run: Run, device: torch.device) -> object:
     recipe, config = able_recipe(run, TrainsJudges, "trains no judge of pictures. Recipes that do")
     return recipe.judge(config, run, device)
 
 
 def _of_file(path: Path, device: torch.device) -> object:
-    tensors = inspect(path).tensors
-    modules = [importlib.import_module(f"{judges.__name__}.{m.name}") for m in pkgutil.iter_modules(judges.__path__)]
-    known = [module for module in modules if "FAMILY" in vars(module)]
-    for module in known:
-        if module.FAMILY.recognises(tensors):
+    tensors, known = inspect(path).tensors, modules_with_family(judges)
+    for family, module in known:
+        if family.recognises(tensors):
             return module.bind(path, device)
     raise FileProblem(
-        f"{path} holds no judge that is known here; there are {', '.join(module.FAMILY.name for module in known)}. "
+        f"{path} holds no judge that is known here; there are {', '.join(family.name for family, _ in known)}. "
         "Give such a file, or the run folder of a trained classifier."
     )

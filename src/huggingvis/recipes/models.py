@@ -10,11 +10,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
+from huggingvis import systems
 from huggingvis.checkpoints.diffusers_common import read_config
 from huggingvis.checkpoints.diffusers_unet_config import TEXT
+from huggingvis.checkpoints.inspect import Family, family_in, inspect
 from huggingvis.checkpoints.resolve import resolve
 from huggingvis.core.catalog import ROOT
 from huggingvis.core.errors import FileProblem, UsageError, unknown
@@ -126,10 +129,31 @@ def _of_others(path: Path, wishes: Wishes) -> System:
     if path.is_file():
         from huggingvis.systems.single_file import bind_file
 
-        return bind_file(path, how)
+        try:
+            return bind_file(path, how)
+        except FileProblem:
+            found = family_in(systems, inspect(path).tensors)
+            if found is None:
+                raise
+        return _of_family(path, *found, wishes)
     from huggingvis.systems.unet_folder import bind_unet
 
     return bind_unet(path, how)
+
+
+def _of_family(path: Path, family: Family, module: ModuleType, wishes: Wishes) -> System:
+    """The system in a file of a family of `systems` that has a binder of its own."""
+    if not family.alone:
+        raise FileProblem(f"{path} holds weights of {family.name}, by which alone nothing is drawn: {family.use}.")
+    said = {"--vae": wishes.vae is not None, "--text-encoder": bool(each(wishes.text_encoder)),
+            "--prediction": wishes.prediction is not None}  # fmt: skip
+    if any(said.values()):
+        flag = next(name for name in said if said[name])
+        raise UsageError(
+            f"{path.name!r} holds a whole {family.name}, to which nothing is to be added: leave out {flag}."
+        )
+    system: System = module.bind(path, wishes.device)
+    return system
 
 
 def _families() -> list[str]:

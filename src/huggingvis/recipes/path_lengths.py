@@ -24,7 +24,7 @@ from huggingvis.metrics.features import Features, pixels
 from huggingvis.metrics.path_length import PathLength, Steps, Way, changes, great_circle, line, trimmed_mean
 from huggingvis.recipes.drawing import prompts_for
 from huggingvis.recipes.evaluation import Evaluation, Subject
-from huggingvis.recipes.judging import Looks, open_judge
+from huggingvis.recipes.judging import open_features
 
 CHUNK = 32
 
@@ -56,7 +56,7 @@ class PathLengths:
     def __call__(self, subject: Subject) -> Evaluation:
         system = subject.system
         spaces = spaces_of(able(system, Latent, "latents with a law of their own"))
-        seen = pixels if self.judge is None else open_judge(self.judge, Looks, "tell features", system.device).features
+        seen = pixels if self.judge is None else open_features(self.judge, system.device)
         prompts = prompts_for(system, self.ways)
         found = {name: self._length(space, seen, subject, prompts) for name, space in spaces.items()}
         by = "pixels in [-1, 1]" if self.judge is None else f"features of {self.judge.name}"

@@ -26,6 +26,7 @@ from huggingvis.objectives.ledger import Bounds
 from huggingvis.recipes.denoiser_likelihood import bound_of, measure_likelihood
 from huggingvis.recipes.denoiser_training import DenoiserTraining, WeightedTraining
 from huggingvis.recipes.denoisers import Examples, Model, Shell, check_side, classes_of, measure_denoiser, system
+from huggingvis.recipes.evaluation import Wanted
 from huggingvis.recipes.loading import bind_run
 from huggingvis.recipes.picture_training import Sets, Updates, begin, fit_pictures, open_pictures, restored
 from huggingvis.recipes.setting import Setting
@@ -163,6 +164,13 @@ class PixelRecipe:
 def diffusion_of(model: Generative) -> Diffusion | None:
     """The diffusion model inside of one that tells its density as well; None for anything else."""
     return model.diffusion if isinstance(model, Diffuses) else None
+
+
+def data_of(denoiser: str, data: str, root: str) -> tuple[str, str]:
+    """`data` and `root`; of what is empty, what the run folder `denoiser` was trained on."""
+    told = Wanted(data or None, root=root or None).of(_run_of(denoiser))
+    assert told.data is not None and told.root is not None  # `of` saw to it
+    return told.data, told.root
 
 
 def pictures_of(denoiser: str, data: str, root: str, *, seed: int, classes: bool = False) -> Source:

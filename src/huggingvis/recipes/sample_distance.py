@@ -48,7 +48,7 @@ class SampleDistance:
 
     Attributes:
         samples: pictures to draw; each class in turn, where the model knows some.
-        judge: weights file of the network in whose features the distance is; none: the packaged judge.
+        judge: weights or run of the network in whose features the distance is; none: the packaged judge.
         pictures: the real ones, twice as many, for the floor.
         drawn: sampler, schedule, steps and guidance, where the model has samplers.
         seed: of the pictures that are drawn.
@@ -62,9 +62,8 @@ class SampleDistance:
 
     def __call__(self, subject: Subject) -> Evaluation:
         run, facts, wanted = subject.run, Facts.of(subject.run), self.pictures.of(subject.run)
-        judge = str(self.judge) if self.judge else None
         sampling = self.drawn.of(subject.system)  # refused before the real pictures are looked at, which takes longer
-        real = likeness(wanted, self.samples, facts.view, subject.device, judge=judge)
+        real = likeness(wanted, self.samples, facts.view, subject.device, judge=self.judge)
         found = real(subject.draw(self.samples, self.seed, sampling))
         record = wanted.record(run, self.samples) | {
             "seed": self.seed, "judge": real.record["judge"], "frechet": {"value": found, "floor": real.floor},

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,10 @@ from huggingvis.core.catalog import Entry, entries
 from huggingvis.core.errors import UsageError
 from huggingvis.core.grid import Grid
 from huggingvis.core.noise import BatchNoise
+from huggingvis.core.process import Process
 from huggingvis.core.protocols import Cond, Step
 from huggingvis.core.sample import sample
-from huggingvis.core.sampler import Sampler
+from huggingvis.core.sampler import Sampler, State
 from huggingvis.data.mixture import standard_mixture
 from huggingvis.processes.ve import LinearVE
 from huggingvis.processes.vp import LinearVP
@@ -35,6 +36,7 @@ STEPS = (40, 160)
 """Whose errors tell the order: a line through the errors of 40, 80 and 160 steps has the slope of its two ends."""
 NFE = 20
 """Network calls at which errors are told."""
+FAMILIES = ("one call a step", "several calls a step", "with earlier steps' beliefs")
 _END = 1e-3
 Row = TypeVar("Row", SamplerRow, ScheduleRow)
 
@@ -50,9 +52,58 @@ class _Draws:
         return torch.zeros_like(like)
 
 
-def calls_of(sampler: Sampler) -> tuple[int, bool]:
+class Walk(NamedTuple):
+    """A process and a grid on it, for samplers to be looked at."""
+
+    process: Process
+    grid: Grid
+
+
+class Kind(NamedTuple):
+    """What the sampler called `name` does: calls of the network in `each` step, fresh noise or none, its `family`."""
+
+    name: str
+    each: int
+    stochastic: bool
+    family: str
+
+
+def kind_of(name: str, sampler: Sampler, walk: Walk | None = None) -> Kind:
+    """`walk`: one that the sampler is made for; none: it takes any."""
+    return Kind(name, *calls_of(sampler, walk), family(sampler, walk))
+
+
+def _any_walk() -> Walk:
+    process = LinearVP()
+    return Walk(process, LogSNR(8)(process))
+
+
+def family(sampler: Sampler, walk: Walk | None = None) -> str:
+    """Which of `FAMILIES`."""
+    calls, _ = calls_of(sampler, walk)
+    return FAMILIES[2] if remembers(sampler, walk) else FAMILIES[min(calls, 2) - 1]
+
+
+def remembers(sampler: Sampler, walk: Walk | None = None) -> bool:
+    """Whether tensors of a step are there in the next."""
+    process, grid = walk or _any_walk()
+    x, state, noise = torch.ones(1, 1, dtype=torch.float64), sampler.init(), BatchNoise(0)
+    for t, s in list(grid.pairs())[:3]:
+        x, state = sampler.step(lambda x, t: Gaussian(torch.zeros_like(x)), process, x, t, s, state, noise)
+        if _holds_tensor(state):
+            return True
+    return False
+
+
+def _holds_tensor(state: State) -> bool:
+    if isinstance(state, Tensor):
+        return state.ndim > 0  # times are tensors too
+    return isinstance(state, tuple) and any(_holds_tensor(part) for part in state)
+
+
+def calls_of(sampler: Sampler, walk: Walk | None = None) -> tuple[int, bool]:
     """Network calls of a step in the middle of a grid, and whether the sampler draws noise."""
-    calls, noise = [0], _Draws()
+    (process, grid), calls, noise = walk or _any_walk(), [0], _Draws()
 
     def denoise(x: Tensor, t: Tensor, cond: Cond) -> Belief:
         calls[-1] += 1
@@ -61,10 +112,9 @@ def calls_of(sampler: Sampler) -> tuple[int, bool]:
     def next_step(step: Step) -> None:
         calls.append(0)
 
-    process = LinearVP()
     x = torch.ones(1, 1, dtype=torch.float64)
-    sample(denoise, process, sampler, x, LogSNR(8)(process), {}, noise=noise, on_step=next_step)
-    return calls[6], noise.count > 0
+    sample(denoise, process, sampler, x, grid, {}, noise=noise, on_step=next_step)
+    return calls[3 * len(grid) // 4], noise.count > 0
 
 
 @dataclass(frozen=True)

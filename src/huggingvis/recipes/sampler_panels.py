@@ -9,45 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from huggingvis.core.belief import Gaussian
 from huggingvis.core.media import Picture
-from huggingvis.core.noise import BatchNoise
-from huggingvis.core.sampler import Sampler, State
 from huggingvis.export.grid import beside, stacked
 from huggingvis.export.plot import Axes, Curve, plot
-from huggingvis.processes.vp import LinearVP
-from huggingvis.recipes.sampler_facts import calls_of
-from huggingvis.samplers.grids import LogSNR
-from huggingvis.samplers.names import sampler_of
+from huggingvis.recipes.sampler_facts import FAMILIES
 
-FAMILIES = ("one call a step", "several calls a step", "with earlier steps' beliefs")
 _SIZE = (600, 400)
-
-
-def family(sampler: Sampler) -> str:
-    """Which of `FAMILIES`."""
-    calls, _ = calls_of(sampler)
-    return FAMILIES[2] if remembers(sampler) else FAMILIES[min(calls, 2) - 1]
-
-
-def remembers(sampler: Sampler) -> bool:
-    """Whether tensors of a step are there in the next."""
-    process, noise = LinearVP(), BatchNoise(0)
-    x, state = torch.ones(1, 1, dtype=torch.float64), sampler.init()
-    for t, s in list(LogSNR(8)(process).pairs())[:3]:
-        x, state = sampler.step(lambda x, t: Gaussian(torch.zeros_like(x)), process, x, t, s, state, noise)
-        if _holds_tensor(state):
-            return True
-    return False
-
-
-def _holds_tensor(state: State) -> bool:
-    if isinstance(state, Tensor):
-        return state.ndim > 0  # times are tensors too
-    return isinstance(state, tuple) and any(_holds_tensor(part) for part in state)
 
 
 def level_of(record: Mapping[str, Any]) -> str:
@@ -61,8 +28,7 @@ def level_of(record: Mapping[str, Any]) -> str:
 
 def panels(record: Mapping[str, Any]) -> Picture:
     """A row of panels for each measure of the record of a comparison, and for samplers with fresh noise one more."""
-    names = list(dict.fromkeys(row["sampler"] for row in record["rows"]))
-    kinds = {name: (calls_of(sampler_of(name))[1], family(sampler_of(name))) for name in names}
+    kinds = {row["sampler"]: (row["stochastic"], row["family"]) for row in record["rows"]}
     rows = []
     if any("psnr" in row for row in record["rows"]):
         rows.append(_row(record, kinds, "psnr", False))

@@ -29,6 +29,7 @@ FAMILY = Family(
         "encoder.net.11.weight": (128, 1024),
         "decoder.linear.0.weight": (1024, 128),
     },
+    use="`huggingvis.load(FILE)` encodes and decodes by it",
 )
 
 
@@ -64,12 +65,12 @@ def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> Auto
     return Autoencoder(encoder, decoder, SquaredError(), CONFIG.latent_dim).eval().requires_grad_(False)
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+def bind(path: Path | str, device: torch.device | None = None, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file. Raises `FileProblem` for another file.
 
     It encodes and decodes. Drawing raises the model's own `UsageError` until it has been shown codes, for the file
     tells no law of them: `system.parts["autoencoder"].observe_codes(...)`.
     """
-    model = autoencoder(path, dtype=dtype)
+    model = autoencoder(path, dtype=dtype).to(device or torch.device("cpu"))
     described = FixedSize("cifar10-autoencoder", "cifar10_autoencoder", SHAPE, licence="MIT")
-    return described.system(model, {"autoencoder": model})
+    return described.system(model, {"autoencoder": model}, device=device)

@@ -58,7 +58,7 @@ class HalfRange:
         return z * 2
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+def bind(path: Path | str, device: torch.device | None = None, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file, its net running in `dtype`. Raises `FileProblem` for another file."""
     ours, left = keymap().take(load(path, dtype=dtype, check=True, wanted=lambda name: name.startswith("gt.")))
     tables = load(path, check=True, wanted=lambda name: not name.startswith("gt."))
@@ -71,7 +71,8 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
     with hollow():
         net = IsotropicConv(CONFIG)
     assign(net, ours)
-    net.eval().requires_grad_(False)
+    device = device or torch.device("cpu")
+    net.to(device).eval().requires_grad_(False)
     process = TableProcess(tables["alpha_t"])
     denoise = NetDenoiser(net, process, Eps())
 
@@ -80,7 +81,7 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
         asked = request.sampling
         shape = (CONFIG.channels, CONFIG.size, CONFIG.size)
         schedule = schedule_asked(asked)
-        return Diffusion(denoise, process, shape, sampler_of(asked.sampler, asked.eta), schedule)
+        return Diffusion(denoise, process, shape, sampler_of(asked.sampler, asked.eta), schedule, device=device)
 
     spec = Spec("ddpm-mnist", "ddpm_mnist", (CONFIG.size, CONFIG.size), multiple=CONFIG.size, licence="MIT")
     limits = Limits(
@@ -91,4 +92,4 @@ def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
         schedules=schedule_names(),
     )
     usual = Sampling(sampler="ddim", schedule="trailing", steps=50, guidance_scale=1.0)
-    return System(spec, {"net": net}, Unconditional(), HalfRange(), generator, usual, limits)
+    return System(spec, {"net": net}, Unconditional(), HalfRange(), generator, usual, limits, device=device)

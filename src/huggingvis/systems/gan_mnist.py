@@ -35,13 +35,13 @@ def critic_map() -> KeyMap:
     return KeyMap([Rule(f"layers.{i + 1}.{{leaf:word}}", f"{i}.{{leaf:word}}") for i in (0, 2, 4)])
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+def bind(path: Path | str, device: torch.device | None = None, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from the generator's file, running in `dtype`. Raises `FileProblem` for another file."""
     with hollow():
         net = MLPGenerator(SHAPE, LATENT, HIDDEN)
     assign(net, generator_map().to_ours(load(path, dtype=dtype, check=True)))
-    gan = GAN(net.eval().requires_grad_(False), LATENT)
-    return FixedSize("gan-mnist", "gan_mnist", SHAPE, licence="MIT").system(gan, {"generator": net})
+    gan = GAN(net.to(device or torch.device("cpu")).eval().requires_grad_(False), LATENT)
+    return FixedSize("gan-mnist", "gan_mnist", SHAPE, licence="MIT").system(gan, {"generator": net}, device=device)
 
 
 def bind_critic(path: Path | str, *, dtype: torch.dtype = torch.float32) -> MLPCritic:

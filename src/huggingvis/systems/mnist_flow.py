@@ -68,7 +68,7 @@ def load_flow(path: Path | str, *, alpha: float = ALPHA, dtype: torch.dtype = to
     return flow.eval().requires_grad_(False)
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+def bind(path: Path | str, device: torch.device | None = None, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file. Raises `FileProblem` for another file."""
-    flow = load_flow(path, dtype=dtype)
-    return FixedSize("mnist-flow", "mnist_flow", SHAPE, licence="MIT").system(flow, {"flow": flow})
+    flow = load_flow(path, dtype=dtype).to(device or torch.device("cpu"))
+    return FixedSize("mnist-flow", "mnist_flow", SHAPE, licence="MIT").system(flow, {"flow": flow}, device=device)

@@ -66,7 +66,7 @@ def autoencoder(path: Path | str, *, dtype: torch.dtype = torch.float32) -> VAE:
     return VAE(FromUnit(encoder), decoder, Bernoulli(), LATENT).eval().requires_grad_(False)
 
 
-def bind(path: Path | str, *, dtype: torch.dtype = torch.float32) -> System:
+def bind(path: Path | str, device: torch.device | None = None, *, dtype: torch.dtype = torch.float32) -> System:
     """The system from its weights file, which makes pictures of 28 x 28 pixels. Raises `FileProblem`."""
-    vae = autoencoder(path, dtype=dtype)
-    return FixedSize("mnist-vae", "mnist_vae", SHAPE, licence="MIT").system(vae, {"vae": vae})
+    vae = autoencoder(path, dtype=dtype).to(device or torch.device("cpu"))
+    return FixedSize("mnist-vae", "mnist_vae", SHAPE, licence="MIT").system(vae, {"vae": vae}, device=device)

@@ -22,8 +22,8 @@ from huggingvis.checkpoints.single_file import parts_of, write_single_file
 from huggingvis.codecs.kl_latents import KLLatents
 from huggingvis.codecs.pixels import Pixels
 from huggingvis.core.diffusion import Diffuses
-from huggingvis.core.errors import FileProblem, UsageError
-from huggingvis.core.files import in_its_folder, new_folder
+from huggingvis.core.errors import UsageError
+from huggingvis.core.files import new_file, new_folder
 from huggingvis.core.request import Request
 from huggingvis.core.system import System
 from huggingvis.nets.clip_text import CLIPText
@@ -69,9 +69,7 @@ def save(system: System, place: Path | str) -> Path:
         return new_folder(place, lambda folder: save_pixels(model.diffusion, system.spec, folder))
     if not single:
         return new_folder(place, lambda folder: save_folder(system, folder))
-    if place.exists():
-        raise FileProblem(f"{place} is there already. Remove it, or choose another name.")
-    return save_file(system, in_its_folder(place))
+    return new_file(place, lambda path: save_file(system, path))
 
 
 def save_folder(system: System, folder: Path | str) -> Path:

@@ -23,6 +23,8 @@ FAMILY = Family(
     "taef2",
     {"0.weight": (64, 3, 3, 3), "11.pool.1.weight": (256,), "14.weight": (32, 64, 3, 3)},
     {"1.weight": (64, 32, 3, 3), "3.pool.1.weight": (256,), "19.weight": (3, 64, 3, 3)},
+    use="`huggingvis.systems.taef2.bind(ENCODER, DECODER)` makes an autoencoder of both of its files",
+    alone=False,
 )
 
 

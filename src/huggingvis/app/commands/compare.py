@@ -44,20 +44,21 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from huggingvis import api
     from huggingvis.export.image import save
-    from huggingvis.recipes.compared_cells import CellPlan, Kept
+    from huggingvis.recipes.compared_cells import Kept
     from huggingvis.recipes.comparing import CELL, Comparison, told
+    from huggingvis.samplers.names import sampler_names
 
     usual, how = preferences(), record_of(Comparison, args)
-    stem = args.output.name
+    stem, most = args.output.name, max(len(how.samplers), len(sampler_names()))
     plotted, sheet, written = (args.output.with_name(stem + ending) for ending in (".png", "-sheet.png", ".json"))
     for path in (plotted, sheet, written):
-        check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (len(how.names) + 1))
+        check_file(path, room=ROOM + 3 * CELL**2 * len(how.nfe) * (most + 2))
     model = located(args.model or usual.model, args, usual, screen)
-    device, keep = args.device or usual.device, args.output.with_name(f"{stem}-cells")
+    keep = args.output.with_name(f"{stem}-cells")
     kept = Kept(keep)
-    cells = len(CellPlan.of(how.names, how.nfe, how.against is not None).cells)
-    with screen.progress("comparing", cells) as tick:
-        result = api.compare(model, how, device=device, progress=tick, say=screen.note, keep=keep)
+    system = api.load(model, device=args.device or usual.device)
+    with screen.progress("comparing", len(how.plan(system).cells)) as tick:
+        result = api.compare(system, how, progress=tick, say=screen.note, keep=keep)
     record = {
         "command": shlex.join(["hvis", "compare", *args.said]),
         **result.record,

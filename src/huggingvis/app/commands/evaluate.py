@@ -68,7 +68,7 @@ def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     count("--steps", "of the same")
     parser.add_argument("--guidance-scale", metavar="X", type=number("--guidance-scale"), help="of the same")
     count("--probe", "accuracy of a linear probe of the model's features, fitted to that many training pictures")
-    parser.add_argument("--judge", metavar="FILE", type=Path,
+    parser.add_argument("--judge", metavar="FILE|RUN", type=Path,
                         help="the judge's weights or run, for --accuracy, --frechet and --path-length")  # fmt: skip
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="FID and KID between two folders of pictures")
     parser.add_argument("--inception", metavar="FILE", type=Path, help="the network's weights, for --against")

@@ -1,12 +1,13 @@
-"""Make a labelled sheet of one prompt with other numbers along its axes.
+"""Make a labelled sheet of one prompt, with other numbers or words along its sides.
 
 hvis grid "a red fox" --x steps=5,10,20 --y cfg=1..7:4
 hvis grid "a red fox" --x prompt:fox,cat,dog --y seed=0-3 --z sampler=ddim,dpm++2m
 hvis grid "a fox" --model one --x model=one,two --y lora=style:0.5,style:1
 
-An axis is a flag of `hvis generate` or a field of the request, and its values; `prompt:fox,cat` searches and replaces.
-Ranges: 1-4, 1-7 (+3), 1..7:4 (four numbers from 1 to 7). Every cell is also a picture of its own; what a stopped grid
-has made is not made again.
+One axis is enough. It is NAME=VALUES: the name of a flag below (steps, guidance-scale, lora, model ...), or what other
+programs call it (cfg), and the values it takes, between commas. A range of numbers is 1-4 (1, 2, 3, 4), "1-7 (+3)" (1,
+4, 7) or 1..7:4 (four numbers from 1 to 7). prompt:fox,cat writes cat in the place of fox. Flags besides hold for all
+pictures. Each picture is saved by itself too; a grid that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from huggingvis.app.arguments import whole
+from huggingvis.app.arguments import Parser, whole
 from huggingvis.app.commands import generate
 from huggingvis.app.commands.batch import finished, folder_of, made
 from huggingvis.app.preferences import preferences
@@ -26,15 +27,16 @@ from huggingvis.core.axes import MOST_CELLS, Axis
 from huggingvis.core.errors import UsageError
 
 
-def arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+def arguments(parser: Parser, words: Sequence[str]) -> None:
     axes = parser.add_argument_group("axes")
     for name, way in (("x", "to the right"), ("y", "down"), ("z", "from one block to the next")):
-        axes.add_argument(f"--{name}", metavar="FIELD=VALUES", help=f"what changes {way}")
+        axes.add_argument(f"--{name}", metavar="NAME=VALUES", help=f"what changes {way}")
     axes.add_argument(
         "--most-cells", metavar="N", type=whole("--most-cells", 1), default=MOST_CELLS,
-        help=f"pictures that may be made (default {MOST_CELLS})",
+        help=f"refuse a grid of more pictures than that (default {MOST_CELLS})",
     )  # fmt: skip
     generate.arguments(parser, words)
+    parser.hide("--from", "--grid")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from huggingvis.core.errors import Cancelled, FileProblem
 from huggingvis.core.request import Request
 from huggingvis.core.sampler import Sampler
 from huggingvis.core.system import System
-from huggingvis.recipes.pixel_diffusion import bind_denoiser, pictures_of
+from huggingvis.recipes.pixel_diffusion import bind_denoiser, data_of, pictures_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.analytic import Analytic, OptimalTimes, fit_analytic
@@ -53,8 +53,8 @@ class Config:
 
     Attributes:
         denoiser: run folder of the diffusion model.
-        data: its training pictures, as in trainings.
-        root: folder in which standard data sets lie or are downloaded to.
+        data: pictures, as in trainings; empty: those that the model was trained on.
+        root: folder in which standard data sets lie or are downloaded to; empty: the model's own.
         pictures: how many of them are looked at.
         batch: how many at a time.
         times: noise levels.
@@ -62,8 +62,8 @@ class Config:
     """
 
     denoiser: str = ""
-    data: str = "mnist"
-    root: str = "data"
+    data: str = ""
+    root: str = ""
     pictures: int = 512
     batch: int = 64
     times: int = 100
@@ -72,6 +72,8 @@ class Config:
 
 def train(config: Config, setting: Setting) -> Run:
     """Fit the variances into `setting`'s run folder."""
+    data, root = data_of(config.denoiser, config.data, config.root)
+    config = replace(config, data=data, root=root)
     source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed)
     system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
     model = drawing(Request(sampling=system.defaults))

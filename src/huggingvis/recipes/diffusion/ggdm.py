@@ -4,7 +4,7 @@ Watson, Chan, Ho & Norouzi 2022, "Learning Fast Samplers for Diffusion Models by
 (arXiv 2202.05830). The network stays as it is; what is trained are the numbers of a sampler of `calls` steps, DDIM's to
 begin with, and the run folder keeps these. Generating from it takes them. Book: chapter 4, "Learned samplers".
 
-    hvis train ggdm --run runs/five --data mnist --denoiser runs/digits --judge runs/classifier --calls 5
+    hvis train ggdm --run runs/five --denoiser runs/digits --judge runs/classifier --calls 5
     hvis generate --model runs/five
 """
 
@@ -28,9 +28,9 @@ from huggingvis.guidance.classifier import Classifier
 from huggingvis.metrics.features import check_comparable, pixels
 from huggingvis.metrics.kid import kernel_distance
 from huggingvis.objectives.sample_quality import Distance, SampleQuality
-from huggingvis.recipes.judging import Looks, open_judge
+from huggingvis.recipes.judging import open_features
 from huggingvis.recipes.picture_training import Fitting, Updates, fit_pictures, restored
-from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, pictures_of
+from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, data_of, pictures_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
@@ -67,8 +67,8 @@ class Config(Fitting):
         eta: share of fresh noise that DDIM begins with; 0 for a sampler that draws none.
         judge: whose features tell how far samples are from data, a weights file or the run of a classifier; none: the
             pixels themselves. Do not score by the same one.
-        data: the model's training pictures, as in trainings.
-        root: folder in which standard data sets lie or are downloaded to.
+        data: pictures, as in trainings; empty: those that the model was trained on.
+        root: folder in which standard data sets lie or are downloaded to; empty: the model's own.
         batch: pictures a step that are drawn, and real ones that they are held against.
         samples: pictures of a sample grid.
     """
@@ -78,8 +78,8 @@ class Config(Fitting):
     schedule: str = "trailing"
     eta: float = 0.0
     judge: str = ""
-    data: str = "mnist"
-    root: str = "data"
+    data: str = ""
+    root: str = ""
     steps: int = 300
     lr: float = 5e-3
     sample_every: int = 100
@@ -114,6 +114,8 @@ def fresh(config: Config, model: Diffusion) -> Coefficients:
 def train(config: Config, setting: Setting) -> Run:
     """Fit the numbers in `setting`'s run folder."""
     torch.manual_seed(config.seed)
+    data, root = data_of(config.denoiser, config.data, config.root)
+    config = replace(config, data=data, root=root)
     source = pictures_of(config.denoiser, config.data, config.root, seed=config.seed)
     system, drawing = bind_denoiser(config.denoiser, source.facts, setting.device)
     classes = tuple(system.spec.card.get("classes", ()))
@@ -168,40 +170,35 @@ def distance(config: Config, pictures: Tensor) -> Distance:
 
     Raises `UsageError` where `pictures` [B, C, H, W] cannot be looked at or are too few to be compared.
     """
-    device = pictures.device
-    seen = open_judge(Path(config.judge), Looks, "tell features", device).features if config.judge else pixels
-    try:
-        found = seen(pictures)
-    except RuntimeError as error:
-        raise UsageError(
-            f"The judge {config.judge} cannot look at pictures {list(pictures.shape)} ({error}). Give one that was "
-            "trained on such pictures with --judge, or leave it out."
-        ) from error
+    seen = open_features(Path(config.judge), pictures.device) if config.judge else pixels
+    found = seen(pictures)
     check_comparable(found, found)
     return lambda drawn, real: kernel_distance(double(seen(drawn)), double(seen(real)))
 
 
 def bind(config: Config, run: Run, device: torch.device) -> System:
-    """The diffusion model, which knows the sampler and the schedule `learned` besides its own."""
+    """The diffusion model, which knows the sampler `learned` besides its own, and by the same name the schedule that it
+    was learned on."""
     system, drawing = bind_denoiser(config.denoiser, Facts.of(run), device)
     by_ddim = usual(config, system, drawing)
     numbers = restored(fresh(config, by_ddim), run, "numbers", torch.device("cpu"))
 
     def generator(request: Request) -> Diffusion:
         asked = request.sampling
-        if LEARNED not in (asked.sampler, asked.schedule):
-            return drawing(request)
-        if (asked.sampler, asked.schedule, asked.steps) != (LEARNED, LEARNED, config.calls):
+        grid = config.schedule if asked.schedule == LEARNED else asked.schedule
+        if asked.sampler != LEARNED:
+            return drawing(replace(request, sampling=replace(asked, schedule=grid)))
+        if (asked.schedule, asked.steps) != (LEARNED, config.calls):
             raise UsageError(
                 f"The learned sampler goes with its own schedule and its own number of steps: sampler {LEARNED}, "
                 f"schedule {LEARNED}, steps {config.calls}; found {asked.sampler}, {asked.schedule}, {asked.steps}. "
-                "For others name a sampler and a schedule that are not learned."
+                "For others name another sampler."
             )
         if asked.eta:
             raise UsageError(
                 f"How much fresh noise the learned steps draw was trained (eta {config.eta:g}); leave eta out."
             )
-        plain = replace(asked, sampler="ddim", schedule=config.schedule)
+        plain = replace(asked, sampler="ddim", schedule=grid)
         return replace(drawing(replace(request, sampling=plain)), sampler=LearnedSteps(numbers))
 
     limits = system.limits

@@ -39,7 +39,7 @@ from huggingvis.recipes.picture_training import (
     open_pictures,
     restored,
 )
-from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser
+from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, data_of
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.systems.by_class import ClassConditioner
@@ -65,6 +65,8 @@ class Config(PictureTraining):
 
     Attributes:
         denoiser: run folder of the diffusion model that is guided; it knows no classes.
+        data: pictures in classes, as in trainings; empty: those that the denoiser was trained on.
+        root: folder in which standard data sets lie or are downloaded to; empty: the denoiser's own.
         net: sizes of the classifier: those of the way down of a U-Net.
         warmup: steps over which the learning rate rises.
         columns: pictures of each class in a sample grid.
@@ -72,12 +74,22 @@ class Config(PictureTraining):
     """
 
     denoiser: str = ""
+    data: str = ""
+    root: str = ""
     net: UNetSizes = UNetSizes(channels=(32, 64, 64), blocks=1)
     steps: int = 10_000
     lr: float = 3e-4
     warmup: int = 200
     columns: int = 4
     sample_steps: int = 25
+
+
+def filled(config: Config) -> Config:
+    """The numbers with those of the denoiser's pictures where none were asked for."""
+    data, root = data_of(config.denoiser, config.data, config.root)
+    facts = Facts.of(Run.open(config.denoiser))
+    size, channels = config.size or facts.size, config.channels or facts.channels
+    return replace(config, data=data, root=root, size=size, channels=channels)
 
 
 def classifier(config: Config, facts: Facts) -> NoisyClassifier:
@@ -163,6 +175,7 @@ def guided(base: System, drawing: Drawing, net: NoisyClassifier, facts: Facts) -
 
 def train(config: Config, setting: Setting) -> Run:
     """Train the classifier in `setting`'s run folder."""
+    config = filled(config)
     source = open_pictures(config, classes=True)
     net = classifier(config, source.facts)
     base, drawing = plain(config, source.facts, setting.device)

@@ -20,10 +20,14 @@ from huggingvis.checkpoints.inspect import Family
 from huggingvis.checkpoints.io import assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.hollow import hollow
-from huggingvis.metrics.features import Features
 from huggingvis.nets.lenet import LeNet5
 
-FAMILY = Family("digits judge", {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)})
+FAMILY = Family(
+    "digits judge",
+    {"convnet.c1.weight": (6, 1, 5, 5), "fc.f7.weight": (10, 84)},
+    use="`hvis evaluate RUN --accuracy 1000 --judge FILE` asks it",
+    alone=False,
+)
 
 CLASSES = tuple("0123456789")
 
@@ -83,8 +87,3 @@ def bind(path: Path | str, device: torch.device | None = None, *, fit: Fit = res
         net = LeNet5()
     assign(net, keymap().to_ours(load(path, check=True)))
     return DigitJudge(net.to(device or torch.device("cpu")).eval().requires_grad_(False), fit)
-
-
-def features_of(path: Path, device: torch.device) -> Features:
-    """The judge's features of pictures [B, 1 or 3, H, W]."""
-    return bind(path, device).features

@@ -16,7 +16,6 @@ from huggingvis.checkpoints.io import Tensors, assign, load
 from huggingvis.checkpoints.keymap import KeyMap, Rule
 from huggingvis.core.errors import FileProblem
 from huggingvis.core.hollow import hollow
-from huggingvis.metrics.features import Features
 from huggingvis.nets.inception import InceptionV3, Unit
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -31,6 +30,8 @@ FAMILY = Family(
         "Mixed_7c.branch_pool.conv.weight": (192, 2048, 1, 1),
         "fc.weight": (1008, 2048),
     },
+    use="`hvis evaluate FOLDER --against FOLDER --inception FILE` looks by it",
+    alone=False,
 )
 
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
@@ -71,12 +72,6 @@ def bind(path: Path | str, device: torch.device | None = None) -> InceptionV3:
         net = InceptionV3()
     assign(net, keymap().to_ours(tensors))
     return net.to(device or torch.device("cpu")).eval().requires_grad_(False)
-
-
-def features_of(path: Path, device: torch.device) -> Features:
-    """The network's features of pictures [B, 1 or 3, H, W]."""
-    net = bind(path, device)
-    return lambda x: net(x.to(device))
 
 
 def _check(path: Path, tensors: Tensors) -> None:

@@ -27,6 +27,8 @@ from huggingvis.nets.safety_checker import SafetyChecker
 FAMILY = Family(
     "safety checker",
     {"concept_embeds": (17, None), "special_care_embeds": (3, None), "visual_projection.weight": (None, None)},
+    use="`hvis generate --safety-checker FOLDER` asks the one in its folder",
+    alone=False,
 )
 
 BLANK = "The safety checker refused this picture, so it is black. Try another prompt or seed."

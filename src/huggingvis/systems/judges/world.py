@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from huggingvis.metrics.features import Features
 from huggingvis.metrics.scene_accuracy import Detection, Detections
 from huggingvis.nets.detector import Detector, DetectorConfig, Maps
 from huggingvis.systems.packaged import built, fill, packaged, read_as
@@ -81,8 +80,3 @@ def bind(folder: Path | None = None, device: torch.device | None = None) -> Worl
     net = built(folder, "detector", lambda: Detector(record.detector))
     fill(net, folder / "detector.safetensors", device or torch.device("cpu"))
     return WorldJudge(net, record.keys)
-
-
-def features_of(folder: Path | None, device: torch.device) -> Features:
-    """The judge's features of pictures [B, 1 or 3, H, W]."""
-    return bind(folder, device).features
