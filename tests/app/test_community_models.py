@@ -130,7 +130,7 @@ def test_from_a_picture_and_into_a_hole(hvis: Any, model: Path, picture: Path, t
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--strength", 0.5], "--outpaint are about a picture to start from"),
+        (["--strength", 0.5], "--strength is about a picture to start from"),
         (["--image", "absent.png"], "There is no file absent.png"),
         (["--lora", "absent.safetensors"], "There is no file absent.safetensors. Check the path, or say with --models"),
         (["--lora", "absent"], "no LoRA called 'absent'"),

@@ -83,10 +83,12 @@ def test_a_moving_picture_is_told_of(hvis: Any, tiny_model: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--outpaint", 8], "are about a picture to start from: give it with --image"),
-        (["--resize-mode", "crop"], "are about a picture to start from"),
+        (["--outpaint", 8], "--outpaint is about a picture to start from: give it with --image"),
+        (["--resize-mode", "crop"], "--resize-mode is about a picture to start from"),
         (["--image", "{picture}", "--inpaint", "soft"], "give the mask with --mask"),
-        (["--image", "{picture}", "--mask", "{mask}", "--outpaint", 8], "do not go with it"),
+        (["--image", "{picture}", "--mask", "{mask}", "--outpaint", 8], "--mask does not go with --outpaint"),
+        (["--image", "{picture}", "--resize-mode", "crop", "--outpaint", 8], "does not go with --outpaint"),
+        (["--image", "{picture}", "--outpaint", 8, "--inpaint"], "--inpaint does not go with --outpaint"),
         (["--image", "{picture}", "--mask", "{mask}", "--inpaint", "metod=blend"], "'method'"),
         (["--image", "{picture}", "--mask", "{mask}", "--inpaint", "blur"], "takes blur with a value"),
         (["--image", "{picture}", "--mask", "{mask}", "--inpaint", "method=blended"], "'blend'"),

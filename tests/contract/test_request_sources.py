@@ -34,6 +34,8 @@ class Between(SourceKind):
     """A kind that nothing in the library names."""
 
     begins: ClassVar[tuple[str | None, str] | None] = ("FromPicture", "other")
+    flag: ClassVar[str | None] = "how near it is to the other"
+    alone: ClassVar[tuple[str, ...]] = ("share",)
     strength = 1.0
 
     path: str
@@ -114,3 +116,18 @@ def test_flags_leave_a_kind_that_they_do_not_know() -> None:
     assert source_of(parser.parse_args([]), base, {}) == base  # type: ignore[arg-type]
     assert source_of(parser.parse_args(["--image", "c.png"]), base, {}) == replace(base, path="c.png")  # type: ignore[arg-type]
     assert source_of(parser.parse_args(["--image", "c.png"]), None, {}) == FromPicture("c.png")
+
+
+@pytest.mark.usefixtures("between")
+def test_a_new_kind_has_its_flag() -> None:
+    parser = argparse.ArgumentParser()
+    add_sources(parser)
+    assert "how near it is to the other. other: (required); share: (default 0.5)" in " ".join(
+        parser.format_help().split()
+    )
+    base = Between("a.png", "b.png", 0.25)
+    for words, share in (("share=1", 1.0), ("2", 2.0), ("yes", 0.25)):
+        said = parser.parse_args([f"--between={words}"])
+        assert source_of(said, base, {}) == replace(base, share=share)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"--resize-mode does not go with --between\."):
+        source_of(parser.parse_args(["--between", "--resize-mode", "crop"]), base, {})  # type: ignore[arg-type]

@@ -7,26 +7,32 @@
     --image cat.png --mask hole.png --inpaint region=masked,padding=16,blur=4
     --image cat.png --outpaint 32                         32 pixels of new canvas at every side
     --image cat.png --outpaint left=32,right=32,seam=8
+    --image grey.png --colourise                          the grey stays, colours are made
+    --image grey.png --colourise resamples=5
 
-What may stand after --inpaint and --outpaint are the fields of `Inpaint` and `Outpaint`.
+A kind of source that says what its flag does (`SourceKind.flag`) has one of its name, after which its fields stand.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, TypeVar, get_args
+from typing import Any, cast, get_args
 
 from huggingvis.app.arguments import one_of
+from huggingvis.core import config
 from huggingvis.core.errors import UsageError, unknown
 from huggingvis.core.flags import Flag, flags, parse
-from huggingvis.core.request import FromPicture, Inpaint, Outpaint, Source
+from huggingvis.core.request import FromPicture, Source
+from huggingvis.core.request_sources import kind_after, kinds
+from huggingvis.core.request_sources.kind import SourceKind
 from huggingvis.core.resizing import Resize
 
-S = TypeVar("S", bound=Source)
-_OWN_FLAGS = ("path", "mask", "strength", "resize")
+_OWN_FLAGS = {"path": "--image", "mask": "--mask", "strength": "--strength", "resize": "--resize-mode"}
 """Fields that have a flag of their own."""
+_FILES = ("path", "mask")
+_PLAIN = "yes"
+"""A kind's flag that stands alone: all its numbers are the usual ones."""
 
 
 def add_sources(parser: argparse._ActionsContainer) -> None:
@@ -41,17 +47,14 @@ def add_sources(parser: argparse._ActionsContainer) -> None:
         "--resize-mode", metavar="NAME", type=one_of("resize mode", get_args(Resize)),
         help="how --image comes to the canvas's size: stretch, crop, or fill around it (default stretch)",
     )  # fmt: skip
-    parser.add_argument("--inpaint", metavar="NAME=VALUE,…", help=_help("how the mask is filled", Inpaint))
-    parser.add_argument(
-        "--outpaint", metavar="N|NAME=VALUE,…",
-        help=_help("--image grows by N pixels at every side, or as said", Outpaint),
-    )  # fmt: skip
+    for kind in _flagged():
+        takes = "N|NAME=VALUE,…" if kind.alone else "NAME=VALUE,…"
+        parser.add_argument(_flag(kind), metavar=takes, nargs="?", const=_PLAIN, help=_help(kind))
 
 
 def sources_said(args: argparse.Namespace) -> bool:
     """Whether any of the flags was given."""
-    words = (args.image, args.mask, args.resize_mode, args.inpaint, args.outpaint)
-    return any(word is not None for word in words) or args.strength is not None
+    return bool(_said(args))
 
 
 def source_of(args: argparse.Namespace, base: Source | None, numbers: Mapping[str, Any]) -> Source | None:
@@ -59,69 +62,93 @@ def source_of(args: argparse.Namespace, base: Source | None, numbers: Mapping[st
 
     Raises `UsageError` for what does not fit.
     """
-    if not sources_said(args):
+    said, files = _said(args), _files(args, base)
+    if not said:
         return base
-    path = args.image or (base.path if base else None)
-    if path is None:
-        raise UsageError(
-            "--mask, --strength, --resize-mode, --inpaint and --outpaint are about a picture to start from: give it "
-            "with --image."
-        )
-    mask = args.mask or (base.mask if isinstance(base, Inpaint) and not args.image else None)
-    if args.outpaint is not None or (isinstance(base, Outpaint) and mask is None):
-        if mask is not None or args.resize_mode is not None or args.inpaint is not None:
-            raise UsageError(
-                "--outpaint makes new canvas around the whole picture as it is, so --mask, --inpaint and --resize-mode "
-                "do not go with it. Do one after the other."
-            )
-        return _told(_begun(Outpaint(path), numbers), args.outpaint, args, base)
-    if mask is not None:
-        return _told(_begun(Inpaint(path, mask), numbers), args.inpaint, args, base)
-    if args.inpaint is not None:
-        raise UsageError("--inpaint says how a mask is filled: give the mask with --mask.")
-    if base is None or isinstance(base, Inpaint):  # whose mask goes with its picture
-        return _told(_begun(FromPicture(path), numbers), None, args, None)
-    return _told(replace(base, path=path), None, args, base)
+    if "path" not in files:
+        raise UsageError(f"{said[0]} is about a picture to start from: give it with --image.")
+    kind = _kind(args, base, files)
+    takes = config.types_of(kind)
+    _check_fit(args, kind, files)
+    if type(base) is not kind:
+        own = {name: value for name, value in {**numbers, **files}.items() if name in takes}
+        base = cast(Source, config.from_dict(kind, own))
+    words = [f"--{name}={value}" for name, value in _pairs(kind, _word(args, _flag(kind)) or _PLAIN)]
+    words += [f"--{field}={_word(args, flag)}" for field, flag in _OWN_FLAGS.items() if flag in said]
+    return cast(Source, parse(kind, words, base=base))
 
 
-def _begun(plain: S, numbers: Mapping[str, Any]) -> S:
-    """With those of the numbers that its kind has."""
-    return replace(plain, **{flag.name: numbers[flag.name] for flag in flags(type(plain)) if flag.name in numbers})
+def _flagged() -> list[type[SourceKind]]:
+    """The kinds that have a flag."""
+    return [kind for kind in kinds() if kind.flag is not None]
 
 
-def _told(plain: S, words: str | None, args: argparse.Namespace, base: Source | None) -> S:
-    """`base` if it is of the kind of `plain`, else `plain`; with the files of `plain` and what the flags say."""
-    said = [f"--{name}={value}" for name, value in _pairs(type(plain), words or "")]
-    said.append(f"--path={plain.path}")
-    if isinstance(plain, Inpaint):
-        said.append(f"--mask={plain.mask}")
-    if args.resize_mode is not None:
-        said.append(f"--resize={args.resize_mode}")
-    if args.strength is not None:
-        said.append(f"--strength={args.strength}")
-    return parse(type(plain), said, base=base if isinstance(base, type(plain)) else plain)
+def _flag(kind: type[SourceKind]) -> str:
+    return f"--{kind.__name__.lower()}"
 
 
-def _pairs(kind: type, words: str) -> list[tuple[str, str]]:
-    """`left=32,soft` as names and values; a number alone is that of every side."""
-    if kind is Outpaint and words.strip().lstrip("-").isdecimal():
-        return [(side, words.strip()) for side in ("left", "right", "top", "bottom")]
+def _word(args: argparse.Namespace, flag: str) -> Any:
+    """What was said after a flag; None where it was not given, or there is none."""
+    return vars(args).get(flag.removeprefix("--").replace("-", "_"))
+
+
+def _said(args: argparse.Namespace) -> list[str]:
+    """The flags that were given."""
+    every = [*_OWN_FLAGS.values(), *map(_flag, _flagged())]
+    return [flag for flag in every if _word(args, flag) is not None]
+
+
+def _files(args: argparse.Namespace, base: Source | None) -> dict[str, str]:
+    """The files by their fields: those given, else those of `base`; a mask goes with its picture."""
+    before = {} if base is None or args.image is not None else vars(base)
+    given = {name: _word(args, _OWN_FLAGS[name]) for name in _FILES}
+    found = {name: before.get(name) if file is None else file for name, file in given.items()}
+    return {name: file for name, file in found.items() if file is not None}
+
+
+def _kind(args: argparse.Namespace, base: Source | None, files: Mapping[str, str]) -> type[SourceKind]:
+    """What kind of source the flags make of `base`. Raises `UsageError` where they ask for two."""
+    asked = [kind for kind in _flagged() if _word(args, _flag(kind)) is not None]
+    if len(asked) > 1:
+        raise UsageError(f"{_flag(asked[0])} does not go with {_flag(asked[1])}. Do one after the other.")
+    if asked:
+        return asked[0]
+    kind: type[SourceKind] = FromPicture if base is None else type(base)
+    if "mask" in config.types_of(kind):
+        return kind if "mask" in files else FromPicture
+    return (kind_after(FromPicture.__name__, "mask") or kind) if "mask" in files else kind
+
+
+def _check_fit(args: argparse.Namespace, kind: type[SourceKind], files: Mapping[str, str]) -> None:
+    """Raises `UsageError` for a flag of a field that `kind` does not have, and for a file that it lacks."""
+    takes = config.types_of(kind)
+    for field, flag in _OWN_FLAGS.items():
+        if field not in takes and _word(args, flag) is not None:
+            raise UsageError(f"{flag} does not go with {_flag(kind)}. Leave one out, or do one after the other.")
+        if field in takes and field in _FILES and field not in files:
+            raise UsageError(f"{_flag(kind)} says {kind.flag}: give the {field} with {flag}.")
+
+
+def _pairs(kind: type[SourceKind], words: str) -> list[tuple[str, str]]:
+    """`left=32,soft` as names and values; a number alone is that of every field in `kind.alone`."""
+    if kind.alone and words.strip().lstrip("-").isdecimal():
+        return [(name, words.strip()) for name in kind.alone]
     known = {flag.name: flag for flag in _fields(kind)}
     found = []
-    for word in filter(None, words.split(",")):
+    for word in filter(None, words.split(",") if words != _PLAIN else ()):
         name, equals, value = (part.strip() for part in word.partition("="))
         if name not in known:
-            raise unknown(f"number of --{kind.__name__.lower()}", name, known)
+            raise unknown(f"number of {_flag(kind)}", name, known)
         if not equals and not known[name].truth:
-            raise UsageError(f"--{kind.__name__.lower()} takes {name} with a value, as in {name}=…; found {word!r}.")
+            raise UsageError(f"{_flag(kind)} takes {name} with a value, as in {name}=…; found {word!r}.")
         found.append((name, value if equals else "yes"))
     return found
 
 
-def _fields(kind: type) -> list[Flag]:
+def _fields(kind: type[SourceKind]) -> list[Flag]:
     return [flag for flag in flags(kind) if flag.name not in _OWN_FLAGS]
 
 
-def _help(what: str, kind: type) -> str:
+def _help(kind: type[SourceKind]) -> str:
     told = "; ".join(f"{flag.name}: {flag.meaning}" for flag in _fields(kind))
-    return f"{what}. {told}".replace("%", "%%")
+    return f"{kind.flag}. {told}".replace("%", "%%")

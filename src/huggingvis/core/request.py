@@ -22,6 +22,7 @@ from huggingvis.core.request_sampling import as_said, check_seeds, drawn
 from huggingvis.core.request_sizes import Refine as Refine
 from huggingvis.core.request_sizes import Refiner as Refiner
 from huggingvis.core.request_sizes import Tiles as Tiles
+from huggingvis.core.request_sources import Colourise as Colourise
 from huggingvis.core.request_sources import FromPicture as FromPicture
 from huggingvis.core.request_sources import Inpaint as Inpaint
 from huggingvis.core.request_sources import Outpaint as Outpaint

@@ -53,14 +53,16 @@ SYSTEM = {
 class Replaced(Sampler):
     """`inner`, with what is known put in after each step (eq. 8): x_s = alpha_s x_0 + sigma_s eps outside the hole.
 
-    `hole` [B, 1, h, w] or as `known` x_0 [B, ...]: 1 where x is made up. `eps` as `known`: one and the same noise at
-    each step, as blending has it (`edits.inpaint`); None: fresh noise at each, as RePaint.
+    `hole`, which spreads over `known` x_0 [B, C, ...]: 1 where x is made up. `eps` as `known`: one and the same noise
+    at each step, as blending has it (`edits.inpaint`); None: fresh noise at each, as RePaint. `basis` [C, C],
+    orthonormal: the hole is one of the channels turned by it (`edits.colourise`); None: of the channels as they are.
     """
 
     inner: Sampler
     hole: Tensor
     known: Tensor
     eps: Tensor | None = None
+    basis: Tensor | None = None
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -74,8 +76,24 @@ class Replaced(Sampler):
         self, denoise: Bound, process: Process, x: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         x, state = self.inner.step(denoise, process, x, t, s, state, noise)
+        return self.put_in(x, process, s, noise), state
+
+    def put_in(self, x: Tensor, process: Process, s: Tensor, noise: Noise) -> Tensor:
+        """x_s with what is known in it, noised to s."""
         eps = noise.draw(self.known) if self.eps is None else self.eps
-        return torch.where(self.hole > 0, x, process.add_noise(self.known, eps, s)), state
+        return self.joined(x, process.add_noise(self.known, eps, s))
+
+    def joined(self, x: Tensor, known: Tensor) -> Tensor:
+        """`x` in the hole and `known` outside of it, [B, C, ...]."""
+        if self.basis is None:
+            return torch.where(self.hole > 0, x, known)
+        both = torch.where(self.hole > 0, turned(x, self.basis), turned(known, self.basis))
+        return turned(both, self.basis.T)
+
+
+def turned(x: Tensor, basis: Tensor) -> Tensor:
+    """The channels of x [B, C, ...] in the basis whose vectors are the rows of `basis` [C, C]."""
+    return torch.einsum("ij,bj...->bi...", basis.to(x), x)
 
 
 def jumping(grid: Grid, length: int, resamples: int, *, last: int = 1) -> Grid:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import get_args
 
+from huggingvis.core.request_sources.colourise import Colourise
 from huggingvis.core.request_sources.from_picture import FromPicture
 from huggingvis.core.request_sources.inpaint import Inpaint
 from huggingvis.core.request_sources.kind import SourceKind
 from huggingvis.core.request_sources.outpaint import Outpaint
 
-Source = FromPicture | Inpaint | Outpaint
+Source = FromPicture | Inpaint | Outpaint | Colourise
 """Every kind; records tell them apart by their names."""
 
 

@@ -22,6 +22,7 @@ class Inpaint(SourceKind):
     """A picture of which one part is made anew. Outside the mask it stays as it is, to the bit."""
 
     begins: ClassVar[tuple[str | None, str] | None] = ("FromPicture", "mask")
+    flag: ClassVar[str | None] = "how the mask is filled"
 
     path: str  #: the picture's file
     mask: str  #: a picture of the same shape, white where the other is made anew

@@ -26,12 +26,16 @@ class SourceKind(ABC):
         anew: every pixel is made anew; of other kinds some stay, which a second pass would change.
         begins: how a request comes to this kind when its fields are said one by one: the kind that it is of until then
             (None: it starts from noise) and the field that is said. None: only as a whole.
+        flag: what the flag of its name says on a command line, after which its numbers stand. None: it has no flag.
+        alone: the fields that a number without a name is for, after that flag.
     """
 
     path: str
     strength: float
     anew: ClassVar[bool] = False
     begins: ClassVar[tuple[str | None, str] | None] = None
+    flag: ClassVar[str | None] = None
+    alone: ClassVar[tuple[str, ...]] = ()
 
     def files(self) -> tuple[str, ...]:
         """Every file that it reads: each must be there, has its hash in the record, and decides the picture."""

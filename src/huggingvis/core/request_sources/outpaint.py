@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingvis.core import rules
 from huggingvis.core.errors import UsageError
@@ -16,6 +16,9 @@ Ground = Literal["edge", "blur", "noise"]
 @dataclass(frozen=True)
 class Outpaint(SourceKind):
     """A picture that grows: new canvas around it is made up, the picture itself stays as it is, to the bit."""
+
+    flag: ClassVar[str | None] = "--image grows by N pixels at every side, or as said"
+    alone: ClassVar[tuple[str, ...]] = ("left", "right", "top", "bottom")
 
     path: str  #: the picture's file
     left: int = 0  #: pixels of new canvas at its left
