@@ -67,7 +67,12 @@ class Training:
 
 
 def taken(words: str) -> tuple[str, ...]:
-    """Flags that go together with words of `hvis evaluate`: data, split, root, limit and draws, or some of them."""
+    """Flags that go together with words of `hvis evaluate`: data, split, root, limit and draws, or some of them.
+
+    Without words it tells what it usually does of a run, which takes none.
+    """
+    if not words:
+        return ()
     said = shlex.split(words)
     asked = next((name for name in KINDS if f"--{name.replace('_', '-')}" in said), "draws")
     return ("draws", *PICTURES) if asked in ("draws", *PICTURES) else KINDS[asked].beside

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from huggingvis.codecs.text import TextTokenizer
-from huggingvis.codecs.words import learn_words, rows, sentences
+from huggingvis.codecs.words import cut, learn_words, rows, sentences
 from huggingvis.data.world import World
 
 
@@ -21,9 +21,13 @@ def test_captions_come_back(language: str) -> None:
 
 
 def test_signs_stand_where_they_belong() -> None:
-    texts = ["A well-known fox, isn't it?", "红色的圆，2只猫。"]
+    texts = ["A well-known fox, isn't it?", "红色的圆，2只猫。", "route 66 has 25 dogs (big)"]
     tokenizer = learn_words(texts, 100, 20)
-    assert sentences(tokenizer, rows(tokenizer, texts)) == ["a well-known fox, isn't it?", "红色的圆，2只猫。"]
+    assert sentences(tokenizer, rows(tokenizer, texts)) == [
+        "a well-known fox, isn't it?",
+        "红色的圆，2只猫。",
+        "route 66 has 25 dogs (big)",
+    ]
 
 
 def test_a_sentence_ends_at_its_padding_and_what_is_rare_is_unknown() -> None:
@@ -40,3 +44,12 @@ def test_a_vocabulary_is_the_same_each_time_and_is_kept(tmp_path_factory: pytest
     one.save(path)
     again = TextTokenizer.load(path, 4)
     assert rows(one, texts).equal(rows(two, texts)) and rows(again, texts).equal(rows(one, texts))
+
+
+def test_words_of_the_tokenizer_s_own_are_plain_words_in_a_text() -> None:
+    tokenizer = learn_words(["a [pad] fox", "a [UNK]"], 10, 4)
+    assert sentences(tokenizer, rows(tokenizer, ["a [pad] fox", "a [UNK]"])) == ["a pad fox", "a unk"]
+
+
+def test_words_without_signs() -> None:
+    assert cut("A fox, 25 dogs — 红色的圆！") == ["a", "fox", "25", "dogs", "红", "色", "的", "圆"]

@@ -12,7 +12,8 @@ from refusals import refused
 from small_runs import assert_same_weights, course, folder, picture, train
 
 import huggingvis as hv
-from huggingvis.core.errors import UsageError
+from huggingvis.codecs.words import learn_words
+from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.noise import SeedNoise
 from huggingvis.recipes.describing import open_describer
@@ -85,11 +86,45 @@ def test_the_world_s_truth_is_told(tmp_path: Path) -> None:
     assert set(said) == {"words_shared", "named", "true"} and said["true"]["value"] == 0.0
 
 
-def test_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    numbers = {**SMALL, "data": captioned(tmp_path / "data")}
+@pytest.mark.parametrize("eyes", ["fresh", "world"])
+def test_it_goes_on_bit_for_bit(tmp_path: Path, eyes: str) -> None:
+    numbers = {**SMALL, "data": captioned(tmp_path / "data"), "eyes": eyes}
     straight = train("bit_captions", tmp_path / "straight", {**numbers, "steps": 4})
     train("bit_captions", tmp_path / "broken", {**numbers, "steps": 2})
     assert_same_weights(straight, train("bit_captions", tmp_path / "broken", {**numbers, "steps": 4}, resume=True))
+
+
+def test_what_is_looked_at_once_is_what_is_looked_at_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {**SMALL, "data": captioned(tmp_path / "data"), "eyes": "world", "steps": 3, "sample_every": 1}
+    once = train("bit_captions", tmp_path / "once", numbers)
+    monkeypatch.setattr("huggingvis.recipes.captioned.KEPT", 0)
+    always = train("bit_captions", tmp_path / "always", numbers)
+    assert course(always, "validation.mse") == pytest.approx(course(once, "validation.mse"), rel=1e-3)
+
+
+def test_changed_captions_do_not_go_on(tmp_path: Path) -> None:
+    numbers = {**SMALL, "data": captioned(tmp_path / "data"), "steps": 2}
+    run = train("bit_captions", tmp_path / "run", numbers)
+    before = (run.path / "words.json").read_bytes()
+    (tmp_path / "data" / "000.txt").write_text("something else")
+    with pytest.raises(UsageError, match="The captions have changed"):
+        train("bit_captions", tmp_path / "run", {**numbers, "steps": 4}, resume=True)
+    assert (run.path / "words.json").read_bytes() == before
+    learn_words(["other words", "of another run"], 50, 6).save(run.path / "words.json")
+    with pytest.raises(FileProblem, match="does not fit"):
+        open_describer(run.path, torch.device("cpu"))
+
+
+def test_silent_pictures_are_left_out_and_long_captions_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = captioned(tmp_path / "data")
+    (tmp_path / "data" / "003.txt").write_text(" ")
+    (tmp_path / "data" / "004.txt").write_text("一根竖着的棒在图片的右边")
+    run = train("bit_captions", tmp_path / "run", {**SMALL, "data": data, "steps": 1})
+    said = capsys.readouterr().err
+    assert "1 pictures have no caption" in said and "1 of 15 captions have more than 6 words" in said
+    assert evaluation_of(run, torch.device("cpu")) is not None
 
 
 def test_by_command(taught: Run, hvis: Any) -> None:
@@ -116,6 +151,14 @@ def test_what_cannot_be_is_refused(taught: Run, tmp_path: Path, hvis: Any) -> No
     refused(hvis(["describe", "a.png", "--model", tmp_path / "vae"]), 2, "says nothing of pictures")
     refused(hvis(["describe", "a.png", *run, "--count", 0]), 2, "--count must be a whole number of at least 1")
     refused(hvis(["describe", "a.png", *run, "--sampler", "dimm"]), 2, "ddim")
+    refused(hvis(["describe", "a.png", *run, "--seed", 2**63]), 2, "from a seed of 0 to")
+    for number, sentence in (
+        ({"size": 20}, "multiple of 8, found 20. Ask for --size"),
+        ({"samples": 0}, "1 picture or more"),
+        ({"net": {"depth": 0}}, "a block or more"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            train("bit_captions", tmp_path / "no", {**SMALL, "data": captioned(tmp_path / str(sentence)), **number})
     with pytest.raises(UsageError, match="no captions to learn from"):
         train("bit_captions", tmp_path / "none", {**SMALL, "data": folder(tmp_path / "plain"), "steps": 1})
     with pytest.raises(UsageError, match="left and right"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from huggingvis.api.loading import device_of
 from huggingvis.core.errors import UsageError
+from huggingvis.core.request_sampling import MAX_SEED
 
 if TYPE_CHECKING:
     from huggingvis.core.media import Picture
@@ -42,15 +43,18 @@ def describe(
     from huggingvis.core.picture_files import over_white
     from huggingvis.recipes.describing import as_seen, open_describer
 
-    if count < 1 or (steps is not None and steps < 1):
-        raise UsageError(f"A picture gets 1 sentence or more, in 1 step or more; found {count} and {steps}.")
+    if count < 1 or (steps is not None and steps < 1) or not 0 <= seed <= MAX_SEED - count:
+        raise UsageError(
+            f"A picture gets 1 sentence or more, in 1 step or more, from a seed of 0 to {MAX_SEED - count}; found "
+            f"count {count}, steps {steps} and seed {seed}."
+        )
     given = [pictures] if isinstance(pictures, Picture | str | Path) else list(pictures)
     if not given:
         raise UsageError("There is no picture to describe. Give one or more.")
     say = open_describer(model, device_of(device))
-    found = [Picture.from_pil(p.to_pil().convert("RGB") if isinstance(p, Picture) else over_white(p)) for p in given]
     numbers = replace(say.usual, steps=steps or say.usual.steps, sampler=sampler or say.usual.sampler)
-    x = as_seen([picture.pixels for picture in found], say.facts).repeat_interleave(count, dim=0)
+    seen = (p.to_pil().convert("RGB") if isinstance(p, Picture) else over_white(p) for p in given)
+    x = torch.cat([as_seen(image, say.facts) for image in seen]).repeat_interleave(count, dim=0)  # [N count, C, S, S]
     said: list[str] = []
     for part in x.split(CHUNK):
         seeds = [seed + (len(said) + i) % count for i in range(len(part))]

@@ -25,18 +25,17 @@ CHARACTERS = r"\u2e80-\u9fff\uf900-\ufaff\u3000-\u303f"
 """Chinese ones and their signs, as a range of patterns."""
 
 
-def parted(model: models.Model) -> Engine:
-    """A tokenizer of `model` for lower-case text, cut at spaces and around signs, digits and Chinese characters."""
+def parted(model: models.Model, *, digits: bool = True) -> Engine:
+    """A tokenizer of `model` for lower-case text, cut at spaces and around signs and Chinese characters, and with
+    `digits` around each of these too."""
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(f"[{CHARACTERS}]"), "isolated"),
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.Digits(individual_digits=True),
-        ]
-    )
+    cuts = [
+        pre_tokenizers.Split(Regex(f"[{CHARACTERS}]"), "isolated"),
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Punctuation(),
+    ]
+    engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, *([pre_tokenizers.Digits(True)] if digits else [])])
     return engine
 
 

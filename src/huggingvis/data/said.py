@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 
-from huggingvis.core.layout import Background, Layout
+from huggingvis.core.layout import Background, Layout, Relation
 from huggingvis.data.captions import N_VARIANTS
 from huggingvis.data.vocabulary import things_named
 from huggingvis.data.world import World
@@ -25,13 +25,16 @@ def true_sentences(world: World, layout: Layout, language: str = "en") -> frozen
 
 
 def _tellings(layout: Layout) -> Iterator[Layout]:
-    """The layout with some of its facts stated and others not."""
+    """The layout with its things in every order, and some of its facts stated and others not."""
     grounds: list[Background] = list({name: replace(layout.background, name=name)
                                       for name in (None, layout.background.name)}.values())  # fmt: skip
-    sized = [{None: thing, thing.size_word: thing} for thing in layout.things]
-    for words in product(*sized):
-        things = tuple(replace(thing, size_word=word) for thing, word in zip(layout.things, words, strict=True))
-        for ground, relation in product(grounds, (None, *layout.relations())):
+    relations = layout.relations()  # of things from back to front
+    for order in permutations(range(len(layout.things))):
+        place = {thing: new for new, thing in enumerate(order)}
+        stated = [Relation(r.kind, place[r.subject], place[r.object]) for r in relations]
+        sized = [{None, layout.things[i].size_word} for i in order]
+        for words, ground, relation in product(product(*sized), grounds, (None, *stated)):
+            things = tuple(replace(layout.things[i], size_word=word) for i, word in zip(order, words, strict=True))
             yield replace(layout, background=ground, things=things, relation=relation)
 
 

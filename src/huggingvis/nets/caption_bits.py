@@ -1,6 +1,6 @@
 """The transformer that denoises a sentence written in analog bits while it looks at a picture.
 
-Chen, Zhang & Hinton 2022, "Analog Bits" (arXiv 2208.04202), Sec. 3 and App. B: the bits of each word are a token, the
+Chen, Zhang & Hinton 2022, "Analog Bits" (arXiv 2208.04202): the bits of each word are a token, the
 words attend to one another in both directions and to what an encoder sees in the picture; what the net last believed of
 the bits is put beside them. Book: chapter 4, "Sentences as bits".
 """

@@ -5,12 +5,12 @@ Book: chapter 4, "Sentences as bits".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from huggingvis.core.noise import Noise
@@ -49,6 +49,6 @@ def open_describer(path: Path | str, device: torch.device) -> Describer:
     return recipe.describer(config, run, device)
 
 
-def as_seen(pictures: Sequence[np.ndarray], facts: Facts) -> Tensor:
-    """Arrays uint8 [H, W, 3] as a model trained on `facts` sees them, their largest squares: [B, C, S, S]."""
-    return torch.cat([shown(to_tensor(np.array(each)[None]), facts.size, facts.channels) for each in pictures])
+def as_seen(picture: Image.Image, facts: Facts) -> Tensor:
+    """The largest square in the middle of a picture as a model trained on `facts` sees it, [1, C, S, S]."""
+    return shown(to_tensor(np.array(picture.convert("RGB"))[None]), facts.size, facts.channels)
