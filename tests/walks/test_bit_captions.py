@@ -130,6 +130,9 @@ def test_silent_pictures_are_left_out_and_long_captions_named(
 def test_by_command(taught: Run, hvis: Any) -> None:
     for label in (0, 1):
         Image.fromarray(picture(label, 1, 16, colour=True)).save(f"{label}.png")
+    words = ["--data", captioned(Path("data")), "--size", 16, "--eyes", "fresh", "--steps", 1, "--batch", 4]
+    trained = hvis(["train", "bit_captions", "--run", "run", *words, "--net.dim", 16, "--net.depth", 1])
+    assert trained.out.endswith("Sentences of pictures: hvis describe PICTURE --model run\n")
     assert hvis(["describe", "0.png", "--model", taught.path]).out == f"{SAYS[0]}\n"
     said = hvis(
         ["describe", "0.png", "1.png", "--model", taught.path, "--count", 2, "--seed", 7, "--steps", 6, "--json"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import pixels
+from refusals import refused
 from small_runs import digits, folder, train
 from source_pictures import load, noise, save
 
@@ -106,3 +107,8 @@ def test_mistakes_are_told(
     said = hvis(["generate", "--model", model, *told, *SHORT])
     assert said.code == code and sentence in said.paragraph
     assert "Traceback" not in said.err
+
+
+def test_a_prompt_after_the_flag_is_told_its_place(hvis: Any, model: Path, grey: str) -> None:
+    said = hvis(["generate", "--model", model, "--image", grey, "--colourise", "a red circle"])
+    refused(said, 2, "A prompt comes before it")

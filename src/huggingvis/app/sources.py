@@ -137,6 +137,10 @@ def _pairs(kind: type[SourceKind], words: str) -> list[tuple[str, str]]:
     found = []
     for word in filter(None, words.split(",") if words != _PLAIN else ()):
         name, equals, value = (part.strip() for part in word.partition("="))
+        if name not in known and " " in word.strip() and not equals:
+            raise UsageError(
+                f"After {_flag(kind)} stand its numbers, {', '.join(known)}; found {word!r}. A prompt comes before it."
+            )
         if name not in known:
             raise unknown(f"number of {_flag(kind)}", name, known)
         if not equals and not known[name].truth:

@@ -98,7 +98,7 @@ class Pace:
         cell = (total - count * 2 * fine * self.call) / (len(plan.cells) + 1)
         return (
             f"{len(plan.cells)} cells of {count} pictures at about {cell:.3g} s each, and a reference of {2 * fine} "
-            f"calls: about {_duration(total)}."
+            f"calls (fewer: --fine N): about {_duration(total)}."
         )
 
     def count(self, plan: CellPlan, fine: int, most: int, least: int, minutes: float) -> int:

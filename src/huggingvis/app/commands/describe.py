@@ -53,7 +53,10 @@ def run(args: argparse.Namespace, screen: Screen) -> list[dict[str, Any]]:
     )
     for picture, sentences in zip(args.pictures, said, strict=True):
         for sentence in sentences:
-            screen.say(f"{picture}  {sentence}" if len(args.pictures) > 1 else sentence)
+            told = sentence or "(nothing)"
+            screen.say(f"{picture}  {told}" if len(args.pictures) > 1 else told)
+    if not all(all(sentences) for sentences in said):
+        screen.note("Sentences without a word are what a model says that has hardly been trained: train it for longer.")
     seeds = range(args.seed, args.seed + args.count)
     return [
         {"picture": str(picture), "said": [{"seed": k, "text": text} for k, text in zip(seeds, sentences, strict=True)]}

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if args.resume and _stored(folder) is None:
         screen.note(f"There is nothing to go on with in {folder} yet: a new run begins.")
     from huggingvis import api
+    from huggingvis.recipes.describing import Describes
     from huggingvis.recipes.loading import Binds
 
     began, before = time.perf_counter(), _reached(folder)
@@ -97,8 +98,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     last, since = _last(done), before.get(done.path, 0)
     if done.parallel.writes:
         _report(done, f"{recipe} in {folder}", since, int(last.get("step", 0)), seconds, screen)
-    if done.parallel.writes and isinstance(find_recipe(str(done.config["recipe"])), Binds):
-        screen.say(f"Pictures of it: hvis generate --model {done.path}")
+    if done.parallel.writes:
+        uses = {"Pictures of it: hvis generate": Binds, "Sentences of pictures: hvis describe PICTURE": Describes}
+        for told, kind in uses.items():
+            if isinstance(find_recipe(str(done.config["recipe"])), kind):
+                screen.say(f"{told} --model {done.path}")
     record = {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers)}
     return {**record, "from_step": since, "last": last, "seconds": seconds}
 
