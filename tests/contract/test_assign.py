@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
+from huggingvis.checkpoints.assign import empty
 from huggingvis.checkpoints.io import assign
 from huggingvis.core.errors import FileProblem
 
@@ -78,3 +81,23 @@ def test_tied_parameters_stay_tied() -> None:
     w = torch.randn(4, 4)
     assign(net, {"1.weight": w})
     assert net[0].weight is net[1].weight and first_weight(net).equal(w)
+
+
+def asserting() -> nn.Module:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda: nn.GroupNorm(0, 8), "zero"),
+        (lambda: nn.Linear(2, 1.5), r"float"),  # type: ignore[arg-type]
+        (lambda: nn.Linear(2, -1), "negative"),
+        (asserting, "AssertionError"),
+    ],
+)
+def test_sizes_that_make_no_net_are_refused_in_words(build: Callable[[], nn.Module], why: str) -> None:
+    with pytest.raises(FileProblem, match=rf"make no network: .*{why}.*\. The file that tells .* get it again\.$"):
+        empty(build)
+    with pytest.raises(FileProblem, match=r"make no network: .*\. Say its groups\.$"):
+        empty(build, "Say its groups.")

@@ -14,7 +14,7 @@ from small_runs import assert_same_weights, course, digits, drawn, folder, train
 from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import Cancelled, FileProblem, UsageError
 from huggingvis.core.request import Canvas, Prompt, Request
-from huggingvis.edits.generate import generate
+from huggingvis.edits.generate import fingerprint, generate
 from huggingvis.processes.learned_gamma import LearnedGamma
 from huggingvis.recipes.denoiser_training import UNetSizes
 from huggingvis.recipes.denoisers import Model
@@ -218,3 +218,6 @@ def test_analytic_dpm_fits_loads_and_draws(
     assert len(times) == 7 and float(times[0]) == pytest.approx(1) and float(times[-1]) == 0
     gammas = model.sampler.variance.gammas  # type: ignore[attr-defined]
     assert len(gammas) == 12 and gammas[-1] > gammas[0] > 0
+    again = fit.train(replace(config, seed=1), Setting(tmp_path / "again", progress=False))
+    marks = [fingerprint(bind_run(path)) for path in (denoiser.path, run.path, run.path, again.path)]
+    assert len(set(marks)) == 3 and marks[1] == marks[2]  # what is kept of one fit is not taken for another's

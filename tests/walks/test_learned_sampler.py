@@ -15,7 +15,7 @@ from huggingvis.core.catalog import find_recipe
 from huggingvis.core.errors import FileProblem, UsageError
 from huggingvis.core.media import Picture
 from huggingvis.core.request import Canvas, Prompt, Request
-from huggingvis.edits.generate import generate
+from huggingvis.edits.generate import fingerprint, generate
 from huggingvis.recipes.comparing import Comparison, compare_samplers
 from huggingvis.recipes.drawing_by_name import Drawing
 from huggingvis.recipes.loading import bind_run
@@ -93,6 +93,8 @@ def test_a_training_of_no_steps_is_ddim_and_one_in_two_parts_is_one(denoiser: tu
     assert one.keys() == other.keys() == {"kept", "beliefs", "fresh"}
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not torch.equal(one["fresh"], still.weights("numbers")["fresh"])
+    marks = [fingerprint(bind_run(path)) for path in (Path(model), still.path, noisy.path, whole.path, parts.path)]
+    assert len(set(marks)) == 4 and marks[3] == marks[4]  # what is kept of one training is not taken for another's
 
 
 def test_features_of_a_classifier_and_what_is_refused(denoiser: tuple[str, str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from huggingvis.core.hollow import hollow
 
 Net = TypeVar("Net", bound=nn.Module)
 _FEW = 4
+_DAMAGED = "The file that tells them is damaged or was changed: get it again."
 
 
 @dataclass(frozen=True)
@@ -116,19 +117,17 @@ def _check_real(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def empty(build: Callable[[], Net], advice: str = "") -> Net:
+def empty(build: Callable[[], Net], advice: str = _DAMAGED) -> Net:
     """The net that `build` makes, without numbers (`core.hollow`).
 
-    Raises `FileProblem` for sizes that make no net; `advice`: what may be done about it first.
+    Raises `FileProblem` for sizes that make no net; `advice`: what may be done about it.
     """
     try:
         with hollow():
             return build()
-    except (ValueError, RuntimeError) as error:
-        raise FileProblem(
-            f"The sizes that are told make no network: {str(error).partition(chr(10))[0]}. {advice}The file that tells "
-            "them is damaged or was changed: get it again."
-        ) from error
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise FileProblem(f"The sizes that are told make no network: {why}. {advice}") from error
 
 
 def filled(build: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:

@@ -105,8 +105,9 @@ def read_parts(
 
 def _fitting(facts: Facts, layout: Layout, part: str, build: Callable[[], Net], keymap: KeyMap) -> Net:
     """The net without numbers, once all that the file has for it fits. Raises `FileProblem`."""
+    advice = f"Say the `groups` and `heads` of its {part} if you know them; if not, the file is damaged: get it again."
     with about(facts.path):
-        net = empty(build, f"If you know the `groups` and `heads` of its {part}, say them; else: ")
+        net = empty(build, advice)
     needed = {name: tuple(x.shape) for name, x in keymap.to_theirs(net.state_dict()).items()}
     found = {name: fact.shape for name, fact in facts.tensors.items() if layout.part_of(name) == part}
     differ = _differences(needed, found)

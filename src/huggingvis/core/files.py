@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -32,9 +33,9 @@ _REASONS = {
     errno.ENOENT: "its folder does not exist: create it first, or correct the path",
     errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
 }
-_UNFINISHED = ".unfinished"
-_DAY, _MOMENT = 86_400.0, 2.0
-# seconds; a folder younger than a moment may not be held yet by who made it
+_UNFINISHED = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.unfinished", re.DOTALL)
+_MARK = ".huggingvis-unfinished"  # a file in each of these folders, by which they are known from a user's
+_DAY = 86_400.0  # seconds
 _UNREADABLE = {
     errno.EACCES: "it may not be read: change its permissions, or those of its folder",
     errno.EPERM: "it may not be read: change its permissions, or those of its folder",
@@ -137,43 +138,45 @@ def write_new(path: Path, write: Callable[[BinaryIO], object]) -> Path | None:
     if os.path.lexists(path):
         return None
     with _temporary_beside(path, _into(write)) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return None
-        except OSError:  # a file system without hard links (FAT, some network drives): reserve the name instead
-            return _reserve_and_replace(temporary, path)
-    return path
+        return _place(temporary, path)
 
 
 def new_folder(path: Path, make: Callable[[Path], object]) -> Path:
     """Create the folder `path` with what `make(folder)` writes into it, all or nothing, and never over anything."""
     with _unfinished(path) as folder:
-        make(folder)
-        folder.rename(path)
+        made = folder / path.name
+        made.mkdir()
+        make(made)
+        made.rename(path)
     return path
 
 
 def new_file(path: Path, make: Callable[[Path], object]) -> Path:
     """As `new_folder`, for one large file: `make(place)` writes it at `place`."""
     with _unfinished(path) as folder:
-        make(folder / path.name)
-        (folder / path.name).rename(path)
+        made = folder / path.name
+        make(made)
+        if _place(made, path) is None:
+            raise _taken(path)
     return path
 
 
 @contextlib.contextmanager
 def _unfinished(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path`, for what shall be there; those that killed processes left are removed first."""
+    """A hidden folder beside `path`, for what shall be there; those that killed processes left are removed first.
+
+    It is held before it is marked, and none without a mark is looked at: no other process removes it meanwhile.
+    """
     if os.path.lexists(path):
-        raise FileProblem(f"{path} is there already. Remove it, or choose another name.")
-    temporary = in_its_folder(path).with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{_UNFINISHED}")
-    for left in temporary.parent.glob(f".*{_UNFINISHED}"):
-        if _abandoned(left):
+        raise _taken(path)
+    temporary = in_its_folder(path).with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.unfinished")
+    for left in temporary.parent.glob(".*.unfinished"):
+        if _UNFINISHED.fullmatch(left.name) and os.path.isfile(left / _MARK) and _abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir()
-        with _held(temporary):
+        with _held(temporary, wait=True):
+            (temporary / _MARK).touch()
             yield temporary
     except OSError as error:
         raise explain(error, path) from error
@@ -184,9 +187,10 @@ def _unfinished(path: Path) -> Iterator[Path]:
 def _abandoned(folder: Path) -> bool:
     """Whether nobody writes there any more: no process holds it, or, where that cannot be told, none came for a day."""
     try:
-        age = time.time() - max(place.stat().st_mtime for place in (folder, *folder.rglob("*")))
-        with _held(folder) as free:
-            return age > _DAY if free is None else free and age > _MOMENT
+        with _held(folder, wait=False) as free:
+            if free is not None:
+                return free
+        return time.time() - max(place.stat().st_mtime for place in (folder, *folder.rglob("*"))) > _DAY
     except OSError:
         return False  # it went while it was looked at, or is somebody else's
 
@@ -194,19 +198,22 @@ def _abandoned(folder: Path) -> bool:
 if sys.platform == "win32":
 
     @contextlib.contextmanager
-    def _held(folder: Path) -> Iterator[bool | None]:
+    def _held(folder: Path, *, wait: bool) -> Iterator[bool | None]:
         """Windows has no handle on folders."""
         yield None
 else:
     import fcntl
 
     @contextlib.contextmanager
-    def _held(folder: Path) -> Iterator[bool | None]:
-        """Holds `folder` until the block or the process ends. False: another one does; None: that cannot be told."""
+    def _held(folder: Path, *, wait: bool) -> Iterator[bool | None]:
+        """Holds `folder` until the block or the process ends.
+
+        `wait`: for another that does. False: another one does; None: that cannot be told.
+        """
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 held: bool | None = True
             except BlockingIOError:
                 held = False
@@ -261,6 +268,21 @@ def _temporary_beside(path: Path, make: Callable[[Path], object]) -> Iterator[Pa
     finally:
         with contextlib.suppress(OSError):  # it was not even made where the name or the folder is impossible
             temporary.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> FileProblem:
+    return FileProblem(f"{path} is there already. Remove it, or choose another name.")
+
+
+def _place(temporary: Path, path: Path) -> Path | None:
+    """The file `temporary` as `path` too; None where that is there already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return None
+    except OSError:  # a file system without hard links (FAT, some network drives): reserve the name instead
+        return _reserve_and_replace(temporary, path)
+    return path
 
 
 def _reserve_and_replace(temporary: Path, path: Path) -> Path | None:

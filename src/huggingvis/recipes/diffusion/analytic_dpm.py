@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from huggingvis.core import config as records
 from huggingvis.core.belief import Belief, Gaussian
@@ -113,6 +113,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
         )
     system, drawing = bind_denoiser(config.denoiser, Facts.of(run), device)
     variance = records.load(Analytic, run.path / FILE)
+    gammas = nn.Parameter(torch.tensor(variance.gammas, dtype=torch.float64), requires_grad=False)
 
     def generator(request: Request) -> Diffusion:
         asked = request.sampling
@@ -125,6 +126,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     return replace(
         system,
         spec=replace(system.spec, name=run.path.name, family="analytic_dpm"),
+        parts={**system.parts, "variance": nn.ParameterDict({"gammas": gammas})},
         generator=generator,
         defaults=replace(system.defaults, sampler="ddpm", schedule=OPTIMAL, steps=20),
         limits=replace(system.limits, schedules=(*system.limits.schedules, OPTIMAL)),

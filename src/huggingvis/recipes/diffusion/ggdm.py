@@ -205,6 +205,7 @@ def bind(config: Config, run: Run, device: torch.device) -> System:
     return replace(
         system,
         spec=replace(system.spec, name=run.path.name, family="ggdm"),
+        parts={**system.parts, "learned_steps": numbers},
         generator=generator,
         defaults=replace(system.defaults, sampler=LEARNED, schedule=LEARNED, steps=config.calls),
         limits=replace(limits, samplers=(*limits.samplers, LEARNED), schedules=(*limits.schedules, LEARNED)),
