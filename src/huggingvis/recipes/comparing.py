@@ -10,6 +10,7 @@ Book: chapter 4, "Samplers".
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -284,7 +285,7 @@ def _plotted(record: dict[str, Any]) -> Picture:
         plots.append(plot(curves, Axes(title, "network calls", "PSNR, dB", log_x=True, x_ticks=calls)))
     if "against" in record:
         level = [Curve(level_of(record), [(nfe, record["against"]["floor"]) for nfe in (calls[0], calls[-1])])]
-        against = f"{title} against {record['against']['data']}"
+        against = f"{title} against {_short(record['against']['data'])}"
         axes = Axes(against, "network calls", "Fréchet", log_x=True, log_y=True, x_ticks=calls)
         plots.append(plot([*_curves(record, "frechet"), *level], axes))
     return beside(plots)
@@ -311,6 +312,12 @@ def told(result: Compared) -> Sequence[str]:
         distance = record["reference"]["frechet"]
         lines.append(f"{'reference':<20}  {distance:.4g};  {level_of(record)}: {against['floor']:.4g}")
     return lines
+
+
+def _short(data: str) -> str:
+    """The name of pictures with only the end of where they lie: `mnist:digits`."""
+    name, colon, place = data.partition(":")
+    return f"{name}{colon}{place.replace(os.sep, '/').rpartition('/')[2]}"
 
 
 def _table(record: dict[str, Any], key: str, title: str) -> list[str]:

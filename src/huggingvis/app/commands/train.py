@@ -99,10 +99,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if done.parallel.writes:
         _report(done, f"{recipe} in {folder}", since, int(last.get("step", 0)), seconds, screen)
     if done.parallel.writes:
-        uses = {"Pictures of it: hvis generate": Binds, "Sentences of pictures: hvis describe PICTURE": Describes}
-        for told, kind in uses.items():
-            if isinstance(find_recipe(str(done.config["recipe"])), kind):
-                screen.say(f"{told} --model {done.path}")
+        made = find_recipe(str(done.config["recipe"]))
+        if isinstance(made, Binds):
+            screen.say(f"Pictures of it: hvis generate --model {done.path}")
+        if isinstance(made, Describes):
+            screen.say(f"Sentences of pictures: hvis describe PICTURE --model {done.path}")
     record = {"run": str(folder), "recipe": recipe, "config": records.to_dict(numbers)}
     return {**record, "from_step": since, "last": last, "seconds": seconds}
 
