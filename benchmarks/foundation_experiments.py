@@ -85,7 +85,8 @@ _EXPERIMENTS = (
             "0.27 and 0.14 of its size. UniPC's 50 steps are off by 0.13 in the picture that is the worst of Heun "
             "and DPM2, by 0.006 in the median. The reference is not exact either: of two pictures, Heun's 50 and "
             "100 steps differ by 0.019 on average. `hvis compare samplers` records the picture in the middle as "
-            "`psnr_median`"
+            "`psnr_median`: from 20 to 50 calls it rises from 40.7 to 53.6 dB for Heun, 35.4 to 47.5 for DPM2, 42.5 to "
+            "55.5 for PNDM, 42.5 to 53.7 for UniPC and 39.6 to 45.7 for DDIM"
         ),
         commands=(
             (

@@ -87,6 +87,13 @@ def test_a_result_names_no_place_of_the_machine_it_was_made_on(path: Path) -> No
     assert not re.search(r"(?<![\w}~.$-])/(home|work|tmp|root|mnt|Users)/", path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("path", sorted((FOLDER / "curves").glob("*.json")), ids=lambda path: path.stem)
+def test_a_curve_tells_how_it_was_made(path: Path) -> None:
+    untimed = {"prompting"}  # measured before times were kept
+    keys = {"command", "seed", "machine", "versions", *(() if path.stem in untimed else ("seconds",))}
+    assert keys <= set(json.loads(path.read_text(encoding="utf-8")))
+
+
 def test_sweeps_that_tell_nothing_are_refused(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

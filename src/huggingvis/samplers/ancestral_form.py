@@ -35,7 +35,7 @@ SYSTEM = {
         "tests/interop/test_schedulers.py::test_euler_a_is_ddim_with_all_noise",
         "tests/interop/test_multistep_schedulers.py::test_dpm2",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

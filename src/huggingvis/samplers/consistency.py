@@ -32,7 +32,7 @@ SYSTEM = {
     "files": ["samplers/grids/knots.py"],
     "built": "tests/walks/test_samplers_by_name.py::test_every_sampler_draws_from_a_run[lcm]",
     "exact": ["tests/interop/test_schedulers.py::test_lcm"],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

@@ -40,7 +40,7 @@ SYSTEM = {
         "tests/interop/test_schedulers.py::test_ddim_as_a_folder_says",
         "tests/interop/test_sigma_schedules.py::test_ddim_on_zero_terminal_snr",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/steps-ddpm_plain.json",
     "explained": None,
     "usable": None,
 }

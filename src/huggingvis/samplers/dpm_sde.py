@@ -31,7 +31,7 @@ SYSTEM = {
         "tests/oracle/test_solvers.py::test_stochastic_samplers_draw_the_mixture",
         "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

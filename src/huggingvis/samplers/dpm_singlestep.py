@@ -39,7 +39,7 @@ SYSTEM = {
         "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
         "tests/interop/test_sigma_schedules.py::test_dpm_solver_singlestep",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

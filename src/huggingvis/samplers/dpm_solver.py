@@ -43,7 +43,7 @@ SYSTEM = {
         "tests/interop/test_multistep_schedulers.py::test_dpm_solver_multistep",
         "tests/interop/test_sigma_schedules.py::test_dpm_solver_singlestep",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/solvers.json",
     "explained": None,
     "usable": None,
 }

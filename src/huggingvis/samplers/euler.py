@@ -34,7 +34,7 @@ SYSTEM = {
         "tests/interop/test_schedulers.py::test_euler",
         "tests/interop/test_schedulers.py::test_flow_match_euler",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

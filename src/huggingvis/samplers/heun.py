@@ -36,7 +36,7 @@ SYSTEM = {
         "tests/interop/test_schedulers.py::test_heun",
         "tests/interop/test_schedulers.py::test_flow_match_heun",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/edm.json",
     "explained": None,
     "usable": None,
 }

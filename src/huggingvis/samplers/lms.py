@@ -34,7 +34,7 @@ SYSTEM = {
         "tests/oracle/test_solvers.py::test_order_of_convergence",
         "tests/interop/test_multistep_schedulers.py::test_lms",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

@@ -31,7 +31,7 @@ SYSTEM = {
         "tests/oracle/test_solvers.py::test_order_of_convergence",
         "tests/interop/test_multistep_schedulers.py::test_dpm2",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/samplers.json",
     "explained": None,
     "usable": None,
 }

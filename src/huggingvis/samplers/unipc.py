@@ -33,7 +33,7 @@ SYSTEM = {
         "tests/oracle/test_solvers.py::test_order_of_convergence",
         "tests/interop/test_multistep_schedulers.py::test_unipc",
     ],
-    "trained": None,
+    "trained": "benchmarks/curves/solvers.json",
     "explained": None,
     "usable": None,
 }
