@@ -61,6 +61,7 @@ def _done(name: str, records: Records, elsewhere: Container[str]) -> str:
 
 def _planned(name: str, row: Training, done: str, command: str) -> str:
     said = [f"hvis evaluate runs/{name}{_split(words)} {words}".rstrip() for words in row.evaluate]
+    said = said or ([] if row.held_out else [f"hvis evaluate runs/{name}"])
     words = "; ".join((*(f"`{one}`" for one in said), *(["its own last validation"] if row.held_out else [])))
     return f"| {name} | {row.minutes:g} | `{command}` | {words} | {done} |"
 

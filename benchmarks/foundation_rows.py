@@ -156,7 +156,7 @@ FOUNDATION_ROWS: dict[str, Training] = {
         "bit_captions",
         200,
         {"batch": 64, "steps": 4000, "ema": 0.995, "warmup": 100, "sample_every": 500},
-        evaluate=("",),
+        evaluate=(),
         data="world:20000",
     ),
     "soft": _run("Soft diffusion", "soft", 127, _SMALL, curve="soft", evaluate=(distance(100),)),

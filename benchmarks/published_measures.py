@@ -71,6 +71,9 @@ def measure(row: Training, run: Run, asked: Asked) -> tuple[Mapping[str, Figure]
             raise UsageError(f"{words!r} tells {', '.join(set(new) & set(figures))} of {run.path} once more.")
         figures |= new
         counts += [told["n"]] if "n" in told else []
+    if not row.evaluate and not row.held_out:
+        figures |= figures_of(told := hv.evaluate(run.path, device="cpu").record)
+        counts.append(told["n"])
     figures |= held_out(run, row.held_out)
     if row.recipe == "autoencoder":
         wanted = Wanted(split=Split(asked.split), root=asked.root, limit=asked.pictures)

@@ -33,7 +33,8 @@ class Training:
         numbers: what differs from the recipe's defaults; what is built on another row names its folder, `runs/ROW`.
         data: none: that of the row it is built on.
         curve: the held-out number whose course is kept.
-        evaluate: the words of `hvis evaluate` that tell its figures, without the split.
+        evaluate: the words of `hvis evaluate` that tell its figures, without the split; where there are none, and
+            nothing held out, what its recipe tells of a truth of its data.
         held_out: figures from its own last validation; STAGE.NAME from that of a stage before it.
         draws: random draws of each number; none: the family's own.
         minutes: what the training takes on one quiet core, or on two where the page says so.
@@ -67,12 +68,7 @@ class Training:
 
 
 def taken(words: str) -> tuple[str, ...]:
-    """Flags that go together with words of `hvis evaluate`: data, split, root, limit and draws, or some of them.
-
-    Without words it tells what it usually does of a run, which takes none.
-    """
-    if not words:
-        return ()
+    """Flags that go together with words of `hvis evaluate`: data, split, root, limit and draws, or some of them."""
     said = shlex.split(words)
     asked = next((name for name in KINDS if f"--{name.replace('_', '-')}" in said), "draws")
     return ("draws", *PICTURES) if asked in ("draws", *PICTURES) else KINDS[asked].beside

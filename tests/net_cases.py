@@ -19,6 +19,7 @@ from huggingvis.nets.attention import Attention, GatedFeedForward, TransformerBl
 from huggingvis.nets.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from huggingvis.nets.bert import BERT, BERTConfig
 from huggingvis.nets.blocks import MapTransformer, ResBlock
+from huggingvis.nets.caption_bits import CaptionBits, CaptionBitsConfig
 from huggingvis.nets.cgan import CGANCritic, CGANGenerator, CGANSizes
 from huggingvis.nets.clip_text import CLIPText, CLIPTextConfig
 from huggingvis.nets.clip_vision import CLIPVision, CLIPVisionConfig
@@ -28,6 +29,7 @@ from huggingvis.nets.conv_vae import ConvDecoder, ConvEncoder
 from huggingvis.nets.dcgan import DCGANCritic, DCGANGenerator
 from huggingvis.nets.detector import Detector, DetectorConfig
 from huggingvis.nets.embeddings import TimeEmbedding
+from huggingvis.nets.eyes import Eyes
 from huggingvis.nets.flows.class_prior import ClassPrior
 from huggingvis.nets.flows.coupling import (
     AffineCoupling,
@@ -250,6 +252,11 @@ CASES: dict[str, Case] = {
     "ldm bert": Case(
         lambda: LDMBert(LDMBertConfig(20, 9, 8, 2, 2, 3, 12)), lambda d: (d.ids(9, 20),), ((2, 9, 8),)
     ),
+    "caption bits": Case(
+        lambda: CaptionBits(CaptionBitsConfig(bits=3, words=5, seen=7, dim=8, depth=1, heads=2)),
+        lambda d: (d.normal(3, 5), d.clock(), {"tokens": d.normal(4, 7), "concat": d.normal(3, 5)}), ((2, 3, 5),)
+    ),
+    "eyes": Case(lambda: Eyes(32, 32, 1), lambda d: (d.normal(3, 16, 16),), ((2, 4, 64),)),
     "detector": Case(
         lambda: Detector(DetectorConfig(classes=5, fine=32, coarse=32, blocks=1)), lambda d: (d.normal(3, 16, 8),),
         ((2, 2, 4, 2), (2, 2, 5, 4, 2), (2, 2, 4, 4, 2)),

@@ -65,7 +65,7 @@ def test_previews_are_written(hvis: Any, tiny_model: Path) -> None:
         (["--refiner-at", "0.5"], "name it with --refiner"),
         (["--refiner", "nowhere/refiner.safetensors"], "nowhere/refiner.safetensors"),
         (["--tiles.width", "30"], "tiles.width must be a multiple of"),
-        (["--vae-tile", "9"], "vae_tile must be"),
+        (["--vae-tile", "9"], "--vae-tile must be"),
         (["--preview-every", "2"], "say where with --preview"),
         (["--preview", "now.png", "--preview-decoder", "nowhere.pth"], "nowhere.pth"),
         (["--preview", "now.png", "--preview-every", "0"], "at least 1"),

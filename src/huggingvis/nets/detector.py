@@ -8,6 +8,7 @@ the Fréchet distance there. Book: chapter 9, "Judges".
 
 from __future__ import annotations
 
+from abc import ABC
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -49,7 +50,7 @@ class Maps(NamedTuple):
     box: Tensor
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, ABC):
     """What a detector sees before it says anything, on two maps that know of each other: widths `fine` and `coarse`."""
 
     def __init__(self, fine: int, coarse: int, blocks: int):

@@ -36,7 +36,7 @@ from huggingvis.recipes.likeness import LEAST, Likeness, likeness
 from huggingvis.recipes.pictures import View
 from huggingvis.recipes.sampler_facts import Kind, Walk, kind_of
 from huggingvis.recipes.sampler_panels import level_of, panels, points
-from huggingvis.samplers.names import sampler_names, sampler_of, schedule_of
+from huggingvis.samplers.names import OF_MODELS, sampler_names, sampler_of, schedule_of
 
 CELL = 96
 """Pixels of a picture on the sheet."""
@@ -86,6 +86,9 @@ class Comparison:
             )
         if self.schedule is not None:
             schedule_of(self.schedule, self.fine)
+        if not self.every:
+            known = [name for name in self.samplers if name not in OF_MODELS]
+            self._check_noise([kind_of(name, sampler_of(name)) for name in known])
 
     @property
     def every(self) -> bool:
@@ -106,8 +109,7 @@ class Comparison:
                 if not self.every:
                     raise
                 left.append({"sampler": name, "reason": str(error)})
-        if self.against is None and not self.every:
-            _refuse_fresh_noise(kinds)
+        self._check_noise(kinds)
 
         def fault(cell: Cell) -> str:
             try:
@@ -120,20 +122,20 @@ class Comparison:
         plan = CellPlan.of(kinds, self.nfe, self.against is not None, fault)
         return replace(plan, left_out=(*plan.left_out, *left))
 
+    def _check_noise(self, kinds: Sequence[Kind]) -> None:
+        """Raises `UsageError` for samplers with fresh noise that are named where nothing is `against`."""
+        fresh = next((kind.name for kind in kinds if kind.stochastic), None)
+        if fresh and self.against is None and not self.every:
+            raise UsageError(
+                f"The sampler {fresh!r} draws fresh noise, so its pictures have no reference to be near to. Name real "
+                "pictures with --against, and it is compared by its distance to them."
+            )
+
 
 def _own_kind(name: str, drawing: Drawing) -> Kind:
     """Of a sampler that only the model knows, in the number of steps that the model usually takes."""
     model = drawing.model(name, drawing.system.defaults.steps)
     return kind_of(name, model.sampler, Walk(model.process, model.grid(model.process.pace)))
-
-
-def _refuse_fresh_noise(kinds: Sequence[Kind]) -> None:
-    for kind in kinds:
-        if kind.stochastic:
-            raise UsageError(
-                f"The sampler {kind.name!r} draws fresh noise, so its pictures have no reference to be near to. Name "
-                "real pictures with --against, and it is compared by its distance to them."
-            )
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name.lower())
 
 
+OF_MODELS = ("learned",)
+"""Samplers that a model may know by these names and nobody else does."""
+
+
 def sampler_names(process: Process | None = None) -> tuple[str, ...]:
     """Our names of all samplers, or of those that run on `process`."""
     anything = not isinstance(process, Degradation)

@@ -34,6 +34,7 @@ from huggingvis.recipes.pixel_diffusion import Drawing, bind_denoiser, data_of, 
 from huggingvis.recipes.setting import Setting
 from huggingvis.recipes.sources import Facts
 from huggingvis.samplers.learned_steps import Coefficients, LearnedSteps
+from huggingvis.samplers.names import OF_MODELS
 from huggingvis.train.optim import Optim
 from huggingvis.train.run import Run
 
@@ -52,7 +53,7 @@ SYSTEM = {
     "explained": None,
     "usable": None,
 }
-LEARNED = "learned"
+(LEARNED,) = OF_MODELS
 """The name of the sampler that a run knows, and of its schedule."""
 
 
