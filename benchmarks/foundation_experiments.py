@@ -240,7 +240,7 @@ _EXPERIMENTS = (
     Experiment(
         about="Score SDE: colours by replacement",
         asked="colouring by replacement",
-        taken="60 pictures of 32 x 32 with things that no training has together, by `rdm_none`, 50 steps",
+        taken="60 pictures of 32 x 32 of the test split, by `rdm_none`, 50 steps",
         expected="colours bring grey pictures nearer to true ones, more so if each part of the way is walked 3 times",
         found=(
             "Both ways come near to what true pictures have, and 60 of them do not tell the two apart; on the sheet "
@@ -271,7 +271,7 @@ _EXPERIMENTS = (
     Experiment(
         about="Bit diffusion: captions",
         asked="captions of the world as bits",
-        taken="English captions of 20,000 pictures; described are 200 whose things no training picture has together",
+        taken="English captions of 20,000 pictures; described are 200 of the test split, whose groups are new",
         expected="sentences name what is there; the same sentences said of other pictures do not",
         found=(
             "The asymmetric steps of the paper's Sec. 2.3 help here: with `td` 0 and the same weights .405 of the "
